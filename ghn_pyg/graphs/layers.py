@@ -1,0 +1,75 @@
+"""Layer types that the tracer takes as a whole, by class; users add their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from torch import nn
+
+from ..data import ParamSpec
+
+LayerNode = tuple[str, tuple[ParamSpec, ...]]
+LayerHandler = Callable[[Any], list[tuple[str, list[tuple[str, str]]]]]
+"""``handler(layer)`` → the chain of nodes that the layer is, each as (node type, [(parameter, role), …])."""
+
+HANDLERS: Final[dict[type[nn.Module], LayerHandler]] = {}
+"""Layer class → handler; a subclass is handled as its nearest registered base class."""
+
+
+def register_layer(cls: type[nn.Module]) -> Callable[[LayerHandler], LayerHandler]:
+    """Tells the tracer which nodes a layer type stands for.
+
+    PyTorch's own layers need no handler: they are recognised by the functions that they call, in subclasses too. A
+    handler is for a layer whose meaning its arithmetic does not show, such as a norm written out by hand. The layer's
+    forward pass still runs (without data), for the shape of its output.
+
+    Args:
+        cls: The layer's class; subclasses are handled likewise, unless they have a handler of their own.
+
+    Returns:
+        A decorator for a function of the layer that returns the chain of nodes, from input to output:
+        ``[(node type, [(parameter's name in the layer, role), …]), …]`` with role ``"weight"``, ``"gain"``,
+        ``"bias"`` or ``"position"``. Parameters that it leaves out keep their values.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> class ScaledRMSNorm(nn.Module):
+        ...     def __init__(self, channels):
+        ...         super().__init__()
+        ...         self.scale = nn.Parameter(torch.ones(channels))
+        ...
+        ...     def forward(self, x):
+        ...         return x * x.square().mean(-1, keepdim=True).rsqrt() * self.scale
+        >>> @register_layer(ScaledRMSNorm)
+        ... def scaled_rms_norm(layer):
+        ...     return [("ln", [("scale", "gain")])]
+        >>> from ghn_pyg import from_module
+        >>> network = nn.Sequential(nn.Linear(5, 7), ScaledRMSNorm(7), nn.Linear(7, 3))
+        >>> from_module(network, torch.zeros(1, 5)).node_names
+        ['input', '0.weight', '0.bias', '1.scale', '2.weight', '2.bias']
+    """
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise TypeError(f"register_layer expected a subclass of torch.nn.Module, got {cls!r}")
+
+    def register(handler: LayerHandler) -> LayerHandler:
+        HANDLERS[cls] = handler
+        return handler
+
+    return register
+
+
+def handler_for(cls: type[nn.Module]) -> LayerHandler | None:
+    """The handler of ``cls`` or of its nearest base class that has one."""
+    return next((HANDLERS[base] for base in cls.__mro__ if base in HANDLERS), None)
+
+
+@register_layer(nn.RNNBase)
+def recurrent(layer: nn.RNNBase) -> list[tuple[str, list[tuple[str, str]]]]:
+    """LSTM, GRU and Elman networks: their matrices and biases, layer by layer."""
+    names = [name for group in layer._all_weights for name in group]
+    return [
+        ("conv", [(name, "weight")]) if getattr(layer, name).dim() > 1 else ("bias", [(name, "bias")])
+        for name in names
+    ]

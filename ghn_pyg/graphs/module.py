@@ -1,0 +1,185 @@
+"""Any ``nn.Module`` → its graph."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data import ArchData
+from ..primitives import PRIMITIVE_ID
+from ..transforms import shortest_paths
+from . import rules_layers, rules_pools, rules_values  # noqa: F401  (they register their rules)
+from .inputs import default_inputs
+from .passes import rewrite
+from .shadow import shadow
+from .steps import Sources, Step
+from .tracer import Tracer, Value, map_tensors, tensors_in
+
+
+class TracingError(RuntimeError):
+    """The forward pass of a network could not be followed."""
+
+
+def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) -> ArchData:
+    """Builds the graph of a network.
+
+    The forward pass runs on tensors without data, so that no activation is computed or stored; the network is left
+    as it is (parameters, buffers, mode, attributes, random state). Parts that run in training mode only, such as
+    auxiliary heads, belong to the graph.
+
+    Args:
+        model: The network, on any device, in any mode.
+        example_inputs: What its forward pass takes: a tensor, a tuple or list of arguments, or a dictionary of
+            keyword arguments. By default an image of the size that the network declares, else 1×3×224×224. Only
+            shapes and types count.
+        cutoff: Largest shortest-path distance that is kept.
+
+    Returns:
+        The graph; see :class:`~ghn_pyg.ArchData`. Parameters that it cannot predict are in ``kept``, with the reason.
+
+    Raises:
+        TypeError: If ``model`` is no module.
+        ValueError: If it has no parameters or uninitialised ones.
+        TracingError: If its forward pass fails, or depends on the values of activations.
+
+    Example:
+        >>> import torchvision
+        >>> from_module(torchvision.models.resnet18()).num_nodes
+        53
+    """
+    parameters = _parameters(model)
+    args, kwargs = _arguments(model, example_inputs)
+    tracer, output = _trace(model, parameters, args, kwargs, training=False)
+    if unused := set(parameters) - set(tracer.claimed) - set(tracer.folded):
+        with contextlib.suppress(TracingError):
+            other, other_output = _trace(model, parameters, args, kwargs, training=True)
+            if unused - (set(parameters) - set(other.claimed) - set(other.folded)):
+                tracer, output = other, other_output
+    return _graph(model, tracer, output, cutoff)
+
+
+def _parameters(model: Any) -> dict[str, nn.Parameter]:
+    if not isinstance(model, nn.Module):
+        hint = "; call it to build the network" if isinstance(model, type) or callable(model) else ""
+        raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__} {model!r:.80}{hint}")
+    parameters = dict(model.named_parameters())
+    if not parameters:
+        raise ValueError(f"{type(model).__name__} has no parameters, so there is nothing to predict")
+    lazy = [name for name, p in parameters.items() if isinstance(p, nn.parameter.UninitializedParameter)]
+    if lazy:
+        raise ValueError(f"parameters {lazy[:3]} are not initialised yet; run the network once before building its graph")
+    return parameters
+
+
+def _arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if example_inputs is None:
+        return default_inputs(model), {}
+    if isinstance(example_inputs, Mapping):
+        args, kwargs = (), dict(example_inputs)
+    elif isinstance(example_inputs, (tuple, list)):
+        args, kwargs = tuple(example_inputs), {}
+    else:
+        args, kwargs = (example_inputs,), {}
+    if not any(True for _ in tensors_in((args, kwargs))):
+        raise TypeError(
+            "example_inputs expected a tensor, a tuple of arguments or a dictionary of keyword arguments with at "
+            f"least one tensor, got {type(example_inputs).__name__}"
+        )
+    return args, kwargs
+
+
+def _trace(
+    model: nn.Module, parameters: dict[str, nn.Parameter], args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
+) -> tuple[Tracer, Sources]:
+    tracer = Tracer(parameters, model.buffers())
+    copy = shadow(model, tracer, training)
+
+    def placeholder(tensor: Tensor) -> Tensor:
+        return tracer.emit(tensor.shape, tensor.dtype, Value((0,)))
+
+    args, kwargs = map_tensors(placeholder, args), map_tensors(placeholder, kwargs)
+    try:
+        with _random_state(), torch.no_grad(), tracer:
+            result = copy(*args, **kwargs)
+    except Exception as error:
+        raise TracingError(_failure(model, tracer, args, kwargs, error)) from error
+    outputs = list(tensors_in([_values(result)]))
+    return tracer, tracer.sources(outputs[0]) if outputs else ()
+
+
+def _values(result: Any) -> Any:
+    """Outputs that are objects, such as dataclasses, give their fields."""
+    return result if isinstance(result, (Tensor, list, tuple, dict)) else list(getattr(result, "__dict__", {}).values())
+
+
+@contextlib.contextmanager
+def _random_state() -> Iterator[None]:
+    """Whatever the forward pass draws, the generators go on as if it had not run."""
+    state, python_state = torch.get_rng_state(), random.getstate()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+        random.setstate(python_state)
+
+
+def _failure(model: nn.Module, tracer: Tracer, args: Any, kwargs: Any, error: Exception) -> str:
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in((args, kwargs)))
+    where = f" in {tracer.scope[-1]!r}" if tracer.scope[-1] else ""
+    hint = "pass example_inputs that its forward pass accepts"
+    if "meta" in str(error):
+        hint = "it depends on the values of tensors, which a graph does not have; make it depend on shapes alone"
+    return (
+        f"the forward pass of {type(model).__name__} failed{where} on input of shape {shapes}: "
+        f"{type(error).__name__}: {error}. To build its graph, {hint}."
+    )
+
+
+def _graph(model: nn.Module, tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
+    nodes, inputs, layer = rewrite(tracer.steps, output)
+    edges = [(source, node) for node, sources in enumerate(inputs) for source in sources]
+    edge_index = torch.tensor(edges, dtype=torch.long).t().contiguous() if edges else torch.empty(2, 0).long()
+    classifier = torch.zeros(len(nodes), dtype=torch.bool)
+    classifier[layer] = True
+    predicted = {spec.name for node in nodes for spec in node.params}
+    return ArchData(
+        node_type=torch.tensor([PRIMITIVE_ID[node.kind] for node in nodes]),
+        edge_index=edge_index,
+        node_shape=torch.tensor([node.shape for node in nodes]),
+        classifier=classifier,
+        distance=shortest_paths(edge_index, len(nodes), cutoff).flatten(),
+        params=[list(node.params) for node in nodes],
+        node_names=_node_names(nodes),
+        kept={name: _reason(tracer, name) for name in tracer.parameters if name not in predicted},
+        tied=_tied(model, tracer.parameters),
+        num_nodes=len(nodes),
+    )
+
+
+def _reason(tracer: Tracer, name: str) -> str:
+    operation = tracer.folded.get(name)
+    if operation is None:
+        return "the forward pass does not use it"
+    return f"it enters {operation}, for which the vocabulary has no node type"
+
+
+def _tied(model: nn.Module, parameters: dict[str, nn.Parameter]) -> dict[str, str]:
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    every = model.named_parameters(remove_duplicate=False)
+    return {name: names[id(parameter)] for name, parameter in every if name not in parameters}
+
+
+def _node_names(nodes: list[Step]) -> list[str]:
+    """Parameters name their nodes; other operations are named after their module, counted where it has several."""
+    names: list[str] = []
+    counts: dict[str, int] = {}
+    for node in nodes:
+        name = node.params[0].name if node.params else f"{node.scope}:{node.kind}" if node.scope else node.kind
+        counts[name] = counts.get(name, 0) + 1
+        names.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
+    return names

@@ -1,0 +1,274 @@
+"""Rules for the functions that use parameters: convolutions, linear layers, norms, embeddings and attention."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..data import ParamSpec
+from .steps import Sources, union
+from .tracer import Tracer, Value, rule
+
+
+def weight_step(
+    tracer: Tracer,
+    kind: str,
+    inputs: Sources,
+    weight: Tensor,
+    bias: Tensor | None,
+    layout: str = "out_in",
+    groups: int = 1,
+) -> Sources:
+    """Records a layer: its weight and, when it has one, its bias; a weight that is no parameter is folded away."""
+    name = tracer.parameter(weight)
+    sources = union(inputs, tracer.sources(weight))
+    if name is not None:
+        shape = tuple(tracer.parameters[name].shape)
+        sources = tracer.step(kind, sources, (ParamSpec(name, shape, "weight", layout, groups),))  # type: ignore[arg-type]
+    return bias_step(tracer, sources, bias)
+
+
+def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None) -> Sources:
+    """Records a layer's bias as a node of its own."""
+    name = tracer.parameter(bias)
+    if name is None:
+        return inputs
+    return tracer.step("bias", inputs, (ParamSpec(name, tuple(tracer.parameters[name].shape), "bias"),))
+
+
+def norm_step(tracer: Tracer, kind: str, x: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Records a norm: one node for gain and bias; a norm without a gain is folded away."""
+    sources = tracer.sources(x)
+    roles = (("gain", gain), ("bias", bias))
+    params = tuple(
+        ParamSpec(name, tuple(tracer.parameters[name].shape), role)  # type: ignore[arg-type]
+        for role, tensor in roles
+        if (name := tracer.parameter(tensor)) is not None
+    )
+    return tracer.like(x, tracer.step(kind, sources, params) if params else sources)
+
+
+def _expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise RuntimeError(message)
+
+
+def _each(value: int | Sequence[int], count: int) -> Sequence[int]:
+    return (value,) * count if isinstance(value, int) else tuple(value) * (count // len(value))
+
+
+def _conv_size(size: int, kernel: int, stride: int, padding: Any, dilation: int) -> int:
+    span = dilation * (kernel - 1) + 1
+    return -(-size // stride) if padding == "same" else (size + 2 * padding - span) // stride + 1
+
+
+def _convolution(spatial: int) -> Any:
+    def conv(
+        tracer: Tracer,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Tensor:
+        shape, filters = tuple(input.shape), tuple(weight.shape)
+        _expect(len(shape) in (spatial + 1, spatial + 2), f"conv{spatial}d got an input of shape {shape}")
+        lead, channels, sizes = shape[: -spatial - 1], shape[-spatial - 1], shape[-spatial:]
+        expected = filters[1] * groups
+        _expect(
+            channels == expected, f"conv{spatial}d expected {expected} input channels, got {channels} (input {shape})"
+        )
+        dilations = _each(dilation, spatial)
+        paddings = (padding,) * spatial if padding == "same" else _each(0 if padding == "valid" else padding, spatial)
+        out = [
+            _conv_size(*terms)
+            for terms in zip(sizes, filters[2:], _each(stride, spatial), paddings, dilations, strict=True)
+        ]
+        _expect(min(out) > 0, f"conv{spatial}d with kernel {filters[2:]} got an input too small: {shape}")
+        kind = "conv" if groups == 1 else "dil_conv" if min(dilations) > 1 else "sep_conv"
+        sources = weight_step(tracer, kind, tracer.sources(input), weight, bias)
+        return tracer.emit((*lead, filters[0], *out), input.dtype, Value(sources))
+
+    return conv
+
+
+def _transposed_convolution(spatial: int) -> Any:
+    def conv_transpose(
+        tracer: Tracer,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+    ) -> Tensor:
+        shape, filters = tuple(input.shape), tuple(weight.shape)
+        channels = shape[-spatial - 1]
+        _expect(
+            channels == filters[0], f"conv_transpose{spatial}d expected {filters[0]} input channels, got {channels}"
+        )
+        options = (_each(option, spatial) for option in (stride, padding, output_padding, dilation))
+        out = [
+            (size - 1) * step - 2 * pad + dil * (kernel - 1) + extra + 1
+            for size, kernel, step, pad, extra, dil in zip(shape[-spatial:], filters[2:], *options, strict=True)
+        ]
+        kind = "conv" if groups == 1 else "sep_conv"
+        sources = weight_step(tracer, kind, tracer.sources(input), weight, bias, "in_out", groups)
+        return tracer.emit((*shape[: -spatial - 1], filters[1] * groups, *out), input.dtype, Value(sources))
+
+    return conv_transpose
+
+
+rule(torch.conv1d)(_convolution(1))
+rule(torch.conv2d)(_convolution(2))
+rule(torch.conv3d)(_convolution(3))
+rule(torch.conv_transpose1d)(_transposed_convolution(1))
+rule(torch.conv_transpose2d)(_transposed_convolution(2))
+rule(torch.conv_transpose3d)(_transposed_convolution(3))
+
+
+@rule(F.linear)
+def linear(tracer: Tracer, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x Wᵀ + b``."""
+    shape = tuple(input.shape)
+    _expect(
+        bool(shape) and shape[-1] == weight.shape[-1],
+        f"linear expected {weight.shape[-1]} input features, got an input of shape {shape}",
+    )
+    sources = weight_step(tracer, "conv", tracer.sources(input), weight, bias)
+    return tracer.emit((*shape[:-1], *weight.shape[:-1]), input.dtype, Value(sources))
+
+
+@rule(F.batch_norm)
+def batch_norm(
+    tracer: Tracer, input: Tensor, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, *_: Any,
+    **__: Any,
+) -> Tensor:  # fmt: skip
+    """Batch norm; running statistics stay as they are."""
+    size = next((tensor.shape[0] for tensor in (weight, running_mean) if tensor is not None), input.shape[1])
+    _expect(size == input.shape[1], f"batch_norm expected {size} channels, got an input of shape {tuple(input.shape)}")
+    return norm_step(tracer, "bn", input, weight, bias)
+
+
+@rule(F.instance_norm)
+def instance_norm(
+    tracer: Tracer, input: Tensor, running_mean: Any = None, running_var: Any = None, weight: Any = None,
+    bias: Any = None, *_: Any, **__: Any,
+) -> Tensor:  # fmt: skip
+    """Instance norm, a batch norm over one image."""
+    return norm_step(tracer, "bn", input, weight, bias)
+
+
+@rule(F.layer_norm, torch.layer_norm)
+def layer_norm(
+    tracer: Tracer, input: Tensor, normalized_shape: Sequence[int], weight: Any = None, bias: Any = None, *_: Any,
+    **__: Any,
+) -> Tensor:  # fmt: skip
+    """Layer norm."""
+    shape = tuple(normalized_shape)
+    _expect(
+        tuple(input.shape[-len(shape) :]) == shape,
+        f"layer_norm expected an input that ends in {shape}, got {tuple(input.shape)}",
+    )
+    return norm_step(tracer, "ln", input, weight, bias)
+
+
+@rule(F.rms_norm, torch.rms_norm)
+def rms_norm(
+    tracer: Tracer, input: Tensor, normalized_shape: Sequence[int], weight: Any = None, *_: Any, **__: Any
+) -> Tensor:
+    """Root-mean-square norm: a layer norm without bias."""
+    return layer_norm(tracer, input, normalized_shape, weight)
+
+
+@rule(F.group_norm, torch.group_norm)
+def group_norm(
+    tracer: Tracer, input: Tensor, num_groups: int, weight: Any = None, bias: Any = None, *_: Any, **__: Any
+) -> Tensor:
+    """Group norm, which normalises every sample for itself as a layer norm does."""
+    return norm_step(tracer, "ln", input, weight, bias)
+
+
+def position_step(tracer: Tracer, inputs: Sources, table: str) -> Sources:
+    """Records a table of learned positions or embeddings."""
+    shape = tuple(tracer.parameters[table].shape)
+    tokens = shape[-2] if len(shape) < 4 else 0
+    extra = tokens - math.isqrt(tokens) ** 2
+    return tracer.step("pos_enc", inputs, (ParamSpec(table, shape, "position", extra_rows=extra),))
+
+
+@rule(F.embedding)
+def embedding(tracer: Tracer, input: Tensor, weight: Tensor, *_: Any, **__: Any) -> Tensor:
+    """A table that token or position ids are looked up in."""
+    name = tracer.parameter(weight)
+    sources = tracer.sources(input)
+    if name is not None:
+        sources = position_step(tracer, sources, name)
+    return tracer.emit((*input.shape, weight.shape[-1]), weight.dtype, Value(sources))
+
+
+@rule(F.scaled_dot_product_attention)
+def scaled_dot_product_attention(
+    tracer: Tracer, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any, **__: Any
+) -> Tensor:
+    """Fused attention is the same node as an unfused softmax."""
+    inputs = union(*(tracer.sources(tensor) for tensor in (query, key, value, attn_mask)))
+    return tracer.emit((*query.shape[:-1], value.shape[-1]), query.dtype, Value(tracer.step("msa", inputs)))
+
+
+@rule(F.multi_head_attention_forward)
+def multi_head_attention(
+    tracer: Tracer, query: Tensor, key: Tensor, value: Tensor, embed_dim: int, num_heads: int,
+    in_proj_weight: Tensor | None, in_proj_bias: Tensor | None, bias_k: Tensor | None, bias_v: Tensor | None,
+    add_zero_attn: bool, dropout_p: float, out_proj_weight: Tensor, out_proj_bias: Tensor | None,
+    training: bool = True, key_padding_mask: Any = None, need_weights: bool = True, attn_mask: Any = None,
+    use_separate_proj_weight: bool = False, q_proj_weight: Any = None, k_proj_weight: Any = None,
+    v_proj_weight: Any = None, static_k: Any = None, static_v: Any = None, average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """:class:`torch.nn.MultiheadAttention`: in-projection → bias → attention → out-projection → bias."""
+    _expect(
+        query.shape[-1] == embed_dim,
+        f"multi-head attention expected {embed_dim} features, got a query of shape {tuple(query.shape)}",
+    )
+    entering = [tracer.sources(tensor) for tensor in (query, key, value)]
+    if use_separate_proj_weight:
+        weights = (q_proj_weight, k_proj_weight, v_proj_weight)
+        projected = union(
+            *(weight_step(tracer, "conv", x, w, None) for x, w in zip(entering, weights, strict=True))
+        )
+        projected = bias_step(tracer, projected, in_proj_bias)
+    else:
+        assert in_proj_weight is not None
+        projected = weight_step(tracer, "conv", union(*entering), in_proj_weight, in_proj_bias)
+    attended = tracer.step("msa", projected)
+    out = tracer.like(query, weight_step(tracer, "conv", attended, out_proj_weight, out_proj_bias))
+    if not need_weights:
+        return out, None
+    batched = query.dim() == 3
+    heads = () if average_attn_weights else (num_heads,)
+    lead = (query.shape[1],) if batched else ()
+    shape = (*lead, *heads, query.shape[0], key.shape[0] + (bias_k is not None) + add_zero_attn)
+    return out, tracer.emit(shape, query.dtype, Value(attended))
+
+
+def matrix_product(tracer: Tracer, input: Tensor, other: Tensor, *, bias: Tensor | None = None) -> Sources | None:
+    """``x W`` with a parameter W of two dimensions: a linear layer; ``None`` for any other product."""
+    name = tracer.parameter(other)
+    if name is None or other.dim() != 2 or not tracer.sources(input):
+        return None
+    stored = tuple(tracer.parameters[name].shape)
+    if len(stored) != 2 or sorted(stored) != sorted(other.shape):
+        return None
+    transposed = stored != tuple(other.shape) or (stored[0] == stored[1] and other is not tracer.parameters[name])
+    layout = "out_in" if transposed else "in_out"
+    return weight_step(tracer, "conv", tracer.sources(input), other, bias, layout)

@@ -1,0 +1,124 @@
+"""Rules for pooling and averaging."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .tracer import Tracer, Value, rule
+
+_Size = int | Sequence[int]
+
+
+def _each(value: _Size, count: int) -> tuple[int, ...]:
+    return (value,) * count if isinstance(value, int) else tuple(value) * (count // len(value))
+
+
+def pool_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+    """Output size of a pool, with PyTorch's rule that in ceil mode the last window starts inside the input."""
+    span = size + 2 * padding - dilation * (kernel - 1) - 1
+    out = (-(-span // stride) if ceil_mode else span // stride) + 1
+    return out - 1 if ceil_mode and (out - 1) * stride >= size + padding else out
+
+
+def _kernel(sizes: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width; a pool over a sequence has height only."""
+    return (sizes[0], 1) if len(sizes) == 1 else (sizes[-2], sizes[-1])
+
+
+def _pool(
+    tracer: Tracer, kind: str, spatial: int, x: Tensor, kernel: _Size, stride: _Size | None, padding: _Size,
+    dilation: _Size, ceil_mode: bool,
+) -> Tensor:  # fmt: skip
+    kernels = _each(kernel, spatial)
+    strides = _each(stride, spatial) if stride not in (None, (), []) else kernels  # type: ignore[arg-type]
+    terms = zip(x.shape[-spatial:], kernels, strides, _each(padding, spatial), _each(dilation, spatial), strict=True)
+    sizes = [pool_size(*term, ceil_mode) for term in terms]
+    if min(sizes) < 1:
+        raise RuntimeError(f"{kind} with kernel {kernels} got an input too small: {tuple(x.shape)}")
+    sources = tracer.step(kind, tracer.sources(x), kernel=_kernel(kernels))
+    return tracer.emit((*x.shape[:-spatial], *sizes), x.dtype, Value(sources))
+
+
+def _max_pool(spatial: int) -> Any:
+    def max_pool(
+        tracer: Tracer, input: Tensor, kernel_size: _Size, stride: _Size | None = None, padding: _Size = 0,
+        dilation: _Size = 1, ceil_mode: bool = False, return_indices: bool = False,
+    ) -> Any:  # fmt: skip
+        out = _pool(tracer, "max_pool", spatial, input, kernel_size, stride, padding, dilation, ceil_mode)
+        return (out, tracer.emit(out.shape, torch.int64, Value())) if return_indices else out
+
+    return max_pool
+
+
+def _avg_pool(spatial: int) -> Any:
+    def avg_pool(
+        tracer: Tracer, input: Tensor, kernel_size: _Size, stride: _Size | None = None, padding: _Size = 0,
+        ceil_mode: bool = False, *_: Any, **__: Any,
+    ) -> Tensor:  # fmt: skip
+        return _pool(tracer, "avg_pool", spatial, input, kernel_size, stride, padding, 1, ceil_mode)
+
+    return avg_pool
+
+
+def _target(x: Tensor, output_size: Any, spatial: int) -> tuple[int, ...]:
+    wanted = (output_size,) * spatial if output_size is None or isinstance(output_size, int) else tuple(output_size)
+    return tuple(size if want is None else int(want) for want, size in zip(wanted, x.shape[-spatial:], strict=True))
+
+
+def _adaptive_avg_pool(spatial: int) -> Any:
+    def adaptive_avg_pool(tracer: Tracer, input: Tensor, output_size: Any) -> Tensor:
+        sizes = _target(input, output_size, spatial)
+        sources = tracer.step("glob_avg", tracer.sources(input))
+        return tracer.emit((*input.shape[:-spatial], *sizes), input.dtype, Value(sources))
+
+    return adaptive_avg_pool
+
+
+def _adaptive_max_pool(spatial: int) -> Any:
+    def adaptive_max_pool(tracer: Tracer, input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+        sizes = _target(input, output_size, spatial)
+        kernels = tuple(-(-size // target) for size, target in zip(input.shape[-spatial:], sizes, strict=True))
+        sources = tracer.step("max_pool", tracer.sources(input), kernel=_kernel(kernels))
+        out = tracer.emit((*input.shape[:-spatial], *sizes), input.dtype, Value(sources))
+        return (out, tracer.emit(out.shape, torch.int64, Value())) if return_indices else out
+
+    return adaptive_max_pool
+
+
+for _spatial, _max, _avg, _adaptive_avg, _adaptive_max in (
+    (1, (F.max_pool1d, torch.max_pool1d), F.avg_pool1d, F.adaptive_avg_pool1d, F.adaptive_max_pool1d),
+    (2, (F.max_pool2d, torch.max_pool2d), F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d),
+    (3, (F.max_pool3d, torch.max_pool3d), F.avg_pool3d, F.adaptive_avg_pool3d, F.adaptive_max_pool3d),
+):
+    rule(*_max)(_max_pool(_spatial))
+    rule(_avg)(_avg_pool(_spatial))
+    rule(_adaptive_avg)(_adaptive_avg_pool(_spatial))
+    rule(_adaptive_max)(_adaptive_max_pool(_spatial))
+
+
+@rule(torch.mean, Tensor.mean)
+def mean(
+    tracer: Tracer, input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None, **_: Any
+) -> Tensor:
+    """A mean over the spatial dimensions is a global average; a mean over features is folded away."""
+    rank = input.dim()
+    dims = sorted(
+        {d % rank for d in ((dim,) if isinstance(dim, int) else dim if dim not in (None, ()) else range(rank))}
+    )
+    shape = [1 if d in dims else size for d, size in enumerate(input.shape) if keepdim or d not in dims]
+    sources = tracer.sources(input)
+    if sources and is_spatial(rank, dims):
+        sources = tracer.step("glob_avg", sources)
+    merged = tracer.merged([input])
+    return tracer.emit(shape, dtype or input.dtype, Value(sources, merged.params))
+
+
+def is_spatial(rank: int, dims: Sequence[int]) -> bool:
+    """Whether ``dims`` are the positions of (B, C, *positions), (B, *positions, C) or (B, tokens, C)."""
+    channels_first, channels_last = list(range(2, rank)), list(range(1, rank - 1))
+    return rank > 3 and list(dims) in (channels_first, channels_last) or rank == 3 and list(dims) == [1]

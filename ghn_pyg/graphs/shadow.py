@@ -1,0 +1,126 @@
+"""A stand-in for a network that shares its parameters, so that a trace leaves the network itself untouched."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from .layers import handler_for
+from ..data import ParamSpec
+from .tracer import CONSTANT, Tracer, map_tensors, tensors_in
+
+_PLAIN = (str, int, float, bool, type(None), bytes, type, types.FunctionType, types.BuiltinFunctionType)
+_MODULE_STATE = frozenset(nn.Module().__dict__) | {"forward"}
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+def shadow(model: nn.Module, tracer: Tracer, training: bool) -> nn.Module:
+    """A copy of ``model``'s module objects (not of its tensors) in the given mode, whose layers report to ``tracer``.
+
+    What the forward pass sets on modules, or appends to their lists, is set on the copy.
+    """
+    return _Shadow(tracer, training).build(model)
+
+
+class _Shadow:
+    def __init__(self, tracer: Tracer, training: bool) -> None:
+        self.tracer = tracer
+        self.training = training
+        self.memo: dict[int, nn.Module] = {}
+        self.pending: list[tuple[nn.Module, nn.Module]] = []
+
+    def build(self, model: nn.Module) -> nn.Module:
+        copy = self.module(model, "")
+        # Other attributes come after all registered modules, whose paths they must not take.
+        while self.pending:
+            self.attributes(*self.pending.pop())
+        return copy
+
+    def module(self, original: nn.Module, path: str) -> nn.Module:
+        if id(original) in self.memo:
+            return self.memo[id(original)]
+        if (wrapped := _wrapped(original)) is not None:
+            return self.module(original._modules[wrapped], _join(path, wrapped))  # type: ignore[arg-type]
+        if isinstance(original, torch.jit.ScriptModule):  # lives outside Python
+            return original
+        copy: nn.Module = object.__new__(type(original))
+        self.memo[id(original)] = copy
+        self.pending.append((original, copy))
+        state = copy.__dict__
+        state.update(original.__dict__)
+        state["training"] = self.training
+        state["_parameters"] = original._parameters.copy()
+        state["_buffers"] = original._buffers.copy()
+        state["_modules"] = {
+            name: None if child is None else self.module(child, _join(path, name))
+            for name, child in original._modules.items()
+        }
+        state["forward"] = self.forward(copy, original, path)
+        return copy
+
+    def attributes(self, original: nn.Module, copy: nn.Module) -> None:
+        for name, value in original.__dict__.items():
+            if name not in _MODULE_STATE and not isinstance(value, _PLAIN):
+                copy.__dict__[name] = self.attribute(value)
+
+    def attribute(self, value: Any) -> Any:
+        """Containers are copied; modules and bound methods inside them are replaced by the copies."""
+        if isinstance(value, nn.Module):
+            return self.module(value, "")
+        if isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
+            return types.MethodType(value.__func__, self.module(value.__self__, ""))
+        if type(value) in (list, tuple, set):
+            return type(value)(self.attribute(item) for item in value)
+        if type(value) is dict:
+            return {key: self.attribute(item) for key, item in value.items()}
+        return value
+
+    def forward(self, copy: nn.Module, original: nn.Module, path: str) -> Callable[..., Any]:
+        own = self.attribute(original.__dict__["forward"]) if "forward" in original.__dict__ else None
+        function = own if own is not None else types.MethodType(type(copy).forward, copy)
+        if (handler := handler_for(type(original))) is not None:
+            function = self.handled(function, handler(original), path)
+        scope = self.tracer.scope
+
+        def scoped(*args: Any, **kwargs: Any) -> Any:
+            scope.append(path)
+            result = function(*args, **kwargs)
+            scope.pop()  # not reached after an error: the scope then tells where it happened
+            return result
+
+        return scoped
+
+    def handled(self, function: Callable[..., Any], chain: Any, path: str) -> Callable[..., Any]:
+        """A layer with a handler: its forward pass gives shapes alone, its handler the nodes."""
+        tracer = self.tracer
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            with tracer.muted():
+                result = function(*args, **kwargs)
+            sources = tracer.merged(tensors_in((args, kwargs))).sources
+            for kind, params in chain:
+                specs = tuple(
+                    ParamSpec(name, tuple(tracer.parameters[name].shape), role)
+                    for short, role in params
+                    if (name := _join(path, short)) in tracer.parameters
+                )
+                sources = tracer.step(kind, sources, specs)
+            value = CONSTANT._replace(sources=sources)
+            return map_tensors(lambda tensor: tracer.emit(tensor.shape, tensor.dtype, value), result)
+
+        return forward
+
+
+def _wrapped(module: nn.Module) -> str | None:
+    """The name under which a compiled or data-parallel wrapper holds the network that it stands for."""
+    if "_orig_mod" in module._modules:
+        return "_orig_mod"
+    return "module" if isinstance(module, _PARALLEL) else None
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

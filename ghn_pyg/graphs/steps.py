@@ -1,0 +1,39 @@
+"""What a trace records: one step for each operation that may become a node of the graph."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ..data import NO_SHAPE, NodeShape, ParamSpec
+
+Sources = tuple[int, ...]
+"""Positions of the steps that a value is computed from directly, ascending, without repeats."""
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Step:
+    """A recorded operation; ``kind`` is a node type, or ``"softmax"`` or ``"mul"``, which the rewrite passes resolve.
+
+    Args:
+        kind: What the step may become.
+        inputs: Steps whose values enter.
+        scope: Path of the module in whose forward pass it stands.
+        params: Parameters that are decoded from it.
+        shape: Shape that the node's encoding sees.
+        operands: For a join, the sources of each operand.
+    """
+
+    kind: str
+    inputs: Sources
+    scope: str = ""
+    params: tuple[ParamSpec, ...] = ()
+    shape: NodeShape = NO_SHAPE
+    operands: tuple[Sources, ...] = ()
+
+
+def union(*groups: Sources) -> Sources:
+    """The distinct steps of all ``groups``, in ascending order."""
+    distinct = {group for group in groups if group}
+    if len(distinct) <= 1:
+        return next(iter(distinct), ())
+    return tuple(sorted(set().union(*distinct)))

@@ -1,0 +1,287 @@
+"""Runs a network's forward pass on tensors without data and records the steps that may become nodes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ..data import NO_SHAPE, NodeShape, ParamSpec
+from .steps import Sources, Step, union
+
+Rule = Callable[..., Any]
+"""``rule(tracer, *args, **kwargs)``: what a PyTorch function does to abstract tensors."""
+
+RULES: Final[dict[Callable[..., Any], Rule]] = {}
+"""PyTorch function → rule. A function without one runs on meta tensors and is folded away."""
+
+_REAL_FACTORY_LIMIT: Final = 1 << 16
+_IN_PLACE: Final = frozenset(
+    getattr(Tensor, f"__{name}__")
+    for name in ("setitem", "iadd", "isub", "imul", "itruediv", "iand", "ior", "ixor", "ifloordiv", "ipow")
+    if hasattr(Tensor, f"__{name}__")
+)
+_QUERIES: Final = frozenset(
+    getattr(Tensor, name)
+    for name in ("dim", "size", "numel", "stride", "is_contiguous", "is_floating_point", "is_complex", "ndimension",
+                 "element_size", "get_device", "__len__", "__hash__", "__repr__", "__str__", "__format__", "data_ptr")
+)  # fmt: skip
+_FACTORIES: Final = frozenset((torch.zeros, torch.ones, torch.empty, torch.full))
+_RANDOM: Final = frozenset((torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal))
+
+
+class Value(NamedTuple):
+    """Where an abstract tensor comes from: steps, and parameters that no step has taken up yet."""
+
+    sources: Sources = ()
+    params: tuple[str, ...] = ()
+
+
+CONSTANT: Final = Value()
+
+
+def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
+    """Registers the decorated rule for PyTorch functions."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(functions, function))
+        return function
+
+    return register
+
+
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """All tensors in nested lists, tuples and dictionaries."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from tensors_in(value)
+        elif isinstance(value, dict):
+            yield from tensors_in(value.values())
+
+
+def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
+    """``value`` with every tensor in nested lists, tuples and dictionaries replaced."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if type(value) in (list, tuple):
+        return type(value)(map_tensors(function, item) for item in value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_tensors(function, item) for item in value))
+    if type(value) is dict:
+        return {key: map_tensors(function, item) for key, item in value.items()}
+    return value
+
+
+class Tracer(TorchFunctionMode):
+    """Interprets a forward pass abstractly.
+
+    Every PyTorch function that is called while the tracer is active arrives here. Values that depend on the network's
+    input or parameters are *abstract*: meta tensors that carry a :class:`Value`. Anything else (masks, position
+    counters) is computed as usual. Nothing that belongs to the network is written to.
+
+    Args:
+        parameters: The network's parameters by name, tied ones once.
+        buffers: The network's buffers.
+    """
+
+    def __init__(self, parameters: dict[str, nn.Parameter], buffers: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.steps: list[Step] = [Step("input", ())]
+        self.parameters = parameters
+        self.claimed: dict[str, int] = {}
+        self.folded: dict[str, str] = {}
+        self.scope: list[str] = [""]
+        self._names = {id(parameter): name for name, parameter in parameters.items()}
+        self._owned = {id(buffer) for buffer in buffers} | set(self._names)
+        # A real tensor may get a provenance too (a mask that an activation was written into). It is kept beside the
+        # tensor, never on it, and with the tensor, so that its id stays taken.
+        self._muted = False
+        self._marked: dict[int, tuple[Tensor, Value]] = {}
+
+    # --- abstract values -------------------------------------------------------------------------------------------
+
+    def value(self, tensor: Tensor) -> Value | None:
+        """Where ``tensor`` comes from; ``None`` when it is a plain constant."""
+        known: Value | None = getattr(tensor, "_ghn_value", None)
+        if known is not None:
+            return known
+        if (name := self._names.get(id(tensor))) is not None:
+            return Value((), (name,))
+        if (marked := self._marked.get(id(tensor))) is not None:
+            return marked[1]
+        return CONSTANT if tensor.is_meta else None
+
+    def sources(self, tensor: Any) -> Sources:
+        """The steps that ``tensor`` is computed from directly; none for anything that is not an abstract tensor."""
+        value = self.value(tensor) if isinstance(tensor, Tensor) else None
+        return value.sources if value else ()
+
+    def emit(self, shape: Sequence[int], dtype: torch.dtype, value: Value) -> Tensor:
+        """A new abstract tensor."""
+        tensor = torch.empty(shape, dtype=dtype, device="meta")
+        tensor._ghn_value = value  # type: ignore[attr-defined]
+        return tensor
+
+    def like(self, tensor: Tensor, sources: Sources) -> Tensor:
+        """A new abstract tensor of the same shape and type, computed from ``sources``."""
+        return self.emit(tensor.shape, tensor.dtype, Value(sources))
+
+    def view(self, base: Tensor, shape: Sequence[int]) -> Tensor:
+        """An abstract tensor that shares ``base``'s memory: what is written into it is written into ``base``."""
+        tensor = self.emit(shape, base.dtype, self.value(base) or CONSTANT)
+        tensor._ghn_root = getattr(base, "_ghn_root", base)  # type: ignore[attr-defined]
+        return tensor
+
+    def mark(self, tensor: Tensor, value: Value) -> None:
+        """Sets where ``tensor`` and the tensor that it is a view of come from, after an in-place operation."""
+        for target in (tensor, getattr(tensor, "_ghn_root", tensor._base)):
+            if target is None or id(target) in self._owned:
+                continue
+            if target.is_meta:
+                target._ghn_value = value
+            else:
+                self._marked[id(target)] = (target, value)
+
+    def merged(self, tensors: Iterable[Tensor]) -> Value:
+        """The joint provenance of several tensors."""
+        values = [value for tensor in tensors if (value := self.value(tensor)) is not None]
+        params = tuple(dict.fromkeys(name for value in values for name in value.params))
+        return Value(union(*(value.sources for value in values)), params)
+
+    # --- steps -----------------------------------------------------------------------------------------------------
+
+    def step(
+        self,
+        kind: str,
+        inputs: Sources,
+        params: tuple[ParamSpec, ...] = (),
+        kernel: tuple[int, int] | None = None,
+        operands: tuple[Sources, ...] = (),
+    ) -> Sources:
+        """Records a step and returns it as a source.
+
+        A parameter is decoded from the first step that uses it; later uses (a shared layer) are nodes without one.
+        """
+        if self._muted:
+            return inputs
+        new = tuple(param for param in params if param.name not in self.claimed)
+        self.claimed.update((param.name, len(self.steps)) for param in new)
+        shape = params[0].node_shape() if params else (1, 1, *kernel) if kernel else NO_SHAPE
+        self.steps.append(Step(kind, inputs, self.scope[-1], new, shape, operands))
+        return (len(self.steps) - 1,)
+
+    @contextlib.contextmanager
+    def muted(self) -> Iterator[None]:
+        """Within this context shapes are followed but no steps recorded."""
+        before, self._muted = self._muted, True
+        try:
+            yield
+        finally:
+            self._muted = before
+
+    def fold(self, params: Iterable[str], operation: str) -> None:
+        """Notes that ``params`` entered an operation that is folded away."""
+        if not self._muted:
+            for param in params:
+                self.folded.setdefault(param, operation)
+
+    def join(self, kind: str, operands: Sequence[Sources]) -> Sources:
+        """Joins several operands; a step is recorded when they come from different nodes."""
+        present = tuple(operand for operand in operands if operand)
+        if len(set(present)) <= 1:
+            return present[0] if present else ()
+        return self.step(kind, union(*present), operands=present)
+
+    def parameter(self, tensor: Tensor | None) -> str | None:
+        """The parameter that ``tensor`` is, or is computed from alone: of several, one of its shape or the largest."""
+        value = self.value(tensor) if tensor is not None else None
+        if not value or not value.params or value.sources:
+            return None
+        same = [name for name in value.params if self.parameters[name].shape == tensor.shape]  # type: ignore[union-attr]
+        return (same or sorted(value.params, key=lambda name: -self.parameters[name].numel()))[0]
+
+    # --- interception ----------------------------------------------------------------------------------------------
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Called by PyTorch for every function on tensors while the tracer is active."""
+        kwargs = kwargs or {}
+        if func in _QUERIES:
+            return func(*args, **kwargs)
+        handler = RULES.get(func)
+        if handler is not None and any(self.value(tensor) is not None for tensor in tensors_in(args)):
+            return handler(self, *args, **kwargs)
+        return self._default(func, args, kwargs)
+
+    def _default(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = getattr(func, "__name__", "")
+        if name == "__get__":
+            return self._attribute(func, args)
+        if name == "__set__":
+            return None if id(args[0]) in self._owned else func(*args)
+        if func in _FACTORIES or func in _RANDOM:
+            return self._factory(func, args, kwargs)
+        tensors = list(tensors_in((args, kwargs)))
+        in_place = func in _IN_PLACE or (name.endswith("_") and not name.endswith("__")) or "out" in kwargs
+        if in_place and tensors:
+            return self._in_place(func, args, kwargs, tensors)
+        if all(self.value(tensor) is None for tensor in tensors):
+            return func(*args, **kwargs)
+        merged = self.merged(tensors)
+        if merged.sources:
+            self.fold(merged.params, name)
+            merged = Value(merged.sources)
+        result = func(*map_tensors(self.lift, args), **map_tensors(self.lift, kwargs))
+        return map_tensors(lambda tensor: self._tag(tensor, args[0] if args else None, merged), result)
+
+    def _attribute(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        result = func(*args)
+        if not isinstance(result, Tensor):
+            return result
+        value = self.value(args[0])
+        if id(args[0]) in self._owned:  # `.data` shares the network's memory
+            self._owned.add(id(result))
+            self._marked[id(result)] = (result, value or CONSTANT)
+            return result
+        return result if value is None else self._tag(result, args[0], value)
+
+    def _in_place(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor]
+    ) -> Any:
+        target = kwargs["out"] if "out" in kwargs else args[0]
+        owned = any(id(tensor) in self._owned for tensor in (target, target._base) if tensor is not None)
+        if owned:
+            return target
+        if all(self.value(tensor) is None for tensor in tensors):
+            return func(*args, **kwargs)
+        merged = self.merged(tensors)
+        if target.is_meta:
+            func(*map_tensors(self.lift, args), **map_tensors(self.lift, kwargs))
+        self.mark(target, merged)
+        return target
+
+    def _factory(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Random and large tensors get no data: nothing depends on their values, and memory stays small."""
+        abstract = func(*args, **{**kwargs, "device": "meta"})
+        if func in _RANDOM or abstract.numel() > _REAL_FACTORY_LIMIT or str(kwargs.get("device")) == "meta":
+            return abstract
+        return func(*args, **kwargs)
+
+    def lift(self, tensor: Tensor) -> Tensor:
+        """A stand-in without data for a real tensor."""
+        return tensor if tensor.is_meta else torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+
+    def _tag(self, result: Tensor, first: Any, value: Value) -> Tensor:
+        if result is first:
+            return result
+        result._ghn_value = value  # type: ignore[attr-defined]
+        if result._base is not None and isinstance(first, Tensor):
+            result._ghn_root = getattr(first, "_ghn_root", first)  # type: ignore[attr-defined]
+        return result

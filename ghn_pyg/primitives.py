@@ -1,0 +1,27 @@
+"""The vocabulary of node types that every Graph HyperNetwork shares (GHN-2, arXiv 2110.13100, table 1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PRIMITIVES: Final = (
+    "max_pool",
+    "avg_pool",
+    "sep_conv",
+    "dil_conv",
+    "conv",
+    "msa",
+    "cse",
+    "sum",
+    "concat",
+    "input",
+    "bias",
+    "bn",
+    "ln",
+    "pos_enc",
+    "glob_avg",
+)
+"""Node types in the order of their ids: a checkpoint's node embedding has one row for each."""
+
+PRIMITIVE_ID: Final = {name: position for position, name in enumerate(PRIMITIVES)}
+"""Node type → id."""
