@@ -1,9 +1,27 @@
 """Graph HyperNetworks on PyTorch Geometric: predict all parameters of a neural network in one forward pass."""
 
-from .data import ArchData
+from .apply import batch_statistics, load_prediction, recalibrate
+from .data import ArchData, ParamSpec
+from .graphs.layers import register_layer
 from .graphs.module import TracingError, from_module
-from .models.config import GHNConfig
+from .models.config import PRESETS, GHNConfig
+from .models.ghn import GHN, Prediction
 from .primitives import PRIMITIVES
 from .version import __version__
 
-__all__ = ["PRIMITIVES", "ArchData", "GHNConfig", "TracingError", "__version__", "from_module"]
+__all__ = [
+    "GHN",
+    "PRESETS",
+    "PRIMITIVES",
+    "ArchData",
+    "GHNConfig",
+    "ParamSpec",
+    "Prediction",
+    "TracingError",
+    "__version__",
+    "batch_statistics",
+    "from_module",
+    "load_prediction",
+    "recalibrate",
+    "register_layer",
+]

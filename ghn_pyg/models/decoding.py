@@ -1,0 +1,175 @@
+"""Embeddings of a batch of graphs → the blocks that every parameter is tiled from, in few large products."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..data import ArchData, ParamSpec
+from ..nn.decoders import ConvDecoder, Kernel, MLPDecoder, VectorDecoder
+from ..nn.scaling import scale_bias, scale_gain, weight_scale
+from ..nn.tiling import tile_
+
+_CHUNK = 1 << 24
+"""Numbers that one product may produce (64 MiB in float32), so that memory stays small for any network."""
+
+_CLASS_TOKEN_STD = 0.02
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Target:
+    """A parameter to decode: of which graph of the batch, from which node, and whether it ends the classifier."""
+
+    graph: int
+    node: int
+    spec: ParamSpec
+    classifier: bool
+
+
+def targets(graph: ArchData) -> list[Target]:
+    """Every parameter of a graph or batch, with the position of its node in the batch."""
+    params = graph.params if graph.get("ptr") is not None else [graph.params]
+    classifier = graph.classifier.tolist()
+    found: list[Target] = []
+    start = 0
+    for position, nodes in enumerate(params):
+        found += (
+            Target(position, start + node, spec, classifier[start + node])
+            for node, specs in enumerate(nodes)
+            for spec in specs
+        )
+        start += len(nodes)
+    return found
+
+
+class ParameterDecoder(nn.Module):
+    """Decodes all parameters of a batch of networks from the embeddings of their nodes.
+
+    Nodes whose weights have the same kernel and number of channels (up to what is decoded directly) share one
+    product; all vectors share another.
+
+    Args:
+        weight: Decoder of weights and positions.
+        vector: Decoder of gains and biases.
+        weight_norm: Whether to scale what is decoded; see :mod:`ghn_pyg.nn.scaling`.
+    """
+
+    def __init__(self, weight: ConvDecoder | MLPDecoder, vector: VectorDecoder, weight_norm: bool) -> None:
+        super().__init__()
+        self.weight = weight
+        self.vector = vector
+        self.weight_norm = weight_norm
+
+    def forward(self, x: Tensor, wanted: Iterable[Target]) -> Iterator[tuple[Target, Tensor]]:
+        """Yields each target with its block, in an order that suits the products."""
+        vectors, weights, positions = [], [], []
+        for target in wanted:
+            role = target.spec.role
+            (weights if role == "weight" else positions if role == "position" else vectors).append(target)
+        yield from self.vectors(x, [target for target in vectors if not target.classifier])
+        yield from self.class_biases(x, [target for target in vectors if target.classifier])
+        yield from self.class_weights(x, [target for target in weights if target.classifier])
+        yield from self.weights(x, [target for target in weights if not target.classifier])
+        yield from self.positions(x, positions)
+
+    def vectors(self, x: Tensor, wanted: Sequence[Target]) -> Iterator[tuple[Target, Tensor]]:
+        """Gains and biases."""
+        if not wanted:
+            return
+        nodes = sorted({target.node for target in wanted})
+        row = {node: position for position, node in enumerate(nodes)}
+        gains, biases = self.vector(x[nodes]).unbind(1)
+        if self.weight_norm:
+            gains, biases = scale_gain(gains), scale_bias(biases)
+        gain_rows, bias_rows = gains.unbind(), biases.unbind()
+        for target in wanted:
+            yield target, (gain_rows if target.spec.role == "gain" else bias_rows)[row[target.node]]
+
+    def class_biases(self, x: Tensor, wanted: Sequence[Target]) -> Iterator[tuple[Target, Tensor]]:
+        """Biases of classification layers."""
+        if wanted:
+            decoded = self.vector.classify(x[[target.node for target in wanted]])
+            yield from zip(wanted, scale_bias(decoded) if self.weight_norm else decoded, strict=True)
+
+    def class_weights(self, x: Tensor, wanted: Sequence[Target]) -> Iterator[tuple[Target, Tensor]]:
+        """Weights of classification layers."""
+        for target in wanted:
+            into = min(target.spec.node_shape()[1], self.weight.max_channels)
+            block = self.weight.classify(x[target.node : target.node + 1], into)[0, :, :, None, None]
+            yield target, self.scaled(block, [target.spec])
+
+    def weights(self, x: Tensor, wanted: Sequence[Target]) -> Iterator[tuple[Target, Tensor]]:
+        """Weights of convolutions and linear layers."""
+        limit = self.weight.max_channels
+        groups: dict[tuple[int, int, Kernel], list[Target]] = collections.defaultdict(list)
+        for target in wanted:
+            out, into, *kernel = target.spec.node_shape()
+            groups[min(out, limit), min(into, limit), (kernel[0], kernel[1])].append(target)
+        for (out, into, kernel), members in groups.items():
+            each = max(1, _CHUNK // (out * into * kernel[0] * kernel[1]))
+            for at in range(0, len(members), each):
+                chunk = members[at : at + each]
+                blocks = self.weight(x[[target.node for target in chunk]], kernel, out, into)
+                yield from zip(chunk, self.scaled(blocks, [target.spec for target in chunk]), strict=True)
+
+    def positions(self, x: Tensor, wanted: Sequence[Target]) -> Iterator[tuple[Target, Tensor]]:
+        """Tables of positions, as kernels with one output channel."""
+        for target in wanted:
+            _, channels, *kernel = target.spec.node_shape()
+            into = min(channels, self.weight.max_channels)
+            yield target, self.weight(x[target.node : target.node + 1], (kernel[0], kernel[1]), 1, into)[0, 0]
+
+    def scaled(self, blocks: Tensor, specs: Sequence[ParamSpec]) -> Tensor:
+        """Blocks of shape (n, …), or one block, each scaled by the fan-in of its parameter."""
+        if not self.weight_norm:
+            return blocks
+        factors = [weight_scale(fan_shape(spec)) for spec in specs]
+        if len(factors) == 1:
+            return blocks.mul_(factors[0])
+        return blocks.mul_(blocks.new_tensor(factors).view(-1, *[1] * (blocks.dim() - 1)))
+
+
+def fan_shape(spec: ParamSpec) -> tuple[int, ...]:
+    """The shape of a weight with its output dimension first, as its fan-in counts."""
+    if spec.layout == "out_in":
+        return spec.shape
+    return (spec.shape[1] * spec.groups, spec.shape[0] // spec.groups, *spec.shape[2:])
+
+
+def fill_(out: Tensor, spec: ParamSpec, block: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Writes a parameter from its block.
+
+    Args:
+        out: The parameter's memory, of ``spec.shape``.
+        spec: Which parameter it is.
+        block: (C,) for vectors, (o, i, h, w) for weights, (i, h, w) for positions.
+        generator: Draws the rows of class tokens, for which the GHN has no prediction.
+
+    Returns:
+        ``out``.
+    """
+    if spec.role == "position":
+        return _fill_positions_(out, spec, block, generator)
+    if spec.role != "weight":
+        return tile_(out, block)
+    view = out.transpose(0, 1) if spec.layout == "in_out" else out
+    if view.dim() == 5:  # a volume repeats its planes
+        block = block.unsqueeze(2).expand(-1, -1, view.size(2), -1, -1)
+    tile_(view, block.reshape(*block.shape[: view.dim()]) if view.dim() < 4 else block)
+    return out
+
+
+def _fill_positions_(out: Tensor, spec: ParamSpec, block: Tensor, generator: torch.Generator | None) -> Tensor:
+    if out.dim() == 4:
+        tile_(out[0], block)
+        return out
+    table = out.view(-1, out.size(-1))
+    # Drawn on the CPU, so that a seed gives the same rows on every device.
+    tokens = torch.randn(spec.extra_rows, table.size(1), generator=generator) * _CLASS_TOKEN_STD
+    table[: spec.extra_rows].copy_(tokens)
+    tile_(table[spec.extra_rows :].t(), block.flatten(1))
+    return out

@@ -1,0 +1,223 @@
+"""The Graph HyperNetwork: embed → encode → decode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+
+from ..apply import destinations
+from ..data import ArchData
+from ..graphs.module import from_module
+from ..nn.decoders import ConvDecoder, MLPDecoder, VectorDecoder
+from ..nn.encodings import ShapeEncoding
+from ..nn.gated import GatedGNN
+from ..nn.mlp import NodeMLP
+from ..nn.transformer import GraphTransformer
+from ..primitives import PRIMITIVES
+from .config import GHNConfig
+from .decoding import ParameterDecoder, Target, fill_, targets
+
+Architecture = nn.Module | ArchData
+
+
+class Prediction(dict[str, Tensor]):
+    """Predicted parameters by name.
+
+    Attributes:
+        kept: Parameters that are not predicted, each with the reason.
+        tied: Further names of shared parameters, each with the name that stands for it.
+    """
+
+    def __init__(self, kept: dict[str, str], tied: dict[str, str]) -> None:
+        super().__init__()
+        self.kept = kept
+        self.tied = tied
+
+
+def build_encoder(config: GHNConfig) -> nn.Module:
+    """The graph encoder of a configuration."""
+    width = config.hidden_channels
+    if config.encoder == "ghn3":
+        return GraphTransformer(width, config.layers, config.heads)
+    return NodeMLP(width) if config.encoder == "mlp" else GatedGNN(width, virtual_edges=config.encoder == "ghn2")
+
+
+def build_decoder(config: GHNConfig) -> ParameterDecoder:
+    """The decoder of a configuration."""
+    weight = {"conv": ConvDecoder, "mlp": MLPDecoder}[config.decoder](
+        config.hidden_channels, config.max_channels, config.max_kernel_size, config.num_classes, config.kernel_crop
+    )
+    vector = VectorDecoder(config.hidden_channels, config.max_channels, config.num_classes)
+    return ParameterDecoder(weight, vector, config.weight_norm)
+
+
+class GHN(nn.Module):
+    r"""Predicts all parameters of a network from its architecture.
+
+    GHN-3 ("Can We Scale Transformers to Predict Parameters of Diverse ImageNet Models?", arXiv 2303.04143), GHN-2
+    ("Parameter Prediction for Unseen Deep Architectures", arXiv 2110.13100), GHN-1 (arXiv 1810.05749) and an MLP
+    baseline, by ``config``: node types and shapes are embedded, encoded along the graph, and decoded into tensors.
+
+    Args:
+        config: What to build; see :meth:`GHNConfig.preset`.
+
+    Shapes:
+        - **input:** a network, its graph, or a list or batch of them
+        - **output:** its parameters by name
+
+    Example:
+        >>> import torchvision
+        >>> ghn = GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2, num_classes=10))
+        >>> model = ghn(torchvision.models.resnet18(num_classes=10))
+        >>> prediction = ghn.predict(model)
+        >>> prediction["fc.weight"].shape
+        torch.Size([10, 512])
+    """
+
+    def __init__(self, config: GHNConfig) -> None:
+        super().__init__()
+        if not isinstance(config, GHNConfig):
+            raise TypeError(f"GHN expected a GHNConfig (see GHNConfig.preset), got {type(config).__name__}")
+        self.config = config
+        width = config.hidden_channels
+        self.node_embedding = nn.Embedding(len(PRIMITIVES), width)
+        self.shape_encoding = ShapeEncoding(width, config.num_classes, config.max_kernel_size)
+        self.encoder = build_encoder(config)
+        self.norm: nn.Module = nn.LayerNorm(width) if config.final_norm else nn.Identity()
+        self.decoder = build_decoder(config)
+        self.reset_parameters()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the GHN's weights are."""
+        return self.node_embedding.weight.device
+
+    def reset_parameters(self) -> None:
+        """Initialises for training from scratch: small embeddings and, for GHN-3, small last layers."""
+        for module in self.modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.trunc_normal_(module.weight, std=self.config.hidden_channels**-0.5)
+        if not isinstance(self.encoder, GraphTransformer):
+            return
+        self.encoder.spatial.reset_parameters()
+        last = [self.decoder.vector.fc[2], self.decoder.weight.classifier]
+        if isinstance(self.decoder.weight, ConvDecoder):
+            last.append(self.decoder.weight.conv[2])
+        with torch.no_grad():
+            for layer in last:
+                layer.weight.div_(5)
+                layer.bias.zero_()
+
+    def embed(self, graph: ArchData, keep_classifier: bool = False) -> Tensor:
+        """Embeds the nodes of a graph or batch.
+
+        Args:
+            graph: The graph or batch.
+            keep_classifier: Whether classification layers will not be predicted. Their shape is then encoded as if
+                they had the GHN's own number of classes.
+
+        Returns:
+            Embeddings of shape :math:`(N, d)`.
+        """
+        device = self.device
+        shape, classifier = graph.node_shape.to(device), graph.classifier.to(device)
+        if keep_classifier:
+            shape = shape.clone()
+            shape[classifier, 0] = self.config.num_classes
+        x = self.node_embedding(graph.node_type.to(device)) + self.shape_encoding(shape)
+        x = self.encoder(x, graph.edge_index.to(device), graph.distance.to(device), graph.graph_sizes)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def forward(self, model: nn.Module, *, keep_classifier: bool = False, seed: int | None = None) -> nn.Module:
+        """Initialises a network in place with predicted parameters.
+
+        Batch-norm running statistics are no parameters and stale afterwards: see :func:`~ghn_pyg.batch_statistics`
+        and :func:`~ghn_pyg.recalibrate`.
+
+        Args:
+            model: The network, on any device.
+            keep_classifier: Leave the classification layer as it is.
+            seed: Seed of the rows of class tokens; drawn from PyTorch's global generator by default.
+
+        Returns:
+            ``model``, whose other parameters (``from_module(model).kept``) keep their values.
+        """
+        graph = from_module(model)
+        return self.initialize(model, graph, keep_classifier=keep_classifier, seed=seed)
+
+    def initialize(
+        self, model: nn.Module, graph: ArchData, *, keep_classifier: bool = False, seed: int | None = None
+    ) -> nn.Module:
+        """Like ``ghn(model)``, with a graph that was built before (from example inputs, say).
+
+        Raises:
+            ValueError: If the graph belongs to another network. Nothing is written then.
+        """
+        tensors = destinations(model, graph)
+        with torch.no_grad():
+            for target, block in self._decode(graph, keep_classifier):
+                fill_(tensors[target.spec.name], target.spec, block, _generator(seed))
+        return model
+
+    def predict(
+        self,
+        networks: Architecture | Sequence[Architecture],
+        *,
+        keep_classifier: bool = False,
+        seed: int | None = None,
+        dtype: torch.dtype | None = None,
+        differentiable: bool = False,
+    ) -> Any:
+        """Predicts parameters and changes nothing.
+
+        Args:
+            networks: A network, its graph, a list of either, or a :class:`torch_geometric.data.Batch` of graphs.
+            keep_classifier: Leave classification layers out.
+            seed: Seed of the rows of class tokens; drawn from PyTorch's global generator by default.
+            dtype: Type of the predicted tensors; the GHN's own by default.
+            differentiable: Keep the graph of gradients with respect to the GHN's weights. Use the prediction with
+                :func:`torch.func.functional_call`.
+
+        Returns:
+            A :class:`Prediction` (name → tensor on the GHN's device), or a list of them for a list or batch.
+        """
+        batch, single = _batch(networks)
+        graphs = [batch] if batch.get("ptr") is None else batch.to_data_list()
+        predictions = [Prediction(dict(graph.kept), dict(graph.tied)) for graph in graphs]
+        with torch.set_grad_enabled(differentiable):
+            for target, block in self._decode(batch, keep_classifier):
+                out = torch.empty(target.spec.shape, dtype=dtype or block.dtype, device=block.device)
+                name = target.spec.name
+                predictions[target.graph][name] = fill_(out, target.spec, block, _generator(seed))
+        if keep_classifier:
+            for target in targets(batch):
+                if target.classifier:
+                    predictions[target.graph].kept[target.spec.name] = "it belongs to the classification layer"
+        return predictions[0] if single else predictions
+
+    def _decode(self, graph: ArchData, keep_classifier: bool) -> Iterable[tuple[Target, Tensor]]:
+        wanted = [target for target in targets(graph) if not (keep_classifier and target.classifier)]
+        return self.decoder(self.embed(graph, keep_classifier), wanted)  # type: ignore[no-any-return]
+
+
+def _generator(seed: int | None) -> torch.Generator | None:
+    return None if seed is None else torch.Generator().manual_seed(seed)
+
+
+def _batch(networks: Any) -> tuple[ArchData, bool]:
+    """What to embed, and whether it is a single network."""
+    if isinstance(networks, ArchData):
+        return networks, networks.get("ptr") is None
+    if isinstance(networks, nn.Module):
+        return from_module(networks), True
+    if isinstance(networks, (list, tuple)) and networks:
+        graphs = [item if isinstance(item, ArchData) else from_module(item) for item in networks]
+        return Batch.from_data_list(graphs), False
+    raise TypeError(
+        "predict expected a torch.nn.Module, an ArchData, a non-empty list of them or a Batch, got "
+        f"{type(networks).__name__}"
+    )

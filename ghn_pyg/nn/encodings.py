@@ -1,0 +1,123 @@
+"""Encodings of nodes: the shape of their parameters, their degrees and their distance from the input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .ragged import block_starts
+
+MAX_DEGREE = 100
+MAX_DEPTH = 1000
+
+
+def channel_sizes(num_classes: int) -> list[int]:
+    """Channel counts that have an embedding of their own."""
+    fine, medium, coarse = range(8, 57, 8), range(64, 4081, 16), range(4096, 8193, 32)
+    return sorted({1, 3, num_classes, *fine, *medium, *coarse})
+
+
+def kernel_sizes(max_kernel_size: int) -> list[int]:
+    """Kernel sizes that have an embedding of their own."""
+    return sorted({1, *range(1, max(12, max_kernel_size), 2), 14, 16})
+
+
+def nearest_rows(sizes: Sequence[int]) -> Tensor:
+    """For every size from 0 to the largest of ``sizes`` the row of its embedding.
+
+    Known sizes have their own row, others the nearest one (the smaller of two as near). Size 0 means "no shape" and
+    has the row after the last.
+    """
+    table = torch.tensor(sizes)
+    # argmin returns the first of equal distances, and the table ascends.
+    rows = (torch.arange(sizes[-1] + 1)[:, None] - table).abs().argmin(1)
+    rows[0] = len(sizes)
+    return rows
+
+
+class ShapeEncoding(nn.Module):
+    r"""Encodes the shape (out, in, height, width) of a node's parameter.
+
+    Four embeddings of width :math:`d/4` are concatenated: of the two channel counts and of the two kernel sizes.
+    From "Parameter Prediction for Unseen Deep Architectures" (arXiv 2110.13100).
+
+    Args:
+        channels: Width :math:`d`.
+        num_classes: Number of classes that the GHN was trained with; it has an embedding of its own.
+        max_kernel_size: Largest kernel that is decoded directly.
+
+    Shapes:
+        - **input:** node shapes :math:`(N, 4)`, 0 for "no shape"
+        - **output:** encodings :math:`(N, d)`
+
+    Example:
+        >>> ShapeEncoding(8, 10, 11)(torch.tensor([[64, 3, 7, 7], [0, 0, 0, 0]])).shape
+        torch.Size([2, 8])
+    """
+
+    channel_rows: Tensor
+    spatial_rows: Tensor
+
+    def __init__(self, channels: int, num_classes: int, max_kernel_size: int) -> None:
+        super().__init__()
+        channel_table, spatial_table = channel_sizes(num_classes), kernel_sizes(max_kernel_size)
+        channel_rows, spatial_rows = nearest_rows(channel_table), nearest_rows(spatial_table)
+        channel_rows[4:8] = channel_table.index(8)
+        spatial_rows[2] = spatial_table.index(3)
+        self.register_buffer("channel_rows", channel_rows, persistent=False)
+        self.register_buffer("spatial_rows", spatial_rows, persistent=False)
+        self.channel = nn.Embedding(len(channel_table) + 1, channels // 4)
+        self.spatial = nn.Embedding(len(spatial_table) + 1, channels // 4)
+
+    def forward(self, shape: Tensor) -> Tensor:
+        """Encodes the node shapes."""
+        out_in = self.channel_rows[shape[:, :2].clamp(max=self.channel_rows.numel() - 1)]
+        kernel = self.spatial_rows[shape[:, 2:].clamp(max=self.spatial_rows.numel() - 1)]
+        return torch.cat((self.channel(out_in), self.spatial(kernel)), dim=1).flatten(1)
+
+
+class CentralityEncoding(nn.Module):
+    r"""Adds an embedding of each node's in-degree and one of its out-degree (Graphormer, arXiv 2106.05234).
+
+    Args:
+        channels: Width :math:`d`.
+
+    Shapes:
+        - **input:** edges :math:`(2, E)` and the number of nodes :math:`N`
+        - **output:** encodings :math:`(N, d)`
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.in_degree = nn.Embedding(MAX_DEGREE + 1, channels)
+        self.out_degree = nn.Embedding(MAX_DEGREE + 1, channels)
+
+    def forward(self, edge_index: Tensor, num_nodes: int) -> Tensor:
+        """Encodes the degrees, clamped to 100."""
+        one = edge_index.new_ones(edge_index.size(1))
+        outgoing, incoming = (
+            edge_index.new_zeros(num_nodes).scatter_add_(0, end, one).clamp_(max=MAX_DEGREE) for end in edge_index
+        )
+        return self.in_degree(incoming) + self.out_degree(outgoing)  # type: ignore[no-any-return]
+
+
+class DepthEncoding(nn.Embedding):
+    r"""Embeds each node's shortest-path distance from the input, the first node of its graph (GHN-3).
+
+    Args:
+        channels: Width :math:`d`.
+
+    Shapes:
+        - **input:** distances :math:`(\sum_g N_g^2,)` and the sizes :math:`N_g`
+        - **output:** encodings :math:`(\sum_g N_g, d)`
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(MAX_DEPTH + 1, channels)
+
+    def forward(self, distance: Tensor, sizes: Sequence[int]) -> Tensor:  # type: ignore[override]
+        """Encodes the distances, clamped to 1,000."""
+        rows = [distance[at : at + size] for at, size in zip(block_starts(sizes), sizes, strict=True)]
+        return super().forward(torch.cat(rows).long().clamp_(max=MAX_DEPTH))

@@ -1,0 +1,19 @@
+"""Batches of graphs of different size: values of all graphs one after another, without padding."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+def block_starts(sizes: Sequence[int]) -> list[int]:
+    """Where each graph's square block begins in the flattened distances."""
+    return [0, *itertools.accumulate(size * size for size in sizes)][:-1]
+
+
+def distance_blocks(distance: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """Each graph's distance matrix, as a view."""
+    parts = distance.split([size * size for size in sizes])
+    return [part.view(size, size) for part, size in zip(parts, sizes, strict=True)]
