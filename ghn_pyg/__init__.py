@@ -6,14 +6,18 @@ from .graphs.layers import register_layer
 from .graphs.module import TracingError, from_module
 from .models.config import PRESETS, GHNConfig
 from .models.ghn import GHN, Prediction
+from .models.keys import CheckpointError
 from .primitives import PRIMITIVES
 from .version import __version__
+
+from_pretrained = GHN.from_pretrained
 
 __all__ = [
     "GHN",
     "PRESETS",
     "PRIMITIVES",
     "ArchData",
+    "CheckpointError",
     "GHNConfig",
     "ParamSpec",
     "Prediction",
@@ -21,6 +25,7 @@ __all__ = [
     "__version__",
     "batch_statistics",
     "from_module",
+    "from_pretrained",
     "load_prediction",
     "recalibrate",
     "register_layer",

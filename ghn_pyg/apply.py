@@ -21,11 +21,11 @@ def destinations(model: nn.Module, graph: ArchData) -> dict[str, Tensor]:
     Raises:
         ValueError: If the graph belongs to another network: a name or shape differs. Nothing is written.
     """
-    parameters = dict(model.named_parameters())
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
     for spec in itertools.chain.from_iterable(graph.params):
         parameter = parameters.get(spec.name)
-        came = "no such parameter" if parameter is None else f"shape {tuple(parameter.shape)}"
-        if parameter is None or tuple(parameter.shape) != spec.shape:
+        if parameter is None or parameter.shape != spec.shape:
+            came = "no such parameter" if parameter is None else f"shape {tuple(parameter.shape)}"
             raise ValueError(
                 f"the graph was built from another network: {spec.name} has shape {spec.shape} in the graph, and "
                 f"{type(model).__name__} has {came}; build the graph from this network"
@@ -35,7 +35,7 @@ def destinations(model: nn.Module, graph: ArchData) -> dict[str, Tensor]:
                 f"{spec.name} is on the meta device and has no memory to write into; call "
                 "model.to_empty(device=...) first, or use predict() and functional_call"
             )
-    return {name: parameter.data for name, parameter in parameters.items()}
+    return parameters
 
 
 def load_prediction(model: nn.Module, prediction: Mapping[str, Tensor]) -> nn.Module:

@@ -13,7 +13,6 @@ from torch_geometric.data import Data
 
 from .primitives import PRIMITIVES
 
-
 Layout = Literal["out_in", "in_out"]
 NodeShape = tuple[int, int, int, int]
 NO_SHAPE: Final[NodeShape] = (0, 0, 0, 0)
@@ -97,9 +96,7 @@ class ArchData(Data):
         """
         sizes = self.graph_sizes
         blocks = self.distance.split([size * size for size in sizes])
-        return torch.block_diag(
-            *(block.view(size, size).long() for block, size in zip(blocks, sizes, strict=True))
-        )
+        return torch.block_diag(*(block.view(size, size).long() for block, size in zip(blocks, sizes, strict=True)))
 
     def to_networkx(self) -> nx.DiGraph:
         """A networkx view for pictures and analysis, with ``type``, ``name``, ``params`` and ``shape`` on each node.

@@ -1,0 +1,1 @@
+"""Architecture → graph: tracing a network and rewriting what was recorded."""

@@ -70,6 +70,5 @@ def recurrent(layer: nn.RNNBase) -> list[tuple[str, list[tuple[str, str]]]]:
     """LSTM, GRU and Elman networks: their matrices and biases, layer by layer."""
     names = [name for group in layer._all_weights for name in group]
     return [
-        ("conv", [(name, "weight")]) if getattr(layer, name).dim() > 1 else ("bias", [(name, "bias")])
-        for name in names
+        ("conv", [(name, "weight")]) if getattr(layer, name).dim() > 1 else ("bias", [(name, "bias")]) for name in names
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import random
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -52,39 +53,45 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
         >>> from_module(torchvision.models.resnet18()).num_nodes
         53
     """
-    parameters = _parameters(model)
-    args, kwargs = _arguments(model, example_inputs)
-    tracer, output = _trace(model, parameters, args, kwargs, training=False)
-    if unused := set(parameters) - set(tracer.claimed) - set(tracer.folded):
-        with contextlib.suppress(TracingError):
-            other, other_output = _trace(model, parameters, args, kwargs, training=True)
-            if unused - (set(parameters) - set(other.claimed) - set(other.folded)):
-                tracer, output = other, other_output
-    return _graph(model, tracer, output, cutoff)
-
-
-def _parameters(model: Any) -> dict[str, nn.Parameter]:
     if not isinstance(model, nn.Module):
-        hint = "; call it to build the network" if isinstance(model, type) or callable(model) else ""
+        hint = "; call it to build the network" if callable(model) else ""
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__} {model!r:.80}{hint}")
-    parameters = dict(model.named_parameters())
-    if not parameters:
+    args, kwargs = _arguments(model, example_inputs)
+    with _collector_paused():
+        tracer, output = _trace(model, args, kwargs, training=False)
+        if unused := _unused(tracer):
+            with contextlib.suppress(TracingError):
+                other, other_output = _trace(model, args, kwargs, training=True)
+                if unused - _unused(other):
+                    tracer, output = other, other_output
+        return _graph(tracer, output, cutoff)
+
+
+def _unused(tracer: Tracer) -> set[str]:
+    return set(tracer.parameters) - set(tracer.claimed) - set(tracer.folded)
+
+
+def _check_parameters(model: nn.Module, tracer: Tracer) -> None:
+    if not tracer.parameters:
         raise ValueError(f"{type(model).__name__} has no parameters, so there is nothing to predict")
-    lazy = [name for name, p in parameters.items() if isinstance(p, nn.parameter.UninitializedParameter)]
+    lazy = [name for name, p in tracer.parameters.items() if isinstance(p, nn.parameter.UninitializedParameter)]
     if lazy:
-        raise ValueError(f"parameters {lazy[:3]} are not initialised yet; run the network once before building its graph")
-    return parameters
+        raise ValueError(
+            f"parameters {lazy[:3]} are not initialised yet; run the network once before building its graph"
+        )
 
 
 def _arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if example_inputs is None:
         return default_inputs(model), {}
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
     if isinstance(example_inputs, Mapping):
-        args, kwargs = (), dict(example_inputs)
+        kwargs = dict(example_inputs)
     elif isinstance(example_inputs, (tuple, list)):
-        args, kwargs = tuple(example_inputs), {}
+        args = tuple(example_inputs)
     else:
-        args, kwargs = (example_inputs,), {}
+        args = (example_inputs,)
     if not any(True for _ in tensors_in((args, kwargs))):
         raise TypeError(
             "example_inputs expected a tensor, a tuple of arguments or a dictionary of keyword arguments with at "
@@ -93,22 +100,21 @@ def _arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], 
     return args, kwargs
 
 
-def _trace(
-    model: nn.Module, parameters: dict[str, nn.Parameter], args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
-) -> tuple[Tracer, Sources]:
-    tracer = Tracer(parameters, model.buffers())
-    copy = shadow(model, tracer, training)
+def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> tuple[Tracer, Sources]:
+    tracer = Tracer()
 
     def placeholder(tensor: Tensor) -> Tensor:
         return tracer.emit(tensor.shape, tensor.dtype, Value((0,)))
 
     args, kwargs = map_tensors(placeholder, args), map_tensors(placeholder, kwargs)
-    try:
-        with _random_state(), torch.no_grad(), tracer:
-            result = copy(*args, **kwargs)
-    except Exception as error:
-        raise TracingError(_failure(model, tracer, args, kwargs, error)) from error
-    outputs = list(tensors_in([_values(result)]))
+    with shadow(model, tracer, training) as copy:
+        _check_parameters(model, tracer)
+        try:
+            with _random_state(), torch.no_grad(), tracer:
+                result = copy(*args, **kwargs)
+        except Exception as error:
+            raise TracingError(_failure(model, tracer, args, kwargs, error)) from error
+        outputs = list(tensors_in([_values(result)]))
     return tracer, tracer.sources(outputs[0]) if outputs else ()
 
 
@@ -128,6 +134,18 @@ def _random_state() -> Iterator[None]:
         random.setstate(python_state)
 
 
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """A trace makes many short-lived objects; looking through all of the process for garbage costs a third of it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _failure(model: nn.Module, tracer: Tracer, args: Any, kwargs: Any, error: Exception) -> str:
     shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in((args, kwargs)))
     where = f" in {tracer.scope[-1]!r}" if tracer.scope[-1] else ""
@@ -140,23 +158,23 @@ def _failure(model: nn.Module, tracer: Tracer, args: Any, kwargs: Any, error: Ex
     )
 
 
-def _graph(model: nn.Module, tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
-    nodes, inputs, layer = rewrite(tracer.steps, output)
+def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
+    nodes, kinds, inputs, layer = rewrite(tracer.steps, output)
     edges = [(source, node) for node, sources in enumerate(inputs) for source in sources]
     edge_index = torch.tensor(edges, dtype=torch.long).t().contiguous() if edges else torch.empty(2, 0).long()
     classifier = torch.zeros(len(nodes), dtype=torch.bool)
     classifier[layer] = True
     predicted = {spec.name for node in nodes for spec in node.params}
     return ArchData(
-        node_type=torch.tensor([PRIMITIVE_ID[node.kind] for node in nodes]),
+        node_type=torch.tensor([PRIMITIVE_ID[kind] for kind in kinds]),
         edge_index=edge_index,
         node_shape=torch.tensor([node.shape for node in nodes]),
         classifier=classifier,
         distance=shortest_paths(edge_index, len(nodes), cutoff).flatten(),
         params=[list(node.params) for node in nodes],
-        node_names=_node_names(nodes),
+        node_names=_node_names(nodes, kinds),
         kept={name: _reason(tracer, name) for name in tracer.parameters if name not in predicted},
-        tied=_tied(model, tracer.parameters),
+        tied=dict(tracer.tied),
         num_nodes=len(nodes),
     )
 
@@ -168,18 +186,12 @@ def _reason(tracer: Tracer, name: str) -> str:
     return f"it enters {operation}, for which the vocabulary has no node type"
 
 
-def _tied(model: nn.Module, parameters: dict[str, nn.Parameter]) -> dict[str, str]:
-    names = {id(parameter): name for name, parameter in parameters.items()}
-    every = model.named_parameters(remove_duplicate=False)
-    return {name: names[id(parameter)] for name, parameter in every if name not in parameters}
-
-
-def _node_names(nodes: list[Step]) -> list[str]:
+def _node_names(nodes: list[Step], kinds: list[str]) -> list[str]:
     """Parameters name their nodes; other operations are named after their module, counted where it has several."""
     names: list[str] = []
     counts: dict[str, int] = {}
-    for node in nodes:
-        name = node.params[0].name if node.params else f"{node.scope}:{node.kind}" if node.scope else node.kind
+    for node, kind in zip(nodes, kinds, strict=True):
+        name = node.params[0].name if node.params else f"{node.scope}:{kind}" if node.scope else kind
         counts[name] = counts.get(name, 0) + 1
         names.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
     return names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import heapq
 from collections.abc import Sequence
 
@@ -13,7 +12,7 @@ _UNNAMED = frozenset(("softmax", "mul"))
 _JOINS = frozenset(("sum", "concat"))
 
 
-def rewrite(steps: list[Step], output: Sources) -> tuple[list[Step], list[Sources], list[int]]:
+def rewrite(steps: list[Step], output: Sources) -> tuple[list[Step], list[str], list[Sources], list[int]]:
     """Applies all passes.
 
     Args:
@@ -21,8 +20,8 @@ def rewrite(steps: list[Step], output: Sources) -> tuple[list[Step], list[Source
         output: What the main output is computed from.
 
     Returns:
-        The nodes in topological order (the input first, the main classifier last), the predecessors of each, and the
-        positions of the classification layer's weight and bias.
+        The nodes' steps in topological order (the input first, the main classifier last), the type and the
+        predecessors of each, and the positions of the classification layer's weight and bias.
     """
     kinds, dropped = resolve_gates(steps)
     resolved, inputs = fold(steps, kinds, dropped)
@@ -33,9 +32,9 @@ def rewrite(steps: list[Step], output: Sources) -> tuple[list[Step], list[Source
     alive = prune(steps, inputs, output)
     order = topological_order(inputs, alive, last=layer[-1] if layer else None)
     position = {step: place for place, step in enumerate(order)}
-    nodes = [dataclasses.replace(steps[step], kind=kinds[step]) for step in order]
     edges = [tuple(sorted(position[source] for source in inputs[step])) for step in order]
-    return nodes, edges, [position[step] for step in layer]
+    nodes = [steps[step] for step in order]
+    return nodes, [kinds[step] for step in order], edges, [position[step] for step in layer]
 
 
 def resolve_gates(steps: Sequence[Step]) -> tuple[list[str], set[int]]:
@@ -118,9 +117,7 @@ def classifier(steps: Sequence[Step], inputs: Sequence[Sources], output: Sources
     return []
 
 
-def pool_before_classifier(
-    steps: Sequence[Step], inputs: list[Sources], output: Sources, layer: Sequence[int]
-) -> None:
+def pool_before_classifier(steps: Sequence[Step], inputs: list[Sources], output: Sources, layer: Sequence[int]) -> None:
     """Normalises a head that pools after its last layer (SqueezeNet): the average moves before the layer."""
     if len(output) != 1 or not layer or steps[output[0]].kind != "glob_avg" or inputs[output[0]] != (layer[-1],):
         return

@@ -243,9 +243,7 @@ def multi_head_attention(
     entering = [tracer.sources(tensor) for tensor in (query, key, value)]
     if use_separate_proj_weight:
         weights = (q_proj_weight, k_proj_weight, v_proj_weight)
-        projected = union(
-            *(weight_step(tracer, "conv", x, w, None) for x, w in zip(entering, weights, strict=True))
-        )
+        projected = union(*(weight_step(tracer, "conv", x, w, None) for x, w in zip(entering, weights, strict=True)))
         projected = bias_step(tracer, projected, in_proj_bias)
     else:
         assert in_proj_weight is not None

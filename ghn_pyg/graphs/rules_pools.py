@@ -35,7 +35,7 @@ def _pool(
     dilation: _Size, ceil_mode: bool,
 ) -> Tensor:  # fmt: skip
     kernels = _each(kernel, spatial)
-    strides = _each(stride, spatial) if stride not in (None, (), []) else kernels  # type: ignore[arg-type]
+    strides = _each(stride, spatial) if stride not in (None, (), []) else kernels
     terms = zip(x.shape[-spatial:], kernels, strides, _each(padding, spatial), _each(dilation, spatial), strict=True)
     sizes = [pool_size(*term, ceil_mode) for term in terms]
     if min(sizes) < 1:
@@ -121,4 +121,4 @@ def mean(
 def is_spatial(rank: int, dims: Sequence[int]) -> bool:
     """Whether ``dims`` are the positions of (B, C, *positions), (B, *positions, C) or (B, tokens, C)."""
     channels_first, channels_last = list(range(2, rank)), list(range(1, rank - 1))
-    return rank > 3 and list(dims) in (channels_first, channels_last) or rank == 3 and list(dims) == [1]
+    return (rank > 3 and list(dims) in (channels_first, channels_last)) or (rank == 3 and list(dims) == [1])

@@ -45,7 +45,9 @@ def broadcast(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:
         return tuple(first)
     rank = max(len(first), len(second))
     out = []
-    for a, b in zip((1,) * (rank - len(first)) + tuple(first), (1,) * (rank - len(second)) + tuple(second), strict=True):
+    for a, b in zip(
+        (1,) * (rank - len(first)) + tuple(first), (1,) * (rank - len(second)) + tuple(second), strict=True
+    ):
         if a != b and 1 not in (a, b):
             raise RuntimeError(f"shapes {tuple(first)} and {tuple(second)} do not fit together")
         out.append(b if a == 1 else a)

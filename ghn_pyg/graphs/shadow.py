@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from .layers import handler_for
 from ..data import ParamSpec
+from .layers import handler_for
 from .tracer import CONSTANT, Tracer, map_tensors, tensors_in
 
-_PLAIN = (str, int, float, bool, type(None), bytes, type, types.FunctionType, types.BuiltinFunctionType)
+_PLAIN = frozenset((str, int, float, bool, type(None), bytes, type, types.FunctionType, types.BuiltinFunctionType))
 _MODULE_STATE = frozenset(nn.Module().__dict__) | {"forward"}
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
-def shadow(model: nn.Module, tracer: Tracer, training: bool) -> nn.Module:
+@contextlib.contextmanager
+def shadow(model: nn.Module, tracer: Tracer, training: bool) -> Iterator[nn.Module]:
     """A copy of ``model``'s module objects (not of its tensors) in the given mode, whose layers report to ``tracer``.
 
-    What the forward pass sets on modules, or appends to their lists, is set on the copy.
+    What the forward pass sets on modules, or appends to their lists, is set on the copy. It lives inside the context
+    only: the copies refer to themselves and are taken apart at the end, so that no garbage is left to collect.
     """
-    return _Shadow(tracer, training).build(model)
+    copies = _Shadow(tracer, training)
+    try:
+        yield copies.build(model)
+    finally:
+        for copy in copies.memo.values():
+            copy.__dict__.clear()
 
 
 class _Shadow:
@@ -46,6 +54,7 @@ class _Shadow:
         if (wrapped := _wrapped(original)) is not None:
             return self.module(original._modules[wrapped], _join(path, wrapped))  # type: ignore[arg-type]
         if isinstance(original, torch.jit.ScriptModule):  # lives outside Python
+            self.tracer.adopt(path, dict(original.named_parameters()), dict(original.named_buffers()))
             return original
         copy: nn.Module = object.__new__(type(original))
         self.memo[id(original)] = copy
@@ -53,6 +62,7 @@ class _Shadow:
         state = copy.__dict__
         state.update(original.__dict__)
         state["training"] = self.training
+        self.tracer.adopt(path, original._parameters, original._buffers)
         state["_parameters"] = original._parameters.copy()
         state["_buffers"] = original._buffers.copy()
         state["_modules"] = {
@@ -63,20 +73,24 @@ class _Shadow:
         return copy
 
     def attributes(self, original: nn.Module, copy: nn.Module) -> None:
-        for name, value in original.__dict__.items():
-            if name not in _MODULE_STATE and not isinstance(value, _PLAIN):
+        for name in original.__dict__.keys() - _MODULE_STATE:
+            value = original.__dict__[name]
+            if type(value) not in _PLAIN:
                 copy.__dict__[name] = self.attribute(value)
 
     def attribute(self, value: Any) -> Any:
         """Containers are copied; modules and bound methods inside them are replaced by the copies."""
+        kind = type(value)
+        if kind is tuple and all(type(item) in _PLAIN for item in value):
+            return value
+        if kind in (list, tuple, set):
+            return kind(self.attribute(item) for item in value)
+        if kind is dict:
+            return {key: self.attribute(item) for key, item in value.items()}
         if isinstance(value, nn.Module):
             return self.module(value, "")
         if isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
             return types.MethodType(value.__func__, self.module(value.__self__, ""))
-        if type(value) in (list, tuple, set):
-            return type(value)(self.attribute(item) for item in value)
-        if type(value) is dict:
-            return {key: self.attribute(item) for key, item in value.items()}
         return value
 
     def forward(self, copy: nn.Module, original: nn.Module, path: str) -> Callable[..., Any]:

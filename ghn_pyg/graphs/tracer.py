@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..data import NO_SHAPE, NodeShape, ParamSpec
+from ..data import NO_SHAPE, ParamSpec
 from .steps import Sources, Step, union
 
 Rule = Callable[..., Any]
@@ -85,24 +85,39 @@ class Tracer(TorchFunctionMode):
     input or parameters are *abstract*: meta tensors that carry a :class:`Value`. Anything else (masks, position
     counters) is computed as usual. Nothing that belongs to the network is written to.
 
-    Args:
-        parameters: The network's parameters by name, tied ones once.
-        buffers: The network's buffers.
+    The network's parameters and buffers are made known with :meth:`adopt`.
     """
 
-    def __init__(self, parameters: dict[str, nn.Parameter], buffers: Iterable[Tensor]) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.steps: list[Step] = [Step("input", ())]
-        self.parameters = parameters
+        self.parameters: dict[str, nn.Parameter] = {}
+        self.tied: dict[str, str] = {}
         self.claimed: dict[str, int] = {}
         self.folded: dict[str, str] = {}
         self.scope: list[str] = [""]
-        self._names = {id(parameter): name for name, parameter in parameters.items()}
-        self._owned = {id(buffer) for buffer in buffers} | set(self._names)
+        self._names: dict[int, str] = {}
+        self._owned: set[int] = set()
         # A real tensor may get a provenance too (a mask that an activation was written into). It is kept beside the
         # tensor, never on it, and with the tensor, so that its id stays taken.
         self._muted = False
         self._marked: dict[int, tuple[Tensor, Value]] = {}
+
+    def adopt(
+        self, path: str, parameters: Mapping[str, nn.Parameter | None], buffers: Mapping[str, Tensor | None]
+    ) -> None:
+        """Makes a module's own parameters and buffers known. A parameter keeps the first name that it is met under."""
+        for short, parameter in parameters.items():
+            if parameter is None:
+                continue
+            name = f"{path}.{short}" if path else short
+            first = self._names.setdefault(id(parameter), name)
+            if first == name:
+                self.parameters[name] = parameter
+                self._owned.add(id(parameter))
+            else:
+                self.tied[name] = first
+        self._owned.update(id(buffer) for buffer in buffers.values() if buffer is not None)
 
     # --- abstract values -------------------------------------------------------------------------------------------
 
@@ -144,7 +159,7 @@ class Tracer(TorchFunctionMode):
             if target is None or id(target) in self._owned:
                 continue
             if target.is_meta:
-                target._ghn_value = value
+                target._ghn_value = value  # type: ignore[union-attr]
             else:
                 self._marked[id(target)] = (target, value)
 
@@ -200,10 +215,14 @@ class Tracer(TorchFunctionMode):
 
     def parameter(self, tensor: Tensor | None) -> str | None:
         """The parameter that ``tensor`` is, or is computed from alone: of several, one of its shape or the largest."""
-        value = self.value(tensor) if tensor is not None else None
-        if not value or not value.params or value.sources:
+        if tensor is None:
             return None
-        same = [name for name in value.params if self.parameters[name].shape == tensor.shape]  # type: ignore[union-attr]
+        value = self.value(tensor)
+        if value is None or not value.params or value.sources:
+            return None
+        if len(value.params) == 1:
+            return value.params[0]
+        same = [name for name in value.params if self.parameters[name].shape == tensor.shape]
         return (same or sorted(value.params, key=lambda name: -self.parameters[name].numel()))[0]
 
     # --- interception ----------------------------------------------------------------------------------------------

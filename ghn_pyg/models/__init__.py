@@ -1,0 +1,1 @@
+"""The GHN itself: configuration, prediction, checkpoints."""

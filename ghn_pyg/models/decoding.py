@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -66,15 +67,14 @@ class ParameterDecoder(nn.Module):
 
     def forward(self, x: Tensor, wanted: Iterable[Target]) -> Iterator[tuple[Target, Tensor]]:
         """Yields each target with its block, in an order that suits the products."""
-        vectors, weights, positions = [], [], []
+        groups: dict[tuple[bool, str], list[Target]] = collections.defaultdict(list)
         for target in wanted:
-            role = target.spec.role
-            (weights if role == "weight" else positions if role == "position" else vectors).append(target)
-        yield from self.vectors(x, [target for target in vectors if not target.classifier])
-        yield from self.class_biases(x, [target for target in vectors if target.classifier])
-        yield from self.class_weights(x, [target for target in weights if target.classifier])
-        yield from self.weights(x, [target for target in weights if not target.classifier])
-        yield from self.positions(x, positions)
+            groups[target.classifier, target.spec.role].append(target)
+        yield from self.vectors(x, groups[False, "gain"] + groups[False, "bias"])
+        yield from self.class_biases(x, groups[True, "bias"])
+        yield from self.class_weights(x, groups[True, "weight"])
+        yield from self.weights(x, groups[False, "weight"])
+        yield from self.positions(x, groups[False, "position"])
 
     def vectors(self, x: Tensor, wanted: Sequence[Target]) -> Iterator[tuple[Target, Tensor]]:
         """Gains and biases."""
@@ -103,18 +103,23 @@ class ParameterDecoder(nn.Module):
             yield target, self.scaled(block, [target.spec])
 
     def weights(self, x: Tensor, wanted: Sequence[Target]) -> Iterator[tuple[Target, Tensor]]:
-        """Weights of convolutions and linear layers."""
-        limit = self.weight.max_channels
-        groups: dict[tuple[int, int, Kernel], list[Target]] = collections.defaultdict(list)
+        """Weights of convolutions and linear layers: one product for each kernel size, then one for each shape."""
+        kernels: dict[Kernel, list[Target]] = collections.defaultdict(list)
         for target in wanted:
-            out, into, *kernel = target.spec.node_shape()
-            groups[min(out, limit), min(into, limit), (kernel[0], kernel[1])].append(target)
-        for (out, into, kernel), members in groups.items():
-            each = max(1, _CHUNK // (out * into * kernel[0] * kernel[1]))
-            for at in range(0, len(members), each):
-                chunk = members[at : at + each]
-                blocks = self.weight(x[[target.node for target in chunk]], kernel, out, into)
-                yield from zip(chunk, self.scaled(blocks, [target.spec for target in chunk]), strict=True)
+            kernels[target.spec.node_shape()[2:]].append(target)
+        for kernel, same in kernels.items():
+            features = self.weight.features(x[[target.node for target in same]], kernel)
+            shapes: dict[tuple[int, ...], list[int]] = collections.defaultdict(list)
+            for row, target in enumerate(same):
+                out, into = (min(channels, self.weight.max_channels) for channels in target.spec.node_shape()[:2])
+                shapes[out, into].append(row)
+            for (out, into), rows in shapes.items():
+                each = max(1, _CHUNK // (out * into * math.prod(kernel)))
+                for at in range(0, len(rows), each):
+                    chunk = rows[at : at + each]
+                    blocks = self.weight.blocks(features[chunk], kernel, out, into)
+                    members = [same[row] for row in chunk]
+                    yield from zip(members, self.scaled(blocks, [target.spec for target in members]), strict=True)
 
     def positions(self, x: Tensor, wanted: Sequence[Target]) -> Iterator[tuple[Target, Tensor]]:
         """Tables of positions, as kernels with one output channel."""

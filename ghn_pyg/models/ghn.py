@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
@@ -18,8 +21,10 @@ from ..nn.gated import GatedGNN
 from ..nn.mlp import NodeMLP
 from ..nn.transformer import GraphTransformer
 from ..primitives import PRIMITIVES
+from .checkpoint import check_state, read_checkpoint, write_folder
 from .config import GHNConfig
 from .decoding import ParameterDecoder, Target, fill_, targets
+from .hub import DEFAULT_NAME, resolve
 
 Architecture = nn.Module | ArchData
 
@@ -48,14 +53,37 @@ def build_encoder(config: GHNConfig) -> nn.Module:
 
 def build_decoder(config: GHNConfig) -> ParameterDecoder:
     """The decoder of a configuration."""
-    weight = {"conv": ConvDecoder, "mlp": MLPDecoder}[config.decoder](
+    kinds: dict[str, type[ConvDecoder | MLPDecoder]] = {"conv": ConvDecoder, "mlp": MLPDecoder}
+    weight = kinds[config.decoder](
         config.hidden_channels, config.max_channels, config.max_kernel_size, config.num_classes, config.kernel_crop
     )
     vector = VectorDecoder(config.hidden_channels, config.max_channels, config.num_classes)
     return ParameterDecoder(weight, vector, config.weight_norm)
 
 
-class GHN(nn.Module):
+_MODEL_CARD = """---
+{{ card_data }}
+---
+
+A Graph HyperNetwork, which predicts all parameters of a neural network from its architecture:
+
+```python
+import torchvision
+from ghn_pyg import from_pretrained
+
+ghn = from_pretrained("PATH_OR_REPOSITORY")
+model = ghn(torchvision.models.resnet50())
+```
+"""
+
+
+class GHN(
+    nn.Module,
+    ModelHubMixin,
+    library_name="ghn_pyg",
+    tags=["graph-hypernetwork"],
+    model_card_template=_MODEL_CARD,
+):
     r"""Predicts all parameters of a network from its architecture.
 
     GHN-3 ("Can We Scale Transformers to Predict Parameters of Diverse ImageNet Models?", arXiv 2303.04143), GHN-2
@@ -104,13 +132,97 @@ class GHN(nn.Module):
         if not isinstance(self.encoder, GraphTransformer):
             return
         self.encoder.spatial.reset_parameters()
-        last = [self.decoder.vector.fc[2], self.decoder.weight.classifier]
-        if isinstance(self.decoder.weight, ConvDecoder):
-            last.append(self.decoder.weight.conv[2])
         with torch.no_grad():
-            for layer in last:
+            for layer in (*self.decoder.vector.last_layers(), *self.decoder.weight.last_layers()):
                 layer.weight.div_(5)
                 layer.bias.zero_()
+
+    @classmethod
+    def from_state(cls, config: GHNConfig, state: Mapping[str, Tensor]) -> GHN:
+        """A GHN with the given weights.
+
+        Args:
+            config: Its configuration.
+            state: Tensors by name; they are copied, half precision to single precision.
+
+        Raises:
+            CheckpointError: If names or shapes do not fit the configuration; the message lists them.
+        """
+        with torch.device("meta"):
+            ghn = cls(config)
+        check_state({name: tensor.shape for name, tensor in ghn.state_dict().items()}, state)
+        half = (torch.float16, torch.bfloat16)
+        copies = {
+            name: tensor.to(torch.float32 if tensor.dtype in half else tensor.dtype, copy=True)
+            for name, tensor in state.items()
+        }
+        ghn.load_state_dict(copies, assign=True)
+        return ghn.eval()
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # ours has a default, and options by name alone
+        cls, name: str | os.PathLike[str] = DEFAULT_NAME, **options: Any
+    ) -> GHN:
+        """Loads a GHN from disk or from the Hugging Face hub, without running anything that a file contains.
+
+        Args:
+            name: The path of a file or folder, which is used without asking the hub; a published name such as
+                ``"ghn3tm8"``; or ``"user/repository"`` of a GHN that was saved with :meth:`save_pretrained`.
+            options: ``repo_id``, ``revision``, ``cache_dir``, ``local_files_only`` and ``token``; see
+                :func:`ghn_pyg.models.hub.resolve`.
+
+        Returns:
+            The GHN in evaluation mode, on the CPU.
+
+        Raises:
+            CheckpointError: If it cannot be found, downloaded or read; the message says what was tried.
+
+        Example:
+            >>> import tempfile
+            >>> config = GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     GHN(config).save_pretrained(folder)
+            ...     GHN.from_pretrained(folder).config == config
+            True
+        """
+        return cls.from_state(*read_checkpoint(resolve(name, **options)))
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        config: Any = None,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **push_to_hub_kwargs: Any,
+    ) -> str | None:
+        """Saves configuration and weights as ``config.json`` and ``model.safetensors``, with a model card.
+
+        Both files are complete before either replaces an older one.
+
+        Args:
+            save_directory: Folder to write into; made if missing.
+            config: Not used: the GHN's own configuration is saved.
+            repo_id: Repository to push to; the folder's name by default.
+            push_to_hub: Whether to push to the Hugging Face hub too.
+            model_card_kwargs: Values for the template of the model card.
+            push_to_hub_kwargs: Further arguments of ``push_to_hub``.
+
+        Returns:
+            The URL of the commit when pushed.
+
+        Raises:
+            CheckpointError: If it cannot be written; an older checkpoint is left as it was.
+        """
+        folder = Path(save_directory)
+        write_folder(folder, self.config, self.state_dict())
+        if not (card := folder / "README.md").exists():
+            self.generate_model_card(**(model_card_kwargs or {})).save(card)
+        if not push_to_hub:
+            return None
+        url = self.push_to_hub(repo_id or folder.name, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs)
+        return str(url)
 
     def embed(self, graph: ArchData, keep_classifier: bool = False) -> Tensor:
         """Embeds the nodes of a graph or batch.
@@ -130,7 +242,7 @@ class GHN(nn.Module):
             shape[classifier, 0] = self.config.num_classes
         x = self.node_embedding(graph.node_type.to(device)) + self.shape_encoding(shape)
         x = self.encoder(x, graph.edge_index.to(device), graph.distance.to(device), graph.graph_sizes)
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)
 
     def forward(self, model: nn.Module, *, keep_classifier: bool = False, seed: int | None = None) -> nn.Module:
         """Initialises a network in place with predicted parameters.
@@ -201,7 +313,7 @@ class GHN(nn.Module):
 
     def _decode(self, graph: ArchData, keep_classifier: bool) -> Iterable[tuple[Target, Tensor]]:
         wanted = [target for target in targets(graph) if not (keep_classifier and target.classifier)]
-        return self.decoder(self.embed(graph, keep_classifier), wanted)  # type: ignore[no-any-return]
+        return self.decoder(self.embed(graph, keep_classifier), wanted)
 
 
 def _generator(seed: int | None) -> torch.Generator | None:

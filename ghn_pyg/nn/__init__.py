@@ -1,0 +1,1 @@
+"""Layers that know tensors only: encodings, encoders, decoders."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -77,34 +77,40 @@ class ConvDecoder(nn.Module):
         maps = maps.view(x.size(0), weight.size(0), -1).transpose(1, 2)
         return F.relu(self.conv[0](maps))
 
-    def project(self, features: Tensor, out: int, into: int) -> Tensor:
-        """The last layer for the first channels alone: (P, 8d) → (out, into, P)."""
-        last, size = self.conv[2], self.max_channels
+    def blocks(self, features: Tensor, kernel: Kernel, out: int, into: int) -> Tensor:
+        """The last layer for the first channels alone: (n, positions, 8d) → (n, out, into, height, width)."""
+        window = tuple(min(length, self.max_kernel_size) for length in kernel)
+        projected = self._project(features, out, into)
+        return enlarge(projected.unflatten(2, (-1, *window)).permute(2, 0, 1, 3, 4), kernel)
+
+    def _project(self, features: Tensor, out: int, into: int) -> Tensor:
+        """(n, positions, 8d) → (out, into, n · positions)."""
+        last, size = cast(nn.Linear, self.conv[2]), self.max_channels
         weight = last.weight.view(size, size, -1)[:out, :into]
         bias = last.bias.view(size, size, 1)[:out, :into]
-        columns = features.t()
-        if into == size:  # neighbouring rows: one product
-            flat = torch.addmm(bias.reshape(-1, 1), weight.reshape(-1, weight.size(2)), columns)
-            return flat.view(out, into, -1)
+        rows = features.flatten(0, 1)
+        if into == size:  # neighbouring rows of the weight: one product
+            flat, offset = weight.flatten(0, 1), bias.flatten()
+            if features.size(1) > 1:
+                return torch.addmm(offset[:, None], flat, rows.t()).view(out, into, -1)
+            # The other way round every block comes in one piece.
+            return torch.addmm(offset, rows, flat.t()).view(-1, out, into).permute(1, 2, 0)
         if into == 1:  # evenly spaced rows: one product
-            return torch.addmm(bias[:, 0], weight[:, 0], columns).unsqueeze(1)
-        return torch.baddbmm(bias, weight, columns.expand(out, -1, -1))
-
-    def unfold(self, projected: Tensor, count: int, kernel: Kernel) -> Tensor:
-        """(out, into, count · positions) → (count, out, into, *kernel)."""
-        window = tuple(min(length, self.max_kernel_size) for length in kernel)
-        blocks = projected.view(*projected.shape[:2], count, *window).permute(2, 0, 1, 3, 4)
-        return enlarge(blocks, kernel)
+            return torch.addmm(bias[:, 0], weight[:, 0], rows.t()).unsqueeze(1)
+        return torch.baddbmm(bias, weight, rows.t().expand(out, -1, -1))
 
     def forward(self, x: Tensor, kernel: Kernel, out: int, into: int) -> Tensor:
         """Decodes blocks of weights."""
-        features = self.features(x, kernel)
-        return self.unfold(self.project(features.flatten(0, 1), out, into), x.size(0), kernel)
+        return self.blocks(self.features(x, kernel), kernel, out, into)
+
+    def last_layers(self) -> list[nn.Linear]:
+        """The layers whose output is the block."""
+        return [cast(nn.Linear, self.conv[2]), self.classifier]
 
     def classify(self, x: Tensor, into: int) -> Tensor:
         """Decodes weights of classification layers, of shape (n, K, into)."""
         block = self(x, (1, 1), self.max_channels, into)[..., 0, 0]
-        return self.classifier(block.relu().transpose(1, 2)).transpose(1, 2)  # type: ignore[no-any-return]
+        return self.classifier(block.relu().transpose(1, 2)).transpose(1, 2)
 
 
 class MLPDecoder(nn.Module):
@@ -138,20 +144,31 @@ class MLPDecoder(nn.Module):
         )
         self.classifier = nn.Linear(2 * channels, num_classes * max_channels)
 
-    def forward(self, x: Tensor, kernel: Kernel, out: int, into: int) -> Tensor:
-        """Decodes blocks of weights."""
-        channels, size, last = self.max_channels, self.max_kernel_size, self.fc[2]
+    def features(self, x: Tensor, kernel: Kernel) -> Tensor:
+        """What the last layer sees, of shape (n, 2d); the same for every kernel."""
+        return F.relu(self.fc[0](x))
+
+    def blocks(self, features: Tensor, kernel: Kernel, out: int, into: int) -> Tensor:
+        """The last layer for the positions and channels in use: (n, 2d) → (n, out, into, height, width)."""
+        last = cast(nn.Linear, self.fc[2])
+        channels, size = self.max_channels, self.max_kernel_size
         rows, columns = (crop_window(length, size, self.crop) for length in kernel)
         weight = last.weight.view(channels, channels, size, size, -1)[:out, :into, rows, columns]
         bias = last.bias.view(channels, channels, size, size)[:out, :into, rows, columns]
-        hidden = F.relu(self.fc[0](x))
-        flat = F.linear(hidden, weight.flatten(0, 3), bias.flatten())
-        return enlarge(flat.view(x.size(0), *weight.shape[:-1]), kernel)
+        flat = F.linear(features, weight.flatten(0, 3), bias.flatten())
+        return enlarge(flat.view(-1, *weight.shape[:-1]), kernel)
+
+    def forward(self, x: Tensor, kernel: Kernel, out: int, into: int) -> Tensor:
+        """Decodes blocks of weights."""
+        return self.blocks(self.features(x, kernel), kernel, out, into)
+
+    def last_layers(self) -> list[nn.Linear]:
+        """The layers whose output is the block."""
+        return [self.classifier]
 
     def classify(self, x: Tensor, into: int) -> Tensor:
         """Decodes weights of classification layers, of shape (n, K, into)."""
-        hidden = F.relu(self.fc[0](x))
-        return self.classifier(hidden).view(x.size(0), -1, self.max_channels)[..., :into]  # type: ignore[no-any-return]
+        return self.classifier(self.features(x, (1, 1))).view(x.size(0), -1, self.max_channels)[..., :into]
 
 
 class VectorDecoder(nn.Module):
@@ -175,15 +192,17 @@ class VectorDecoder(nn.Module):
 
     def __init__(self, channels: int, max_channels: int, num_classes: int) -> None:
         super().__init__()
-        self.fc = nn.Sequential(
-            nn.Linear(channels, 2 * channels), nn.ReLU(), nn.Linear(2 * channels, 2 * max_channels)
-        )
+        self.fc = nn.Sequential(nn.Linear(channels, 2 * channels), nn.ReLU(), nn.Linear(2 * channels, 2 * max_channels))
         self.classifier = nn.Linear(max_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Decodes gains and biases."""
-        return self.fc(x).view(x.size(0), 2, -1)  # type: ignore[no-any-return]
+        return self.fc(x).view(x.size(0), 2, -1)
+
+    def last_layers(self) -> list[nn.Linear]:
+        """The layers whose output is the block."""
+        return [cast(nn.Linear, self.fc[2])]
 
     def classify(self, x: Tensor) -> Tensor:
         """Decodes biases of classification layers, of shape (n, K)."""
-        return self.classifier(F.relu(self(x)[:, 1]))  # type: ignore[no-any-return]
+        return self.classifier(F.relu(self(x)[:, 1]))

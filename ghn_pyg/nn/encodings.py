@@ -30,9 +30,9 @@ def nearest_rows(sizes: Sequence[int]) -> Tensor:
     Known sizes have their own row, others the nearest one (the smaller of two as near). Size 0 means "no shape" and
     has the row after the last.
     """
-    table = torch.tensor(sizes)
+    table = torch.tensor(sizes, device="cpu")
     # argmin returns the first of equal distances, and the table ascends.
-    rows = (torch.arange(sizes[-1] + 1)[:, None] - table).abs().argmin(1)
+    rows = (torch.arange(sizes[-1] + 1, device="cpu")[:, None] - table).abs().argmin(1)
     rows[0] = len(sizes)
     return rows
 
@@ -100,7 +100,7 @@ class CentralityEncoding(nn.Module):
         outgoing, incoming = (
             edge_index.new_zeros(num_nodes).scatter_add_(0, end, one).clamp_(max=MAX_DEGREE) for end in edge_index
         )
-        return self.in_degree(incoming) + self.out_degree(outgoing)  # type: ignore[no-any-return]
+        return self.in_degree(incoming) + self.out_degree(outgoing)
 
 
 class DepthEncoding(nn.Embedding):

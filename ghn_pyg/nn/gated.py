@@ -132,9 +132,7 @@ class GatedGNN(nn.Module):
             table.index_copy_(1, level.nodes, self.sent(updated))
         return states
 
-    def forward(
-        self, x: Tensor, edge_index: Tensor, distance: Tensor, sizes: Sequence[int] | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, edge_index: Tensor, distance: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
         """Encodes the nodes of one or more graphs."""
         num_nodes = x.size(0)
         blocks = distance_blocks(distance, [num_nodes] if sizes is None else sizes)

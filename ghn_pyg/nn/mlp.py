@@ -26,4 +26,4 @@ class NodeMLP(nn.Module):
 
     def forward(self, x: Tensor, edge_index: Tensor, distance: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
         """Encodes the nodes."""
-        return self.mlp(x)  # type: ignore[no-any-return]
+        return self.mlp(x)

@@ -11,8 +11,8 @@ def tile_(out: Tensor, block: Tensor) -> Tensor:
     Whole repetitions are one broadcast copy; what is left over at the edges is copied by itself.
 
     Args:
-        out: Tensor of shape (O, I, \\*rest), or (O,) for vectors.
-        block: Tensor of shape (o, i, \\*rest), or (o,).
+        out: Tensor of shape (O, I, *rest), or (O,) for vectors.
+        block: Tensor of shape (o, i, *rest), or (o,).
 
     Returns:
         ``out``.
@@ -22,26 +22,36 @@ def tile_(out: Tensor, block: Tensor) -> Tensor:
         >>> tile_(torch.empty(5), torch.tensor([1.0, 2.0])).tolist()
         [1.0, 2.0, 1.0, 2.0, 1.0]
     """
-    height = min(out.size(0), block.size(0))
-    width = min(out.size(1), block.size(1)) if out.dim() > 1 else 1
-    block = block[:height, :width] if out.dim() > 1 else block[:height]
-    rows, columns = out.size(0) // height, out.size(1) // width if out.dim() > 1 else 1
-    whole_rows, whole_columns = rows * height, columns * width
-    _repeat(out[:whole_rows, :whole_columns] if out.dim() > 1 else out[:whole_rows], block, rows, columns)
-    if out.dim() > 1 and whole_columns < out.size(1):
-        left = out.size(1) - whole_columns
-        _repeat(out[:whole_rows, whole_columns:], block[:, :left], rows, 1)
-    if whole_rows < out.size(0):
-        # The rows so far repeat with the block's height, their columns are complete.
-        out[whole_rows:].copy_(out[: out.size(0) - whole_rows])
+    if out.dim() == 1:
+        return _tile_vector_(out, block)
+    height, width = min(out.size(0), block.size(0)), min(out.size(1), block.size(1))
+    if block.shape[:2] != (height, width):
+        block = block[:height, :width]
+    whole, rest = out.size(0) - out.size(0) % height, out.size(1) % width
+    _tile_grid_(out if whole == out.size(0) and not rest else out[:whole, : out.size(1) - rest], block)
+    if rest:
+        _tile_grid_(out[:whole, -rest:], block[:, :rest])
+    if whole < out.size(0):
+        out[whole:].copy_(out[: out.size(0) - whole])
     return out
 
 
-def _repeat(out: Tensor, block: Tensor, rows: int, columns: int) -> None:
-    """Copies ``block`` into a grid of ``rows`` × ``columns`` places."""
-    if out.dim() == 1:
-        out.view(rows, -1).copy_(block.expand(rows, -1))
-        return
-    height, width, *rest = block.shape
-    grid = out.unflatten(1, (columns, width)).unflatten(0, (rows, height))
-    grid.copy_(block.view(1, height, 1, width, *rest).expand(rows, height, columns, width, *rest))
+def _tile_vector_(out: Tensor, block: Tensor) -> Tensor:
+    size, length = out.size(0), block.size(0)
+    if size <= length:
+        return out.copy_(block[:size])
+    whole = size - size % length
+    out[:whole].view(-1, length).copy_(block)
+    if whole < size:
+        out[whole:].copy_(block[: size - whole])
+    return out
+
+
+def _tile_grid_(out: Tensor, block: Tensor) -> None:
+    """Copies ``block`` into a grid of places that it fills exactly."""
+    height, width = block.shape[:2]
+    if out.shape[:2] == (height, width):
+        out.copy_(block)
+    else:
+        # Every number is read many times: from a block in one piece that is more than twice as fast.
+        out.unflatten(1, (-1, width)).unflatten(0, (-1, height)).copy_(block.contiguous().unsqueeze(1))

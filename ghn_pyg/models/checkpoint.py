@@ -1,0 +1,392 @@
+"""Checkpoints on disk: reads published files and our own without running what they contain, and writes our own.
+
+Ours is a folder with ``config.json`` and ``model.safetensors``; published ones are joblib dumps and ``torch.save``
+files, whose tensors :mod:`ghn_pyg.models.keys` renames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import threading
+import uuid
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .config import Encoder, GHNConfig
+from .keys import CheckpointError, from_published, is_ours, strip_wrappers
+from .unpickling import LEGACY_PICKLES, LEGACY_START, check_nesting, load_joblib
+
+__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "CheckpointError", "check_state", "infer_config", "read_checkpoint",
+           "write_folder"]  # fmt: skip
+
+CONFIG_FILE: Final = "config.json"
+WEIGHTS_FILE: Final = "model.safetensors"
+
+# A checkpoint's tensors, and its configuration where it has one.
+_Content = tuple[Mapping[Any, Any], Mapping[str, Any] | None]
+
+_EXPECTED: Final = (
+    f"a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, a .safetensors file, or a published .pt file "
+    f"(a joblib dump or a torch.save file with the state dict of a GHN)"
+)
+
+# What torch.load may build besides tensors: the command line that published training code saves.
+_ALLOWED: Final = (argparse.Namespace,)
+_allowing = threading.Lock()  # torch keeps its list of allowed globals for the whole process
+
+_MAX_CONFIG_BYTES: Final = 1 << 20
+
+# Names in published configurations of what else is read off the tensors.
+_PUBLISHED_FIELDS: Final = {
+    "hid": "hidden_channels",
+    "num_classes": "num_classes",
+    "layers": "layers",
+    "heads": "heads",
+}
+
+# What tensors tell of a GHN-3, and of the others.
+_IN_TENSORS: Final = (
+    "encoder",
+    "decoder",
+    "hidden_channels",
+    "max_channels",
+    "max_kernel_size",
+    "num_classes",
+    "final_norm",
+)
+_IN_GHN3_TENSORS: Final = (*_IN_TENSORS, "layers", "heads")
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> tuple[GHNConfig, dict[str, Tensor]]:
+    """Reads a GHN's configuration and tensors from any of the known formats, running nothing that a file contains.
+
+    Args:
+        path: A folder that :func:`write_folder` made, its ``.safetensors`` file alone, a joblib dump (the hub's
+            ``.pt`` files), or a ``torch.save`` file with a state dict, alone or as the ``"state_dict"`` of a
+            training checkpoint. Tensors of recent ``torch.save`` and of safetensors files are mapped into memory.
+
+    Returns:
+        The configuration (from the file, else inferred from the tensors) and the tensors by our name, on the CPU.
+
+    Raises:
+        CheckpointError: If there is no such file, it is damaged, it asks for anything that a checkpoint does not
+            need, or it holds another family of models.
+
+    Example:
+        >>> config, state = read_checkpoint("ghn3tm8.pt")  # doctest: +SKIP
+        >>> config.layers  # doctest: +SKIP
+        3
+    """
+    path = Path(path)
+    try:
+        content, config = _reader(path)(path)
+        state = _ours(content)
+        return infer_config(state) if config is None else _configured(config, state), state
+    except CheckpointError as error:
+        raise CheckpointError(f"cannot load {path}: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error}. Expected {_EXPECTED}") from error
+    except Exception as error:  # a damaged or hostile file can make its parser raise anything
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(
+            f"cannot load {path}: it is damaged, or holds more than tensors and plain values "
+            f"({type(error).__name__}: {reason}). Expected {_EXPECTED}; download or save it again"
+        ) from error
+
+
+def infer_config(state: Mapping[str, Tensor]) -> GHNConfig:
+    """Reads a GHN's configuration off its tensors.
+
+    Args:
+        state: Tensors by published name or by ours.
+
+    Returns:
+        The configuration. The tensors do not tell whether decoded tensors are scaled and which part of the kernel
+        is used: as published, they are, and it is the corner for all but GHN-3.
+
+    Raises:
+        CheckpointError: If tensors are missing or contradict each other.
+
+    Example:
+        >>> infer_config(published_state).heads  # doctest: +SKIP
+        8
+    """
+    state = _ours(state)
+    d = _size(state, "node_embedding.weight", 1)
+    layers = sum(name.endswith(".norm1.weight") for name in state)
+    encoder: Encoder = "ghn3" if layers else "mlp"
+    if any(name.startswith("encoder.gru.") for name in state):
+        encoder = "ghn2" if any(name.startswith("encoder.virtual_mlp.") for name in state) else "ghn1"
+    try:
+        return GHNConfig(
+            encoder=encoder,
+            hidden_channels=d,
+            max_channels=_side(state, "decoder.weight.conv.2.weight", depth=1),
+            max_kernel_size=_side(state, "decoder.weight.fc.weight", depth=4 * d),
+            num_classes=_size(state, "decoder.weight.classifier.weight", 0),
+            layers=layers,
+            heads=_size(state, "encoder.spatial.mlp.2.weight", 0) if layers else 0,
+            final_norm="norm.weight" in state,
+            kernel_crop="center" if encoder == "ghn3" else "corner",
+        )
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"its tensors make no configuration: {error}") from error
+
+
+def check_state(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> None:
+    """Compares a checkpoint's names and shapes with a model's, before anything is changed.
+
+    Args:
+        expected: Shape of each of the model's tensors by name.
+        state: The checkpoint's tensors by name.
+
+    Raises:
+        CheckpointError: If tensors are missing, unexpected or of another shape; the message lists them.
+
+    Example:
+        >>> import torch
+        >>> check_state({"norm.weight": torch.Size([3])}, {"norm.weight": torch.ones(3)})
+    """
+    faults = {
+        "missing": [f"{name} {tuple(shape)}" for name, shape in expected.items() if name not in state],
+        "unexpected": [f"{name} {tuple(tensor.shape)}" for name, tensor in state.items() if name not in expected],
+        "of another shape": [
+            f"{name}: expected {tuple(expected[name])}, got {tuple(tensor.shape)}"
+            for name, tensor in state.items()
+            if name in expected and tensor.shape != expected[name]
+        ],
+    }
+    if any(faults.values()):
+        listed = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in faults.items() if names)
+        raise CheckpointError(
+            f"the checkpoint does not fit the model: {listed}. "
+            f"Expected the {len(expected)} tensors of its configuration; build the model with the checkpoint's own"
+        )
+
+
+def write_folder(
+    folder: str | os.PathLike[str],
+    config: GHNConfig,
+    state: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes a checkpoint as ``config.json`` and ``model.safetensors``; both are complete before either appears.
+
+    Args:
+        folder: Folder to write into; made if missing. A checkpoint that it holds is replaced.
+        config: Configuration of the model.
+        state: The model's tensors by name.
+        metadata: Further facts for the header of the safetensors file, such as ``{"epoch": "75"}``.
+
+    Raises:
+        CheckpointError: If it cannot be written, as on a full disk; an older checkpoint is left as it was.
+
+    Example:
+        >>> write_folder("my-ghn", model.config, model.state_dict())  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    values = config.to_dict()
+    header = {**(metadata or {}), "format": "pt", "config": json.dumps(values)}
+    unfinished = {name: folder / f".{uuid.uuid4().hex}.{name}" for name in (WEIGHTS_FILE, CONFIG_FILE)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
+        save_file(tensors, unfinished[WEIGHTS_FILE], header)
+        unfinished[CONFIG_FILE].write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        for file in unfinished.values():
+            _flush(file)
+        for name, file in unfinished.items():
+            os.replace(file, folder / name)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"cannot write a checkpoint into {folder}: {error}") from error
+    finally:
+        for file in unfinished.values():
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+
+def _flush(file: Path) -> None:
+    with open(file, "rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def _reader(path: Path) -> Callable[[Path], _Content]:
+    if path.is_dir():
+        return _read_folder
+    with open(path, "rb") as file:
+        head = file.read(32)
+    # Eight bytes with the length of a JSON header, and the header.
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return _read_safetensors
+    for start, reader in _READERS:
+        if head.startswith(start):
+            return reader
+    got = f"a file that starts with {head[:16]!r}" if head else "an empty file"
+    raise CheckpointError(f"expected {_EXPECTED}, got {got}")
+
+
+def _read_folder(folder: Path) -> _Content:
+    if missing := [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]:
+        raise CheckpointError(f"the folder has no {' and no '.join(missing)}. Expected {_EXPECTED}")
+    if (folder / CONFIG_FILE).stat().st_size > _MAX_CONFIG_BYTES:
+        raise CheckpointError(f"{CONFIG_FILE} is too large for a configuration; save the checkpoint again")
+    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    state, written = _read_safetensors(folder / WEIGHTS_FILE)
+    if not isinstance(config, dict) or (written is not None and written != config):
+        raise CheckpointError(
+            f"{CONFIG_FILE} is not the configuration that {WEIGHTS_FILE} was saved with; "
+            f"expected {written}, got {config}; save the checkpoint again"
+        )
+    return state, config
+
+
+def _read_safetensors(path: Path) -> _Content:
+    with safe_open(path, framework="pt", device="cpu") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        metadata = file.metadata() or {}
+    config = json.loads(metadata["config"]) if "config" in metadata else None
+    if not isinstance(config, dict | None):
+        raise CheckpointError(f"expected a dictionary as the configuration in its header, got {config!r}")
+    return state, config
+
+
+def _read_torch(path: Path) -> _Content:
+    with zipfile.ZipFile(path) as archive:
+        # torch.save never compresses, and compressed tensors could not be mapped into memory.
+        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+            raise CheckpointError("its records are compressed, expected them as torch.save stores them")
+        for name in archive.namelist():
+            if name.endswith("data.pkl"):
+                with archive.open(name) as file:
+                    check_nesting(file, pickles=1)
+    return _state_dict(_torch_load(path, mmap=True))
+
+
+def _read_legacy_torch(path: Path) -> _Content:
+    with open(path, "rb") as file:
+        check_nesting(file, LEGACY_PICKLES)
+    return _state_dict(_torch_load(path, mmap=False))
+
+
+def _torch_load(path: Path, *, mmap: bool) -> Any:
+    with _allowing:
+        # On leaving, torch would also forget what the user had allowed before.
+        added: list[Any] = [known for known in _ALLOWED if known not in torch.serialization.get_safe_globals()]
+        with torch.serialization.safe_globals(added):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def _read_joblib(path: Path) -> _Content:
+    return _state_dict(load_joblib(path))
+
+
+# By a file's first bytes.
+_READERS: Final = (
+    (b"PK", _read_torch),
+    (LEGACY_START, _read_legacy_torch),
+    (b"\x80", _read_joblib),
+    (b"\x78", _read_joblib),
+    (b"\x1f\x8b", _read_joblib),
+)
+
+
+def _state_dict(content: Any) -> _Content:
+    """Splits a training checkpoint into its tensors and its configuration."""
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"expected a dictionary of tensors, got {type(content).__name__}")
+    if "state_dict" not in content:
+        return content, None
+    state, config = content["state_dict"], content.get("config")
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"expected a dictionary of tensors as its 'state_dict', got {type(state).__name__}")
+    return state, config if isinstance(config, Mapping) else None
+
+
+def _ours(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Checks that all values are weights, and gives them our names."""
+    for name, value in content.items():
+        if not isinstance(name, str):
+            raise CheckpointError(f"expected tensors by name, got a name of type {type(name).__name__}")
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"expected tensors by name, got {type(value).__name__} at {name!r}")
+        if value.layout != torch.strided or not value.is_floating_point() or value.device.type == "meta":
+            raise CheckpointError(
+                f"expected weights, got a tensor of {value.dtype}, {value.layout} on {value.device} at {name!r}"
+            )
+    state = strip_wrappers({name: value.detach() for name, value in content.items()})
+    return state if is_ours(state) else from_published(state)
+
+
+def _configured(given: Mapping[str, Any], state: Mapping[str, Tensor]) -> GHNConfig:
+    """The file's configuration, once the tensors agree with it."""
+    ours = "encoder" in given
+    if ours and (wrong := [name for name, value in given.items() if not isinstance(value, (str, int))]):
+        raise CheckpointError(
+            f"its configuration is not valid: expected text and numbers, got others as {_some(wrong)}"
+        )
+    try:
+        if ours and given.get("decoder") == "mlp":  # nothing to infer; the shapes are checked against the model's
+            return GHNConfig.from_dict(dict(given))
+        inferred = infer_config(state)
+        config = GHNConfig.from_dict(dict(given)) if ours else _from_published_config(given, inferred)
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"its configuration is not valid: {error}") from error
+    for field in _IN_GHN3_TENSORS if inferred.encoder == "ghn3" else _IN_TENSORS:
+        stated, found = getattr(config, field), getattr(inferred, field)
+        if stated != found:
+            raise CheckpointError(
+                f"its configuration says {field} = {stated!r}, but its tensors are those of {found!r}; "
+                f"save the checkpoint again, or correct or remove the configuration"
+            )
+    return config
+
+
+def _from_published_config(given: Mapping[str, Any], inferred: GHNConfig) -> GHNConfig:
+    """Takes over the fields that we know; what else published code keeps there, the tensors tell."""
+    changes = {field: given[name] for name, field in _PUBLISHED_FIELDS.items() if type(given.get(name)) is int}
+    if inferred.encoder != "ghn3":
+        changes.update(layers=0, heads=0)  # published configurations name a default that has no effect
+    shape = given.get("max_shape")
+    if isinstance(shape, (list, tuple)) and [type(size) for size in shape] == [int] * 4:
+        changes.update(max_channels=shape[0], max_kernel_size=shape[3])
+    if isinstance(given.get("weight_norm"), bool):
+        changes["weight_norm"] = given["weight_norm"]
+    return dataclasses.replace(inferred, **changes)
+
+
+def _size(state: Mapping[str, Tensor], name: str, dim: int) -> int:
+    if name not in state:
+        raise CheckpointError(f"it has no tensor {name!r}; expected those of a GHN with the convolutional decoder")
+    if state[name].dim() != 2:
+        raise CheckpointError(f"its tensor {name!r} has shape {tuple(state[name].shape)}, expected two dimensions")
+    return state[name].shape[dim]
+
+
+def _side(state: Mapping[str, Tensor], name: str, depth: int) -> int:
+    """The side of the squares, ``depth`` of them, that a layer's rows make."""
+    rows = _size(state, name, 0)
+    side = math.isqrt(rows // depth)
+    if depth * side**2 != rows:
+        raise CheckpointError(f"its tensor {name!r} has {rows} rows, expected a square number times {depth}")
+    return side
+
+
+def _some(names: list[str], limit: int = 10) -> str:
+    more = f", and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,120 @@
+"""Finds a checkpoint by name: on disk, or in a repository of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from .checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from .keys import CheckpointError
+
+__all__ = ["DEFAULT_NAME", "PUBLISHED_NAMES", "PUBLISHED_REPOSITORY", "resolve"]
+
+PUBLISHED_REPOSITORY: Final = "SamsungSAILMontreal/ghn3"
+PUBLISHED_NAMES: Final = ("ghn3tm8", "ghn3sm8", "ghn3lm8", "ghn3xlm16", "ghn2")
+DEFAULT_NAME: Final = "ghn3xlm16"
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+_FILE_SUFFIXES: Final = (".pt", ".pth", ".safetensors", ".json")
+
+# What went wrong, by what the hub's client raises; the first row that fits counts.
+_REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (
+        LocalEntryNotFoundError,
+        "it is not in the local cache, and the hub was not asked or could not be reached. Check the network, "
+        "HF_HUB_OFFLINE and local_files_only, or pass the path of a file that you have",
+    ),
+    (EntryNotFoundError, "the repository has no such file. Check the name and the revision"),
+    (RevisionNotFoundError, "the repository has no such revision. Check the branch, tag or commit"),
+    (GatedRepoError, "access to the repository must be asked for. Ask for it on its page and pass a token"),
+    (RepositoryNotFoundError, "there is no such repository, or it is private. Check its name, or pass a token"),
+)
+
+
+def resolve(
+    name: str | os.PathLike[str] = DEFAULT_NAME,
+    *,
+    repo_id: str = PUBLISHED_REPOSITORY,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+) -> Path:
+    """Finds the file or folder of a checkpoint, downloading it if needed.
+
+    Args:
+        name: The path of a file or folder, which is taken as it is without asking the hub; else one of
+            :data:`PUBLISHED_NAMES`, with or without ``.pt``; else the ``user/repository`` of a model that was
+            saved in this library's own format.
+        repo_id: Repository of the published checkpoints.
+        revision: Branch, tag or commit of the repository; the main branch by default.
+        cache_dir: Folder of downloads; the hub's own cache by default.
+        local_files_only: Whether to use the cache alone.
+        token: Access token, ``True`` for the one that is stored, ``False`` for none.
+
+    Returns:
+        A path for :func:`~ghn_pyg.models.checkpoint.read_checkpoint`.
+
+    Raises:
+        CheckpointError: If there is no such file and no such name, or the hub does not give it; the message says
+            what was tried.
+
+    Example:
+        >>> resolve("ghn3tm8")  # doctest: +SKIP
+        PosixPath('.../models--SamsungSAILMontreal--ghn3/snapshots/.../ghn3tm8.pt')
+    """
+    path = os.path.expanduser(name)
+    if os.path.exists(path):
+        return Path(path)
+    name = os.fspath(name)
+
+    def download(repository: str, file: str, revision: str | None) -> Path:
+        try:
+            found = hf_hub_download(
+                repository,
+                file,
+                revision=revision,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+                token=token,
+            )
+        # Versions of the client raise the errors of different HTTP libraries.
+        except Exception as error:
+            where = f"{file} of the hub's repository {repository!r} at revision {revision or 'main'!r}"
+            raise CheckpointError(
+                f"{name!r} is no file or folder here, and {where} cannot be loaded: {_reason(error)}"
+            ) from error
+        return Path(found)
+
+    stem = name.removesuffix(".pt")
+    if stem in PUBLISHED_NAMES:
+        return download(repo_id, f"{stem}.pt", revision)
+    if _REPOSITORY.fullmatch(name) and not name.endswith(_FILE_SUFFIXES):
+        config = download(name, CONFIG_FILE, revision)
+        # Of the same commit, even if the repository changes in between: the cache's folders are named after it.
+        return download(name, WEIGHTS_FILE, config.parent.name).parent
+    near = difflib.get_close_matches(os.path.basename(stem), PUBLISHED_NAMES, n=3, cutoff=0.7)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise CheckpointError(
+        f"{name!r} is no file or folder here, and no published checkpoint. Expected a path, one of "
+        f"{', '.join(PUBLISHED_NAMES)}, or the user/repository of a saved model{hint}"
+    )
+
+
+def _reason(error: Exception) -> str:
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return reason
+    return f"{type(error).__name__}: {error}"
