@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ..data import ArchData, ParamSpec
-from ..nn.decoders import ConvDecoder, Kernel, MLPDecoder, VectorDecoder
+from ..nn.decoders import ConvDecoder, Group, Kernel, MLPDecoder, VectorDecoder
 from ..nn.scaling import scale_bias, scale_gain, weight_scale
 from ..nn.tiling import tile_
 
-_CHUNK = 1 << 24
-"""Numbers that one product may produce (64 MiB in float32), so that memory stays small for any network."""
+_PORTION = 1 << 26
+"""Numbers that are decoded at a time (256 MiB in float32), so that memory stays small for any network."""
 
 _CLASS_TOKEN_STD = 0.02
 
@@ -72,9 +72,7 @@ class ParameterDecoder(nn.Module):
             groups[target.classifier, target.spec.role].append(target)
         yield from self.vectors(x, groups[False, "gain"] + groups[False, "bias"])
         yield from self.class_biases(x, groups[True, "bias"])
-        yield from self.class_weights(x, groups[True, "weight"])
-        yield from self.weights(x, groups[False, "weight"])
-        yield from self.positions(x, groups[False, "position"])
+        yield from self.weights(x, groups[True, "weight"] + groups[False, "weight"] + groups[False, "position"])
 
     def vectors(self, x: Tensor, wanted: Sequence[Target]) -> Iterator[tuple[Target, Tensor]]:
         """Gains and biases."""
@@ -95,47 +93,43 @@ class ParameterDecoder(nn.Module):
             decoded = self.vector.classify(x[[target.node for target in wanted]])
             yield from zip(wanted, scale_bias(decoded) if self.weight_norm else decoded, strict=True)
 
-    def class_weights(self, x: Tensor, wanted: Sequence[Target]) -> Iterator[tuple[Target, Tensor]]:
-        """Weights of classification layers."""
-        for target in wanted:
-            into = min(target.spec.node_shape()[1], self.weight.max_channels)
-            block = self.weight.classify(x[target.node : target.node + 1], into)[0, :, :, None, None]
-            yield target, self.scaled(block, [target.spec])
-
     def weights(self, x: Tensor, wanted: Sequence[Target]) -> Iterator[tuple[Target, Tensor]]:
-        """Weights of convolutions and linear layers: one product for each kernel size, then one for each shape."""
-        kernels: dict[Kernel, list[Target]] = collections.defaultdict(list)
-        for target in wanted:
-            kernels[target.spec.node_shape()[2:]].append(target)
-        for kernel, same in kernels.items():
-            features = self.weight.features(x[[target.node for target in same]], kernel)
-            shapes: dict[tuple[int, ...], list[int]] = collections.defaultdict(list)
-            for row, target in enumerate(same):
-                out, into = (min(channels, self.weight.max_channels) for channels in target.spec.node_shape()[:2])
-                shapes[out, into].append(row)
-            for (out, into), rows in shapes.items():
-                each = max(1, _CHUNK // (out * into * math.prod(kernel)))
-                for at in range(0, len(rows), each):
-                    chunk = rows[at : at + each]
-                    blocks = self.weight.blocks(features[chunk], kernel, out, into)
-                    members = [same[row] for row in chunk]
-                    yield from zip(members, self.scaled(blocks, [target.spec for target in members]), strict=True)
+        """Weights and positions; those of one size form a group, and all groups share the products."""
+        for some in self.portions(wanted):
+            groups: dict[tuple[Kernel, int | None, int], list[Target]] = collections.defaultdict(list)
+            for target in some:
+                groups[self.size(target)].append(target)
+            requests = [Group([target.node for target in same], *size) for size, same in groups.items()]
+            for same, blocks in zip(groups.values(), self.weight(x, requests), strict=True):
+                yield from zip(same, self.scaled(blocks, [target.spec for target in same]), strict=True)
 
-    def positions(self, x: Tensor, wanted: Sequence[Target]) -> Iterator[tuple[Target, Tensor]]:
-        """Tables of positions, as kernels with one output channel."""
+    def size(self, target: Target) -> tuple[Kernel, int | None, int]:
+        """Kernel, output channels (none for a classification layer) and input channels that are decoded."""
+        out, into, *kernel = target.spec.node_shape()
+        limit = self.weight.max_channels
+        decoded = None if target.classifier and target.spec.role == "weight" else min(out, limit)
+        return (kernel[0], kernel[1]), decoded, min(into, limit)
+
+    def portions(self, wanted: Sequence[Target]) -> Iterator[list[Target]]:
+        """Cuts the targets so that the blocks of each portion take no more than about 256 MiB."""
+        portion: list[Target] = []
+        numbers = 0
         for target in wanted:
-            _, channels, *kernel = target.spec.node_shape()
-            into = min(channels, self.weight.max_channels)
-            yield target, self.weight(x[target.node : target.node + 1], (kernel[0], kernel[1]), 1, into)[0, 0]
+            kernel, out, into = self.size(target)
+            portion.append(target)
+            numbers += math.prod(kernel) * into * (self.weight.max_channels if out is None else out)
+            if numbers > _PORTION:
+                yield portion
+                portion, numbers = [], 0
+        if portion:
+            yield portion
 
     def scaled(self, blocks: Tensor, specs: Sequence[ParamSpec]) -> Tensor:
-        """Blocks of shape (n, …), or one block, each scaled by the fan-in of its parameter."""
+        """Blocks of shape (n, …), each scaled by the fan-in of its parameter; positions are not scaled."""
         if not self.weight_norm:
             return blocks
-        factors = [weight_scale(fan_shape(spec)) for spec in specs]
-        if len(factors) == 1:
-            return blocks.mul_(factors[0])
-        return blocks.mul_(blocks.new_tensor(factors).view(-1, *[1] * (blocks.dim() - 1)))
+        factors = [weight_scale(fan_shape(spec)) if spec.role == "weight" else 1.0 for spec in specs]
+        return blocks.mul_(blocks.new_tensor(factors).view(-1, 1, 1, 1, 1))
 
 
 def fan_shape(spec: ParamSpec) -> tuple[int, ...]:
@@ -151,7 +145,7 @@ def fill_(out: Tensor, spec: ParamSpec, block: Tensor, generator: torch.Generato
     Args:
         out: The parameter's memory, of ``spec.shape``.
         spec: Which parameter it is.
-        block: (C,) for vectors, (o, i, h, w) for weights, (i, h, w) for positions.
+        block: (C,) for vectors, (o, i, h, w) for weights, (1, i, h, w) for positions.
         generator: Draws the rows of class tokens, for which the GHN has no prediction.
 
     Returns:
@@ -170,11 +164,11 @@ def fill_(out: Tensor, spec: ParamSpec, block: Tensor, generator: torch.Generato
 
 def _fill_positions_(out: Tensor, spec: ParamSpec, block: Tensor, generator: torch.Generator | None) -> Tensor:
     if out.dim() == 4:
-        tile_(out[0], block)
+        tile_(out, block)
         return out
     table = out.view(-1, out.size(-1))
     # Drawn on the CPU, so that a seed gives the same rows on every device.
     tokens = torch.randn(spec.extra_rows, table.size(1), generator=generator) * _CLASS_TOKEN_STD
     table[: spec.extra_rows].copy_(tokens)
-    tile_(table[spec.extra_rows :].t(), block.flatten(1))
+    tile_(table[spec.extra_rows :].t(), block[0].flatten(1))
     return out

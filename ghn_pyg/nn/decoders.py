@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .products import leading_products
 
 Kernel = tuple[int, int]
 Crop = Literal["center", "corner"]
@@ -18,6 +21,22 @@ def crop_window(kernel: int, size: int, crop: Crop) -> slice:
         return slice(0, size)
     start = max(0, size // 2 - kernel // 2) if crop == "center" else 0
     return slice(start, start + kernel)
+
+
+class Group(NamedTuple):
+    r"""Nodes that weights of one size are decoded from.
+
+    Args:
+        nodes: Rows of the embeddings, :math:`n` of them.
+        kernel: Height and width.
+        out: Output channels :math:`o \le C`, or ``None`` for a classification layer, which has one for each class.
+        into: Input channels :math:`i \le C`.
+    """
+
+    nodes: Sequence[int]
+    kernel: Kernel
+    out: int | None
+    into: int
 
 
 def enlarge(weight: Tensor, kernel: Kernel) -> Tensor:
@@ -35,8 +54,10 @@ class ConvDecoder(nn.Module):
         F = \mathrm{ReLU}(W_0 x + b_0) \in \mathbb{R}^{4d \times S \times S}, \qquad
         W_{\cdot\cdot rc} = W_2\, \mathrm{ReLU}(W_1 F_{\cdot rc} + b_1) + b_2 \in \mathbb{R}^{C \times C}
 
-    at the positions :math:`(r, c)` of the kernel. Only the positions and channels in use are computed: rows of
-    :math:`W_0` and blocks of :math:`W_2` are read in place.
+    at the positions :math:`(r, c)` of the kernel, and for a classification layer
+    :math:`W_3\, \mathrm{ReLU}(W_{\cdot\cdot})` over the output channels of a 1×1 kernel. Only the positions and
+    channels in use are computed; the weights :math:`W_0` and :math:`W_2` are read in place, each part once for all
+    groups.
 
     Args:
         channels: Width :math:`d` of the embeddings.
@@ -46,12 +67,13 @@ class ConvDecoder(nn.Module):
         crop: Which part of the :math:`S \times S` map a smaller kernel is.
 
     Shapes:
-        - **input:** embeddings :math:`(n, d)` of nodes of one kernel size :math:`(h, w)`
-        - **output:** blocks :math:`(n, o, i, h, w)` with :math:`o, i \le C`
+        - **input:** embeddings :math:`(N, d)` and :class:`Group` s of nodes
+        - **output:** for each group blocks :math:`(n, o, i, h, w)`; :math:`o = K` for classification layers
 
     Example:
-        >>> ConvDecoder(8, 16, 11, 10)(torch.zeros(2, 8), (3, 3), 16, 5).shape
-        torch.Size([2, 16, 5, 3, 3])
+        >>> groups = [Group([0, 2], (3, 3), 16, 5), Group([1], (1, 1), None, 7)]
+        >>> [blocks.shape for blocks in ConvDecoder(8, 16, 11, 10)(torch.zeros(3, 8), groups)]
+        [torch.Size([2, 16, 5, 3, 3]), torch.Size([1, 10, 7, 1, 1])]
     """
 
     def __init__(
@@ -67,54 +89,57 @@ class ConvDecoder(nn.Module):
         )
         self.classifier = nn.Linear(max_channels, num_classes)
 
-    def features(self, x: Tensor, kernel: Kernel) -> Tensor:
-        """What the last layer sees, of shape (n, positions, 8d)."""
-        size = self.max_kernel_size
-        rows, columns = (crop_window(length, size, self.crop) for length in kernel)
-        weight = self.fc.weight.view(-1, size, size, x.size(1))[:, rows, columns]
-        bias = self.fc.bias.view(-1, size, size)[:, rows, columns]
-        maps = F.linear(x, weight.flatten(0, 2), bias.flatten()).relu_()
-        maps = maps.view(x.size(0), weight.size(0), -1).transpose(1, 2)
-        return F.relu(self.conv[0](maps))
-
-    def blocks(self, features: Tensor, kernel: Kernel, out: int, into: int) -> Tensor:
-        """The last layer for the first channels alone: (n, positions, 8d) → (n, out, into, height, width)."""
-        window = tuple(min(length, self.max_kernel_size) for length in kernel)
-        projected = self._project(features, out, into)
-        return enlarge(projected.unflatten(2, (-1, *window)).permute(2, 0, 1, 3, 4), kernel)
-
-    def _project(self, features: Tensor, out: int, into: int) -> Tensor:
-        """(n, positions, 8d) → (out, into, n · positions)."""
-        last, size = cast(nn.Linear, self.conv[2]), self.max_channels
-        weight = last.weight.view(size, size, -1)[:out, :into]
-        bias = last.bias.view(size, size, 1)[:out, :into]
-        rows = features.flatten(0, 1)
-        if into == size:  # neighbouring rows of the weight: one product
-            flat, offset = weight.flatten(0, 1), bias.flatten()
-            if features.size(1) > 1:
-                return torch.addmm(offset[:, None], flat, rows.t()).view(out, into, -1)
-            # The other way round every block comes in one piece.
-            return torch.addmm(offset, rows, flat.t()).view(-1, out, into).permute(1, 2, 0)
-        if into == 1:  # evenly spaced rows: one product
-            return torch.addmm(bias[:, 0], weight[:, 0], rows.t()).unsqueeze(1)
-        return torch.baddbmm(bias, weight, rows.t().expand(out, -1, -1))
-
-    def forward(self, x: Tensor, kernel: Kernel, out: int, into: int) -> Tensor:
-        """Decodes blocks of weights."""
-        return self.blocks(self.features(x, kernel), kernel, out, into)
-
     def last_layers(self) -> list[nn.Linear]:
         """The layers whose output is the block."""
         return [cast(nn.Linear, self.conv[2]), self.classifier]
 
-    def classify(self, x: Tensor, into: int) -> Tensor:
-        """Decodes weights of classification layers, of shape (n, K, into)."""
-        block = self(x, (1, 1), self.max_channels, into)[..., 0, 0]
-        return self.classifier(block.relu().transpose(1, 2)).transpose(1, 2)
+    def features(self, x: Tensor, kernel: Kernel) -> Tensor:
+        """What the last layer sees at each position: (n, d) → (n, positions, 8d)."""
+        size = self.max_kernel_size
+        window = tuple(crop_window(length, size, self.crop) for length in kernel)
+        weight = self.fc.weight.view(-1, size, size, x.size(1))[:, window[0], window[1]]
+        bias = self.fc.bias.view(-1, size, size, 1)[:, window[0], window[1]]
+        rows = [  # row by row, because the positions of one row lie evenly spaced
+            torch.baddbmm(bias[:, r].permute(1, 2, 0), x.expand(weight.size(2), -1, -1), weight[:, r].permute(1, 2, 0))
+            for r in range(weight.size(1))
+        ]
+        maps = torch.cat(rows).relu_().transpose(0, 1)
+        return F.relu(self.conv[0](maps))
+
+    def forward(self, x: Tensor, groups: Sequence[Group]) -> list[Tensor]:
+        """Decodes the blocks of each group."""
+        last, size = cast(nn.Linear, self.conv[2]), self.max_channels
+        projected = leading_products(
+            last.weight.view(size, size, -1),
+            last.bias.view(size, size),
+            [features.flatten(0, 1) for features in self._features_by_group(x, groups)],
+            [(size if group.out is None else group.out, group.into) for group in groups],
+        )
+        return [self._blocks(result, group) for result, group in zip(projected, groups, strict=True)]
+
+    def _features_by_group(self, x: Tensor, groups: Sequence[Group]) -> list[Tensor]:
+        """Features of each group; groups of one kernel size share a product."""
+        found: dict[int, Tensor] = {}
+        for kernel in dict.fromkeys(group.kernel for group in groups):
+            same = [position for position, group in enumerate(groups) if group.kernel == kernel]
+            nodes = [node for position in same for node in groups[position].nodes]
+            parts = self.features(x[nodes], kernel).split([len(groups[position].nodes) for position in same])
+            found.update(zip(same, parts, strict=True))
+        return [found[position] for position in range(len(groups))]
+
+    def _blocks(self, projected: Tensor, group: Group) -> Tensor:
+        """(o, i, n · positions) → (n, o, i, h, w)."""
+        window = tuple(min(length, self.max_kernel_size) for length in group.kernel)
+        blocks = projected.unflatten(2, (-1, *window)).permute(2, 0, 1, 3, 4)
+        if group.out is None:
+            blocks = self.classifier(blocks.relu().transpose(1, 4)).transpose(1, 4)
+        return enlarge(blocks, group.kernel)
 
 
 class MLPDecoder(nn.Module):
     r"""Decodes all weights at once, :math:`W_1\, \mathrm{ReLU}(W_0 x + b_0) + b_1`: an ablation of arXiv 2110.13100.
+
+    A classification layer has a last layer of its own, :math:`W_2 \in \mathbb{R}^{K C \times 2d}`.
 
     Args:
         channels: Width :math:`d` of the embeddings.
@@ -124,12 +149,12 @@ class MLPDecoder(nn.Module):
         crop: Which part of the :math:`S \times S` map a smaller kernel is.
 
     Shapes:
-        - **input:** embeddings :math:`(n, d)` of nodes of one kernel size :math:`(h, w)`
-        - **output:** blocks :math:`(n, o, i, h, w)` with :math:`o, i \le C`
+        - **input:** embeddings :math:`(N, d)` and :class:`Group` s of nodes
+        - **output:** for each group blocks :math:`(n, o, i, h, w)`; :math:`o = K` for classification layers
 
     Example:
-        >>> MLPDecoder(8, 16, 11, 10).classify(torch.zeros(2, 8), 5).shape
-        torch.Size([2, 10, 5])
+        >>> [blocks.shape for blocks in MLPDecoder(8, 16, 11, 10)(torch.zeros(3, 8), [Group([1], (1, 1), None, 7)])]
+        [torch.Size([1, 10, 7, 1, 1])]
     """
 
     def __init__(
@@ -144,31 +169,26 @@ class MLPDecoder(nn.Module):
         )
         self.classifier = nn.Linear(2 * channels, num_classes * max_channels)
 
-    def features(self, x: Tensor, kernel: Kernel) -> Tensor:
-        """What the last layer sees, of shape (n, 2d); the same for every kernel."""
-        return F.relu(self.fc[0](x))
-
-    def blocks(self, features: Tensor, kernel: Kernel, out: int, into: int) -> Tensor:
-        """The last layer for the positions and channels in use: (n, 2d) → (n, out, into, height, width)."""
-        last = cast(nn.Linear, self.fc[2])
-        channels, size = self.max_channels, self.max_kernel_size
-        rows, columns = (crop_window(length, size, self.crop) for length in kernel)
-        weight = last.weight.view(channels, channels, size, size, -1)[:out, :into, rows, columns]
-        bias = last.bias.view(channels, channels, size, size)[:out, :into, rows, columns]
-        flat = F.linear(features, weight.flatten(0, 3), bias.flatten())
-        return enlarge(flat.view(-1, *weight.shape[:-1]), kernel)
-
-    def forward(self, x: Tensor, kernel: Kernel, out: int, into: int) -> Tensor:
-        """Decodes blocks of weights."""
-        return self.blocks(self.features(x, kernel), kernel, out, into)
-
     def last_layers(self) -> list[nn.Linear]:
         """The layers whose output is the block."""
-        return [self.classifier]
+        return [cast(nn.Linear, self.fc[2]), self.classifier]
 
-    def classify(self, x: Tensor, into: int) -> Tensor:
-        """Decodes weights of classification layers, of shape (n, K, into)."""
-        return self.classifier(self.features(x, (1, 1))).view(x.size(0), -1, self.max_channels)[..., :into]
+    def forward(self, x: Tensor, groups: Sequence[Group]) -> list[Tensor]:
+        """Decodes the blocks of each group."""
+        hidden = F.relu(self.fc[0](x))
+        return [self._blocks(hidden[list(group.nodes)], group) for group in groups]
+
+    def _blocks(self, hidden: Tensor, group: Group) -> Tensor:
+        """(n, 2d) → (n, o, i, h, w)."""
+        channels, size, last = self.max_channels, self.max_kernel_size, cast(nn.Linear, self.fc[2])
+        if group.out is None:
+            flat = self.classifier(hidden).view(len(hidden), -1, channels, 1, 1)
+            return enlarge(flat[:, :, : group.into], group.kernel)
+        rows, columns = (crop_window(length, size, self.crop) for length in group.kernel)
+        weight = last.weight.view(channels, channels, size, size, -1)[: group.out, : group.into, rows, columns]
+        bias = last.bias.view(channels, channels, size, size)[: group.out, : group.into, rows, columns]
+        flat = F.linear(hidden, weight.flatten(0, 3), bias.flatten())
+        return enlarge(flat.view(-1, *weight.shape[:-1]), group.kernel)
 
 
 class VectorDecoder(nn.Module):

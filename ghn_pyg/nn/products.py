@@ -1,0 +1,120 @@
+"""Many small products with leading parts of one large weight, which is read once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+_ROWS = 64
+"""Rows of the weight's first dimension in one product, so that intermediate results stay small."""
+
+Shape = tuple[int, int]
+
+
+class Band(NamedTuple):
+    """Rows of the weight that the same groups need, and how far each of these reaches.
+
+    Args:
+        rows: Range of the weight's first dimension.
+        groups: The groups that need all of these rows, the widest first.
+        cells: For each range of the second dimension how many of the groups, from the first on, need all of it.
+    """
+
+    rows: slice
+    groups: list[int]
+    cells: list[tuple[slice, int]]
+
+
+def bands(shapes: Sequence[Shape]) -> Iterator[Band]:
+    """Cuts the union of the rectangles [0, out) × [0, into) so that every group needs a cell whole or not at all."""
+    heights = sorted({out for out, _ in shapes})
+    for start, stop in itertools.pairwise([0, *heights]):
+        active = [group for group, (out, _) in enumerate(shapes) if out >= stop]
+        groups = sorted(active, key=lambda group: -shapes[group][1])
+        widths = sorted({shapes[group][1] for group in groups})
+        reach = [sum(shapes[group][1] >= width for group in groups) for width in widths]
+        cells = [
+            (slice(left, right), count)
+            for (left, right), count in zip(itertools.pairwise([0, *widths]), reach, strict=True)
+        ]
+        yield Band(slice(start, stop), groups, cells)
+
+
+class _LeadingProducts(torch.autograd.Function):
+    """One node of the graph of gradients for all products.
+
+    Each slice by itself would make a gradient as large as the whole weight.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, shapes: Sequence[Shape], *features: Tensor) -> Any:
+        ctx.save_for_backward(weight, *features)
+        ctx.shapes = shapes
+        results = [rows.new_empty(*shape, rows.size(0)) for shape, rows in zip(shapes, features, strict=True)]
+        for band in bands(shapes):
+            sizes = [features[group].size(0) for group in band.groups]
+            # Columns in one piece make the products of a batch twice as fast as rows.
+            columns = torch.cat([features[group].t() for group in band.groups], dim=1)
+            for top in range(band.rows.start, band.rows.stop, _ROWS):
+                rows = slice(top, min(top + _ROWS, band.rows.stop))
+                for across, count in band.cells:
+                    part = columns[:, : sum(sizes[:count])]
+                    product = _product(weight[rows, across], part, bias[rows, across])
+                    for group, piece in zip(band.groups, product.split(sizes[:count], dim=2), strict=False):
+                        results[group][rows, across] = piece
+        return tuple(results)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        weight, *features = ctx.saved_tensors
+        to_weight, to_bias = torch.zeros_like(weight), weight.new_zeros(weight.shape[:2])
+        to_features = [torch.zeros_like(rows) for rows in features]
+        for band in bands(ctx.shapes):
+            for across, count in band.cells:
+                place, groups = (band.rows, across), band.groups[:count]
+                incoming = torch.cat([gradients[group][place] for group in groups], dim=2)
+                to_bias[place] = incoming.sum(2)
+                to_weight[place] = incoming @ torch.cat([features[group] for group in groups])
+                back = incoming.flatten(0, 1).t() @ weight[place].flatten(0, 1)
+                for group, piece in zip(groups, back.split([features[g].size(0) for g in groups]), strict=True):
+                    to_features[group] += piece
+        return to_weight, to_bias, None, *to_features
+
+
+def _product(weight: Tensor, columns: Tensor, bias: Tensor) -> Tensor:
+    """(o, i, K), (K, P), (o, i) → (o, i, P), without copying the part of the weight."""
+    if weight.is_contiguous():
+        flat = torch.addmm(bias.reshape(-1, 1), weight.flatten(0, 1), columns)
+        return flat.view(*weight.shape[:2], -1)
+    if weight.size(1) == 1:
+        return torch.addmm(bias, weight[:, 0], columns).unsqueeze(1)
+    return torch.baddbmm(bias.unsqueeze(2), weight, columns.expand(weight.size(0), -1, -1))
+
+
+def leading_products(
+    weight: Tensor, bias: Tensor, features: Sequence[Tensor], shapes: Sequence[Shape]
+) -> tuple[Tensor, ...]:
+    r"""For each group of rows the product with a leading part of one weight.
+
+    :math:`Y^g_{oip} = \sum_k W_{oik} X^g_{pk} + b_{oi}` for :math:`o < O_g,\ i < I_g`. The parts overlap: cut into
+    cells, every row of the weight is read once, for all groups that need it.
+
+    Args:
+        weight: Of shape (C_out, C_in, K).
+        bias: Of shape (C_out, C_in).
+        features: For each group :math:`X^g` of shape (P_g, K).
+        shapes: For each group (O_g, I_g).
+
+    Returns:
+        For each group a tensor of shape (O_g, I_g, P_g).
+
+    Example:
+        >>> weight, bias, features = torch.ones(5, 3, 2), torch.zeros(5, 3), [torch.ones(7, 2), torch.ones(1, 2)]
+        >>> [result.shape for result in leading_products(weight, bias, features, [(5, 1), (2, 3)])]
+        [torch.Size([5, 1, 7]), torch.Size([2, 3, 1])]
+    """
+    return _LeadingProducts.apply(weight, bias, shapes, *features)
