@@ -49,7 +49,9 @@ STRIP_GAP: Final = 60
 MARGIN: Final = 24
 LEGEND_ROW: Final = 24
 LONGEST_NAME: Final = 64
+NARROWEST: Final = 420
 ASPECT: Final = 1.5
+"""Width over height to aim at."""
 GHOST_COST: Final = 8
 """How many rows a strip may be higher or lower to spare one repeated node."""
 
@@ -96,17 +98,16 @@ def draw_svg(view: nx.DiGraph, title: str = "") -> str:
     rows = layers(view)
     strips = [place(strip, edges, ghosts) for strip, edges, ghosts in _cut(view, rows, _strip_count(rows, width))]
     columns = [max(column for _, column in strip.cells.values()) + 1 for strip in strips]
-    inner = sum(columns) * (width + GAP) + STRIP_GAP * (len(strips) - 1)
-    legend, top = _legend(view, title, max(inner, 420))
+    inner = max(sum(columns) * (width + GAP) + STRIP_GAP * (len(strips) - 1), NARROWEST)
+    legend, top = _legend(view, title, inner, any(strip.ghosts for strip in strips))
     height = top + max(row for strip in strips for row, _ in strip.cells.values()) * ROW + BOX + MARGIN
 
-    svg = ET.Element("svg", xmlns="http://www.w3.org/2000/svg", viewBox=_numbers(0, 0, legend[1] + 2 * MARGIN, height))
-    svg.set("width", f"{legend[1] + 2 * MARGIN:.0f}")
-    svg.set("height", f"{height:.0f}")
+    size = {"width": f"{inner + 2 * MARGIN:.0f}", "height": f"{height:.0f}"}
+    svg = ET.Element("svg", xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {' '.join(size.values())}", **size)
     _add(svg, "title", title or "architecture")
     _add(svg, "style", _STYLE)
     _add(svg, "rect", width="100%", height="100%", style="fill: white; stroke: none")
-    svg.append(legend[0])
+    svg.append(legend)
     left = float(MARGIN)
     for strip, count in zip(strips, columns, strict=True):
         group = _add(svg, "g", transform=f"translate({_numbers(left, top)})")
@@ -248,23 +249,24 @@ def _draw_boxes(group: ET.Element, strip: Strip, width: float, view: nx.DiGraph,
             _add(box, "text", size, **{"class": "size", "x": f"{x + width - CHARACTER:.1f}", "y": str(y + 13)})
 
 
-def _legend(view: nx.DiGraph, title: str, width: float) -> tuple[tuple[ET.Element, float], float]:
+def _legend(view: nx.DiGraph, title: str, width: float, ghosts: bool) -> tuple[ET.Element, float]:
+    """The title and what the colours mean, and where they end."""
     group = ET.Element("g")
     counts = collections.Counter(kind for _, kind in view.nodes(data="type"))
     facts = f"{len(view)} nodes, {view.number_of_edges()} edges"
     _add(group, "text", f"{title}: {facts}" if title else facts, **{"class": "title", "x": str(MARGIN), "y": "34"})
+    keys = [(f"{kind} {counts[kind]}", {"fill": FILL[kind]}) for kind in FILL if kind in counts]
+    if ghosts:
+        keys.append(("repeated from an earlier column", {"fill": "white", "class": "ghost"}))
     x, y = float(MARGIN), 50.0
-    for kind in FILL:
-        if kind not in counts:
-            continue
-        text = f"{kind} {counts[kind]}"
+    for text, look in keys:
         step = 44 + 7.2 * len(text)
         if x > MARGIN and x + step > width + MARGIN:
             x, y = float(MARGIN), y + LEGEND_ROW
-        _add(group, "rect", x=f"{x:.1f}", y=f"{y:.1f}", width="18", height="14", rx="3", fill=FILL[kind])
+        _add(group, "rect", x=f"{x:.1f}", y=f"{y:.1f}", width="18", height="14", rx="3", **look)
         _add(group, "text", text, **{"class": "key", "x": f"{x + 24:.1f}", "y": f"{y + 11.5:.1f}"})
         x += step
-    return (group, width), y + 2 * LEGEND_ROW
+    return group, y + 2 * LEGEND_ROW
 
 
 def _label(data: Mapping[str, Any]) -> tuple[str, str]:

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from .products import leading_products
 
+_NARROW = 8
+_STEP = 32
+
 Kernel = tuple[int, int]
 Crop = Literal["center", "corner"]
 
@@ -37,6 +40,14 @@ class Group(NamedTuple):
     kernel: Kernel
     out: int | None
     into: int
+
+
+def coarse(channels: int, limit: int) -> int:
+    """Rounds up to a multiple of 32: a few numbers too many cost less than many narrow products.
+
+    Very small counts, as of depthwise and first convolutions, stay: they would grow manifold.
+    """
+    return channels if channels < _NARROW else min(-(-channels // _STEP) * _STEP, limit)
 
 
 def enlarge(weight: Tensor, kernel: Kernel) -> Tensor:
@@ -109,13 +120,15 @@ class ConvDecoder(nn.Module):
     def forward(self, x: Tensor, groups: Sequence[Group]) -> list[Tensor]:
         """Decodes the blocks of each group."""
         last, size = cast(nn.Linear, self.conv[2]), self.max_channels
+        shapes = [(size if group.out is None else group.out, group.into) for group in groups]
         projected = leading_products(
             last.weight.view(size, size, -1),
             last.bias.view(size, size),
             [features.flatten(0, 1) for features in self._features_by_group(x, groups)],
-            [(size if group.out is None else group.out, group.into) for group in groups],
+            [(coarse(out, size), coarse(into, size)) for out, into in shapes],
         )
-        return [self._blocks(result, group) for result, group in zip(projected, groups, strict=True)]
+        cut = (result[:out, :into] for result, (out, into) in zip(projected, shapes, strict=True))
+        return [self._blocks(result, group) for result, group in zip(cut, groups, strict=True)]
 
     def _features_by_group(self, x: Tensor, groups: Sequence[Group]) -> list[Tensor]:
         """Features of each group; groups of one kernel size share a product."""
