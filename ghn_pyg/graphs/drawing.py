@@ -103,7 +103,8 @@ def draw_svg(view: nx.DiGraph, title: str = "") -> str:
     height = top + max(row for strip in strips for row, _ in strip.cells.values()) * ROW + BOX + MARGIN
 
     size = {"width": f"{inner + 2 * MARGIN:.0f}", "height": f"{height:.0f}"}
-    svg = ET.Element("svg", xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {' '.join(size.values())}", **size)
+    view_box = f"0 0 {size['width']} {size['height']}"
+    svg = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "viewBox": view_box, **size})
     _add(svg, "title", title or "architecture")
     _add(svg, "style", _STYLE)
     _add(svg, "rect", width="100%", height="100%", style="fill: white; stroke: none")
@@ -182,7 +183,10 @@ def _cut(
     """Cuts the rows into strips of about equal heights, where few nodes are needed further down."""
     rows = max(row.values()) + 1
     last_use = {node: max((row[after] for after in view.successors(node)), default=row[node]) for node in view}
-    crossing = [sum(row[node] < cut <= last_use[node] for node in view) for cut in range(rows + 1)]
+    # How many more nodes than one row before are needed from a row on.
+    change = collections.Counter(row[node] + 1 for node in view)
+    change.subtract(last_use[node] + 1 for node in view)
+    crossing = list(itertools.accumulate(change[cut] for cut in range(rows)))
     cuts = [0]
     for number in range(1, count):
         cost = {cut: abs(cut - rows * number / count) + GHOST_COST * crossing[cut] for cut in range(1, rows)}

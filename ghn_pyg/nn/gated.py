@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .ragged import distance_blocks
@@ -28,36 +29,58 @@ class Level(NamedTuple):
     weights: Tensor
 
 
-def longest_paths(edge_index: Tensor, num_nodes: int) -> Tensor:
+class Messages(NamedTuple):
+    """Who sends to whom: a node's message over edges is of kind 0, over virtual edges of kind 1."""
+
+    sources: np.ndarray
+    targets: np.ndarray
+    kinds: np.ndarray
+    weights: np.ndarray
+
+    def reversed(self) -> Messages:
+        """The same with receivers as senders."""
+        return self._replace(sources=self.targets, targets=self.sources)
+
+
+def longest_paths(edge_index: np.ndarray, num_nodes: int) -> np.ndarray:
     """For each node the length of the longest path to it; every edge points from a node to a later one."""
     levels = [0] * num_nodes
-    for target, source in sorted(zip(*reversed(edge_index.tolist()), strict=True)):
+    sources, targets = edge_index
+    order = np.argsort(targets, kind="stable")
+    for source, target in zip(sources[order].tolist(), targets[order].tolist(), strict=True):
         levels[target] = max(levels[target], levels[source] + 1)
-    return torch.tensor(levels)
+    return np.array(levels)
 
 
-def schedule(levels: Tensor, sources: Tensor, targets: Tensor, weights: Tensor) -> list[Level]:
+def schedule(levels: np.ndarray, messages: Messages, like: Tensor) -> list[Level]:
     """Groups nodes and messages by level: a node is updated after all nodes on paths to it.
 
     Nodes of different graphs on the same level go together.
 
     Args:
         levels: Level of each node, of shape :math:`(N,)`.
-        sources: Row of each message in the table of sent messages.
-        targets: Receiver of each message.
-        weights: Factor of each message.
+        messages: All messages.
+        like: A tensor of the type and on the device of the messages' values.
     """
-    nodes = levels.argsort(stable=True)
-    node_counts = levels.bincount()
-    starts = node_counts.cumsum(0) - node_counts
-    rank = torch.empty_like(nodes)
-    rank[nodes] = torch.arange(nodes.numel(), device=nodes.device)
-    order = levels[targets].argsort(stable=True)
-    sources, targets, weights = sources[order], targets[order], weights[order, None]
-    slots = rank[targets] - starts[levels[targets]]
-    message_counts = levels[targets].bincount(minlength=node_counts.numel()).tolist()
-    parts = (part.split(message_counts) for part in (sources, slots, weights))
-    return [Level(*level) for level in zip(nodes.split(node_counts.tolist()), *parts, strict=True)]
+    counts = np.bincount(levels)
+    nodes = _sorted(levels)
+    rank = np.empty_like(nodes)
+    rank[nodes] = np.arange(len(nodes))
+    arrival = levels[messages.targets]
+    order = _sorted(arrival)
+    targets = messages.targets[order]
+    slots = rank[targets] - (np.cumsum(counts) - counts)[arrival[order]]
+    rows = messages.sources[order] * 2 + messages.kinds[order]
+    arrivals = np.bincount(arrival, minlength=len(counts)).tolist()
+    parts = [torch.from_numpy(part).to(like.device).split(arrivals) for part in (rows, slots)]
+    weights = torch.from_numpy(messages.weights[order, None]).to(like).split(arrivals)
+    groups = torch.from_numpy(nodes).to(like.device).split(counts.tolist())
+    return [Level(*level) for level in zip(groups, *parts, weights, strict=True)]
+
+
+def _sorted(levels: np.ndarray) -> np.ndarray:
+    """Positions in ascending order of levels; sixteen bits let NumPy sort by radix, ten times faster."""
+    return np.argsort(levels.astype(np.int16 if levels.max(initial=0) < 2**15 else np.int64), kind="stable")
 
 
 def _mlp(channels: int, hidden: int) -> nn.Sequential:
@@ -97,58 +120,50 @@ class GatedGNN(nn.Module):
         self.virtual_mlp = _mlp(channels, channels // 2) if virtual_edges else None
         self.gru = nn.GRUCell(channels, channels)
 
-    def sent(self, h: Tensor) -> Tensor:
-        """What nodes send, of shape (k, n, d): over edges, and over virtual edges when there are any (k = 2)."""
-        direct = self.mlp(h)
-        return direct[None] if self.virtual_mlp is None else torch.stack((direct, self.virtual_mlp(h)))
-
-    def messages(self, edge_index: Tensor, distances: Sequence[Tensor], dtype: torch.dtype) -> Messages:
-        """Messages along the direction of the edges: sender's row, receiver and factor of each."""
+    def messages(self, edge_index: np.ndarray, distances: Sequence[Tensor]) -> Messages:
+        """All messages along the direction of the edges."""
         sources, targets = edge_index
-        weights = torch.ones(sources.numel(), dtype=dtype, device=edge_index.device)
+        direct = Messages(sources, targets, np.zeros_like(sources), np.ones(len(sources)))
         if self.virtual_mlp is None:
-            return sources, targets, weights
-        pairs = _pairs(distances)
-        num_nodes = sum(block.size(0) for block in distances)
-        virtual = torch.cat([block[block > 0] for block in distances]).to(dtype).reciprocal()
-        return (
-            torch.cat((sources, pairs[0] + num_nodes)),
-            torch.cat((targets, pairs[1])),
-            torch.cat((weights, virtual)),
-        )
+            return direct
+        start, found = 0, [direct]
+        for block in distances:
+            matrix = block.cpu().numpy()
+            sources, targets = matrix.nonzero()
+            weights = np.reciprocal(matrix[sources, targets], dtype=np.float64)
+            found.append(Messages(sources + start, targets + start, np.ones_like(sources), weights))
+            start += len(matrix)
+        return Messages(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Weights and biases of both MLPs as one that computes the two messages of a node side by side."""
+        mlps = [self.mlp] if self.virtual_mlp is None else [self.mlp, self.virtual_mlp]
+        first, second = ([cast(nn.Linear, mlp[position]) for mlp in mlps] for position in (0, 2))
+        return [
+            (torch.cat([layer.weight for layer in first]), torch.cat([layer.bias for layer in first])),
+            (torch.block_diag(*[layer.weight for layer in second]), torch.cat([layer.bias for layer in second])),
+        ]
 
     def sweep(self, x: Tensor, levels: Sequence[Level]) -> Tensor:
         """Updates every node once, level by level."""
-        states = torch.empty_like(x)
-        kinds = 1 if self.virtual_mlp is None else 2
-        table = x.new_zeros(kinds, *x.shape)
-        flat = table.view(-1, x.size(1))
-        for level in levels:
-            received = x.new_zeros(level.nodes.numel(), x.size(1))
-            if level.rows.numel():
-                received = received.index_add_(0, level.slots, flat[level.rows] * level.weights)
-            updated = self.gru(received, x[level.nodes])
-            states.index_copy_(0, level.nodes, updated)
-            table.index_copy_(1, level.nodes, self.sent(updated))
+        (weight1, bias1), (weight2, bias2) = self.layers()
+        channels = x.size(1)
+        states, table = torch.empty_like(x), x.new_zeros(2 * x.size(0), channels)
+        sent = table.view(-1, 2 * channels)[:, : bias2.numel()]
+        for nodes, rows, slots, weights in levels:
+            received = x.new_zeros(nodes.numel(), channels)
+            if rows.numel():
+                received.index_add_(0, slots, table.index_select(0, rows) * weights)
+            updated = self.gru(received, x.index_select(0, nodes))
+            states.index_copy_(0, nodes, updated)
+            sent.index_copy_(0, nodes, F.linear(F.linear(updated, weight1, bias1).relu_(), weight2, bias2).relu_())
         return states
 
     def forward(self, x: Tensor, edge_index: Tensor, distance: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
         """Encodes the nodes of one or more graphs."""
         num_nodes = x.size(0)
-        blocks = distance_blocks(distance, [num_nodes] if sizes is None else sizes)
-        levels = longest_paths(edge_index, num_nodes).to(x.device)
-        depths = longest_paths(num_nodes - 1 - edge_index.flip(0), num_nodes).flip(0).to(x.device)
-        sources, targets, weights = self.messages(edge_index, blocks, x.dtype)
-        x = self.sweep(x, schedule(levels, sources, targets, weights))
-        # In the reverse pass receivers send: the kind of a message is the offset of its row.
-        kind = sources // num_nodes * num_nodes
-        return self.sweep(x, schedule(depths, targets + kind, sources - kind, weights))
-
-
-Messages = tuple[Tensor, Tensor, Tensor]
-
-
-def _pairs(distances: Sequence[Tensor]) -> Tensor:
-    """All pairs of nodes with a path, of shape (2, P), numbered through the batch."""
-    starts = itertools.accumulate((block.size(0) for block in distances), initial=0)
-    return torch.cat([block.nonzero().t() + start for block, start in zip(distances, starts, strict=False)], dim=1)
+        edges = edge_index.cpu().numpy()
+        messages = self.messages(edges, distance_blocks(distance, [num_nodes] if sizes is None else sizes))
+        x = self.sweep(x, schedule(longest_paths(edges, num_nodes), messages, x))
+        backward = longest_paths(num_nodes - 1 - edges[::-1], num_nodes)[::-1]
+        return self.sweep(x, schedule(backward, messages.reversed(), x))

@@ -1,0 +1,373 @@
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+
+import networkx as nx
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+import ghn_pyg
+from ghn_pyg import GHN, GHNConfig, cli
+from ghn_pyg.models import hub
+from ghn_pyg.vision import build, classification_models
+from tests.models.checkpoints import TINY2, published_state
+
+SMALL = GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("ghn")
+    GHN(SMALL).save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a command in this process: its exit code, standard output (spaces joined) and standard error."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ghn-pyg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capsys.readouterr()
+        return stop.value.code or 0, [" ".join(line.split()) for line in out.splitlines()], err
+
+    return call
+
+
+@pytest.fixture
+def small_disk():
+    """No file can grow over 1,000 bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def failed(result):
+    """The message of a command that ended as it should for a user's error."""
+    code, out, err = result
+    assert code == 2
+    assert out == []
+    assert err.startswith("Error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_version(run):
+    assert run("--version") == (0, [f"ghn-pyg {ghn_pyg.__version__}"], "")
+
+
+def test_help_names_every_command(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    assert {"predict", "graph", "init", "convert", "models"} <= set(" ".join(out).split())
+
+
+# predict
+
+
+def test_predict(run, folder, tmp_path):
+    path = tmp_path / "resnet18.safetensors"
+    code, out, err = run("predict", "resnet18", "--ghn", folder, "--out", path)
+    assert (code, err) == (0, "")
+    assert out[:4] == [
+        f"resnet18 by {folder}",
+        "graph 53 nodes, 60 edges",
+        "predicted 62 tensors, 11,689,512 parameters",
+        "kept none",
+    ]
+    prediction = GHN.from_pretrained(folder).predict(build("resnet18"))
+    norm = torch.cat([tensor.flatten() for tensor in prediction.values()]).double().norm()
+    assert out[4] == f"total norm {norm:.4f}"
+    assert out[5].startswith("time graph 0.")
+    assert out[6] == f"saved {path}, 46.8 MB"
+
+    saved = load_file(path)
+    assert set(saved) == {name for name, _ in build("resnet18").named_parameters()}
+    assert all(torch.equal(saved[name], tensor) for name, tensor in prediction.items())
+    network = ghn_pyg.load_prediction(build("resnet18"), saved)
+    assert torch.equal(network.fc.weight, prediction["fc.weight"])
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata() == {
+            "format": "pt",
+            "architecture": "resnet18",
+            "ghn": folder,
+            "ghn_pyg": ghn_pyg.__version__,
+            "kept": "{}",
+            "seed": "0",
+        }
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_predict_without_the_classifier_in_half_precision(run, folder, tmp_path):
+    path = tmp_path / "half.safetensors"
+    options = ["--out", path, "--keep-classifier", "--dtype", "bfloat16", "--seed", 5]
+    code, out, _ = run("predict", "squeezenet1_1", "--ghn", folder, *options)
+    assert code == 0
+    assert out[2:4] == [
+        "predicted 50 tensors, 722,496 parameters",
+        "kept 2 tensors, 513,000 parameters: it belongs to the classification layer",
+    ]
+    saved = load_file(path)
+    assert {tensor.dtype for tensor in saved.values()} == {torch.bfloat16}
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    assert sorted(json.loads(metadata["kept"])) == ["classifier.1.bias", "classifier.1.weight"]
+    assert not set(json.loads(metadata["kept"])) & set(saved)
+    assert metadata["seed"] == "5"
+
+
+def test_kept_parameters_are_grouped_by_reason(run, folder):
+    _, out, _ = run("predict", "convnext_tiny", "--ghn", folder, "--keep-classifier")
+    kept = [line for line in out if line.startswith("kept")]
+    assert [line.split(":")[0] for line in kept] == [
+        "kept 18 tensors, 6,624 parameters",
+        "kept 2 tensors, 769,000 parameters",
+    ]
+    assert not any(line.startswith("saved") for line in out)
+
+
+def test_predictions_repeat_and_follow_the_seed(run, folder, monkeypatch):
+    seen = []
+
+    def predict(*arguments, **options):
+        seen.append(original(*arguments, **options))
+        return seen[-1]
+
+    original = GHN.predict
+    monkeypatch.setattr(GHN, "predict", predict)
+    for seed in ([], ["--seed", 0], ["--seed", 1]):
+        assert run("predict", "vit_b_32", "--ghn", folder, *seed)[0] == 0
+    first, same, other = (prediction["encoder.pos_embedding"][0, 0] for prediction in seen)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("name", ["ghn3tm8", "ghn3tm8.pt"])
+def test_published_norms_are_those_of_published_names(name, run, folder, monkeypatch):
+    monkeypatch.setattr(hub, "resolve", lambda _: folder)
+    line = run("predict", "squeezenet1_1", "--ghn", name)[1][4]
+    norm, percent = re.fullmatch(r"total norm ([\d.]+), published 69\.3108 \(([+-][\d.]+)%\)", line).groups()
+    assert float(percent) == pytest.approx(100 * (float(norm) / 69.3108 - 1), abs=3e-4)
+    assert "published" not in run("predict", "squeezenet1_1", "--ghn", name, "--keep-classifier")[1][4]
+    assert "published" not in run("predict", "swin_v2_t", "--ghn", name)[1][4]
+
+
+def test_a_local_file_with_a_published_name_has_no_published_norm(run, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.symlink(folder, "ghn3tm8")
+    assert "published" not in run("predict", "squeezenet1_1", "--ghn", "ghn3tm8")[1][4]
+
+
+# graph
+
+
+def test_graph(run):
+    code, out, err = run("graph", "resnet18")
+    assert (code, err) == (0, "")
+    rows = [line for line in out if line and "─" not in line]
+    assert rows[:-1] == [
+        "resnet18",
+        "node type nodes parameters",
+        "conv 21 11,678,912",
+        "bn 20 9,600",
+        "sum 8",
+        "input 1",
+        "max_pool 1",
+        "glob_avg 1",
+        "bias 1 1,000",
+        "nodes 53",
+        "edges 60",
+        "depth 46 edges on the longest path",
+        "distance 20 edges at most on the shortest path between two nodes, cut at 50",
+        "predicted 62 tensors, 11,689,512 parameters",
+        "kept none",
+    ]
+    assert rows[-1].startswith("time 0.")
+
+
+def test_graph_says_what_is_kept(run):
+    _, out, _ = run("graph", "vit_b_32")
+    assert "predicted 151 tensors, 88,223,464 parameters" in out
+    assert any(line.startswith("kept 1 tensor, 768 parameters: ") for line in out)
+
+
+@pytest.mark.parametrize("suffix", ["graphml", "json", "svg"])
+def test_graph_is_saved(suffix, run, tmp_path):
+    path = tmp_path / f"resnet18.{suffix}"
+    code, out, _ = run("graph", "resnet18", "--out", path)
+    assert code == 0
+    assert out[-1] == f"saved {path}"
+    assert "conv1.weight" in path.read_text(encoding="utf-8")
+    if suffix == "graphml":
+        assert nx.read_graphml(path).graph["name"] == "resnet18"
+
+
+# init, convert, models
+
+
+def test_init(run, tmp_path):
+    code, out, err = run("init", "ghn2", "--out", tmp_path / "new" / "ghn", "--num-classes", 7)
+    assert (code, err) == (0, "")
+    assert out == ["ghn2", "parameters 2,190,630", f"saved {tmp_path}/new/ghn"]
+    ghn = ghn_pyg.from_pretrained(tmp_path / "new" / "ghn")
+    assert ghn.config == GHNConfig.preset("ghn2", num_classes=7)
+
+
+def test_init_follows_the_seed(run, tmp_path):
+    states = []
+    for number, seed in enumerate(([], ["--seed", 0], ["--seed", 1])):
+        assert run("init", "mlp", "--out", tmp_path / str(number), *seed)[0] == 0
+        states.append(load_file(tmp_path / str(number) / "model.safetensors"))
+    first, same, other = (state["node_embedding.weight"] for state in states)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_convert(run, tmp_path):
+    path = tmp_path / "published.pt"
+    torch.save(published_state(TINY2), path)
+    code, out, err = run("convert", path, "--out", tmp_path / "ours")
+    assert (code, err) == (0, "")
+    assert out[0] == str(path)
+    assert out[-1] == f"saved {tmp_path}/ours"
+    ours, published = GHN.from_pretrained(tmp_path / "ours"), GHN.from_pretrained(path)
+    assert ours.config == TINY2
+    assert all(torch.equal(tensor, published.state_dict()[name]) for name, tensor in ours.state_dict().items())
+
+
+def test_models(run):
+    code, out, err = run("models")
+    assert (code, err) == (0, "")
+    rows = [line for line in out if line and "─" not in line]
+    assert rows[:-1] == [
+        "name parameters width channels layers heads on the hub",
+        "ghn3tm8 6,906,632 64 64 3 8 yes",
+        "ghn3sm8 35,810,368 128 128 5 16 yes",
+        "ghn3lm8 214,668,960 256 256 12 16 yes",
+        "ghn3xlm16 654,365,184 384 384 24 16 yes",
+        "ghn2 2,319,720 32 64 yes",
+        "ghn1 2,319,688 32 64",
+        "mlp 2,313,352 32 64",
+    ]
+    assert "ghn-pyg init NAME" in rows[-1]
+
+
+def test_networks(run):
+    assert run("models", "--networks") == (0, classification_models(), "")
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("predict resnet5 --ghn {ghn}", "no classification network 'resnet5'; did you mean resnet50 or"),
+        ("predict transformer --ghn {ghn}", "`ghn-pyg models --networks` list them"),
+        ("predict resnet18 --ghn ghn3tm9", "did you mean ghn3tm8 or"),
+        ("predict resnet18 --ghn {tmp}/none.pt", "none.pt' is no file or folder here"),
+        ("predict resnet18 --ghn {tmp}/note.txt", "note.txt: expected a folder with config.json"),
+        ("predict resnet18 --ghn {ghn} --out {tmp}/x.pt", "x.pt, expected a name that ends in .safetensors"),
+        ("predict resnet18 --ghn {ghn} --out {tmp}/a/x.safetensors", "there is no folder"),
+        ("predict resnet18 --ghn {ghn} --out {tmp}/note.txt/x.safetensors", "there is no folder"),
+        ("predict resnet18 --ghn {ghn} --out {tmp}/folder.safetensors", "folder.safetensors: it is a folder"),
+        ("graph resnet_18", "did you mean resnet18 or"),
+        ("graph resnet18 --out {tmp}/x.pdf", "x.pdf, expected a name that ends in .graphml, .json, .svg"),
+        ("graph resnet18 --out {tmp}/a/x.svg", "there is no folder"),
+        ("init ghn3tm --out {tmp}/x", "unknown preset 'ghn3tm'"),
+        ("init mlp --out {tmp}/note.txt", "cannot write a checkpoint into"),
+        ("init mlp --out {tmp}/note.txt/x", "cannot write a checkpoint into"),
+        ("convert {tmp}/none --out {tmp}/x", "none' is no file or folder here"),
+        ("convert {tmp}/note.txt --out {tmp}/x", "note.txt: expected a folder with config.json"),
+        ("convert {ghn} --out {tmp}/note.txt", "cannot write a checkpoint into"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(arguments, message, run, folder, tmp_path):
+    (tmp_path / "note.txt").write_text("no checkpoint")
+    (tmp_path / "folder.safetensors").mkdir()
+    assert message in failed(run(*arguments.format(ghn=folder, tmp=tmp_path).split()))
+    assert sorted(os.listdir(tmp_path)) == ["folder.safetensors", "note.txt"]
+
+
+@pytest.mark.parametrize("command", ["predict resnet18 --ghn {ghn}", "graph resnet18"])
+def test_a_read_only_disk_shows_before_the_work(command, run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    path = tmp_path / ("x.svg" if command.startswith("graph") else "x.safetensors")
+    message = failed(run(*command.format(ghn=folder).split(), "--out", path))
+    assert f"cannot write {path}: the folder {tmp_path} is read-only" in message
+
+
+@pytest.mark.usefixtures("small_disk")
+@pytest.mark.parametrize(
+    "command", ["predict resnet18 --ghn {ghn} --out {tmp}/x.safetensors", "graph resnet18 --out {tmp}/x.svg"]
+)
+def test_a_full_disk_leaves_the_old_file(command, run, folder, tmp_path):
+    arguments = command.format(ghn=folder, tmp=tmp_path).split()
+    (tmp_path / "x.svg").write_text("old")
+    (tmp_path / "x.safetensors").write_text("old")
+    assert f"cannot write {arguments[-1]}: " in failed(run(*arguments))
+    assert sorted(os.listdir(tmp_path)) == ["x.safetensors", "x.svg"]
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"old"}
+
+
+@pytest.mark.usefixtures("small_disk")
+@pytest.mark.parametrize("command", ["init mlp", "convert {ghn}"])
+def test_a_full_disk_leaves_no_checkpoint(command, run, folder, tmp_path):
+    message = failed(run(*command.format(ghn=folder).split(), "--out", tmp_path))
+    assert f"cannot write a checkpoint into {tmp_path}: " in message
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["predict"], ["predikt"], ["predict", "resnet18"], ["init", "mlp", "--out", "x", "--num-classes", "0"]],
+)
+def test_wrong_usage(arguments, run):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, [])
+    assert "Usage: ghn-pyg" in err
+
+
+def test_faults_of_the_program_keep_their_traceback(run, folder, monkeypatch):
+    def fault(*_, **__):
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(GHN, "predict", fault)
+    with pytest.raises(ValueError, match="a fault"):
+        run("predict", "resnet18", "--ghn", folder)
+
+
+# In a process of its own
+
+
+def command(*arguments):
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True)
+
+
+def test_output_is_plain_in_a_pipe_and_nothing_warns():
+    done = command("-m", "ghn_pyg.cli", "graph", "resnet18")
+    assert done.stderr == ""
+    assert done.stdout.startswith("resnet18\n")
+    assert "\x1b" not in done.stdout
+
+
+def test_help_does_not_wait_for_torch():
+    script = """
+import sys
+from ghn_pyg import cli
+sys.argv = ["ghn-pyg", "predict", "--help"]
+try:
+    cli.main()
+finally:
+    print("\\n", {"torch", "torch_geometric", "torchvision", "numpy"} & set(sys.modules))
+"""
+    assert command("-c", script).stdout.endswith(" set()\n")
