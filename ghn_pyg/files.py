@@ -33,7 +33,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     unfinished = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
+        unfinished.touch()
+        mode = unfinished.stat().st_mode  # what the user's umask grants; some writers grant less
         yield unfinished
+        unfinished.chmod(mode)
         with open(unfinished, "rb+") as stream:
             os.fsync(stream.fileno())  # a full disk may show up only here
         os.replace(unfinished, path)

@@ -7,13 +7,11 @@ files, whose tensors :mod:`ghn_pyg.models.keys` renames.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import math
 import os
 import threading
-import uuid
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..files import replacing
 from .config import Encoder, GHNConfig
 from .keys import CheckpointError, from_published, is_ours, strip_wrappers
 from .unpickling import LEGACY_PICKLES, LEGACY_START, check_nesting, load_joblib
@@ -201,27 +200,15 @@ def write_folder(
     folder = Path(folder)
     values = config.to_dict()
     header = {**(metadata or {}), "format": "pt", "config": json.dumps(values)}
-    unfinished = {name: folder / f".{uuid.uuid4().hex}.{name}" for name in (WEIGHTS_FILE, CONFIG_FILE)}
+    tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
-        save_file(tensors, unfinished[WEIGHTS_FILE], header)
-        unfinished[CONFIG_FILE].write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        for file in unfinished.values():
-            _flush(file)
-        for name, file in unfinished.items():
-            os.replace(file, folder / name)
+        with replacing(folder / CONFIG_FILE) as config_file:
+            config_file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+            with replacing(folder / WEIGHTS_FILE) as weights_file:
+                save_file(tensors, weights_file, header)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"cannot write a checkpoint into {folder}: {error}") from error
-    finally:
-        for file in unfinished.values():
-            with contextlib.suppress(OSError):
-                file.unlink()
-
-
-def _flush(file: Path) -> None:
-    with open(file, "rb+") as stream:
-        os.fsync(stream.fileno())
 
 
 def _reader(path: Path) -> Callable[[Path], _Content]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -139,20 +140,21 @@ def fan_shape(spec: ParamSpec) -> tuple[int, ...]:
     return (spec.shape[1] * spec.groups, spec.shape[0] // spec.groups, *spec.shape[2:])
 
 
-def fill_(out: Tensor, spec: ParamSpec, block: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def fill_(out: Tensor, spec: ParamSpec, block: Tensor, seed: int | None = None) -> Tensor:
     """Writes a parameter from its block.
 
     Args:
         out: The parameter's memory, of ``spec.shape``.
         spec: Which parameter it is.
         block: (C,) for vectors, (o, i, h, w) for weights, (1, i, h, w) for positions.
-        generator: Draws the rows of class tokens, for which the GHN has no prediction.
+        seed: Seed of the rows of class tokens, for which the GHN has no prediction; they depend on it and on the
+            parameter's name alone. By default they are drawn from PyTorch's global generator.
 
     Returns:
         ``out``.
     """
     if spec.role == "position":
-        return _fill_positions_(out, spec, block, generator)
+        return _fill_positions_(out, spec, block, seed)
     if spec.role != "weight":
         return tile_(out, block)
     view = out.transpose(0, 1) if spec.layout == "in_out" else out
@@ -162,12 +164,13 @@ def fill_(out: Tensor, spec: ParamSpec, block: Tensor, generator: torch.Generato
     return out
 
 
-def _fill_positions_(out: Tensor, spec: ParamSpec, block: Tensor, generator: torch.Generator | None) -> Tensor:
+def _fill_positions_(out: Tensor, spec: ParamSpec, block: Tensor, seed: int | None) -> Tensor:
     if out.dim() == 4:
         tile_(out, block)
         return out
     table = out.view(-1, out.size(-1))
     # Drawn on the CPU, so that a seed gives the same rows on every device.
+    generator = None if seed is None else torch.Generator().manual_seed(seed + zlib.crc32(spec.name.encode()))
     tokens = torch.randn(spec.extra_rows, table.size(1), generator=generator) * _CLASS_TOKEN_STD
     table[: spec.extra_rows].copy_(tokens)
     tile_(table[spec.extra_rows :].t(), block[0].flatten(1))

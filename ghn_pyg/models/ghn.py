@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -271,8 +271,7 @@ class GHN(
         """
         tensors = destinations(model, graph)
         with torch.no_grad():
-            for target, block in self._decode(graph, keep_classifier):
-                fill_(tensors[target.spec.name], target.spec, block, _generator(seed))
+            self._decode(graph, keep_classifier, lambda target: tensors[target.spec.name], seed)
         return model
 
     def predict(
@@ -300,24 +299,30 @@ class GHN(
         batch, single = _batch(networks)
         graphs = [batch] if batch.get("ptr") is None else batch.to_data_list()
         predictions = [Prediction(dict(graph.kept), dict(graph.tied)) for graph in graphs]
+        weight = self.node_embedding.weight
+        for target in targets(batch):
+            name, prediction = target.spec.name, predictions[target.graph]
+            if keep_classifier and target.classifier:
+                prediction.kept[name] = "it belongs to the classification layer"
+            else:
+                prediction[name] = torch.empty(target.spec.shape, dtype=dtype or weight.dtype, device=weight.device)
         with torch.set_grad_enabled(differentiable):
-            for target, block in self._decode(batch, keep_classifier):
-                out = torch.empty(target.spec.shape, dtype=dtype or block.dtype, device=block.device)
-                name = target.spec.name
-                predictions[target.graph][name] = fill_(out, target.spec, block, _generator(seed))
-        if keep_classifier:
-            for target in targets(batch):
-                if target.classifier:
-                    predictions[target.graph].kept[target.spec.name] = "it belongs to the classification layer"
+            self._decode(batch, keep_classifier, lambda target: predictions[target.graph][target.spec.name], seed)
         return predictions[0] if single else predictions
 
-    def _decode(self, graph: ArchData, keep_classifier: bool) -> Iterable[tuple[Target, Tensor]]:
-        wanted = [target for target in targets(graph) if not (keep_classifier and target.classifier)]
-        return self.decoder(self.embed(graph, keep_classifier), wanted)
+    def _decode(
+        self, graph: ArchData, keep_classifier: bool, out: Callable[[Target], Tensor], seed: int | None
+    ) -> None:
+        """Decodes all parameters of a graph or batch into the tensors that ``out`` names."""
+        x = self.embed(graph, keep_classifier).to(self.node_embedding.weight.dtype)
+        # Under autocast the encoder alone runs in half precision: decoded weights need all of their digits.
+        with torch.autocast(x.device.type, enabled=False):
+            for target, block in self.decoder(x, _wanted(graph, keep_classifier)):
+                fill_(out(target), target.spec, block, seed)
 
 
-def _generator(seed: int | None) -> torch.Generator | None:
-    return None if seed is None else torch.Generator().manual_seed(seed)
+def _wanted(graph: ArchData, keep_classifier: bool) -> list[Target]:
+    return [target for target in targets(graph) if not (keep_classifier and target.classifier)]
 
 
 def _batch(networks: Any) -> tuple[ArchData, bool]:
