@@ -78,6 +78,26 @@ class ArchData(Data):
         [[], ['weight'], ['bias']]
     """
 
+    def __init__(
+        self, *args: Any, kept: dict[str, str] | None = None, tied: dict[str, str] | None = None, **fields: Any
+    ) -> None:
+        super().__init__(*args, **fields)
+        # As pairs: PyG would batch dictionaries key by key, and graphs do not have the same keys.
+        if kept is not None:
+            self.kept_items = tuple(kept.items())
+        if tied is not None:
+            self.tied_items = tuple(tied.items())
+
+    @property
+    def kept(self) -> Any:
+        """Parameters that are not predicted, each with the reason (for a batch a list of them)."""
+        return _dictionaries(self, self.kept_items)
+
+    @property
+    def tied(self) -> Any:
+        """Further names of shared parameters (for a batch a list of them)."""
+        return _dictionaries(self, self.tied_items)
+
     @property
     def param_names(self) -> list[Any]:
         """Names of the parameters that are decoded from each node (a list for each graph of a batch)."""
@@ -121,3 +141,7 @@ class ArchData(Data):
 
 def _names(params: Any) -> Any:
     return [param.name if isinstance(param, ParamSpec) else _names(param) for param in params]
+
+
+def _dictionaries(data: ArchData, items: Any) -> Any:
+    return dict(items) if data.get("ptr") is None else [dict(pairs) for pairs in items]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import random
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +24,9 @@ from .passes import rewrite
 from .shadow import shadow
 from .steps import Sources, Step
 from .tracer import Tracer, Value, map_tensors, tensors_in
+
+
+_NO_VALUES = re.compile(r"\b[Mm]eta (tensors?|device|Long|Bool)|register_meta|data-independent")
 
 
 class TracingError(RuntimeError):
@@ -104,13 +111,16 @@ def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], trai
     tracer = Tracer()
 
     def placeholder(tensor: Tensor) -> Tensor:
-        return tracer.emit(tensor.shape, tensor.dtype, Value((0,)))
+        # Token ids, lengths and masks keep their values, which a forward pass may look at.
+        if tensor.is_floating_point() or tensor.is_complex() or tensor.device.type != "cpu":
+            return tracer.emit(tensor.shape, tensor.dtype, Value((0,)))
+        return tracer.remember(tensor.clone(), Value((0,)))
 
     args, kwargs = map_tensors(placeholder, args), map_tensors(placeholder, kwargs)
     with shadow(model, tracer, training) as copy:
         _check_parameters(model, tracer)
         try:
-            with _random_state(), torch.no_grad(), tracer:
+            with _random_state(), _uncompiled(), torch.no_grad(), tracer:
                 result = copy(*args, **kwargs)
         except Exception as error:
             raise TracingError(_failure(model, tracer, args, kwargs, error)) from error
@@ -120,18 +130,28 @@ def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], trai
 
 def _values(result: Any) -> Any:
     """Outputs that are objects, such as dataclasses, give their fields."""
-    return result if isinstance(result, (Tensor, list, tuple, dict)) else list(getattr(result, "__dict__", {}).values())
+    if isinstance(result, (Tensor, list, tuple, dict)):
+        return result
+    if dataclasses.is_dataclass(result):
+        return [getattr(result, field.name) for field in dataclasses.fields(result)]
+    return list(getattr(result, "__dict__", {}).values())
+
+
+def _uncompiled() -> Any:
+    """Parts that compile themselves run as they are written; nothing is loaded for networks that do not compile."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
 def _random_state() -> Iterator[None]:
     """Whatever the forward pass draws, the generators go on as if it had not run."""
-    state, python_state = torch.get_rng_state(), random.getstate()
+    state, python_state, numpy_state = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         yield
     finally:
         torch.set_rng_state(state)
         random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 @contextlib.contextmanager
@@ -148,9 +168,10 @@ def _collector_paused() -> Iterator[None]:
 
 def _failure(model: nn.Module, tracer: Tracer, args: Any, kwargs: Any, error: Exception) -> str:
     shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in((args, kwargs)))
-    where = f" in {tracer.scope[-1]!r}" if tracer.scope[-1] else ""
+    path = getattr(error, "ghn_scope", "")
+    where = f" in {path!r}" if path else ""
     hint = "pass example_inputs that its forward pass accepts"
-    if "meta" in str(error):
+    if isinstance(error, (RuntimeError, NotImplementedError)) and _NO_VALUES.search(str(error)):
         hint = "it depends on the values of tensors, which a graph does not have; make it depend on shapes alone"
     return (
         f"the forward pass of {type(model).__name__} failed{where} on input of shape {shapes}: "
@@ -161,14 +182,14 @@ def _failure(model: nn.Module, tracer: Tracer, args: Any, kwargs: Any, error: Ex
 def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
     nodes, kinds, inputs, layer = rewrite(tracer.steps, output)
     edges = [(source, node) for node, sources in enumerate(inputs) for source in sources]
-    edge_index = torch.tensor(edges, dtype=torch.long).t().contiguous() if edges else torch.empty(2, 0).long()
-    classifier = torch.zeros(len(nodes), dtype=torch.bool)
+    edge_index = torch.tensor(edges, dtype=torch.long, device="cpu").view(-1, 2).t().contiguous()
+    classifier = torch.zeros(len(nodes), dtype=torch.bool, device="cpu")
     classifier[layer] = True
     predicted = {spec.name for node in nodes for spec in node.params}
     return ArchData(
-        node_type=torch.tensor([PRIMITIVE_ID[kind] for kind in kinds]),
+        node_type=torch.tensor([PRIMITIVE_ID[kind] for kind in kinds], device="cpu"),
         edge_index=edge_index,
-        node_shape=torch.tensor([node.shape for node in nodes]),
+        node_shape=torch.tensor([node.shape for node in nodes], device="cpu"),
         classifier=classifier,
         distance=shortest_paths(edge_index, len(nodes), cutoff).flatten(),
         params=[list(node.params) for node in nodes],
@@ -181,6 +202,8 @@ def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
 
 def _reason(tracer: Tracer, name: str) -> str:
     operation = tracer.folded.get(name)
+    if name in tracer.scripted:
+        return "it belongs to a TorchScript module, whose inside cannot be followed"
     if operation is None:
         return "the forward pass does not use it"
     return f"it enters {operation}, for which the vocabulary has no node type"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from .steps import Sources, Step, union
 
 _LAYER = frozenset(("conv", "sep_conv", "dil_conv", "bias"))
+_WEIGHT = _LAYER - {"bias"}
 _UNNAMED = frozenset(("softmax", "mul"))
 _JOINS = frozenset(("sum", "concat"))
 
@@ -106,12 +107,11 @@ def classifier(steps: Sequence[Step], inputs: Sequence[Sources], output: Sources
         if step in seen:
             continue
         seen.add(step)
-        if steps[step].params:
-            if steps[step].kind not in _LAYER:
-                return []
-            if steps[step].kind == "bias":
-                return [*(source for source in inputs[step] if steps[source].kind in _LAYER), step]
-            return [step]
+        if steps[step].kind == "bias" and steps[step].params:
+            return [*(source for source in inputs[step] if steps[source].kind in _WEIGHT), step]
+        if steps[step].params or steps[step].kind in _LAYER:
+            # A layer whose weight is decoded elsewhere (a tied head) has no node to stand for it.
+            return [step] if steps[step].params and steps[step].kind in _LAYER else []
         for source in inputs[step]:
             heapq.heappush(frontier, -source)
     return []

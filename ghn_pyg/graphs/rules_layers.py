@@ -28,6 +28,7 @@ def weight_step(
     name = tracer.parameter(weight)
     sources = union(inputs, tracer.sources(weight))
     if name is not None:
+        tracer.fold(_others(tracer, weight, name), "the computation of another weight")
         shape = tuple(tracer.parameters[name].shape)
         sources = tracer.step(kind, sources, (ParamSpec(name, shape, "weight", layout, groups),))  # type: ignore[arg-type]
     return bias_step(tracer, sources, bias)
@@ -38,12 +39,21 @@ def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None) -> Sources:
     name = tracer.parameter(bias)
     if name is None:
         return inputs
+    assert bias is not None
+    tracer.fold(_others(tracer, bias, name), "the computation of a bias")
     return tracer.step("bias", inputs, (ParamSpec(name, tuple(tracer.parameters[name].shape), "bias"),))
+
+
+def _others(tracer: Tracer, tensor: Tensor, name: str) -> list[str]:
+    value = tracer.value(tensor)
+    return [other for other in value.params if other != name] if value else []
 
 
 def norm_step(tracer: Tracer, kind: str, x: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
     """Records a norm: one node for gain and bias; a norm without a gain is folded away."""
     sources = tracer.sources(x)
+    if not sources:  # weights that are standardised with a norm's function
+        return tracer.emit(x.shape, x.dtype, tracer.merged(t for t in (x, gain, bias) if t is not None))
     roles = (("gain", gain), ("bias", bias))
     params = tuple(
         ParamSpec(name, tuple(tracer.parameters[name].shape), role)  # type: ignore[arg-type]
@@ -209,6 +219,7 @@ def position_step(tracer: Tracer, inputs: Sources, table: str) -> Sources:
 @rule(F.embedding)
 def embedding(tracer: Tracer, input: Tensor, weight: Tensor, *_: Any, **__: Any) -> Tensor:
     """A table that token or position ids are looked up in."""
+    _expect(not input.is_floating_point(), f"embedding expected integer ids, got {input.dtype}")
     name = tracer.parameter(weight)
     sources = tracer.sources(input)
     if name is not None:
@@ -222,7 +233,17 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """Fused attention is the same node as an unfused softmax."""
     inputs = union(*(tracer.sources(tensor) for tensor in (query, key, value, attn_mask)))
-    return tracer.emit((*query.shape[:-1], value.shape[-1]), query.dtype, Value(tracer.step("msa", inputs)))
+    _expect(
+        query.shape[-1] == key.shape[-1] and key.shape[-2] == value.shape[-2],
+        "attention got query, key and value of shapes "
+        f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}",
+    )
+    tracer.fold(tracer.merged(t for t in (query, key, value, attn_mask) if t is not None).params, "attention")
+    lead = query.shape[:-2] if len(query.shape) == len(key.shape) and query.shape[0] == key.shape[0] else None
+    if lead is None:
+        lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2])
+    out = (*lead, query.shape[-2], value.shape[-1])
+    return tracer.emit(out, query.dtype, Value(tracer.step("msa", inputs)))
 
 
 @rule(F.multi_head_attention_forward)
@@ -249,6 +270,7 @@ def multi_head_attention(
         assert in_proj_weight is not None
         projected = weight_step(tracer, "conv", union(*entering), in_proj_weight, in_proj_bias)
     attended = tracer.step("msa", projected)
+    tracer.fold((name for extra in (bias_k, bias_v) if (name := tracer.parameter(extra))), "attention")
     out = tracer.like(query, weight_step(tracer, "conv", attended, out_proj_weight, out_proj_bias))
     if not need_weights:
         return out, None

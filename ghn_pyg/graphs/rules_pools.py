@@ -67,6 +67,8 @@ def _avg_pool(spatial: int) -> Any:
 
 def _target(x: Tensor, output_size: Any, spatial: int) -> tuple[int, ...]:
     wanted = (output_size,) * spatial if output_size is None or isinstance(output_size, int) else tuple(output_size)
+    if x.dim() not in (spatial + 1, spatial + 2):
+        raise RuntimeError(f"adaptive pooling over {spatial} dimensions got an input of shape {tuple(x.shape)}")
     return tuple(size if want is None else int(want) for want, size in zip(wanted, x.shape[-spatial:], strict=True))
 
 
@@ -107,9 +109,10 @@ def mean(
 ) -> Tensor:
     """A mean over the spatial dimensions is a global average; a mean over features is folded away."""
     rank = input.dim()
-    dims = sorted(
-        {d % rank for d in ((dim,) if isinstance(dim, int) else dim if dim not in (None, ()) else range(rank))}
-    )
+    given = (dim,) if isinstance(dim, int) else tuple(range(rank)) if dim is None or len(dim) == 0 else tuple(dim)
+    if any(not -rank <= d < max(rank, 1) for d in given) or len({d % max(rank, 1) for d in given}) < len(given):
+        raise IndexError(f"mean got dimensions {given} for an input of shape {tuple(input.shape)}")
+    dims = sorted(d % rank for d in given)
     shape = [1 if d in dims else size for d, size in enumerate(input.shape) if keepdim or d not in dims]
     sources = tracer.sources(input)
     if sources and is_spatial(rank, dims):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -16,17 +17,17 @@ from .tracer import CONSTANT, Rule, Tracer, Value, map_tensors, rule, tensors_in
 
 _UNARY: Final = """
     relu relu_ relu6 leaky_relu leaky_relu_ elu elu_ selu selu_ celu celu_ gelu silu mish hardtanh hardtanh_ hardswish
-    hardsigmoid rrelu rrelu_ sigmoid sigmoid_ tanh tanh_ logsigmoid softplus softsign tanhshrink hardshrink softshrink
-    threshold log_softmax softmin normalize dropout dropout_ dropout1d dropout2d dropout3d alpha_dropout
-    feature_alpha_dropout exp exp_ log log1p sqrt sqrt_ rsqrt rsqrt_ square abs abs_ neg neg_ __neg__ __abs__ erf sin
-    cos clamp clamp_ clamp_min clamp_max clip round floor ceil sign positive contiguous clone detach requires_grad_
-    nan_to_num local_response_norm flip roll cumsum tril triu softshrink silu_ logit
+    hardsigmoid rrelu rrelu_ sigmoid_ tanh_ logsigmoid softplus softsign tanhshrink hardshrink softshrink
+    threshold softmin normalize dropout dropout_ dropout1d dropout2d dropout3d alpha_dropout
+    feature_alpha_dropout exp_ sqrt_ rsqrt_ square abs abs_ neg neg_ __neg__ __abs__ clamp clamp_ clamp_min clamp_max
+    clip round floor ceil sign positive contiguous clone detach requires_grad_ nan_to_num local_response_norm flip roll
+    tril triu silu_
 """
+_FLOATING: Final = "sigmoid tanh exp log log1p sqrt rsqrt erf sin cos logit"
 _MULTIPLY: Final = "mul multiply __mul__ __rmul__"
 _ADD: Final = "add __add__ __radd__ sub subtract __sub__ __rsub__"
-_COMBINE: Final = """
-    div divide true_divide __truediv__ __div__ pow __pow__ maximum minimum fmod remainder masked_fill atan2
-"""
+_DIVIDE: Final = "div divide true_divide __truediv__ __div__ atan2"
+_COMBINE: Final = "pow __pow__ maximum minimum fmod remainder"
 _CONSTANTS: Final = """
     zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty new_full
     new_tensor
@@ -60,6 +61,23 @@ def unary(tracer: Tracer, input: Tensor, *_: Any, **__: Any) -> Tensor:
     return tracer.emit(input.shape, input.dtype, tracer.value(input) or CONSTANT)
 
 
+@rule(*_named(_FLOATING))
+def floating(tracer: Tracer, input: Tensor, **_: Any) -> Tensor:
+    """Keeps shape and provenance; integers become floating-point numbers."""
+    return tracer.emit(input.shape, _float(input.dtype), tracer.value(input) or CONSTANT)
+
+
+def _float(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype.is_floating_point or dtype.is_complex else torch.get_default_dtype()
+
+
+def _axis(dim: int, rank: int) -> int:
+    """A dimension counted from the front."""
+    if not -rank <= dim < max(rank, 1):
+        raise IndexError(f"dimension {dim} is out of range for a tensor of {rank} dimensions")
+    return dim % max(rank, 1)
+
+
 def _result(tracer: Tracer, first: Any, second: Any, value: Value) -> Tensor:
     """A tensor of the shape and type that two operands give, of which one may be a number."""
     tensors = [operand for operand in (first, second) if isinstance(operand, Tensor)]
@@ -84,6 +102,13 @@ def combine(tracer: Tracer, input: Any, other: Any, *_: Any, **__: Any) -> Tenso
     """An operation on two operands that is folded away."""
     merged = tracer.merged(tensors_in((input, other)))
     return _result(tracer, input, other, _absorb(tracer, "an operation on two values", merged))
+
+
+@rule(*_named(_DIVIDE))
+def divide(tracer: Tracer, input: Any, other: Any, *, rounding_mode: str | None = None, **_: Any) -> Tensor:
+    """A quotient, of floating-point type unless it is rounded; folded away."""
+    out = combine(tracer, input, other)
+    return out if rounding_mode else tracer.emit(out.shape, _float(out.dtype), tracer.value(out) or CONSTANT)
 
 
 @rule(*_named(_MULTIPLY))
@@ -131,6 +156,10 @@ def _position_table(tracer: Tracer, operand: Any, tokens: Any) -> str | None:
 
 def _in_place(function: Callable[..., Value]) -> Callable[..., Tensor]:
     def apply(tracer: Tracer, input: Tensor, other: Any, **_: Any) -> Tensor:
+        if isinstance(other, Tensor) and broadcast(input.shape, other.shape) != tuple(input.shape):
+            raise RuntimeError(f"shape {tuple(other.shape)} cannot be written into shape {tuple(input.shape)}")
+        if tracer.owns(input):  # the network's own memory stays as it is
+            return input
         tracer.mark(input, function(tracer, input, other))
         return input
 
@@ -146,21 +175,29 @@ rule(Tensor.mul_, Tensor.__imul__)(
 @rule(torch.cat, torch.concat, torch.concatenate)
 def concatenate(tracer: Tracer, tensors: Sequence[Tensor], dim: int = 0, **_: Any) -> Tensor:
     """A concatenation of different nodes."""
-    shapes = [tuple(tensor.shape) for tensor in tensors if tuple(tensor.shape) != (0,)]
-    axis = dim % len(shapes[0])
-    if len({shape[:axis] + shape[axis + 1 :] for shape in shapes}) > 1:
+    shapes = [tuple(tensor.shape) for tensor in tensors if tuple(tensor.shape) != (0,)] or [(0,)]
+    axis = _axis(dim, len(shapes[0]))
+    if len({(len(shape), shape[:axis], shape[axis + 1 :]) for shape in shapes}) > 1:
         raise RuntimeError(f"concatenation along dimension {dim} got tensors of shapes {shapes}")
     shape = list(shapes[0])
     shape[axis] = sum(other[axis] for other in shapes)
-    return tracer.emit(shape, tensors[0].dtype, _joined(tracer, tensors))
+    return tracer.emit(shape, _common_type(tensors), _joined(tracer, tensors))
 
 
 @rule(torch.stack)
 def stack(tracer: Tracer, tensors: Sequence[Tensor], dim: int = 0, **_: Any) -> Tensor:
     """A concatenation along a new dimension."""
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        raise RuntimeError(f"stack expected tensors of one shape, got {sorted(shapes)}")
     shape = list(tensors[0].shape)
-    shape.insert(dim % (len(shape) + 1), len(tensors))
-    return tracer.emit(shape, tensors[0].dtype, _joined(tracer, tensors))
+    shape.insert(_axis(dim, len(shape) + 1), len(tensors))
+    return tracer.emit(shape, _common_type(tensors), _joined(tracer, tensors))
+
+
+def _common_type(tensors: Sequence[Tensor]) -> torch.dtype:
+    types = {tensor.dtype for tensor in tensors}
+    return functools.reduce(torch.promote_types, types)
 
 
 def _joined(tracer: Tracer, tensors: Sequence[Tensor]) -> Value:
@@ -170,11 +207,22 @@ def _joined(tracer: Tracer, tensors: Sequence[Tensor]) -> Value:
 
 
 @rule(F.softmax, torch.softmax, Tensor.softmax)
-def softmax(tracer: Tracer, input: Tensor, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
+def softmax(tracer: Tracer, input: Tensor, dim: int | None = None, *args: Any, **kwargs: Any) -> Tensor:
     """A softmax: attention when its result multiplies values."""
+    _axis(dim or 0, input.dim())
     value = tracer.value(input) or CONSTANT
     sources = tracer.step("softmax", value.sources) if value.sources else ()
-    return tracer.emit(input.shape, dtype or input.dtype, Value(sources, value.params))
+    return tracer.emit(input.shape, _type_among(args, kwargs) or input.dtype, Value(sources, value.params))
+
+
+@rule(F.log_softmax, torch.log_softmax, Tensor.log_softmax)
+def log_softmax(tracer: Tracer, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Log-probabilities, which belong to a loss."""
+    return tracer.emit(input.shape, _type_among(args, kwargs) or input.dtype, tracer.value(input) or CONSTANT)
+
+
+def _type_among(args: Sequence[Any], kwargs: dict[str, Any]) -> torch.dtype | None:
+    return next((arg for arg in (*args, *kwargs.values()) if isinstance(arg, torch.dtype)), None)
 
 
 def _attended(tracer: Tracer, operands: Sequence[Tensor]) -> Sources:
@@ -188,8 +236,10 @@ def _attended(tracer: Tracer, operands: Sequence[Tensor]) -> Sources:
 
 
 @rule(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm)
-def matmul(tracer: Tracer, input: Tensor, other: Tensor, **_: Any) -> Tensor:
+def matmul(tracer: Tracer, input: Tensor, other: Tensor | None = None, *, mat2: Any = None, **_: Any) -> Tensor:
     """A matrix product of two values, or with a parameter (a linear layer)."""
+    other = mat2 if other is None else other
+    assert other is not None
     a, b = tuple(input.shape), tuple(other.shape)
     if a[-1] != b[max(len(b) - 2, 0)]:
         raise RuntimeError(f"matrix product got shapes {a} and {b}")
@@ -248,11 +298,34 @@ def move(tracer: Tracer, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return tracer.emit(input.shape, dtype, tracer.value(input) or CONSTANT)
 
 
+@rule(Tensor.__getitem__)
+def getitem(tracer: Tracer, input: Tensor, index: Any) -> Tensor:
+    """Part of a tensor; a mask whose values are known selects as many elements as it has."""
+    places = index if isinstance(index, tuple) else (index,)
+    if any(isinstance(place, Tensor) and place.dtype == torch.bool and not place.is_meta for place in places):
+        known: list[Any] = []
+        for place in places:
+            mask = isinstance(place, Tensor) and place.dtype == torch.bool and not place.is_meta
+            known.extend(place.nonzero(as_tuple=True) if mask else (place,))
+        index = tuple(known)
+    value = _absorb(tracer, "indexing", tracer.merged(tensors_in((input, index))))
+    result = tracer.lift(input)[map_tensors(tracer.lift, index)]
+    return tracer.tag(result, input, value)
+
+
+@rule(torch._nested_tensor_from_mask_left_aligned)
+def left_aligned(tracer: Tracer, *_: Any, **__: Any) -> bool:
+    """Whether padding could be dropped, which transformers ask before they take a shortcut; the answer is no."""
+    return False
+
+
 @rule(torch.flatten, Tensor.flatten)
 def flatten(tracer: Tracer, input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Joins neighbouring dimensions."""
     shape = tuple(input.shape)
-    start, end = start_dim % max(len(shape), 1), end_dim % max(len(shape), 1)
+    start, end = _axis(start_dim, len(shape)), _axis(end_dim, len(shape))
+    if start > end:
+        raise RuntimeError(f"flatten got dimensions {start_dim} to {end_dim} for an input of shape {shape}")
     return tracer.view(input, (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]))
 
 
@@ -292,14 +365,14 @@ def transpose(tracer: Tracer, input: Tensor, dim0: int, dim1: int) -> Tensor:
 def unsqueeze(tracer: Tracer, input: Tensor, dim: int) -> Tensor:
     """A new dimension of size 1."""
     shape = list(input.shape)
-    shape.insert(dim % (len(shape) + 1), 1)
+    shape.insert(_axis(dim, len(shape) + 1), 1)
     return tracer.view(input, shape)
 
 
 @rule(Tensor.chunk, torch.chunk)
 def chunk(tracer: Tracer, input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """About equal parts along a dimension."""
-    return split(tracer, input, -(-input.shape[dim] // chunks), dim)
+    return split(tracer, input, max(1, -(-input.shape[dim] // chunks)), dim)
 
 
 @rule(Tensor.split, torch.split)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import types
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from .tracer import CONSTANT, Tracer, map_tensors, tensors_in
 
 _PLAIN = frozenset((str, int, float, bool, type(None), bytes, type, types.FunctionType, types.BuiltinFunctionType))
 _MODULE_STATE = frozenset(nn.Module().__dict__) | {"forward"}
+_HOOKS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
+          "_forward_pre_hooks_with_kwargs")  # fmt: skip
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
@@ -39,6 +42,7 @@ class _Shadow:
         self.tracer = tracer
         self.training = training
         self.memo: dict[int, nn.Module] = {}
+        self.known: dict[int, Any] = {}
         self.pending: list[tuple[nn.Module, nn.Module]] = []
 
     def build(self, model: nn.Module) -> nn.Module:
@@ -55,7 +59,8 @@ class _Shadow:
             return self.module(original._modules[wrapped], _join(path, wrapped))  # type: ignore[arg-type]
         if isinstance(original, torch.jit.ScriptModule):  # lives outside Python
             self.tracer.adopt(path, dict(original.named_parameters()), dict(original.named_buffers()))
-            return original
+            self.tracer.scripted.update(_join(path, name) for name, _ in original.named_parameters())
+            return self.memo.setdefault(id(original), deepcopy(original))
         copy: nn.Module = object.__new__(type(original))
         self.memo[id(original)] = copy
         self.pending.append((original, copy))
@@ -65,6 +70,8 @@ class _Shadow:
         self.tracer.adopt(path, original._parameters, original._buffers)
         state["_parameters"] = original._parameters.copy()
         state["_buffers"] = original._buffers.copy()
+        for name in _HOOKS:
+            state[name] = original.__dict__[name].copy()
         state["_modules"] = {
             name: None if child is None else self.module(child, _join(path, name))
             for name, child in original._modules.items()
@@ -79,19 +86,18 @@ class _Shadow:
                 copy.__dict__[name] = self.attribute(value)
 
     def attribute(self, value: Any) -> Any:
-        """Containers are copied; modules and bound methods inside them are replaced by the copies."""
-        kind = type(value)
-        if kind is tuple and all(type(item) in _PLAIN for item in value):
-            return value
-        if kind in (list, tuple, set):
-            return kind(self.attribute(item) for item in value)
-        if kind is dict:
-            return {key: self.attribute(item) for key, item in value.items()}
+        """A copy in which the copies stand for the modules, and parameters and buffers for themselves."""
+        if type(value) in (list, tuple) and all(type(item) in _PLAIN for item in value):
+            return value if type(value) is tuple else list(value)
         if isinstance(value, nn.Module):
             return self.module(value, "")
-        if isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
-            return types.MethodType(value.__func__, self.module(value.__self__, ""))
-        return value
+        if not self.known:
+            self.known.update(self.memo)
+            self.known.update((id(tensor), tensor) for tensor in self.tracer.owned())
+        try:
+            return deepcopy(value, self.known)
+        except Exception:  # noqa: BLE001  # what cannot be copied (locks, files, ...) is shared
+            return value
 
     def forward(self, copy: nn.Module, original: nn.Module, path: str) -> Callable[..., Any]:
         own = self.attribute(original.__dict__["forward"]) if "forward" in original.__dict__ else None
@@ -102,9 +108,14 @@ class _Shadow:
 
         def scoped(*args: Any, **kwargs: Any) -> Any:
             scope.append(path)
-            result = function(*args, **kwargs)
-            scope.pop()  # not reached after an error: the scope then tells where it happened
-            return result
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                if not hasattr(error, "ghn_scope"):
+                    error.ghn_scope = path  # type: ignore[attr-defined]
+                raise
+            finally:
+                scope.pop()
 
         return scoped
 

@@ -30,6 +30,9 @@ _QUERIES: Final = frozenset(
     for name in ("dim", "size", "numel", "stride", "is_contiguous", "is_floating_point", "is_complex", "ndimension",
                  "element_size", "get_device", "__len__", "__hash__", "__repr__", "__str__", "__format__", "data_ptr")
 )  # fmt: skip
+_ARRAYS: Final = frozenset((Tensor.numpy, Tensor.__array__))
+# NumPy's names of arguments, which PyTorch takes too.
+_ALIASES: Final = {"axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1", "x": "input"}
 _FACTORIES: Final = frozenset((torch.zeros, torch.ones, torch.empty, torch.full))
 _RANDOM: Final = frozenset((torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal))
 
@@ -69,13 +72,17 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
     """``value`` with every tensor in nested lists, tuples and dictionaries replaced."""
     if isinstance(value, Tensor):
         return function(value)
-    if type(value) in (list, tuple):
-        return type(value)(map_tensors(function, item) for item in value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(map_tensors(function, item) for item in value))
+    if isinstance(value, (list, tuple)):
+        return type(value)([map_tensors(function, item) for item in value])
     if type(value) is dict:
         return {key: map_tensors(function, item) for key, item in value.items()}
     return value
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 class Tracer(TorchFunctionMode):
@@ -96,8 +103,12 @@ class Tracer(TorchFunctionMode):
         self.claimed: dict[str, int] = {}
         self.folded: dict[str, str] = {}
         self.scope: list[str] = [""]
+        self.scripted: set[str] = set()
         self._names: dict[int, str] = {}
         self._owned: set[int] = set()
+        self._tensors: list[Tensor] = []
+        self._memory: set[int] | None = None
+        self._stale: set[int] = set()
         # A real tensor may get a provenance too (a mask that an activation was written into). It is kept beside the
         # tensor, never on it, and with the tensor, so that its id stays taken.
         self._muted = False
@@ -114,10 +125,20 @@ class Tracer(TorchFunctionMode):
             first = self._names.setdefault(id(parameter), name)
             if first == name:
                 self.parameters[name] = parameter
-                self._owned.add(id(parameter))
+                self._own(parameter)
             else:
                 self.tied[name] = first
-        self._owned.update(id(buffer) for buffer in buffers.values() if buffer is not None)
+        for buffer in buffers.values():
+            if buffer is not None:
+                self._own(buffer)
+
+    def owned(self) -> list[Tensor]:
+        """The network's parameters and buffers."""
+        return self._tensors
+
+    def _own(self, tensor: Tensor) -> None:
+        self._owned.add(id(tensor))
+        self._tensors.append(tensor)
 
     # --- abstract values -------------------------------------------------------------------------------------------
 
@@ -131,6 +152,13 @@ class Tracer(TorchFunctionMode):
         if (marked := self._marked.get(id(tensor))) is not None:
             return marked[1]
         return CONSTANT if tensor.is_meta else None
+
+    def is_abstract(self, tensor: Tensor) -> bool:
+        """Whether ``tensor`` has no values that the trace may look at: it has no data, or is a parameter."""
+        if tensor.is_meta or id(tensor) in self._names:
+            return True
+        marked = self._marked.get(id(tensor))
+        return marked is not None and bool(marked[1].params or id(tensor) in self._stale)
 
     def sources(self, tensor: Any) -> Sources:
         """The steps that ``tensor`` is computed from directly; none for anything that is not an abstract tensor."""
@@ -160,8 +188,14 @@ class Tracer(TorchFunctionMode):
                 continue
             if target.is_meta:
                 target._ghn_value = value  # type: ignore[union-attr]
-            else:
+            else:  # it has values still, but not those that the network would write
                 self._marked[id(target)] = (target, value)
+                self._stale.add(id(target))
+
+    def remember(self, tensor: Tensor, value: Value) -> Tensor:
+        """Notes where a tensor with values comes from."""
+        self._marked[id(tensor)] = (tensor, value)
+        return tensor
 
     def merged(self, tensors: Iterable[Tensor]) -> Value:
         """The joint provenance of several tensors."""
@@ -235,7 +269,9 @@ class Tracer(TorchFunctionMode):
         if func in _QUERIES:
             return func(*args, **kwargs)
         handler = RULES.get(func)
-        if handler is not None and any(self.value(tensor) is not None for tensor in tensors_in(args)):
+        if handler is not None and any(map(self.is_abstract, tensors_in((args, kwargs)))):
+            if kwargs:
+                kwargs = {_ALIASES.get(name, name): value for name, value in kwargs.items()}
             return handler(self, *args, **kwargs)
         return self._default(func, args, kwargs)
 
@@ -248,43 +284,67 @@ class Tracer(TorchFunctionMode):
         if func in _FACTORIES or func in _RANDOM:
             return self._factory(func, args, kwargs)
         tensors = list(tensors_in((args, kwargs)))
-        in_place = func in _IN_PLACE or (name.endswith("_") and not name.endswith("__")) or "out" in kwargs
-        if in_place and tensors:
+        writes = func in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
+        if tensors and (writes or kwargs.get("out") is not None):
             return self._in_place(func, args, kwargs, tensors)
-        if all(self.value(tensor) is None for tensor in tensors):
-            return func(*args, **kwargs)
+        if not any(map(self.is_abstract, tensors)):
+            return self._compute(func, args, kwargs, tensors)
         merged = self.merged(tensors)
         if merged.sources:
             self.fold(merged.params, name)
             merged = Value(merged.sources)
         result = func(*map_tensors(self.lift, args), **map_tensors(self.lift, kwargs))
-        return map_tensors(lambda tensor: self._tag(tensor, args[0] if args else None, merged), result)
+        return map_tensors(lambda tensor: self.tag(tensor, args[0] if args else None, merged), result)
 
     def _attribute(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Attributes that are tensors, such as ``.data`` and ``.T``, come from where their tensor comes from."""
         result = func(*args)
-        if not isinstance(result, Tensor):
+        value = self.value(args[0]) if isinstance(result, Tensor) else None
+        if value is None:
             return result
-        value = self.value(args[0])
-        if id(args[0]) in self._owned:  # `.data` shares the network's memory
-            self._owned.add(id(result))
-            self._marked[id(result)] = (result, value or CONSTANT)
-            return result
-        return result if value is None else self._tag(result, args[0], value)
+        if result.is_meta:
+            return self.tag(result, args[0], value)
+        self._marked[id(result)] = (result, value)
+        return result
 
-    def _in_place(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor]
-    ) -> Any:
-        target = kwargs["out"] if "out" in kwargs else args[0]
-        owned = any(id(tensor) in self._owned for tensor in (target, target._base) if tensor is not None)
-        if owned:
-            return target
-        if all(self.value(tensor) is None for tensor in tensors):
-            return func(*args, **kwargs)
+    def _compute(self, func: Callable[..., Any], args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
+        """Values that are at hand are computed as usual, and remember where they come from."""
+        if func in _ARRAYS and self.owns(tensors[0]):
+            return func(tensors[0].clone(), *args[1:], **kwargs)
         merged = self.merged(tensors)
-        if target.is_meta:
+        result = func(*args, **kwargs)
+        if merged != CONSTANT:
+            for tensor in tensors_in([result]):
+                self._marked[id(tensor)] = (tensor, merged)
+        return result
+
+    def _in_place(self, func: Callable[..., Any], args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
+        """Writes into abstract tensors and into what the trace made itself, never into what the network owns."""
+        out = kwargs.get("out")
+        target = out if out is not None else args[0] if args else tensors[0]
+        targets = list(tensors_in([target]))
+        if any(map(self.owns, targets)):
+            return target
+        if not any(map(self.is_abstract, tensors)):
+            return self._compute(func, args, kwargs, tensors)
+        sources = [tensor for tensor in tensors if out is None or not any(tensor is written for written in targets)]
+        merged = self.merged(sources)
+        self.fold(merged.params if merged.sources else (), getattr(func, "__name__", ""))
+        if all(tensor.is_meta for tensor in targets):
             func(*map_tensors(self.lift, args), **map_tensors(self.lift, kwargs))
-        self.mark(target, merged)
+        for tensor in targets:
+            self.mark(tensor, Value(merged.sources, () if merged.sources else merged.params))
         return target
+
+    def owns(self, tensor: Tensor) -> bool:
+        """Whether ``tensor`` is a parameter or buffer of the network, or shares the memory of one."""
+        if id(tensor) in self._owned:
+            return True
+        if tensor.is_meta:
+            return False
+        if self._memory is None:
+            self._memory = {_address(owned) for owned in self._tensors if not owned.is_meta}
+        return _address(tensor) in self._memory
 
     def _factory(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Random and large tensors get no data: nothing depends on their values, and memory stays small."""
@@ -297,7 +357,8 @@ class Tracer(TorchFunctionMode):
         """A stand-in without data for a real tensor."""
         return tensor if tensor.is_meta else torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
 
-    def _tag(self, result: Tensor, first: Any, value: Value) -> Tensor:
+    def tag(self, result: Tensor, first: Any, value: Value) -> Tensor:
+        """Notes where the result of a function comes from, and which tensor it is a view of."""
         if result is first:
             return result
         result._ghn_value = value  # type: ignore[attr-defined]
