@@ -24,7 +24,7 @@ def shortest_paths(edge_index: Tensor, num_nodes: int, cutoff: int = 50) -> Tens
         cutoff: Largest distance that is kept; longer ones become 0.
 
     Returns:
-        Distances of shape :math:`(N, N)` in uint8 (int16 for a ``cutoff`` over 253); 0 where there is no path.
+        Distances of shape :math:`(N, N)` in uint8 (int16 for a ``cutoff`` over 254); 0 where there is no path.
 
     Raises:
         ValueError: If an edge does not point forward, or ``cutoff`` is not between 1 and 32,766.
@@ -38,7 +38,7 @@ def shortest_paths(edge_index: Tensor, num_nodes: int, cutoff: int = 50) -> Tens
     sources, targets = edge_index.cpu().numpy()
     if (sources >= targets).any():
         raise ValueError("edges must point from a node to a later one; sort the nodes topologically first")
-    dtype = np.uint8 if cutoff < 254 else np.int16  # one more step than unreachable must fit
+    dtype = np.uint8 if cutoff <= 254 else np.int16
     # Row v holds d(·, v) + 1, so that the node itself is 1 and one saturating step up is a plain addition.
     unreachable = cutoff + 1
     rows = np.full((num_nodes, num_nodes), unreachable, dtype=dtype)
@@ -51,8 +51,8 @@ def shortest_paths(edge_index: Tensor, num_nodes: int, cutoff: int = 50) -> Tens
         for predecessor in predecessors[first:last]:
             np.minimum(row, rows[predecessor, :node], out=row)
         if first < last:
+            np.minimum(row, cutoff, out=row)  # first, so that one more step fits the type
             np.add(row, 1, out=row)
-            np.minimum(row, unreachable, out=row)
         rows[node, node] = 0
     np.copyto(rows, NO_PATH, where=rows == unreachable)
     return torch.from_numpy(np.ascontiguousarray(rows.T))

@@ -65,6 +65,14 @@ def handler_for(cls: type[nn.Module]) -> LayerHandler | None:
     return next((HANDLERS[base] for base in cls.__mro__ if base in HANDLERS), None)
 
 
+@register_layer(nn.RNNCellBase)
+def recurrent_cell(layer: nn.RNNCellBase) -> list[tuple[str, list[tuple[str, str]]]]:
+    """One step of a recurrent layer: both matrices, each with its bias."""
+    biases = [("bias", [("bias_ih", "bias")]), ("bias", [("bias_hh", "bias")])] if layer.bias else [None, None]
+    chain = [("conv", [("weight_ih", "weight")]), biases[0], ("conv", [("weight_hh", "weight")]), biases[1]]
+    return [node for node in chain if node is not None]
+
+
 @register_layer(nn.RNNBase)
 def recurrent(layer: nn.RNNBase) -> list[tuple[str, list[tuple[str, str]]]]:
     """LSTM, GRU and Elman networks: their matrices and biases, layer by layer."""

@@ -25,7 +25,6 @@ from .shadow import shadow
 from .steps import Sources, Step
 from .tracer import Tracer, Value, map_tensors, tensors_in
 
-
 _NO_VALUES = re.compile(r"\b[Mm]eta (tensors?|device|Long|Bool)|register_meta|data-independent")
 
 
@@ -171,7 +170,7 @@ def _failure(model: nn.Module, tracer: Tracer, args: Any, kwargs: Any, error: Ex
     path = getattr(error, "ghn_scope", "")
     where = f" in {path!r}" if path else ""
     hint = "pass example_inputs that its forward pass accepts"
-    if isinstance(error, (RuntimeError, NotImplementedError)) and _NO_VALUES.search(str(error)):
+    if isinstance(error, (RuntimeError, TypeError)) and _NO_VALUES.search(str(error)):
         hint = "it depends on the values of tensors, which a graph does not have; make it depend on shapes alone"
     return (
         f"the forward pass of {type(model).__name__} failed{where} on input of shape {shapes}: "

@@ -53,29 +53,31 @@ def resolve_gates(steps: Sequence[Step]) -> tuple[list[str], set[int]]:
         if step.kind not in ("mul", "sum") or len(step.operands) != 2:
             continue
         for value, gate in (step.operands, step.operands[::-1]):
-            if not (squeezes := _averages_of(steps, value, gate)):
-                continue
-            direct = squeezes <= set(gate)
-            if step.kind == "mul" and not direct:
+            squeezes, normalisers = _averages_of(steps, value, gate)
+            dropped |= normalisers
+            if squeezes and step.kind == "mul":
                 kinds[position] = "cse"
-            if step.kind == "mul" or direct:
                 dropped |= squeezes
     return kinds, dropped
 
 
-def _averages_of(steps: Sequence[Step], value: Sources, gate: Sources) -> set[int]:
-    """Averages of ``value`` that ``gate`` is computed from."""
-    found, seen, stack = set(), set(value), list(gate)
+def _averages_of(steps: Sequence[Step], value: Sources, gate: Sources) -> tuple[set[int], set[int]]:
+    """Averages of ``value`` that ``gate`` is computed from: through a layer, and without one."""
+    found: tuple[set[int], set[int]] = (set(), set())
     first = min(value)
+    stack = [(step, False) for step in gate]
+    seen = set(stack)
     while stack:
-        step = stack.pop()
-        if step in seen or step < first:
+        step, learned = stack.pop()
+        if step in value or step < first:
             continue
-        seen.add(step)
         if steps[step].kind == "glob_avg" and steps[step].inputs == value:
-            found.add(step)
-        else:
-            stack.extend(steps[step].inputs)
+            found[not learned].add(step)
+            continue
+        learned = learned or steps[step].kind in _LAYER
+        new = {(source, learned) for source in steps[step].inputs} - seen
+        seen |= new
+        stack.extend(new)
     return found
 
 

@@ -55,6 +55,16 @@ def _max_pool(spatial: int) -> Any:
     return max_pool
 
 
+def _max_pool_with_indices(spatial: int) -> Any:
+    pool = _max_pool(spatial)
+    return lambda tracer, *args, **kwargs: pool(tracer, *args, **{**kwargs, "return_indices": True})
+
+
+def _adaptive_max_pool_with_indices(spatial: int) -> Any:
+    pool = _adaptive_max_pool(spatial)
+    return lambda tracer, *args, **kwargs: pool(tracer, *args, **{**kwargs, "return_indices": True})
+
+
 def _avg_pool(spatial: int) -> Any:
     def avg_pool(
         tracer: Tracer, input: Tensor, kernel_size: _Size, stride: _Size | None = None, padding: _Size = 0,
@@ -98,6 +108,8 @@ for _spatial, _max, _avg, _adaptive_avg, _adaptive_max in (
     (3, (F.max_pool3d, torch.max_pool3d), F.avg_pool3d, F.adaptive_avg_pool3d, F.adaptive_max_pool3d),
 ):
     rule(*_max)(_max_pool(_spatial))
+    rule(getattr(F, f"max_pool{_spatial}d_with_indices"))(_max_pool_with_indices(_spatial))
+    rule(getattr(F, f"adaptive_max_pool{_spatial}d_with_indices"))(_adaptive_max_pool_with_indices(_spatial))
     rule(_avg)(_avg_pool(_spatial))
     rule(_adaptive_avg)(_adaptive_avg_pool(_spatial))
     rule(_adaptive_max)(_adaptive_max_pool(_spatial))

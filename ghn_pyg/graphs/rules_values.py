@@ -73,7 +73,7 @@ def _float(dtype: torch.dtype) -> torch.dtype:
 
 def _axis(dim: int, rank: int) -> int:
     """A dimension counted from the front."""
-    if not -rank <= dim < max(rank, 1):
+    if not -max(rank, 1) <= dim < max(rank, 1):
         raise IndexError(f"dimension {dim} is out of range for a tensor of {rank} dimensions")
     return dim % max(rank, 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import types
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -35,6 +36,10 @@ def shadow(model: nn.Module, tracer: Tracer, training: bool) -> Iterator[nn.Modu
     finally:
         for copy in copies.memo.values():
             copy.__dict__.clear()
+        for hooks, before in copies.hooks:  # a hook that removes itself removes it from the original
+            if dict(hooks) != before:
+                hooks.clear()
+                hooks.update(before)
 
 
 class _Shadow:
@@ -43,6 +48,8 @@ class _Shadow:
         self.training = training
         self.memo: dict[int, nn.Module] = {}
         self.known: dict[int, Any] = {}
+        self.lists: dict[int, list[Any]] = {}
+        self.hooks: list[tuple[dict[int, Any], dict[int, Any]]] = []
         self.pending: list[tuple[nn.Module, nn.Module]] = []
 
     def build(self, model: nn.Module) -> nn.Module:
@@ -54,6 +61,8 @@ class _Shadow:
 
     def module(self, original: nn.Module, path: str) -> nn.Module:
         if id(original) in self.memo:
+            if path:
+                self.tracer.alias(path, original)
             return self.memo[id(original)]
         if (wrapped := _wrapped(original)) is not None:
             return self.module(original._modules[wrapped], _join(path, wrapped))  # type: ignore[arg-type]
@@ -67,15 +76,22 @@ class _Shadow:
         state = copy.__dict__
         state.update(original.__dict__)
         state["training"] = self.training
+        state["_compiled_call_impl"] = None  # it would call the original
         self.tracer.adopt(path, original._parameters, original._buffers)
         state["_parameters"] = original._parameters.copy()
         state["_buffers"] = original._buffers.copy()
         for name in _HOOKS:
-            state[name] = original.__dict__[name].copy()
+            hooks = original.__dict__[name]
+            state[name] = hooks.copy()
+            if hooks:
+                self.hooks.append((hooks, dict(hooks)))
         state["_modules"] = {
             name: None if child is None else self.module(child, _join(path, name))
             for name, child in original._modules.items()
         }
+        for slot in _slots(type(original)):
+            if hasattr(original, slot):
+                setattr(copy, slot, getattr(original, slot))
         state["forward"] = self.forward(copy, original, path)
         return copy
 
@@ -88,7 +104,7 @@ class _Shadow:
     def attribute(self, value: Any) -> Any:
         """A copy in which the copies stand for the modules, and parameters and buffers for themselves."""
         if type(value) in (list, tuple) and all(type(item) in _PLAIN for item in value):
-            return value if type(value) is tuple else list(value)
+            return value if type(value) is tuple else self.lists.setdefault(id(value), list(value))
         if isinstance(value, nn.Module):
             return self.module(value, "")
         if not self.known:
@@ -138,6 +154,16 @@ class _Shadow:
             return map_tensors(lambda tensor: tracer.emit(tensor.shape, tensor.dtype, value), result)
 
         return forward
+
+
+@functools.cache
+def _slots(cls: Any) -> tuple[str, ...]:
+    """Attributes that a class keeps outside of its instances' dictionaries."""
+    found: list[str] = []
+    for base in cls.__mro__:
+        slots = base.__dict__.get("__slots__", ())
+        found += (slots,) if isinstance(slots, str) else tuple(slots)
+    return tuple(slot for slot in found if slot not in ("__dict__", "__weakref__"))
 
 
 def _wrapped(module: nn.Module) -> str | None:

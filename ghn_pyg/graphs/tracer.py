@@ -30,7 +30,7 @@ _QUERIES: Final = frozenset(
     for name in ("dim", "size", "numel", "stride", "is_contiguous", "is_floating_point", "is_complex", "ndimension",
                  "element_size", "get_device", "__len__", "__hash__", "__repr__", "__str__", "__format__", "data_ptr")
 )  # fmt: skip
-_ARRAYS: Final = frozenset((Tensor.numpy, Tensor.__array__))
+_ARRAYS: Final[frozenset[Any]] = frozenset((Tensor.numpy, Tensor.__array__))
 # NumPy's names of arguments, which PyTorch takes too.
 _ALIASES: Final = {"axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1", "x": "input"}
 _FACTORIES: Final = frozenset((torch.zeros, torch.ones, torch.empty, torch.full))
@@ -139,6 +139,11 @@ class Tracer(TorchFunctionMode):
     def _own(self, tensor: Tensor) -> None:
         self._owned.add(id(tensor))
         self._tensors.append(tensor)
+
+    def alias(self, path: str, module: nn.Module) -> None:
+        """Notes the further names that the parameters of a module have where it is met again."""
+        for name, parameter in module.named_parameters(path):
+            self.tied.setdefault(name, self._names[id(parameter)])
 
     # --- abstract values -------------------------------------------------------------------------------------------
 
@@ -281,9 +286,9 @@ class Tracer(TorchFunctionMode):
             return self._attribute(func, args)
         if name == "__set__":
             return None if id(args[0]) in self._owned else func(*args)
-        if func in _FACTORIES or func in _RANDOM:
-            return self._factory(func, args, kwargs)
         tensors = list(tensors_in((args, kwargs)))
+        if not tensors and (func in _FACTORIES or func in _RANDOM):
+            return self._factory(func, args, kwargs)
         writes = func in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
         if tensors and (writes or kwargs.get("out") is not None):
             return self._in_place(func, args, kwargs, tensors)
