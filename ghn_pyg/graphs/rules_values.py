@@ -195,6 +195,20 @@ def stack(tracer: Tracer, tensors: Sequence[Tensor], dim: int = 0, **_: Any) -> 
     return tracer.emit(shape, _common_type(tensors), _joined(tracer, tensors))
 
 
+def _stacked(function: Callable[..., Tensor]) -> Rule:
+    """Concatenation under another name."""
+
+    def stacked(tracer: Tracer, tensors: Sequence[Tensor], **_: Any) -> Tensor:
+        out = function([tracer.lift(tensor) for tensor in tensors])
+        return tracer.emit(out.shape, out.dtype, _joined(tracer, tensors))
+
+    return stacked
+
+
+for _stack in (torch.hstack, torch.vstack, torch.dstack, torch.column_stack):
+    rule(_stack)(_stacked(_stack))
+
+
 def _common_type(tensors: Sequence[Tensor]) -> torch.dtype:
     types = {tensor.dtype for tensor in tensors}
     return functools.reduce(torch.promote_types, types)

@@ -89,7 +89,8 @@ class _Shadow:
             name: None if child is None else self.module(child, _join(path, name))
             for name, child in original._modules.items()
         }
-        for slot in _slots(type(original)):
+        cls: Any = type(original)
+        for slot in _slots(cls):
             if hasattr(original, slot):
                 setattr(copy, slot, getattr(original, slot))
         state["forward"] = self.forward(copy, original, path)

@@ -277,7 +277,11 @@ class Tracer(TorchFunctionMode):
         if handler is not None and any(map(self.is_abstract, tensors_in((args, kwargs)))):
             if kwargs:
                 kwargs = {_ALIASES.get(name, name): value for name, value in kwargs.items()}
-            return handler(self, *args, **kwargs)
+            if (out := kwargs.pop("out", None)) is None:
+                return handler(self, *args, **kwargs)
+            if not self.owns(out):
+                self.mark(out, self.value(handler(self, *args, **kwargs)) or CONSTANT)
+            return out
         return self._default(func, args, kwargs)
 
     def _default(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
