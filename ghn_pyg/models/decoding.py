@@ -156,7 +156,11 @@ def fill_(out: Tensor, spec: ParamSpec, block: Tensor, seed: int | None = None) 
     if spec.role == "position":
         return _fill_positions_(out, spec, block, seed)
     if spec.role != "weight":
-        return tile_(out, block)
+        if out.dim() == 1:
+            return tile_(out, block)
+        # A gain for each place of a map: those of one channel are alike.
+        channels = tile_(block.new_empty(out.size(0)), block) if out.dim() else block[0]
+        return out.copy_(channels.view(-1, *[1] * (out.dim() - 1)) if out.dim() else channels)
     view = out.transpose(0, 1) if spec.layout == "in_out" else out
     if view.dim() == 5:  # a volume repeats its planes
         block = block.unsqueeze(2).expand(-1, -1, view.size(2), -1, -1)
@@ -171,7 +175,7 @@ def _fill_positions_(out: Tensor, spec: ParamSpec, block: Tensor, seed: int | No
     table = out.view(-1, out.size(-1))
     # Drawn on the CPU, so that a seed gives the same rows on every device.
     generator = None if seed is None else torch.Generator().manual_seed(seed + zlib.crc32(spec.name.encode()))
-    tokens = torch.randn(spec.extra_rows, table.size(1), generator=generator) * _CLASS_TOKEN_STD
+    tokens = torch.randn(spec.extra_rows, table.size(1), generator=generator, device="cpu") * _CLASS_TOKEN_STD
     table[: spec.extra_rows].copy_(tokens)
     tile_(table[spec.extra_rows :].t(), block[0].flatten(1))
     return out

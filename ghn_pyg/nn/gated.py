@@ -155,8 +155,9 @@ class GatedGNN(nn.Module):
             if rows.numel():
                 received.index_add_(0, slots, table.index_select(0, rows) * weights)
             updated = self.gru(received, x.index_select(0, nodes))
-            states.index_copy_(0, nodes, updated)
-            sent.index_copy_(0, nodes, F.linear(F.linear(updated, weight1, bias1).relu_(), weight2, bias2).relu_())
+            states.index_copy_(0, nodes, updated.to(x.dtype))
+            messages = F.linear(F.linear(updated, weight1, bias1).relu_(), weight2, bias2).relu_()
+            sent.index_copy_(0, nodes, messages.to(x.dtype))
         return states
 
     def forward(self, x: Tensor, edge_index: Tensor, distance: Tensor, sizes: Sequence[int] | None = None) -> Tensor:

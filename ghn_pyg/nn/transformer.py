@@ -68,7 +68,7 @@ class DistanceBias(nn.Module):
 
 def signed_distance(distance: Tensor) -> Tensor:
     """:math:`d(u, v) - d(v, u) + 254` of shape (N, N): a position in the table of biases."""
-    clamped = distance.to(torch.int16).clamp_(max=MAX_DISTANCE)
+    clamped = distance.clamp(max=MAX_DISTANCE).to(torch.int16)
     return (clamped - clamped.t()).add_(MAX_DISTANCE).long()
 
 

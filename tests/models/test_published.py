@@ -27,7 +27,7 @@ def test_what_was_not_published():
 
 
 def test_the_table_is_whole():
-    table = json.loads(resources.files("ghn_pyg").joinpath("data", "published_norms.json").read_text())
+    table = json.loads(resources.files("ghn_pyg").joinpath("models", "published_norms.json").read_text())
     assert len(table) == 74
     for architecture, norms in table.items():
         assert list(norms) == ["ghn2", "ghn3tm8", "ghn3xlm16"]

@@ -1,0 +1,244 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ghn_pyg import from_module, register_layer
+from ghn_pyg.graphs import layers
+from ghn_pyg.graphs.layers import handler_for
+from tests.graphs.tracing import assert_unchanged, kinds, network, snapshot, sources, weight
+
+X = torch.rand(2, 3, 5)
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch):
+    """Layers that a test registers are forgotten afterwards."""
+    monkeypatch.setattr(layers, "HANDLERS", dict(layers.HANDLERS))
+    return layers.HANDLERS
+
+
+class Scale(nn.Module):
+    """A norm whose arithmetic alone is not known as one."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.gain = weight(channels)
+        self.shift = weight(channels)
+
+    def forward(self, x):
+        return x * x.square().mean(-1, keepdim=True).rsqrt() * self.gain + self.shift
+
+
+class Quiet(Scale):
+    """A subclass."""
+
+
+def around(layer):
+    return nn.Sequential(nn.Linear(5, 7, bias=False), layer, nn.Linear(7, 2, bias=False))
+
+
+def test_without_a_handler_the_functions_count():
+    graph = from_module(around(Scale(7)), X)
+    assert graph.node_names == ["input", "0.weight", "2.weight"]
+    assert sorted(graph.kept) == ["1.gain", "1.shift"]
+
+
+@pytest.mark.parametrize("cls", [Scale, Quiet])
+def test_a_handler_gives_the_nodes_of_a_layer_and_of_its_subclasses(cls):
+    @register_layer(Scale)
+    def scale(layer):
+        return [("ln", [("gain", "gain"), ("shift", "bias")])]
+
+    graph = from_module(around(cls(7)), X)
+    assert kinds(graph) == ["input", "conv", "ln", "conv"]
+    assert graph.param_names == [[], ["0.weight"], ["1.gain", "1.shift"], ["2.weight"]]
+    assert [spec.role for spec in graph.params[2]] == ["gain", "bias"]
+    assert graph.node_shape[2].tolist() == [7, 1, 1, 1]
+    assert graph.edge_index.tolist() == [[0, 1, 2], [1, 2, 3]]
+    assert graph.kept == {}
+
+
+def test_the_nearest_class_counts():
+    register_layer(Scale)(lambda layer: [("ln", [("gain", "gain")])])
+    register_layer(Quiet)(lambda layer: [("bn", [("gain", "gain")])])
+    assert kinds(from_module(around(Scale(7)), X))[2] == "ln"
+    assert kinds(from_module(around(Quiet(7)), X))[2] == "bn"
+    assert handler_for(nn.Module) is None
+
+
+def test_a_handler_may_be_replaced():
+    register_layer(Scale)(lambda layer: [("ln", [("gain", "gain")])])
+    register_layer(Scale)(lambda layer: [("bn", [("gain", "gain")])])
+    assert kinds(from_module(around(Scale(7)), X))[2] == "bn"
+
+
+def test_a_handler_sees_the_layer_itself():
+    seen = []
+    register_layer(Scale)(lambda layer: seen.append(layer) or [("ln", [("gain", "gain")])])
+    model = around(Scale(7))
+    before = snapshot(model)
+    from_module(model, X)
+    assert_unchanged(model, before)
+    assert seen[0] is model[1]
+
+
+def test_parameters_that_a_handler_leaves_out_are_kept():
+    register_layer(Scale)(lambda layer: [("ln", [("gain", "gain")])])
+    graph = from_module(around(Scale(7)), X)
+    assert list(graph.kept) == ["1.shift"]
+
+
+def test_a_layer_of_several_nodes_is_a_chain():
+    register_layer(Scale)(lambda layer: [("conv", [("gain", "weight")]), ("bias", [("shift", "bias")])])
+    graph = from_module(around(Scale(7)), X)
+    assert graph.node_names == ["input", "0.weight", "1.gain", "1.shift", "2.weight"]
+    assert graph.edge_index.tolist() == [[0, 1, 2, 3], [1, 2, 3, 4]]
+
+
+def test_a_layer_of_no_nodes_is_folded():
+    register_layer(Scale)(lambda layer: [])
+    graph = from_module(around(Scale(7)), X)
+    assert graph.node_names == ["input", "0.weight", "2.weight"]
+    assert sources(graph)["2.weight"] == ["0.weight"]
+
+
+def test_a_layer_without_parameters_may_be_a_node():
+    class Average(nn.Module):
+        def forward(self, x):
+            return x.sum(1) / x.size(1)
+
+    register_layer(Average)(lambda layer: [("glob_avg", [])])
+    graph = from_module(nn.Sequential(nn.Linear(5, 7), Average(), nn.Linear(7, 2)), X)
+    assert kinds(graph) == ["input", "conv", "bias", "glob_avg", "conv", "bias"]
+
+
+def test_layers_inside_a_handled_layer_are_part_of_it():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Sequential(nn.Linear(7, 7), nn.LayerNorm(7))
+
+        def forward(self, x):
+            return x + self.inner(x)
+
+    register_layer(Block)(lambda layer: [("conv", [("inner.0.weight", "weight")])])
+    graph = from_module(around(Block()), X)
+    assert graph.node_names == ["input", "0.weight", "1.inner.0.weight", "2.weight"]
+    assert sorted(graph.kept) == ["1.inner.0.bias", "1.inner.1.bias", "1.inner.1.weight"]
+
+
+def test_a_handled_layer_may_have_several_inputs_and_outputs():
+    class Mix(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = weight(7)
+
+        def forward(self, x, other):
+            return x * self.gain, {"other": other}
+
+    register_layer(Mix)(lambda layer: [("ln", [("gain", "gain")])])
+
+    def forward(self, x):
+        first, rest = self.mix(self.a(x), other=self.b(x))
+        return self.c(first + rest["other"])
+
+    graph = from_module(
+        network(forward, a=nn.Linear(5, 7, bias=False), b=nn.Linear(5, 7, bias=False), mix=Mix(),
+                c=nn.Linear(7, 2, bias=False)), X
+    )  # fmt: skip
+    assert sources(graph)["mix.gain"] == ["a.weight", "b.weight"]
+    assert sources(graph)["c.weight"] == ["mix.gain"]
+
+
+def test_a_shared_handled_layer_is_decoded_once():
+    register_layer(Scale)(lambda layer: [("ln", [("gain", "gain"), ("shift", "bias")])])
+    layer = Scale(5)
+    graph = from_module(nn.Sequential(layer, nn.Linear(5, 5, bias=False), layer), X)
+    assert kinds(graph) == ["input", "ln", "conv", "ln"]
+    assert graph.param_names == [[], ["0.gain", "0.shift"], ["1.weight"], []]
+
+
+@pytest.mark.parametrize("cls", [3, int, "Linear", nn.Linear(2, 3), None])
+def test_what_is_no_layer_type(cls):
+    with pytest.raises(TypeError, match=r"register_layer expected a subclass of torch\.nn\.Module, got"):
+        register_layer(cls)
+
+
+RECURRENT = {
+    "LSTM": (nn.LSTM(5, 7), ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]),
+    "GRU": (nn.GRU(5, 7, bias=False), ["weight_ih_l0", "weight_hh_l0"]),
+    "RNN": (
+        nn.RNN(5, 7, num_layers=2, bias=False),
+        ["weight_ih_l0", "weight_hh_l0", "weight_ih_l1", "weight_hh_l1"],
+    ),
+    "both directions": (
+        nn.LSTM(5, 7, bidirectional=True, bias=False),
+        ["weight_ih_l0", "weight_hh_l0", "weight_ih_l0_reverse", "weight_hh_l0_reverse"],
+    ),
+    "with a projection": (nn.LSTM(5, 7, proj_size=3, bias=False), ["weight_ih_l0", "weight_hh_l0", "weight_hr_l0"]),
+}
+
+
+@pytest.mark.parametrize(("layer", "expected"), RECURRENT.values(), ids=RECURRENT)
+def test_recurrent_layers(layer, expected):
+    graph = from_module(layer, X)
+    assert graph.node_names == ["input", *expected]
+    assert kinds(graph)[1:] == ["bias" if name.startswith("bias") else "conv" for name in expected]
+    assert graph.kept == {}
+
+
+@pytest.mark.parametrize("cls", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+def test_recurrent_cells(cls):
+    graph = from_module(cls(5, 7), X[0])
+    assert graph.kept == {}
+    assert sorted(kinds(graph)) == ["bias", "bias", "conv", "conv", "input"]
+
+
+def test_the_state_of_a_recurrent_layer_leads_on():
+    def forward(self, x):
+        _, (hidden, _) = self.memory(x)
+        return self.head(hidden[-1])
+
+    graph = from_module(network(forward, memory=nn.LSTM(5, 7, bias=False), head=nn.Linear(7, 2, bias=False)), X)
+    assert graph.node_names == ["input", "memory.weight_ih_l0", "memory.weight_hh_l0", "head.weight"]
+
+
+# Names say nothing: layers are known by what they are and do.
+class MulConv(nn.Conv2d):
+    pass
+
+
+class AddConv(nn.Conv2d):
+    def forward(self, x):
+        return F.conv2d(x, self.weight, self.bias, padding=1) + 1
+
+
+class CatConv(nn.Module):
+    def __init__(self, into, out, size):
+        super().__init__()
+        self.weight = weight(out, into, size, size)
+
+    def forward(self, x):
+        return F.conv2d(x, self.weight)
+
+
+class MaxPoolReLU(nn.Linear):
+    pass
+
+
+@pytest.mark.parametrize("cls", [MulConv, AddConv, CatConv])
+def test_names_of_classes_do_not_matter(cls):
+    layer = cls(3, 5, 7)
+    graph = from_module(layer, torch.rand(2, 3, 11, 13))
+    assert kinds(graph)[:2] == ["input", "conv"]
+    assert graph.node_shape[1].tolist() == [5, 3, 7, 7]
+    assert graph.kept == {}
+
+
+def test_names_of_modules_do_not_matter():
+    model = nn.ModuleDict({"max_pool": MaxPoolReLU(5, 7), "softmax_sum": nn.Linear(7, 2), "input": nn.Linear(2, 3)})
+    net = network(
+        lambda self, x: self.concat["input"](self.concat["softmax_sum"](self.concat["max_pool"](x))), concat=model
+    )
+    assert kinds(from_module(net, X)) == ["input", "conv", "bias", "conv", "bias", "conv", "bias"]

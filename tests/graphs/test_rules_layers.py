@@ -1,0 +1,389 @@
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ghn_pyg import TracingError, from_module
+from ghn_pyg.graphs import rules_layers
+from ghn_pyg.graphs.tracer import RULES
+from tests.graphs.tracing import assert_same_shapes, calls, functions_called, kinds, network, sources, traced, weight
+
+LINE = torch.rand(2, 3, 23)
+MAP = torch.rand(2, 3, 17, 13)
+VOLUME = torch.rand(2, 3, 7, 11, 13)
+TOKENS = torch.rand(2, 7, 5)
+IDS = torch.tensor([[4, 1, 0], [2, 2, 3]])
+BY_RANK = (
+    (LINE, F.conv1d, F.conv_transpose1d),
+    (MAP, F.conv2d, F.conv_transpose2d),
+    (VOLUME, F.conv3d, F.conv_transpose3d),
+)
+
+CONVOLUTIONS = [
+    *(
+        (conv, (x, weight(5, 3, *(kernel,) * (x.dim() - 2))), {"stride": stride, "padding": padding})
+        for x, conv, _ in BY_RANK
+        for kernel, stride, padding in itertools.product((1, 2, 3), (1, 2, 3), (0, 1, 2))
+    ),
+    *(
+        (conv, (x, weight(5, 3, *(kernel,) * (x.dim() - 2))), {"dilation": dilation, "padding": padding})
+        for x, conv, _ in BY_RANK
+        for kernel, dilation, padding in itertools.product((2, 3), (2, 3), (2, "same", "valid"))
+    ),
+    *((conv, (x, weight(6, 1, *(3,) * (x.dim() - 2)), weight(6)), {"groups": 3}) for x, conv, _ in BY_RANK),
+    *((conv, (x[0], weight(5, 3, *(3,) * (x.dim() - 2))), {}) for x, conv, _ in BY_RANK),
+    (F.conv2d, (MAP, weight(5, 3, 4, 2), None), {"padding": "same"}),
+    (F.conv2d, (MAP, weight(5, 3, 3, 2), weight(5), (2, 1), (0, 3), (1, 5), 1), {}),
+    (F.conv2d, (MAP, weight(5, 3, 3, 3)), {"stride": (2,), "padding": [1]}),
+    (F.conv2d, (MAP, torch.rand(5, 3, 3, 3)), {}),
+    (F.conv3d, (VOLUME, weight(5, 3, 1, 2, 3)), {"stride": (1, 2, 3), "padding": (0, 1, 2), "dilation": (3, 2, 1)}),
+    (F.conv1d, (LINE, weight(5, 3, 3)), {"stride": (2,), "padding": (1,), "dilation": (2,)}),
+]
+TRANSPOSED = [
+    *(
+        (conv, (x, weight(3, 5, *(kernel,) * (x.dim() - 2))), {"stride": stride, "padding": padding})
+        for x, _, conv in BY_RANK
+        for kernel, stride, padding in itertools.product((2, 3), (1, 2, 3), (0, 1))
+    ),
+    *(
+        (
+            conv,
+            (x, weight(3, 5, *(3,) * (x.dim() - 2))),
+            {"stride": 3, "output_padding": extra, "dilation": dilation},
+        )
+        for x, _, conv in BY_RANK
+        for extra, dilation in itertools.product((0, 1, 2), (1, 2))
+    ),
+    *((conv, (x, weight(3, 2, *(3,) * (x.dim() - 2)), weight(6)), {"groups": 3}) for x, _, conv in BY_RANK),
+    *((conv, (x[0], weight(3, 5, *(3,) * (x.dim() - 2))), {}) for x, _, conv in BY_RANK),
+    (F.conv_transpose2d, (MAP, weight(3, 5, 2, 3), None, (3, 2), (1, 0), (2, 1), 1, (1, 2)), {}),
+]
+LINEAR = [
+    (F.linear, (TOKENS, weight(11, 5)), {}),
+    (F.linear, (TOKENS, weight(11, 5), weight(11)), {}),
+    (F.linear, (TOKENS[0, 0], weight(11, 5)), {}),
+    (F.linear, (MAP, weight(2, 13), weight(2)), {}),
+    (F.linear, (TOKENS, weight(5)), {}),
+    (F.linear, (TOKENS, torch.rand(11, 5)), {}),
+    (F.embedding, (IDS, weight(5, 7)), {}),
+    (F.embedding, (IDS[0, 0], weight(5, 7)), {}),
+    (F.embedding, (IDS, weight(5, 7)), {"padding_idx": 0, "max_norm": 1.0}),
+]
+NORMS = [
+    (F.batch_norm, (MAP, torch.zeros(3), torch.ones(3), weight(3), weight(3)), {}),
+    (F.batch_norm, (MAP, None, None, weight(3)), {"training": True}),
+    (F.batch_norm, (MAP, torch.zeros(3), torch.ones(3)), {}),
+    (F.batch_norm, (MAP[:, :, 0, 0], None, None), {"training": True}),
+    (F.instance_norm, (MAP,), {}),
+    (F.instance_norm, (MAP,), {"weight": weight(3), "bias": weight(3)}),
+    (F.layer_norm, (TOKENS, (5,), weight(5), weight(5)), {}),
+    (F.layer_norm, (TOKENS, [7, 5]), {"weight": weight(7, 5), "eps": 1e-3}),
+    (F.layer_norm, (TOKENS, (5,)), {}),
+    (torch.layer_norm, (TOKENS, (5,), weight(5)), {}),
+    (F.rms_norm, (TOKENS, (5,), weight(5)), {}),
+    (F.rms_norm, (TOKENS, (7, 5)), {"eps": 1e-3}),
+    (torch.rms_norm, (TOKENS, (5,), weight(5)), {}),
+    (F.group_norm, (MAP.repeat(1, 2, 1, 1), 3, weight(6), weight(6)), {}),
+    (F.group_norm, (MAP, 3), {}),
+    (torch.group_norm, (MAP, 3, weight(3)), {}),
+]
+QUERY, KEY, VALUE = torch.rand(2, 3, 7, 5), torch.rand(2, 3, 11, 5), torch.rand(2, 3, 11, 13)
+FUSED = [
+    (F.scaled_dot_product_attention, (QUERY, KEY, VALUE), {}),
+    (F.scaled_dot_product_attention, (QUERY[0], KEY[0], VALUE[0]), {}),
+    (F.scaled_dot_product_attention, (QUERY[0, 0], KEY[0, 0], VALUE[0, 0]), {}),
+    (F.scaled_dot_product_attention, (QUERY, KEY, VALUE, torch.rand(7, 11)), {}),
+    (F.scaled_dot_product_attention, (QUERY, KEY, VALUE), {"attn_mask": torch.rand(2, 1, 7, 11) > 0.1, "scale": 2.0}),
+    (F.scaled_dot_product_attention, (QUERY, QUERY, QUERY), {"is_causal": True, "dropout_p": 0.1}),
+    (F.scaled_dot_product_attention, (QUERY[:1], KEY, VALUE), {}),
+    (F.scaled_dot_product_attention, (QUERY, KEY[:, :1], VALUE[:, :1]), {}),
+    (F.scaled_dot_product_attention, (QUERY, KEY[:, :1], VALUE[:, :1]), {"enable_gqa": True}),
+    (F.scaled_dot_product_attention, (), {"query": QUERY, "key": KEY, "value": VALUE}),
+]
+CASES = [*CONVOLUTIONS, *TRANSPOSED, *LINEAR, *NORMS, *FUSED]
+
+REFUSED = [
+    (F.conv2d, (MAP, weight(5, 7, 3, 3)), {}),
+    (F.conv2d, (MAP, weight(5, 3, 19, 3)), {}),
+    (F.conv2d, (LINE[0, 0], weight(5, 3, 3, 3)), {}),
+    (F.conv2d, (MAP, weight(5, 3, 3, 3)), {"groups": 3}),
+    (F.conv1d, (MAP, weight(5, 3, 3)), {}),
+    (F.conv_transpose2d, (MAP, weight(5, 3, 3, 3)), {}),
+    (F.conv_transpose1d, (MAP, weight(3, 5, 3)), {}),
+    (F.linear, (TOKENS, weight(11, 7)), {}),
+    (F.batch_norm, (MAP, torch.zeros(5), torch.ones(5)), {}),
+    (F.batch_norm, (MAP, None, None, weight(5)), {"training": True}),
+    (F.layer_norm, (TOKENS, (7,), weight(7)), {}),
+    (F.embedding, (TOKENS, weight(5, 7)), {}),
+    (F.scaled_dot_product_attention, (QUERY, VALUE, VALUE), {}),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+@calls(CASES)
+def test_the_shape_is_what_pytorch_computes(function, args, kwargs):
+    assert_same_shapes(function, args, kwargs)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+def test_every_rule_has_a_case():
+    attention = nn.MultiheadAttention(6, 2)
+    cases = [*CASES, (attention.forward, (torch.rand(3, 1, 6),) * 3, {})]
+    own = {function for function, rule in RULES.items() if rule.__module__ == rules_layers.__name__}
+    assert sorted(map(repr, own - functions_called(cases))) == []
+
+
+@calls(REFUSED)
+def test_what_pytorch_refuses_fails(function, args, kwargs):
+    with pytest.raises((RuntimeError, IndexError, ValueError)):
+        function(*args, **kwargs)
+    with pytest.raises(TracingError):
+        traced(function, args, kwargs)
+
+
+SELF, CROSS = (torch.rand(7, 2, 6),) * 3, (torch.rand(7, 2, 6), torch.rand(11, 2, 6), torch.rand(11, 2, 6))
+
+
+@pytest.mark.parametrize("options", [{}, {"need_weights": False}, {"average_attn_weights": False}], ids=str)
+@pytest.mark.parametrize(
+    ("layer", "inputs"),
+    [
+        ({}, SELF),
+        ({}, CROSS),
+        ({"bias": False}, CROSS),
+        ({"add_bias_kv": True}, CROSS),
+        ({"add_zero_attn": True}, CROSS),
+        ({"kdim": 5, "vdim": 3}, (CROSS[0], CROSS[1][..., :5], CROSS[1][..., :3])),
+        ({}, tuple(x[:, 0] for x in CROSS)),
+        ({"batch_first": True}, tuple(x.transpose(0, 1) for x in CROSS)),
+    ],
+    ids=str,
+)
+def test_multi_head_attention_has_the_shape_that_pytorch_computes(layer, inputs, options):
+    attention = nn.MultiheadAttention(6, 2, **layer)
+    expected = [None if out is None else out.shape for out in attention(*inputs, **options)]
+    seen = []
+
+    def forward(self, *given):
+        outputs = self.attention(*given, **options)
+        seen.append([None if out is None else out.shape for out in outputs])
+        return outputs
+
+    from_module(network(forward, attention=attention), inputs)
+    assert seen[0] == expected
+
+
+# --- what becomes a node ---------------------------------------------------------------------------------------------
+
+NODES = {
+    "conv": (nn.Conv2d(3, 5, 7), MAP, [("conv", "weight", [5, 3, 7, 7]), ("bias", "bias", [5, 1, 1, 1])]),
+    "conv without bias": (nn.Conv2d(3, 5, (7, 2), bias=False), MAP, [("conv", "weight", [5, 3, 7, 2])]),
+    "dilated conv": (nn.Conv2d(3, 5, 3, dilation=2, bias=False), MAP, [("conv", "weight", [5, 3, 3, 3])]),
+    "grouped conv": (nn.Conv2d(3, 6, 5, groups=3, bias=False), MAP, [("sep_conv", "weight", [6, 1, 5, 5])]),
+    "dilated grouped conv": (
+        nn.Conv2d(3, 6, 5, groups=3, dilation=2, bias=False),
+        MAP,
+        [("dil_conv", "weight", [6, 1, 5, 5])],
+    ),
+    "grouped conv, dilated in one direction": (
+        nn.Conv2d(3, 6, 5, groups=3, dilation=(1, 2), bias=False),
+        MAP,
+        [("sep_conv", "weight", [6, 1, 5, 5])],
+    ),
+    "conv1d": (nn.Conv1d(3, 5, 7), LINE, [("conv", "weight", [5, 3, 7, 1]), ("bias", "bias", [5, 1, 1, 1])]),
+    "conv3d": (nn.Conv3d(3, 5, (2, 3, 7), bias=False), VOLUME, [("conv", "weight", [5, 3, 3, 7])]),
+    "transposed conv": (nn.ConvTranspose2d(3, 5, 7, bias=False), MAP, [("conv", "weight", [5, 3, 7, 7])]),
+    "grouped transposed conv": (
+        nn.ConvTranspose2d(3, 6, 5, groups=3),
+        MAP,
+        [("sep_conv", "weight", [6, 1, 5, 5]), ("bias", "bias", [6, 1, 1, 1])],
+    ),
+    "linear": (nn.Linear(5, 11), TOKENS, [("conv", "weight", [11, 5, 1, 1]), ("bias", "bias", [11, 1, 1, 1])]),
+    "batch norm": (nn.BatchNorm2d(3), MAP, [("bn", "weight", [3, 1, 1, 1])]),
+    "batch norm of vectors": (nn.BatchNorm1d(5), TOKENS[0], [("bn", "weight", [5, 1, 1, 1])]),
+    "batch norm of volumes": (nn.BatchNorm3d(3), VOLUME, [("bn", "weight", [3, 1, 1, 1])]),
+    "instance norm": (nn.InstanceNorm2d(3, affine=True), MAP, [("bn", "weight", [3, 1, 1, 1])]),
+    "layer norm": (nn.LayerNorm(5), TOKENS, [("ln", "weight", [5, 1, 1, 1])]),
+    "layer norm without bias": (nn.LayerNorm(5, bias=False), TOKENS, [("ln", "weight", [5, 1, 1, 1])]),
+    "group norm": (nn.GroupNorm(3, 3), MAP, [("ln", "weight", [3, 1, 1, 1])]),
+    "rms norm": (nn.RMSNorm(5), TOKENS, [("ln", "weight", [5, 1, 1, 1])]),
+    "embedding": (nn.Embedding(11, 7), IDS, [("pos_enc", "weight", [1, 7, 3, 3])]),
+    "attention": (
+        nn.MultiheadAttention(6, 2),
+        (torch.rand(7, 2, 6),) * 3,
+        [
+            ("conv", "in_proj_weight", [18, 6, 1, 1]),
+            ("bias", "in_proj_bias", [18, 1, 1, 1]),
+            ("msa", "msa", [0, 0, 0, 0]),
+            ("conv", "out_proj.weight", [6, 6, 1, 1]),
+            ("bias", "out_proj.bias", [6, 1, 1, 1]),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("layer", "inputs", "nodes"), NODES.values(), ids=NODES)
+def test_a_layer_is_the_chain_of_its_nodes(layer, inputs, nodes):
+    graph = from_module(layer, inputs)
+    found = zip(kinds(graph), graph.node_names, graph.node_shape.tolist(), strict=True)
+    assert list(found) == [("input", "input", [0, 0, 0, 0]), *nodes]
+    assert graph.edge_index.tolist() == [list(range(len(nodes))), list(range(1, len(nodes) + 1))]
+    assert graph.kept == {}
+    predicted = [name for names in graph.param_names for name in names]
+    assert sorted(predicted) == sorted(name for name, _ in layer.named_parameters())
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.BatchNorm2d(3), nn.GroupNorm(3, 3), nn.InstanceNorm2d(3, affine=True), nn.LayerNorm((17, 13))]
+)
+def test_the_bias_of_a_norm_is_decoded_from_its_gain(layer):
+    graph = from_module(layer, MAP)
+    assert graph.param_names == [[], ["weight", "bias"]]
+    assert [spec.role for spec in graph.params[1]] == ["gain", "bias"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (nn.BatchNorm2d(5, affine=False), MAP),
+        (nn.InstanceNorm2d(5), MAP),
+        (nn.LayerNorm((15, 11), elementwise_affine=False), MAP),
+        (nn.GroupNorm(5, 5, affine=False), MAP),
+    ],
+)
+def test_a_norm_without_gain_is_folded(layer, x):
+    graph = from_module(nn.Sequential(nn.Conv2d(3, 5, 3, bias=False), layer, nn.Conv2d(5, 2, 1, bias=False)), x)
+    assert graph.node_names == ["input", "0.weight", "2.weight"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "layout", "groups", "shape"),
+    [
+        (nn.Conv2d(3, 6, 5, groups=3), MAP, "out_in", 1, (6, 1, 5, 5)),
+        (nn.ConvTranspose1d(3, 5, 7), LINE, "in_out", 1, (3, 5, 7)),
+        (nn.ConvTranspose2d(3, 6, 5, groups=3), MAP, "in_out", 3, (3, 2, 5, 5)),
+        (nn.Linear(5, 11), TOKENS, "out_in", 1, (11, 5)),
+    ],
+)
+def test_how_a_weight_is_stored(layer, x, layout, groups, shape):
+    (spec,) = from_module(layer, x).params[1]
+    assert (spec.role, spec.layout, spec.groups, spec.shape) == ("weight", layout, groups, shape)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "extra", "side"), [(197, 1, 14), (50, 1, 7), (198, 2, 14), (49, 0, 7), (2, 1, 1), (1025, 1, 32)]
+)
+def test_rows_of_positions_beyond_a_square_belong_to_extra_tokens(tokens, extra, side):
+    graph = from_module(
+        network(
+            lambda self, x: self.layer(x) + self.positions, layer=nn.Linear(5, 5, bias=False),
+            positions=weight(1, tokens, 5),
+        ),
+        torch.zeros(1, tokens, 5),
+    )  # fmt: skip
+    (spec,) = graph.params[2]
+    assert (spec.name, spec.role, spec.extra_rows) == ("positions", "position", extra)
+    assert graph.node_shape[2].tolist() == [1, 5, side, side]
+
+
+def test_separate_projections_of_attention_meet_in_its_bias():
+    layer = nn.MultiheadAttention(6, 2, kdim=5, vdim=3)
+    graph = from_module(layer, (CROSS[0], CROSS[1][..., :5], CROSS[1][..., :3]))
+    assert kinds(graph) == ["input", "conv", "conv", "conv", "bias", "msa", "conv", "bias"]
+    assert sources(graph)["in_proj_bias"] == ["q_proj_weight", "k_proj_weight", "v_proj_weight"]
+
+
+def test_a_shared_layer_is_decoded_once_and_has_a_node_for_each_use():
+    graph = from_module(
+        network(lambda self, x: self.b(self.a(self.a(x))), a=nn.Linear(5, 5), b=nn.Linear(5, 2)), TOKENS
+    )
+    assert kinds(graph) == ["input", "conv", "bias", "conv", "bias", "conv", "bias"]
+    assert graph.param_names == [[], ["a.weight"], ["a.bias"], [], [], ["b.weight"], ["b.bias"]]
+    assert graph.node_names[3:5] == ["a:conv", "a:bias"]
+    assert graph.node_shape[3].tolist() == [5, 5, 1, 1]
+
+
+COMPUTED = {
+    "scaled": lambda self: self.w * 0.1,
+    "standardised": lambda self: (self.w - self.w.mean((1, 2, 3), keepdim=True)) / self.w.std((1, 2, 3), keepdim=True),
+    "standardised with var_mean": lambda self: (lambda var, mean: (self.w - mean) * (var + 1e-5).rsqrt())(
+        *torch.var_mean(self.w, (1, 2, 3), keepdim=True)
+    ),
+    "standardised with batch norm": lambda self: F.batch_norm(
+        self.w.reshape(1, 5, -1), None, None, training=True
+    ).reshape_as(self.w),
+    "standardised with the gain of a batch norm": lambda self: F.batch_norm(
+        self.w.reshape(1, 5, -1), None, None, self.g.view(-1), training=True
+    ).reshape_as(self.w),
+    "normalised": lambda self: F.normalize(self.w, dim=1),
+    "binary": lambda self: self.w + (self.w.sign() - self.w).detach(),
+    "masked": lambda self: self.w * torch.ones(5, 3, 7, 7).tril(),
+    "reshaped": lambda self: self.w.flatten(1).view(5, 3, 7, 7),
+    "of another type": lambda self: self.w.double().float(),
+    "with a gain": lambda self: self.w * self.g,
+    "selected": lambda self: torch.where(self.w > 0, self.w, torch.zeros_like(self.w)),
+}
+
+
+@pytest.mark.parametrize("compute", COMPUTED.values(), ids=COMPUTED)
+def test_a_weight_that_is_computed_from_a_parameter_is_that_parameter(compute):
+    graph = from_module(
+        network(lambda self, x: F.conv2d(x, compute(self)), w=weight(5, 3, 7, 7), g=weight(5, 1, 1, 1)), MAP
+    )
+    assert kinds(graph) == ["input", "conv"]
+    assert graph.param_names[1] == ["w"]
+
+
+def test_a_gain_in_a_weight_is_kept_with_the_right_reason():
+    graph = from_module(
+        network(lambda self, x: F.conv2d(x, self.w * self.g), w=weight(5, 3, 7, 7), g=weight(5, 1, 1, 1)), MAP
+    )
+    assert list(graph.kept) == ["g"]
+    assert "does not use it" not in graph.kept["g"]
+
+
+def test_parts_of_a_bias_are_all_decoded_or_kept_with_the_right_reason():
+    graph = from_module(
+        network(
+            lambda self, x: F.linear(x, self.w, torch.cat([self.q, torch.zeros(5), self.v])),
+            w=weight(15, 5), q=weight(5), v=weight(5),
+        ),
+        TOKENS,
+    )  # fmt: skip
+    assert kinds(graph) == ["input", "conv", "bias"]
+    assert "does not use it" not in " ".join(graph.kept.values())
+
+
+def test_a_weight_that_activations_give_is_folded():
+    graph = from_module(
+        network(
+            lambda self, x: F.conv2d(x, self.a(x.mean((2, 3)))[0].view(5, 3, 1, 1)), a=nn.Linear(3, 15, bias=False)
+        ),
+        MAP[:1],
+    )
+    assert kinds(graph) == ["input", "glob_avg", "conv"]
+
+
+UNNAMED = {
+    "a learned mask of fused attention": network(
+        lambda self, x: F.scaled_dot_product_attention(x, x, self.a(x), self.p), a=nn.Linear(5, 5), p=weight(7, 7)
+    ),
+    "biases of keys and values": network(
+        lambda self, x: self.p(self.a(x), x, x)[0],
+        a=nn.Linear(5, 5),
+        p=nn.MultiheadAttention(5, 1, add_bias_kv=True, batch_first=True),
+    ),
+    "a bilinear form": network(lambda self, x: self.p(self.a(x), x), a=nn.Linear(5, 5), p=nn.Bilinear(5, 5, 7)),
+    "a slope": network(lambda self, x: self.p(self.a(x)), a=nn.Linear(5, 5), p=nn.PReLU()),
+    "a layer scale": network(lambda self, x: self.a(x) * self.p, a=nn.Linear(5, 5), p=weight(5)),
+    "an addcmul": network(lambda self, x: torch.addcmul(x, self.p, self.a(x)), a=nn.Linear(5, 5), p=weight(5)),
+}
+
+
+@pytest.mark.parametrize("model", UNNAMED.values(), ids=UNNAMED)
+def test_a_parameter_without_a_node_is_kept_with_the_right_reason(model):
+    graph = from_module(model, TOKENS)
+    assert graph.kept
+    assert all("vocabulary has no node type" in reason for reason in graph.kept.values()), graph.kept

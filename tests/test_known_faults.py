@@ -1,0 +1,494 @@
+"""Faults of the published code, by their number, that must not come back."""
+
+import argparse
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import networkx as nx
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+from torch_geometric.data import Batch
+
+import ghn_pyg
+from ghn_pyg import GHN, GHNConfig, from_module, from_pretrained
+from ghn_pyg.models import hub
+from ghn_pyg.models.keys import strip_wrappers, to_published
+from tests.golden import seeded_ghn
+from tests.graphs.tracing import assert_unchanged, kinds, network, snapshot, sources, weight
+
+X = torch.rand(2, 5)
+MAP = torch.rand(2, 3, 11, 13)
+TINY = {
+    "ghn3": GHNConfig(hidden_channels=12, max_channels=7, max_kernel_size=5, num_classes=11, layers=2, heads=3),
+    "ghn2": GHNConfig(
+        "ghn2", hidden_channels=12, max_channels=7, max_kernel_size=5, num_classes=11, layers=0, heads=0,
+        kernel_crop="corner",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(params=TINY)
+def ghn(request):
+    torch.manual_seed(3)
+    return GHN(TINY[request.param]).eval()
+
+
+def convolutional(head=7):
+    return nn.Sequential(
+        nn.Conv2d(3, 13, 3), nn.BatchNorm2d(13), nn.ReLU(), nn.Conv2d(13, 17, 3, groups=1), nn.GroupNorm(1, 17),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(17, head),
+    )  # fmt: skip
+
+
+def total(prediction):
+    return sum(tensor.abs().sum().item() for tensor in prediction.values())
+
+
+# --- 1 ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["T", "G2"])
+def test_1_a_batch_of_unequal_graphs_is_decoded_as_each_alone(name):
+    graphs = [
+        from_module(nn.Linear(5, 11), X),
+        from_module(convolutional(), MAP),
+        from_module(nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 2)), X),
+        from_module(torchvision.models.squeezenet1_1()),
+    ]
+    model = seeded_ghn(name)
+    alone = [model.predict(graph) for graph in graphs]
+    for together in (model.predict(graphs), model.predict(Batch.from_data_list(graphs))):
+        for one, other in zip(alone, together, strict=True):
+            assert one.keys() == other.keys()
+            for key, value in one.items():
+                torch.testing.assert_close(other[key], value, rtol=1e-5, atol=1e-6)
+    turned = model.predict(graphs[::-1])[::-1]
+    for one, other in zip(alone, turned, strict=True):
+        torch.testing.assert_close(dict(other), dict(one), rtol=1e-5, atol=1e-6)
+
+
+def test_1_graphs_with_and_without_kept_parameters_share_a_batch(ghn):
+    kept = network(lambda self, x: self.a(x) * self.scale, a=nn.Linear(5, 7), scale=weight(7))
+    graphs = [from_module(kept, X), from_module(nn.Linear(5, 3), X)]
+    assert [list(prediction.kept) for prediction in ghn.predict(graphs)] == [["scale"], []]
+    assert [list(prediction.kept) for prediction in ghn.predict(graphs[::-1])] == [[], ["scale"]]
+
+
+# --- 2 ---------------------------------------------------------------------------------------------------------------
+
+
+def test_2_queries_leave_the_virtual_edges():
+    graph = from_module(convolutional(), MAP)
+    before = graph.distance.clone()
+    assert (before > 1).any()
+    for query in (graph.distances, graph.to_networkx, graph.__repr__, lambda: graph.param_names, graph.to_dict):
+        query()
+        assert torch.equal(graph.distance, before)
+
+
+# --- 3 ---------------------------------------------------------------------------------------------------------------
+
+
+def test_3_no_state_on_the_network(ghn):
+    model = convolutional()
+    before = snapshot(model)
+    first, second = ghn.predict(model), ghn.predict(model)
+    assert_unchanged(model, before)
+    assert len(first) == 10
+    torch.testing.assert_close(dict(second), dict(first), rtol=0, atol=0)
+    attributes = {path: set(vars(module)) for path, module in model.named_modules()}
+    ghn(model)
+    assert {path: set(vars(module)) for path, module in model.named_modules()} == attributes
+
+
+def test_3_a_second_prediction_predicts_all_again(ghn):
+    model = convolutional()
+    ghn(model)
+    expected = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, 3)
+    ghn(model)
+    torch.testing.assert_close(dict(model.named_parameters()), expected, rtol=0, atol=0)
+
+
+def test_3_a_replaced_head_is_predicted(ghn):
+    model = convolutional()
+    ghn(model)
+    model[7] = nn.Sequential(nn.Linear(17, 5), nn.Linear(5, 2))
+    nn.init.constant_(model[7][1].weight, 3)
+    ghn(model)
+    assert (model[7][1].weight != 3).all()
+    assert ghn.predict(model)["7.0.weight"].shape == (5, 17)
+
+
+# --- 4, 5 ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_4_running_statistics_stay(ghn, training):
+    model = convolutional().train(training)
+    model[1].running_mean.fill_(3)
+    ghn(model)
+    ghn.predict(model)
+    assert model[1].running_mean.tolist() == [3] * 13
+    assert model[1].running_var.tolist() == [1] * 13
+    assert model[1].num_batches_tracked.item() == 0
+    assert model.training is training
+
+
+def tokens():
+    def forward(self, x):
+        x = torch.cat([self.token.expand(2, -1, -1), self.first(x)], 1)
+        return self.head((x + self.positions)[:, 0])
+
+    return network(
+        forward, first=nn.Linear(5, 13), token=weight(1, 1, 13), positions=weight(1, 10, 13), head=nn.Linear(13, 7)
+    )
+
+
+def test_5_the_class_row_of_positions_has_a_seed(ghn):
+    graph = from_module(tokens(), torch.rand(2, 9, 5))
+    assert graph.params[graph.node_names.index("positions")][0].extra_rows == 1
+    state = torch.get_rng_state()
+    first, second, other = (ghn.predict(graph, seed=seed)["positions"] for seed in (3, 3, 5))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.testing.assert_close(second, first, rtol=0, atol=0)
+    assert (other[:, 0] != first[:, 0]).all()
+    torch.testing.assert_close(other[:, 1:], first[:, 1:], rtol=0, atol=0)
+
+
+def test_5_without_a_seed_the_global_generator_decides(ghn):
+    graph = from_module(tokens(), torch.rand(2, 9, 5))
+    torch.manual_seed(3)
+    first = ghn.predict(graph)["positions"]
+    torch.manual_seed(3)
+    torch.testing.assert_close(ghn.predict(graph)["positions"], first, rtol=0, atol=0)
+
+
+# --- 6, 7 ------------------------------------------------------------------------------------------------------------
+
+
+class MulConv(nn.Conv2d):
+    pass
+
+
+class AddConv(nn.Conv2d):
+    pass
+
+
+class CatConv(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x)
+
+
+class StandardConv(nn.Conv2d):
+    """Standardises its weight."""
+
+    def forward(self, x):
+        centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return F.conv2d(x, centred / centred.std((1, 2, 3), keepdim=True), self.bias)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """A layer norm of channels, with an activation."""
+
+    def forward(self, x):
+        return F.relu(
+            F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
+        ).permute(0, 3, 1, 2)
+
+
+class NormAct(nn.BatchNorm2d):
+    """A batch norm that calls the function itself, with an activation."""
+
+    def forward(self, x):
+        out = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.training, 0.1, self.eps)
+        return F.relu(out)
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (MulConv(3, 3, 5), ["conv", "bias"]),
+        (AddConv(3, 3, 5), ["conv", "bias"]),
+        (CatConv(3, 3, 5), ["conv", "bias"]),
+        (StandardConv(3, 3, 5), ["conv", "bias"]),
+        (nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 5)), ["conv", "bias"]),
+        (nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 3, 5)), ["conv", "bias"]),
+        (ChannelNorm(3), ["ln"]),
+        (NormAct(3), ["bn"]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_6_subclasses_and_parametrised_layers(ghn, layer, expected):
+    model = nn.Sequential(layer, nn.Conv2d(3, 7, 1))
+    graph = from_module(model, MAP)
+    assert kinds(graph) == ["input", *expected, "conv", "bias"]
+    ghn.initialize(model, graph)
+    assert model(MAP).isfinite().all()
+
+
+EVERY_LAYER = {
+    "Conv1d": (nn.Conv1d(3, 5, 3), (2, 3, 11)),
+    "Conv3d": (nn.Conv3d(3, 5, 3), (2, 3, 7, 11, 5)),
+    "BatchNorm1d": (nn.BatchNorm1d(5), (2, 5)),
+    "BatchNorm3d": (nn.BatchNorm3d(3), (2, 3, 7, 11, 5)),
+    "GroupNorm": (nn.GroupNorm(3, 6), (2, 6, 7)),
+    "InstanceNorm": (nn.InstanceNorm2d(3, affine=True), (2, 3, 7, 11)),
+    "RMSNorm": (nn.RMSNorm(5), (2, 5)),
+    "ConvTranspose1d": (nn.ConvTranspose1d(3, 5, 3), (2, 3, 7)),
+    "ConvTranspose2d": (nn.ConvTranspose2d(6, 10, 3, groups=2), (2, 6, 7, 11)),
+    "PReLU": (nn.PReLU(5), (2, 5)),
+    "frozen": (nn.Linear(5, 7).requires_grad_(False), (2, 5)),
+    "Bilinear": (network(lambda self, x: self.a(x, x), a=nn.Bilinear(5, 5, 7)), (2, 5)),
+    "LSTM": (nn.LSTM(5, 7), (2, 3, 5)),
+}
+
+
+@pytest.mark.parametrize(("layer", "shape"), EVERY_LAYER.values(), ids=EVERY_LAYER)
+def test_7_no_parameter_is_dropped_silently(ghn, layer, shape):
+    graph = from_module(layer, torch.rand(shape))
+    prediction = ghn.predict(graph)
+    parameters = dict(layer.named_parameters())
+    assert set(prediction) | set(graph.kept) == set(parameters)
+    assert not set(prediction) & set(graph.kept)
+    assert {name: tensor.shape for name, tensor in prediction.items()} == {
+        name: parameters[name].shape for name in prediction
+    }
+    assert list(graph.kept) == {"PReLU": ["weight"], "Bilinear": ["a.weight", "a.bias"]}.get(
+        next(name for name, case in EVERY_LAYER.items() if case[0] is layer), []
+    )
+
+
+# --- 8, 17 -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("architecture", "last"), [("swin_v2_t", "head.bias"), ("maxvit_t", "classifier.5.weight")])
+def test_8_graphs_are_acyclic_and_complete_and_end_in_the_classifier(architecture, last):
+    with torch.device("meta"):
+        model = torchvision.models.get_model(architecture)
+    graph = from_module(model)
+    view = graph.to_networkx()
+    assert nx.is_directed_acyclic_graph(view)
+    assert (graph.edge_index[0] < graph.edge_index[1]).all()
+    roots = {0, *(node for node, kind in view.nodes(data="type") if kind == "pos_enc")}
+    reached = roots.union(*(nx.descendants(view, root) for root in roots))
+    assert reached == set(view.nodes)
+    assert nx.ancestors(view, len(view) - 1) == set(view.nodes) - {len(view) - 1}
+    assert graph.node_names[-1] == last
+    assert graph.classifier[-1]
+    assert sources(graph)["head.weight" if last == "head.bias" else last] != ["input"]
+    predicted = {name for names in graph.param_names for name in names}
+    assert predicted | set(graph.kept) == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize(("architecture", "layers"), [("vit_b_32", 12), ("swin_t", 12), ("swin_v2_t", 12)])
+def test_17_attention_is_in_the_graph(architecture, layers):
+    with torch.device("meta"):
+        model = torchvision.models.get_model(architecture)
+    assert kinds(from_module(model)).count("msa") == layers
+
+
+# --- 9, 10 -----------------------------------------------------------------------------------------------------------
+
+
+class Conv1D(nn.Module):
+    """A linear layer that stores its weight as (in, out)."""
+
+    def __init__(self, out, into):
+        super().__init__()
+        self.weight = weight(into, out)
+        self.bias = weight(out)
+
+    def forward(self, x):
+        return torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight).view(*x.shape[:-1], -1)
+
+
+def test_9_a_weight_that_is_stored_the_other_way_round_has_the_same_fan_in(ghn):
+    usual = nn.Sequential(nn.Linear(5, 23), nn.ReLU(), nn.Linear(23, 3), nn.Linear(3, 2))
+    turned = nn.Sequential(Conv1D(23, 5), nn.ReLU(), Conv1D(3, 23), nn.Linear(3, 2))
+    expected, came = ghn.predict(from_module(usual, X)), ghn.predict(from_module(turned, X))
+    assert came["0.weight"].shape == (5, 23)
+    for name, value in expected.items():
+        other = came[name].t() if name in ("0.weight", "2.weight") else came[name]
+        torch.testing.assert_close(other, value, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("cutoff", [254, 255, 1000])
+def test_10_distances_of_255_and_more(ghn, cutoff):
+    model = nn.Sequential(*(nn.Linear(5, 5, bias=False) for _ in range(300)))
+    graph = from_module(model, X, cutoff=cutoff)
+    assert graph.distances()[0].tolist() == [step if step <= cutoff else 0 for step in range(301)]
+    prediction = ghn.predict(graph)
+    assert len(prediction) == 300
+    assert all(tensor.isfinite().all() for tensor in prediction.values())
+
+
+# --- 11, 13 ----------------------------------------------------------------------------------------------------------
+
+
+def test_11_a_local_path_never_goes_to_the_hub(ghn, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(hub, "hf_hub_download", refuse)
+    ghn.save_pretrained(tmp_path / "ghn")
+    loaded = from_pretrained(tmp_path / "ghn")
+    torch.testing.assert_close(loaded.state_dict(), ghn.state_dict(), rtol=0, atol=0)
+
+
+def test_11_a_file_that_holds_a_namespace(tmp_path):
+    torch.manual_seed(3)
+    config = GHNConfig.preset("ghn3tm8")
+    ghn = GHN(config)
+    published = {
+        "state_dict": to_published(ghn.state_dict(), config),
+        "config": {"hid": 64, "num_classes": 1000, "layers": 3, "heads": 8},
+        "args": argparse.Namespace(lr=1e-3, name="ghn3"),
+    }
+    torch.save(published, tmp_path / "checkpoint.pt")
+    loaded = from_pretrained(tmp_path / "checkpoint.pt")
+    assert loaded.config == config
+    torch.testing.assert_close(loaded.state_dict(), ghn.state_dict(), rtol=0, atol=0)
+
+
+def test_13_prefixes_of_compiled_models_are_dropped(ghn, tmp_path):
+    state = {f"_orig_mod.{name}": tensor for name, tensor in ghn.state_dict().items()}
+    assert strip_wrappers(state).keys() == ghn.state_dict().keys()
+    both = {f"module.{name}": tensor for name, tensor in state.items()}
+    assert strip_wrappers(both).keys() == ghn.state_dict().keys()
+
+
+def test_13_a_checkpoint_of_a_compiled_model_loads(tmp_path):
+    config = GHNConfig.preset("ghn3tm8")
+    ghn = GHN(config)
+    state = {f"_orig_mod.{name}": tensor for name, tensor in to_published(ghn.state_dict(), config).items()}
+    torch.save(state, tmp_path / "compiled.pt")
+    torch.testing.assert_close(from_pretrained(tmp_path / "compiled.pt").state_dict(), ghn.state_dict(), rtol=0, atol=0)
+
+
+# --- 15, 16 ----------------------------------------------------------------------------------------------------------
+
+PACKAGE = Path(ghn_pyg.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+RUNS_CODE = {
+    "eval", "exec", "compile", "__import__", "pickle.load", "pickle.loads", "pickle.Unpickler", "_pickle.load",
+    "_pickle.loads", "cPickle.load", "dill.load", "dill.loads", "cloudpickle.load", "cloudpickle.loads", "joblib.load",
+    "shelve.open", "marshal.load", "marshal.loads", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load",
+    "pandas.read_pickle", "runpy.run_path", "torch.hub.load",
+}  # fmt: skip
+
+
+def calls(tree):
+    """Every call as (the full dotted name of what is called, the call)."""
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update({alias.asname or alias.name.split(".")[0]: alias.name if alias.asname else
+                          alias.name.split(".")[0] for alias in node.names})  # fmt: skip
+        elif isinstance(node, ast.ImportFrom):
+            names.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            try:
+                first, *rest = ast.unparse(node.func).split(".")
+            except ValueError:
+                continue
+            yield ".".join([names.get(first, first), *rest]), node
+
+
+def offences(text):
+    for name, call in calls(ast.parse(text)):
+        unsafe = name in RUNS_CODE
+        if name in ("torch.load", "numpy.load"):
+            argument = {"torch.load": "weights_only", "numpy.load": "allow_pickle"}[name]
+            values = [word.value for word in call.keywords if word.arg == argument]
+            given = values[0].value if values and isinstance(values[0], ast.Constant) else None
+            unsafe = given is not True if name == "torch.load" else bool(values) and given is not False
+        if unsafe:
+            yield name
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("eval(x)", ["eval"]),
+        ("import pickle as p\np.load(f)", ["pickle.load"]),
+        ("from joblib import load as get\nget(f)", ["joblib.load"]),
+        ("import torch\ntorch.load(f)", ["torch.load"]),
+        ("import torch\ntorch.load(f, weights_only=False)", ["torch.load"]),
+        ("import torch\ntorch.load(f, weights_only=True)", []),
+        ("import numpy as np\nnp.load(f)", []),
+        ("import numpy as np\nnp.load(f, allow_pickle=True)", ["numpy.load"]),
+        ("model.eval()\nre.compile(x)", []),
+    ],
+)
+def test_15_calls_that_run_code_are_found(text, expected):
+    assert list(offences(text)) == expected
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_15_nothing_runs_code_that_came_as_data(path):
+    assert list(offences(path.read_text(encoding="utf-8"))) == []
+
+
+SETTINGS = """
+import json, locale, logging, os, random, signal, sys, warnings
+import numpy, torch, torch_geometric, torchvision, networkx, huggingface_hub, safetensors.torch
+
+def settings():
+    words = torch.get_rng_state().tolist(), random.getstate(), numpy.random.get_state()[1].tolist()
+    return {
+        "recursion limit": sys.getrecursionlimit(),
+        "default type": str(torch.get_default_dtype()),
+        "default device": str(torch.get_default_device()),
+        "threads": [torch.get_num_threads(), torch.get_num_interop_threads()],
+        "gradients": [torch.is_grad_enabled(), torch.is_anomaly_enabled()],
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "precision": torch.get_float32_matmul_precision(),
+        "tf32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32],
+        "benchmark": torch.backends.cudnn.benchmark,
+        "random": repr(words),
+        "print options": repr(torch._tensor_str.PRINT_OPTS) + repr(numpy.get_printoptions()),
+        "warnings": repr(warnings.filters),
+        "handlers": repr(logging.getLogger().handlers), "level": logging.getLogger().level,
+        "our handlers": repr(logging.getLogger("ghn_pyg").handlers),
+        "environment": dict(os.environ), "path": sys.path, "folder": os.getcwd(),
+        "hooks": [repr(sys.excepthook), repr(sys.displayhook)],
+        "signal": repr(signal.getsignal(signal.SIGINT)),
+        "locale": locale.setlocale(locale.LC_ALL),
+        "meshes": repr(torch.nn.Module.__call__),
+    }
+
+before = settings()
+names = {}
+exec("from ghn_pyg import *", names)
+import ghn_pyg.cli, ghn_pyg.vision
+after = settings()
+changed = [key for key in before if before[key] != after[key]]
+print(json.dumps({"changed": changed, "names": sorted(set(names) - {"__builtins__"})}))
+"""
+
+
+def test_16_importing_changes_no_setting_prints_nothing_and_gives_the_public_names():
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SETTINGS], check=True, capture_output=True, text=True, timeout=300
+    )
+    assert result.stderr == ""
+    found = json.loads(result.stdout)
+    assert found["changed"] == []
+    assert found["names"] == sorted(ghn_pyg.__all__)
+
+
+def test_16_every_public_name_is_there():
+    assert len(set(ghn_pyg.__all__)) == len(ghn_pyg.__all__)
+    assert all(hasattr(ghn_pyg, name) for name in ghn_pyg.__all__)
+    assert set(ghn_pyg.__all__) <= set(dir(ghn_pyg))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        ghn_pyg.nothing  # noqa: B018

@@ -1,0 +1,80 @@
+import pathlib
+import re
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from ghn_pyg.vision import classification_models
+
+FOLDER = pathlib.Path(__file__).parents[1] / "notebooks"
+NAMES = ["01_architecture_to_graph", "02_predict_parameters"]
+
+
+def read(name):
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def outputs(notebook):
+    return [output for cell in code_cells(notebook) for output in cell.outputs]
+
+
+def kinds(cell):
+    """What a cell shows, whatever the numbers in it."""
+    return [(output.output_type, sorted(output.get("data", ()))) for output in cell.outputs]
+
+
+def text(output):
+    """What a reader can read of an output; pictures are base64, in which any letters may come up."""
+    return "\n".join(
+        [output.get("text", ""), *(output.get("data", {}).get(f"text/{kind}", "") for kind in ("plain", "markdown"))]
+    )
+
+
+def test_all_notebooks_are_tested():
+    assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == NAMES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_on_a_few_networks_and_shows_what_is_committed(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("GHN_PYG_NOTEBOOK_SUBSET", "1")
+    # Files of this folder are out of reach, and whatever is not wanted there would be found.
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "matplotlib"))
+    (tmp_path / "here").mkdir()
+    committed, executed = read(name), read(name)
+    for cell in code_cells(executed):
+        cell.outputs = []
+    NotebookClient(executed, timeout=600, resources={"metadata": {"path": str(tmp_path / "here")}}).execute()
+    for before, after in zip(code_cells(committed), code_cells(executed), strict=True):
+        assert kinds(after) == kinds(before), after.source
+    assert not list((tmp_path / "here").iterdir())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_committed_outputs_are_complete(name):
+    notebook = read(name)
+    nbformat.validate(notebook)
+    assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
+    shown = outputs(notebook)
+    assert {output.output_type for output in shown} <= {"stream", "display_data", "execute_result"}
+    assert [output for output in shown if output.get("name") == "stderr"] == []
+    assert sum("image/png" in output.get("data", {}) for output in shown) >= 3
+    tables = [output.data["text/markdown"] for output in shown if "text/markdown" in output.get("data", {})]
+    rows = set(re.findall(r"^\| (\w+) \|", tables[-1], flags=re.MULTILINE))
+    assert set(classification_models()) <= rows, "run it without GHN_PYG_NOTEBOOK_SUBSET before it is committed"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_committed_notebooks_are_tidy(name):
+    notebook = read(name)
+    assert (FOLDER / f"{name}.ipynb").stat().st_size < 1_000_000
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    assert notebook.metadata == {"kernelspec": kernel, "language_info": {"name": "python"}}
+    assert all(cell.metadata == {} for cell in notebook.cells)
+    for output in outputs(notebook):
+        assert not re.search(r"[/\\](home|root|tmp|Users|usr|work|site-packages)[/\\]", text(output))
