@@ -1,0 +1,22 @@
+"""All benchmarks, one after another: ``python -m benchmarks``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from . import growth, prediction, tracing
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="tiny subjects, to see that everything works")
+    parser.add_argument("--out", help="folder to write results to; benchmarks/results by default, none with --quick")
+    given = parser.parse_args(argv)
+    options = [*(["--quick"] if given.quick else []), *(["--out", given.out] if given.out else [])]
+    return max(benchmark.main(options) for benchmark in (tracing, prediction, growth))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
