@@ -46,9 +46,10 @@ FURTHER = {
     "_threshold": (0.1, 0.2),
     "threshold": (0.1, 0.2),
 }
+ONE_OPERAND = (rules_values.unary, rules_values.floating, rules_values.log_softmax)
 UNARY = [
     (function, (A[0] if function.__name__ == "dropout1d" else A, *FURTHER.get(function.__name__, ())), {})
-    for function in sorted((f for f, rule in RULES.items() if rule is rules_values.unary), key=lambda f: f.__name__)
+    for function in sorted((f for f, rule in RULES.items() if rule in ONE_OPERAND), key=lambda f: f.__name__)
 ]
 TWO_OPERANDS = """
     add sub subtract mul multiply div divide true_divide pow maximum minimum fmod remainder atan2
@@ -112,6 +113,10 @@ JOINED = [
     (torch.concat, ([A, A], -4), {}),
     (torch.concatenate, ([A, A], 3), {}),
     (torch.cat, ([A, A],), {"axis": 1}),
+    *((join, ([A, A, A],), {}) for join in (torch.hstack, torch.vstack, torch.dstack, torch.column_stack)),
+    *((join, ([ROW, ROW],), {}) for join in (torch.hstack, torch.vstack, torch.dstack, torch.column_stack)),
+    *((join, ([ROW, IDS.flatten()],), {}) for join in (torch.hstack, torch.cat)),
+    (torch.column_stack, ([ROW, torch.rand(7, 3)],), {}),
     (torch.stack, ([A, A, A],), {}),
     (torch.stack, ([A, A], 2), {}),
     (torch.stack, ([A, A], -1), {}),
@@ -256,6 +261,27 @@ OTHERS = [
     (F.one_hot, (IDS, 7), {}),
     (torch.fft.rfft2, (A,), {}),
     (operator.getitem, (A, (slice(None), 1)), {}),
+    (operator.getitem, (A, (..., FLAGS)), {}),
+    (operator.getitem, (A, (slice(None), slice(1, 3), None, slice(None), FLAGS)), {}),
+    (operator.getitem, (A, torch.tensor([[True, False, True], [False, True, True]])), {}),
+    (operator.getitem, (A, (slice(None), IDS % 3)), {}),
+    (operator.getitem, (A, (slice(None), torch.tensor([2, 0]), slice(None), torch.tensor([[6], [1]]))), {}),
+    (operator.getitem, (A, 1), {}),
+    (operator.getitem, (FLAGS, FLAGS), {}),
+    (operator.getitem, (IDS, IDS > 1), {}),
+    (operator.floordiv, (IDS, 2), {}),
+    (operator.floordiv, (A, 2), {}),
+    (operator.mod, (A, 2), {}),
+    (operator.mod, (IDS, 2.5), {}),
+    (torch.div, (IDS, 2), {"rounding_mode": "floor"}),
+    (torch.div, (A, B), {"rounding_mode": "trunc"}),
+    (operator.and_, (IDS > 1, IDS < 4), {}),
+    (operator.invert, (IDS > 1,), {}),
+    (operator.eq, (IDS, 2), {}),
+    (operator.lt, (A, B), {}),
+    (operator.neg, (IDS,), {}),
+    (torch.sum, (IDS > 1,), {}),
+    (torch.clamp, (IDS,), {"min": 1}),
     (operator.getitem, (A, (..., slice(1, 6, 2), None)), {}),
     (operator.getitem, (A, (slice(None), [2, 0])), {}),
     (lambda x: x.T, (MATRIX,), {}),
@@ -267,7 +293,8 @@ OTHERS = [
     (lambda x: F.cosine_similarity(x, x), (A,), {}),
     (lambda x: sum([x, x * 2, x * 3]), (A,), {}),
     (torch.tensordot, (A, ROW), {"dims": ([3], [0])}),
-    (torch.hstack, ([A, A],), {}),
+    (F.log_softmax, (A,), {"dim": 1, "dtype": torch.float64}),
+    (torch._nested_tensor_from_mask_left_aligned, (TOKENS, torch.ones(2, 3, dtype=torch.bool)), {}),
     (torch.meshgrid, (ROW, ROW[:3]), {"indexing": "ij"}),
     (torch.addcmul, (A, B, ROW), {}),
     (torch.lerp, (A, A, 0.5), {}),
