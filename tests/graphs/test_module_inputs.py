@@ -88,6 +88,9 @@ MASKS = {
     "any": lambda mask: bool((mask == 0).any()),
     "contains": lambda mask: 0 in mask,
     "sum": lambda mask: int(mask.sum()) == mask.numel(),
+    "converted": lambda mask: bool(mask.to(torch.bool)[:, None, :].all()),
+    "inverted": lambda mask: not bool((1 - mask).eq(1).any()),
+    "joined": lambda mask: bool(torch.cat([mask, torch.ones_like(mask)], 1).all()),
 }
 
 
@@ -97,6 +100,17 @@ def test_masks_that_the_user_passes_have_values(ask):
         return self.a(x) if ask(mask) else self.a(x * mask[..., None])
 
     graph = from_module(network(forward, a=nn.Linear(5, 7)), (torch.rand(2, 3, 5), torch.ones(2, 3, dtype=torch.long)))
+    assert graph.node_names == ["input", "a.weight", "a.bias"]
+
+
+def test_masks_on_the_device_of_the_activations_have_values():
+    def forward(self, x, mask):
+        hidden = self.a(x)
+        mask = mask.to(device=hidden.device, dtype=torch.bool)
+        causal = torch.ones(3, 3, device=hidden.device).tril() > torch.arange(3, device=x.device)
+        return hidden if mask.all() and causal.any() else None
+
+    graph = from_module(network(forward, a=nn.Linear(5, 7)), (torch.rand(2, 3, 5), torch.ones(2, 3).long()))
     assert graph.node_names == ["input", "a.weight", "a.bias"]
 
 

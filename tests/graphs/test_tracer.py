@@ -77,6 +77,20 @@ def test_constants_are_real(make):
     assert torch.equal(seen[0], make())
 
 
+@pytest.mark.parametrize("place", ["cpu", "meta"])
+def test_constants_on_the_device_of_a_network_are_real(place):
+    seen = []
+
+    def forward(self, x):
+        mask = torch.arange(x.size(1), device=self.a.weight.device) < 2
+        seen.append(mask.tolist())
+        return self.a(x)[:, mask]
+
+    graph = from_module(network(forward, a=nn.Linear(5, 7)).to(place), X)
+    assert graph.node_names == ["input", "a.weight", "a.bias"]
+    assert seen[0] == [True, True, False]
+
+
 def test_buffers_are_real():
     seen = []
 

@@ -80,6 +80,15 @@ def test_vectors(role):
     assert filled(ParamSpec("v", (2,), role), block).tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("role", ["gain", "bias"])
+def test_gains_of_norms_over_maps(role):
+    """One number for each channel, at every place of the map."""
+    out = filled(ParamSpec("v", (5, 2, 3), role), numbered(3))
+    assert out.flatten(1).tolist() == [[1] * 6, [2] * 6, [3] * 6, [1] * 6, [2] * 6]
+    assert filled(ParamSpec("v", (2, 3), role), numbered(3)).tolist() == [[1] * 3, [2] * 3]
+    assert filled(ParamSpec("v", (), role), numbered(3)).item() == 1
+
+
 def test_linear_layers():
     block = numbered(2, 3, 1, 1)
     rows = [[1, 2, 3, 1], [4, 5, 6, 4], [1, 2, 3, 1]]
