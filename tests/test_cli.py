@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import re
@@ -42,13 +43,15 @@ def run(monkeypatch, capsys):
     return call
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_disk():
-    """No file can grow over 1,000 bytes."""
+    """Inside this context no file can grow over 1,000 bytes; not even a log that the tests are written to."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def failed(result):
@@ -306,7 +309,6 @@ def test_a_read_only_disk_shows_before_the_work(command, run, folder, tmp_path, 
     assert f"cannot write {path}: the folder {tmp_path} is read-only" in message
 
 
-@pytest.mark.usefixtures("small_disk")
 @pytest.mark.parametrize(
     "command", ["predict resnet18 --ghn {ghn} --out {tmp}/x.safetensors", "graph resnet18 --out {tmp}/x.svg"]
 )
@@ -314,15 +316,18 @@ def test_a_full_disk_leaves_the_old_file(command, run, folder, tmp_path):
     arguments = command.format(ghn=folder, tmp=tmp_path).split()
     (tmp_path / "x.svg").write_text("old")
     (tmp_path / "x.safetensors").write_text("old")
-    assert f"cannot write {arguments[-1]}: " in failed(run(*arguments))
+    with small_disk():
+        result = run(*arguments)
+    assert f"cannot write {arguments[-1]}: " in failed(result)
     assert sorted(os.listdir(tmp_path)) == ["x.safetensors", "x.svg"]
     assert {path.read_text() for path in tmp_path.iterdir()} == {"old"}
 
 
-@pytest.mark.usefixtures("small_disk")
 @pytest.mark.parametrize("command", ["init mlp", "convert {ghn}"])
 def test_a_full_disk_leaves_no_checkpoint(command, run, folder, tmp_path):
-    message = failed(run(*command.format(ghn=folder).split(), "--out", tmp_path))
+    with small_disk():
+        result = run(*command.format(ghn=folder).split(), "--out", tmp_path)
+    message = failed(result)
     assert f"cannot write a checkpoint into {tmp_path}: " in message
     assert os.listdir(tmp_path) == []
 
