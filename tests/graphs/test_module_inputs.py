@@ -69,6 +69,25 @@ def test_inputs_are_not_changed():
     assert vars(x) == {}
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda ids: ids.add_(1),
+        lambda ids: ids.__setitem__((0, 0), 5),
+        lambda ids: ids.view(-1)[1].zero_(),
+        lambda ids: ids.detach().mul_(0),
+        lambda ids: torch.add(ids, 1, out=ids),
+        lambda ids: ids.masked_fill_(ids == 3, 0),
+        lambda ids: ids.numpy().fill(7),
+    ],
+)
+def test_ids_are_not_changed(write):
+    ids = torch.tensor([[3, 1, 4]])
+    from_module(network(lambda self, ids: (write(ids), self.a(ids))[1], a=nn.Embedding(11, 5)), ids)
+    assert ids.tolist() == [[3, 1, 4]]
+    assert vars(ids) == {}
+
+
 def test_token_ids():
     def forward(self, ids, attention_mask=None):
         return self.head(self.norm(self.words(ids) + self.places(torch.arange(ids.size(1)))))

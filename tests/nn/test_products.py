@@ -81,6 +81,11 @@ def test_gradients(name):
     shapes = SHAPES[name]
     weight, bias, features = inputs(shapes, [2, 1, 3, 2])
     assert torch.autograd.gradcheck(lambda w, b, *x: leading_products(w, b, x, shapes), (weight, bias, *features))
+
+
+def test_gradients_of_gradients():
+    shapes = SHAPES["crossing"]
+    weight, bias, features = inputs(shapes, [2, 1])
     assert torch.autograd.gradgradcheck(
         lambda w, b, *x: [one.tanh() for one in leading_products(w, b, x, shapes)], (weight, bias, *features)
     )
