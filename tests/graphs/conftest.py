@@ -19,4 +19,5 @@ def pytest_collection_modifyitems(items):
     for item in items:
         for name, reason in KNOWN_LIMITS.items():
             if item.nodeid.endswith(name):
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+                # Whether distributions check their arguments depends on what else the process has imported.
+                item.add_marker(pytest.mark.xfail(reason=reason, strict="[normal]" not in name))
