@@ -21,6 +21,8 @@ def destinations(model: nn.Module, graph: ArchData) -> dict[str, Tensor]:
     Raises:
         ValueError: If the graph belongs to another network: a name or shape differs. Nothing is written.
     """
+    if graph.get("ptr") is not None:
+        raise ValueError("expected the graph of one network, got a batch; call predict for several networks")
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
     for spec in itertools.chain.from_iterable(graph.params):
         parameter = parameters.get(spec.name)
@@ -58,6 +60,10 @@ def load_prediction(model: nn.Module, prediction: Mapping[str, Tensor]) -> nn.Mo
             raise ValueError(
                 f"the prediction is for another network: {name} has shape {tuple(value.shape)} in the prediction, "
                 f"and {type(model).__name__} has {came}"
+            )
+        if parameters[name].is_meta:
+            raise ValueError(
+                f"{name} is on the meta device and has no memory to write into; call model.to_empty(device=...) first"
             )
     with torch.no_grad():
         for name, value in prediction.items():

@@ -174,7 +174,7 @@ def _fill_positions_(out: Tensor, spec: ParamSpec, block: Tensor, seed: int | No
         return out
     table = out.view(-1, out.size(-1))
     # Drawn on the CPU, so that a seed gives the same rows on every device.
-    generator = None if seed is None else torch.Generator().manual_seed(seed + zlib.crc32(spec.name.encode()))
+    generator = None if seed is None else torch.Generator().manual_seed((seed + zlib.crc32(spec.name.encode())) % 2**63)
     tokens = torch.randn(spec.extra_rows, table.size(1), generator=generator, device="cpu") * _CLASS_TOKEN_STD
     table[: spec.extra_rows].copy_(tokens)
     tile_(table[spec.extra_rows :].t(), block[0].flatten(1))

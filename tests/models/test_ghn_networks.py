@@ -104,7 +104,6 @@ def test_graphs_of_another_network(other, message):
     assert_unchanged(other, before)
 
 
-@pytest.mark.xfail(reason="AttributeError: 'list' object has no attribute 'name'", strict=True)
 def test_batches_cannot_be_written_into_one_network():
     batch = Batch.from_data_list([from_module(dense(), X)] * 2)
     with pytest.raises((TypeError, ValueError), match="batch"):
