@@ -14,7 +14,7 @@ MODULES = sorted(path.relative_to(ROOT).with_suffix("").parts for path in ROOT.r
 FLOORS = (
     ("version", "primitives", "files"),
     ("data", "transforms"),
-    ("graphs", "nn"),
+    ("deepnets", "graphs", "nn"),
     ("apply", "small_inputs"),
     ("models",),
     ("vision",),
