@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .products import leading_products
+from .products import NARROW, leading_products
 
-_NARROW = 8
 _STEP = 32
 
 Kernel = tuple[int, int]
@@ -47,7 +46,7 @@ def coarse(channels: int, limit: int) -> int:
 
     Very small counts, as of depthwise and first convolutions, stay: they would grow manifold.
     """
-    return channels if channels < _NARROW else min(-(-channels // _STEP) * _STEP, limit)
+    return channels if channels < NARROW else min(-(-channels // _STEP) * _STEP, limit)
 
 
 def enlarge(weight: Tensor, kernel: Kernel) -> Tensor:

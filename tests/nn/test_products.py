@@ -91,6 +91,18 @@ def test_gradients_of_gradients():
     )
 
 
+def test_gradients_by_transforms_of_functions():
+    shapes = SHAPES["crossing"]
+    weight, bias, features = inputs(shapes, [2, 1])
+    came, expected = (
+        torch.func.grad(lambda w, b, x, f=function: sum(one.tanh().sum() for one in f(w, b, x, shapes)), (0, 1, 2))(
+            weight, bias, features
+        )
+        for function in (leading_products, reference)
+    )
+    assert_close(came, expected)
+
+
 def test_results_that_are_not_used():
     weight, bias, features = inputs([(7, 2), (3, 5)], [2, 3])
     first, _ = leading_products(weight, bias, features, [(7, 2), (3, 5)])
@@ -164,7 +176,21 @@ def test_cells_cover_every_rectangle_once(shapes):
         expected = torch.zeros(9, 8, dtype=torch.long)
         expected[:out, :into] = 1
         assert torch.equal(cells, expected)
-    assert seen.max() == 1
+    assert seen.max() <= 2
+
+
+def test_few_channels_do_not_cut_the_others():
+    """Groups 0 and 3 have under eight channels on a side; 1 and 2 do not see their cuts at 3 and 5."""
+    assert list(bands([(11, 3), (11, 13), (9, 8), (5, 13)])) == [
+        Band(slice(0, 5), [3, 0], [(slice(0, 3), 2), (slice(3, 13), 1)]),
+        Band(slice(5, 11), [0], [(slice(0, 3), 1)]),
+        Band(slice(0, 9), [1, 2], [(slice(0, 8), 2), (slice(8, 13), 1)]),
+        Band(slice(9, 11), [1], [(slice(0, 13), 1)]),
+    ]
+
+
+def test_gradients_of_overlapping_parts_add_up():
+    check([(11, 3), (11, 13), (9, 8), (5, 13)], [2, 3, 1, 5], size=(11, 13))
 
 
 def test_literal_values():
