@@ -12,11 +12,12 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
+from torch_geometric.nn.inits import reset
 from ..apply import destinations
 from ..data import ArchData
 from ..graphs.module import from_module
 from ..nn.decoders import ConvDecoder, MLPDecoder, VectorDecoder
-from ..nn.encodings import ShapeEncoding
+from ..nn.encodings import Embedding, ShapeEncoding
 from ..nn.gated import GatedGNN
 from ..nn.mlp import NodeMLP
 from ..nn.transformer import GraphTransformer
@@ -112,12 +113,12 @@ class GHN(
             raise TypeError(f"GHN expected a GHNConfig (see GHNConfig.preset), got {type(config).__name__}")
         self.config = config
         width = config.hidden_channels
-        self.node_embedding = nn.Embedding(len(PRIMITIVES), width)
+        self.node_embedding = Embedding(len(PRIMITIVES), width)
         self.shape_encoding = ShapeEncoding(width, config.num_classes, config.max_kernel_size)
         self.encoder = build_encoder(config)
         self.norm: nn.Module = nn.LayerNorm(width) if config.final_norm else nn.Identity()
         self.decoder = build_decoder(config)
-        self.reset_parameters()
+        self._shrink_last_layers()  # each part has drawn its own parameters
 
     @property
     def device(self) -> torch.device:
@@ -125,13 +126,15 @@ class GHN(
         return self.node_embedding.weight.device
 
     def reset_parameters(self) -> None:
-        """Initialises for training from scratch: small embeddings and, for GHN-3, small last layers."""
-        for module in self.modules():
-            if isinstance(module, nn.Embedding):
-                nn.init.trunc_normal_(module.weight, std=self.config.hidden_channels**-0.5)
-        if not isinstance(self.encoder, GraphTransformer):
+        """Initialises for training from scratch, as the constructor does: after the same seed with the same values."""
+        for part in self.children():
+            reset(part)
+        self._shrink_last_layers()
+
+    def _shrink_last_layers(self) -> None:
+        """GHN-3 starts with small predictions."""
+        if self.config.encoder != "ghn3":
             return
-        self.encoder.spatial.reset_parameters()
         with torch.no_grad():
             for layer in (*self.decoder.vector.last_layers(), *self.decoder.weight.last_layers()):
                 layer.weight.div_(5)

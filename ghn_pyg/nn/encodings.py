@@ -37,6 +37,28 @@ def nearest_rows(sizes: Sequence[int]) -> Tensor:
     return rows
 
 
+class Embedding(nn.Embedding):
+    r"""A table of embeddings that start small: truncated normal with standard deviation :math:`d^{-1/2}`.
+
+    Args:
+        rows: Number of embeddings.
+        width: Width of each.
+        channels: Width :math:`d` of what they are a part of; their own by default.
+
+    Shapes:
+        - **input:** rows of any shape
+        - **output:** embeddings of that shape, with one more dimension of size ``width``
+    """
+
+    def __init__(self, rows: int, width: int, channels: int | None = None) -> None:
+        self.std = (channels or width) ** -0.5
+        super().__init__(rows, width)  # draws
+
+    def reset_parameters(self) -> None:
+        """Draws all embeddings anew."""
+        nn.init.trunc_normal_(self.weight, std=self.std)
+
+
 class ShapeEncoding(nn.Module):
     r"""Encodes the shape (out, in, height, width) of a node's parameter.
 
@@ -68,8 +90,8 @@ class ShapeEncoding(nn.Module):
         spatial_rows[2] = spatial_table.index(3)
         self.register_buffer("channel_rows", channel_rows, persistent=False)
         self.register_buffer("spatial_rows", spatial_rows, persistent=False)
-        self.channel = nn.Embedding(len(channel_table) + 1, channels // 4)
-        self.spatial = nn.Embedding(len(spatial_table) + 1, channels // 4)
+        self.channel = Embedding(len(channel_table) + 1, channels // 4, channels)
+        self.spatial = Embedding(len(spatial_table) + 1, channels // 4, channels)
 
     def forward(self, shape: Tensor) -> Tensor:
         """Encodes the node shapes."""
@@ -91,8 +113,8 @@ class CentralityEncoding(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.in_degree = nn.Embedding(MAX_DEGREE + 1, channels)
-        self.out_degree = nn.Embedding(MAX_DEGREE + 1, channels)
+        self.in_degree = Embedding(MAX_DEGREE + 1, channels)
+        self.out_degree = Embedding(MAX_DEGREE + 1, channels)
 
     def forward(self, edge_index: Tensor, num_nodes: int) -> Tensor:
         """Encodes the degrees, clamped to 100."""
@@ -103,7 +125,7 @@ class CentralityEncoding(nn.Module):
         return self.in_degree(incoming) + self.out_degree(outgoing)
 
 
-class DepthEncoding(nn.Embedding):
+class DepthEncoding(Embedding):
     r"""Embeds each node's shortest-path distance from the input, the first node of its graph (GHN-3).
 
     Args:

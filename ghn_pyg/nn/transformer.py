@@ -23,6 +23,15 @@ def sinusoids(rows: int, channels: int) -> Tensor:
     return table
 
 
+class DistanceEmbedding(nn.Embedding):
+    """A trainable table of embeddings that starts as :func:`sinusoids`."""
+
+    def reset_parameters(self) -> None:
+        """Sets all embeddings back to sinusoids."""
+        with torch.no_grad():
+            self.weight.copy_(sinusoids(*self.weight.shape))
+
+
 class DistanceBias(nn.Module):
     r"""One additive attention bias per head for every ordered pair of nodes, from their two distances.
 
@@ -44,13 +53,8 @@ class DistanceBias(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         # Row 0 is the original padding row; a distance has the row two after it.
-        self.distance = nn.Embedding(MAX_DISTANCE + 3, channels)
+        self.distance = DistanceEmbedding(MAX_DISTANCE + 3, channels)
         self.mlp = nn.Sequential(nn.Linear(2 * channels, channels), nn.ReLU(), nn.Linear(channels, heads))
-
-    def reset_parameters(self) -> None:
-        """Sinusoidal distance embeddings."""
-        with torch.no_grad():
-            self.distance.weight.copy_(sinusoids(*self.distance.weight.shape))
 
     def table(self) -> Tensor:
         """The bias of each signed distance from -254 to 254, of shape (heads, 509)."""

@@ -1,15 +1,48 @@
 import pytest
 import torch
+from torch import nn
 
 from ghn_pyg.nn.encodings import (
     CentralityEncoding,
     DepthEncoding,
+    Embedding,
     ShapeEncoding,
     channel_sizes,
     kernel_sizes,
     nearest_rows,
 )
 from tests.properties import assert_close, assert_pure, chain, graph_of, join, unequal_graphs
+
+# --- embeddings ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("table", "std"),
+    [
+        (lambda: Embedding(10_007, 25), 0.2),
+        (lambda: Embedding(10_007, 4, channels=16), 0.25),
+        (lambda: ShapeEncoding(16, 1000, 16).channel, 0.25),
+        (lambda: CentralityEncoding(64).in_degree, 0.125),
+        (lambda: DepthEncoding(64), 0.125),
+    ],
+)
+def test_embeddings_start_small(table, std):
+    table = table()
+    nn.init.constant_(table.weight, 5)
+    table.reset_parameters()
+    assert table.weight.std().item() == pytest.approx(std, rel=0.05)
+    assert abs(table.weight.mean().item()) < 0.1 * std
+    assert table.weight.abs().max() <= 2
+
+
+def test_embeddings_are_drawn_once():
+    torch.manual_seed(3)
+    table = Embedding(7, 5)
+    after = torch.get_rng_state()
+    torch.manual_seed(3)
+    assert torch.equal(nn.init.trunc_normal_(torch.empty(7, 5), std=5**-0.5), table.weight)
+    assert torch.equal(torch.get_rng_state(), after)
+
 
 # --- tables ----------------------------------------------------------------------------------------------------------
 

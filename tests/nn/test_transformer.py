@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from ghn_pyg.nn.transformer import (
     DistanceBias,
@@ -277,13 +278,14 @@ def test_sinusoids_of_an_odd_width():
     assert sinusoids(3, 5).shape == (3, 5)
 
 
-def test_resetting_gives_sinusoids():
-    bias = distance_bias(torch.float32)
-    linear = copy.deepcopy(bias.mlp.state_dict())
-    bias.reset_parameters()
-    assert torch.equal(bias.distance.weight, sinusoids(257, 12))
-    torch.testing.assert_close(bias.mlp.state_dict(), linear, rtol=0, atol=0)
-    torch.testing.assert_close(bias.distance.weight[3, :2], torch.tensor([math.sin(3), math.cos(3)]))
+def test_distances_start_as_sinusoids():
+    table = DistanceBias(12, 3).distance
+    nn.init.constant_(table.weight, 5)
+    table.reset_parameters()
+    for weight in (table.weight, DistanceBias(12, 3).distance.weight):
+        assert torch.equal(weight, sinusoids(257, 12))
+        torch.testing.assert_close(weight[3, :2], torch.tensor([math.sin(3), math.cos(3)]))
+        assert weight.requires_grad
 
 
 # --- other precisions and compilers ----------------------------------------------------------------------------------
