@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import update_bn
 
 from .data import ArchData
 
@@ -85,20 +84,18 @@ def batch_statistics(model: nn.Module) -> Iterator[nn.Module]:
         (False, 0)
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    before = [(norm.training, norm.track_running_stats, norm.running_mean, norm.running_var) for norm in norms]
-    try:
+    with _restored(norms, "training", "track_running_stats", "running_mean", "running_var"):
         for norm in norms:
             norm.training, norm.track_running_stats = True, False
             norm.running_mean = norm.running_var = None
         yield model
-    finally:
-        for norm, (training, track, mean, var) in zip(norms, before, strict=True):
-            norm.training, norm.track_running_stats = training, track
-            norm.running_mean, norm.running_var = mean, var
 
 
 def recalibrate(model: nn.Module, batches: Iterable[Any], count: int = 10, device: Any = None) -> nn.Module:
-    """Estimates batch-norm running statistics anew from a few batches.
+    """Estimates batch-norm running statistics anew: the averages of the statistics of a few batches.
+
+    The network runs as in evaluation (without dropout, say), but for its batch norms, which use each batch's own
+    statistics. Norms that no batch reaches keep theirs, and so does the whole network after an error.
 
     Args:
         model: The network.
@@ -110,10 +107,57 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], count: int = 10, devic
         ``model``.
 
     Raises:
-        ValueError: If there is no batch; the statistics stay as they were.
+        ValueError: If there is no batch.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
+        >>> network = recalibrate(network, [torch.randn(8, 3, 5, 5), torch.randn(8, 3, 5, 5)])
+        >>> network[1].num_batches_tracked.item()
+        2
     """
-    few = list(itertools.islice(batches, count))
-    if not few:
+    parts = list(model.modules())
+    norms = [part for part in parts if isinstance(part, _BatchNorm) and part.running_mean is not None]
+    with _restored(parts, "training"), _restored(norms, "momentum", "track_running_stats", *_STATISTICS):
+        for part in parts:
+            part.training = False
+        for norm in norms:
+            norm.training, norm.track_running_stats, norm.momentum = True, True, None  # None: a plain average
+            mean = cast(Tensor, norm.running_mean)
+            norm.running_mean, norm.running_var = torch.zeros_like(mean), torch.ones_like(mean)
+            norm.num_batches_tracked = mean.new_zeros((), dtype=torch.long)
+        used = _run(model, itertools.islice(batches, count), device)
+        found = [[getattr(norm, name) for name in _STATISTICS] for norm in norms]
+    if not used:
         raise ValueError("recalibrate expected at least one batch, got none")
-    update_bn(few, model, device=device)
+    for norm, values in zip(norms, found, strict=True):
+        if values[-1]:
+            for name, value in zip(_STATISTICS, values, strict=True):
+                if (buffer := getattr(norm, name)) is not None:
+                    buffer.copy_(value)
     return model
+
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def _run(model: nn.Module, batches: Iterable[Any], device: Any) -> int:
+    """Sends batches through a network; returns how many."""
+    used = 0
+    for batch in batches:
+        inputs = batch[0] if isinstance(batch, (list, tuple)) else batch
+        with torch.no_grad():
+            model(inputs if device is None else inputs.to(device))
+        used += 1
+    return used
+
+
+@contextlib.contextmanager
+def _restored(modules: Sequence[nn.Module], *names: str) -> Iterator[None]:
+    """Gives the modules their attributes back when the context ends."""
+    before = [[getattr(module, name) for name in names] for module in modules]
+    try:
+        yield
+    finally:
+        for module, values in zip(modules, before, strict=True):
+            for name, value in zip(names, values, strict=True):
+                setattr(module, name, value)

@@ -7,7 +7,7 @@ from torch_geometric.data import Batch
 
 from ghn_pyg import batch_statistics, from_module, load_prediction, recalibrate
 from ghn_pyg.apply import destinations
-from tests.graphs.tracing import assert_unchanged, snapshot
+from tests.graphs.tracing import assert_unchanged, network, snapshot
 
 X = torch.rand(2, 5, generator=torch.Generator().manual_seed(3))
 
@@ -291,7 +291,6 @@ def test_recalibrated_networks_are_near_batch_statistics():
     torch.testing.assert_close(model(inputs), expected, rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.xfail(reason="torch's update_bn puts all parts into one mode", strict=True)
 def test_recalibration_leaves_the_mode_of_each_part():
     model = normed().train()
     model[2].eval()
@@ -299,13 +298,50 @@ def test_recalibration_leaves_the_mode_of_each_part():
     assert [part.training for part in model] == [True, True, False, True, True]
 
 
-@pytest.mark.xfail(reason="torch's update_bn does not tidy up", strict=True)
-def test_recalibration_that_fails_leaves_the_network():
-    model = nn.Sequential(norm(), nn.Linear(5, 2)).eval()
+@pytest.mark.parametrize("training", [False, True])
+def test_recalibration_that_fails_leaves_the_network(training):
+    model = nn.Sequential(norm(), nn.Linear(5, 2)).train(training)
+    before, buffers = snapshot(model), list(model.buffers())
     with pytest.raises(RuntimeError):
         recalibrate(model, [BATCHES[0], torch.ones(2, 3)])
+    assert_unchanged(model, before)
     assert model[0].momentum == 0.3
-    assert not model.training
+    assert [part.training for part in model.modules()] == [training] * 3
+    assert all(now is then for now, then in zip(model.buffers(), buffers, strict=True))
+
+
+def test_recalibration_after_batches_that_fail_to_load():
+    def batches():
+        yield BATCHES[0]
+        raise OSError("a damaged file")
+
+    layer = norm()
+    before = snapshot(layer)
+    with pytest.raises(OSError, match="a damaged file"):
+        recalibrate(layer, batches())
+    assert_unchanged(layer, before)
+
+
+def test_recalibration_runs_the_network_as_in_evaluation():
+    """Dropout would change what the norm sees."""
+    model = nn.Sequential(nn.Dropout(0.9), norm()).train()
+    recalibrate(model, BATCHES)
+    torch.testing.assert_close(model[1].running_mean, torch.stack([batch.mean(0) for batch in BATCHES]).mean(0))
+    assert [part.training for part in model.modules()] == [True] * 3
+
+
+def test_norms_that_no_batch_reaches_keep_their_statistics():
+    model = network(lambda self, x: self.used(x), used=norm(), unused=norm())
+    before = snapshot(model.unused)
+    recalibrate(model, BATCHES)
+    assert_unchanged(model.unused, before)
+    assert model.used.num_batches_tracked.item() == 4
+
+
+def test_norms_without_running_statistics_stay_without():
+    layer = nn.BatchNorm1d(5, track_running_stats=False)
+    recalibrate(layer, BATCHES)
+    assert (layer.running_mean, layer.num_batches_tracked, layer.track_running_stats) == (None, None, False)
 
 
 def test_graphs_in_a_batch_have_their_own_networks():
