@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from .ragged import distance_blocks
 
+MAX_VIRTUAL_DISTANCE = 50
+
 
 class Level(NamedTuple):
     """Nodes that can be updated together, and the messages that they receive.
@@ -91,8 +93,9 @@ class GatedGNN(nn.Module):
     r"""The encoder of GHN-2: one update of every node in topological order, then one in reverse order.
 
     .. math::
-        m_v = \sum_{u:\, d(u,v) = 1} \mathrm{MLP}(h_u) + \sum_{u:\, d(u,v) \ge 1} \mathrm{MLP}_{ve}(h_u) / d(u, v),
-        \qquad h_v \leftarrow \mathrm{GRU}(m_v, h_v)
+        m_v = \sum_{u:\, d(u,v) = 1} \mathrm{MLP}(h_u)
+            + \sum_{u:\, 1 \le d(u,v) \le 50} \mathrm{MLP}_{ve}(h_u) / d(u, v), \qquad
+        h_v \leftarrow \mathrm{GRU}(m_v, h_v)
 
     with updated states :math:`h_u`; in the reverse pass the roles of :math:`u` and :math:`v` in :math:`d` are swapped.
     Nodes that do not depend on one another are updated together. From arXiv 2110.13100 (GHN-2) and, without the
@@ -129,7 +132,7 @@ class GatedGNN(nn.Module):
         start, found = 0, [direct]
         for block in distances:
             matrix = block.cpu().numpy()
-            sources, targets = matrix.nonzero()
+            sources, targets = ((matrix > 0) & (matrix <= MAX_VIRTUAL_DISTANCE)).nonzero()
             weights = np.reciprocal(matrix[sources, targets], dtype=np.float64)
             found.append(Messages(sources + start, targets + start, np.ones_like(sources), weights))
             start += len(matrix)

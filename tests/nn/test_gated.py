@@ -97,7 +97,6 @@ def test_the_walk_agrees_on_a_chain_longer_than_the_cutoff(virtual):
     assert_close(model(*graph), reference(model, graph), 1e-9)
 
 
-@pytest.mark.xfail(reason="messages travel over all distances that the graph holds", strict=True)
 def test_no_message_travels_further_than_50():
     model = encoder(virtual=True)
     assert_close(model(*chain(59, D, cutoff=1000)), reference(model, chain(59, D)), 1e-9)
