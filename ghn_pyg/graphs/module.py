@@ -18,12 +18,20 @@ from torch import Tensor, nn
 from ..data import ArchData
 from ..primitives import PRIMITIVE_ID
 from ..transforms import shortest_paths
-from . import rules_layers, rules_pools, rules_values  # noqa: F401  (they register their rules)
+from . import (  # noqa: F401  (they register their rules)
+    rules_constants,
+    rules_layers,
+    rules_pools,
+    rules_products,
+    rules_shapes,
+    rules_values,
+)
 from .inputs import default_inputs
 from .passes import rewrite
 from .shadow import shadow
 from .steps import Sources, Step
-from .tracer import Tracer, Value, map_tensors, tensors_in
+from .tensors import map_tensors, tensors_in
+from .tracer import Tracer, Value
 
 _NO_VALUES = re.compile(r"\b[Mm]eta (tensors?|device|Long|Bool)|register_meta|data-independent")
 
@@ -111,9 +119,9 @@ def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], trai
 
     def placeholder(tensor: Tensor) -> Tensor:
         # Token ids, lengths and masks keep their values, which a forward pass may look at.
-        if tensor.is_floating_point() or tensor.is_complex() or tensor.device.type != "cpu":
+        if tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta:
             return tracer.emit(tensor.shape, tensor.dtype, Value((0,)))
-        return tracer.remember(tensor.clone(), Value((0,)))
+        return tracer.remember(tensor.to("cpu", copy=True), Value((0,)))
 
     args, kwargs = map_tensors(placeholder, args), map_tensors(placeholder, kwargs)
     with shadow(model, tracer, training) as copy:

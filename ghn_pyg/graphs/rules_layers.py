@@ -232,18 +232,19 @@ def scaled_dot_product_attention(
     tracer: Tracer, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any, **__: Any
 ) -> Tensor:
     """Fused attention is the same node as an unfused softmax."""
-    inputs = union(*(tracer.sources(tensor) for tensor in (query, key, value, attn_mask)))
+    given = [tensor for tensor in (query, key, value, attn_mask) if tensor is not None]
     _expect(
         query.shape[-1] == key.shape[-1] and key.shape[-2] == value.shape[-2],
         "attention got query, key and value of shapes "
         f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}",
     )
-    tracer.fold(tracer.merged(t for t in (query, key, value, attn_mask) if t is not None).params, "attention")
+    merged = tracer.merged(given)
+    tracer.fold(merged.params, "attention")
     lead = query.shape[:-2] if len(query.shape) == len(key.shape) and query.shape[0] == key.shape[0] else None
     if lead is None:
         lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2])
     out = (*lead, query.shape[-2], value.shape[-1])
-    return tracer.emit(out, query.dtype, Value(tracer.step("msa", inputs)))
+    return tracer.emit(out, query.dtype, Value(tracer.step("msa", merged.sources)))
 
 
 @rule(F.multi_head_attention_forward)

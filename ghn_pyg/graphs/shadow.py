@@ -14,7 +14,8 @@ from torch import nn
 
 from ..data import ParamSpec
 from .layers import handler_for
-from .tracer import CONSTANT, Tracer, map_tensors, tensors_in
+from .tensors import map_tensors, tensors_in
+from .tracer import CONSTANT, Tracer
 
 _PLAIN = frozenset((str, int, float, bool, type(None), bytes, type, types.FunctionType, types.BuiltinFunctionType))
 _MODULE_STATE = frozenset(nn.Module().__dict__) | {"forward"}

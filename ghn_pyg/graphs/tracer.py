@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..data import NO_SHAPE, ParamSpec
+from .constants import FACTORIES, computed, made, placed
 from .steps import Sources, Step, union
+from .tensors import map_tensors, tensors_in
 
 Rule = Callable[..., Any]
 """``rule(tracer, *args, **kwargs)``: what a PyTorch function does to abstract tensors."""
@@ -19,7 +21,6 @@ Rule = Callable[..., Any]
 RULES: Final[dict[Callable[..., Any], Rule]] = {}
 """PyTorch function → rule. A function without one runs on meta tensors and is folded away."""
 
-_REAL_FACTORY_LIMIT: Final = 1 << 16
 _IN_PLACE: Final = frozenset(
     getattr(Tensor, f"__{name}__")
     for name in ("setitem", "iadd", "isub", "imul", "itruediv", "iand", "ior", "ixor", "ifloordiv", "ipow")
@@ -33,8 +34,6 @@ _QUERIES: Final = frozenset(
 _ARRAYS: Final[frozenset[Any]] = frozenset((Tensor.numpy, Tensor.__array__))
 # NumPy's names of arguments, which PyTorch takes too.
 _ALIASES: Final = {"axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1", "x": "input"}
-_FACTORIES: Final = frozenset((torch.zeros, torch.ones, torch.empty, torch.full))
-_RANDOM: Final = frozenset((torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal))
 
 
 class Value(NamedTuple):
@@ -55,30 +54,6 @@ def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
         return function
 
     return register
-
-
-def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
-    """All tensors in nested lists, tuples and dictionaries."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            yield from tensors_in(value)
-        elif isinstance(value, dict):
-            yield from tensors_in(value.values())
-
-
-def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
-    """``value`` with every tensor in nested lists, tuples and dictionaries replaced."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_tensors(function, item) for item in value))
-    if isinstance(value, (list, tuple)):
-        return type(value)([map_tensors(function, item) for item in value])
-    if type(value) is dict:
-        return {key: map_tensors(function, item) for key, item in value.items()}
-    return value
 
 
 def _address(tensor: Tensor) -> int:
@@ -204,9 +179,21 @@ class Tracer(TorchFunctionMode):
 
     def merged(self, tensors: Iterable[Tensor]) -> Value:
         """The joint provenance of several tensors."""
+        tensors = list(tensors)
         values = [value for tensor in tensors if (value := self.value(tensor)) is not None]
         params = tuple(dict.fromkeys(name for value in values for name in value.params))
-        return Value(union(*(value.sources for value in values)), params)
+        entering = self.entering(tensors) if self._marked else (value.sources for value in values)
+        return Value(union(*entering), params)
+
+    def entering(self, operands: Sequence[Any]) -> list[Sources]:
+        """The sources of each operand; ids and masks, which have values, give none where an activation has some."""
+        found = [self.sources(operand) for operand in operands]
+        if self._marked and any(map(self._is_activation, operands)):
+            return [s if self._is_activation(operand) else () for operand, s in zip(operands, found, strict=True)]
+        return found
+
+    def _is_activation(self, operand: Any) -> bool:
+        return isinstance(operand, Tensor) and self.is_abstract(operand) and bool(self.sources(operand))
 
     # --- steps -----------------------------------------------------------------------------------------------------
 
@@ -282,17 +269,24 @@ class Tracer(TorchFunctionMode):
             if not self.owns(out):
                 self.mark(out, self.value(handler(self, *args, **kwargs)) or CONSTANT)
             return out
-        return self._default(func, args, kwargs)
+        return self.default(func, args, kwargs)
 
-    def _default(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call(self, func: Callable[..., Any], *args: Any) -> Any:
+        """What ``func`` gives in the trace, for rules that come down to another function."""
+        return self.__torch_function__(func, (), args)
+
+    def default(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A function without a rule: computed where all values are known, else run for its shape and folded away."""
         name = getattr(func, "__name__", "")
         if name == "__get__":
             return self._attribute(func, args)
         if name == "__set__":
             return None if id(args[0]) in self._owned else func(*args)
+        if "device" in kwargs:
+            kwargs = {name: value for name, value in kwargs.items() if name != "device"}
         tensors = list(tensors_in((args, kwargs)))
-        if not tensors and (func in _FACTORIES or func in _RANDOM):
-            return self._factory(func, args, kwargs)
+        if not tensors and func in FACTORIES:
+            return made(func, args, kwargs)
         writes = func in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
         if tensors and (writes or kwargs.get("out") is not None):
             return self._in_place(func, args, kwargs, tensors)
@@ -308,7 +302,9 @@ class Tracer(TorchFunctionMode):
     def _attribute(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Attributes that are tensors, such as ``.data`` and ``.T``, come from where their tensor comes from."""
         result = func(*args)
-        value = self.value(args[0]) if isinstance(result, Tensor) else None
+        if not isinstance(result, Tensor):
+            return placed(func, result)
+        value = self.value(args[0])
         if value is None:
             return result
         if result.is_meta:
@@ -321,7 +317,7 @@ class Tracer(TorchFunctionMode):
         if func in _ARRAYS and self.owns(tensors[0]):
             return func(tensors[0].clone(), *args[1:], **kwargs)
         merged = self.merged(tensors)
-        result = func(*args, **kwargs)
+        result = computed(func, args, kwargs, tensors)
         if merged != CONSTANT:
             for tensor in tensors_in([result]):
                 self._marked[id(tensor)] = (tensor, merged)
@@ -354,13 +350,6 @@ class Tracer(TorchFunctionMode):
         if self._memory is None:
             self._memory = {_address(owned) for owned in self._tensors if not owned.is_meta}
         return _address(tensor) in self._memory
-
-    def _factory(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Random and large tensors get no data: nothing depends on their values, and memory stays small."""
-        abstract = func(*args, **{**kwargs, "device": "meta"})
-        if func in _RANDOM or abstract.numel() > _REAL_FACTORY_LIMIT or str(kwargs.get("device")) == "meta":
-            return abstract
-        return func(*args, **kwargs)
 
     def lift(self, tensor: Tensor) -> Tensor:
         """A stand-in without data for a real tensor."""

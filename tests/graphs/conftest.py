@@ -3,13 +3,10 @@
 import pytest
 
 KNOWN_LIMITS = {
-    "test_module_inputs.py::test_masks_on_the_device_of_the_activations_have_values": "moved masks lose their values",
     "test_module_untouched.py::test_writing_in_place_changes_nothing[buffer.set_]": "set_ does not reach the tracer",
     "test_rules_values_nodes.py::test_writing_into_a_tensor_writes_into_its_views": (
         "a view that was taken before keeps its sources"
     ),
-    "test_tracer.py::test_constants_on_the_device_of_a_network_are_real[meta]": "constants on meta have no values",
-    "test_tracer.py::test_functions_without_a_node_lead_on[normal]": "torch.distributions checks values",
     "test_tracer.py::test_functions_without_a_node_lead_on[vmap]": "functions under vmap see wrapped tensors",
     "test_tracer.py::test_packed_sequences": "packed sequences need the values of lengths",
 }
@@ -19,5 +16,4 @@ def pytest_collection_modifyitems(items):
     for item in items:
         for name, reason in KNOWN_LIMITS.items():
             if item.nodeid.endswith(name):
-                # Whether distributions check their arguments depends on what else the process has imported.
-                item.add_marker(pytest.mark.xfail(reason=reason, strict="[normal]" not in name))
+                item.add_marker(pytest.mark.xfail(reason=reason, strict=True))

@@ -255,7 +255,6 @@ VALUES = {
     "a condition": lambda self, x: self.a(x) if x.sum() > 0 else self.b(x),
     "a loop": lambda self, x: [x := self.a(x) for _ in range(int(x.max()))],
     "a number": lambda self, x: self.a(x * x.mean().item()),
-    "an assertion": lambda self, x: self.a(x) if not torch.isnan(x).any() else None,
     "an array": lambda self, x: self.a(torch.from_numpy(x.numpy())),
     "a list": lambda self, x: self.a(torch.tensor(x.tolist())),
     "a parameter": lambda self, x: self.a(x) if self.a.weight.sum() > 0 else self.b(x),

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ghn_pyg import TracingError
-from ghn_pyg.graphs import rules_values
+from ghn_pyg.graphs import rules_constants, rules_products, rules_shapes, rules_values
 from ghn_pyg.graphs.tracer import RULES
 from tests.graphs.tracing import (
     assert_same_shapes,
@@ -46,7 +46,7 @@ FURTHER = {
     "_threshold": (0.1, 0.2),
     "threshold": (0.1, 0.2),
 }
-ONE_OPERAND = (rules_values.unary, rules_values.floating, rules_values.log_softmax)
+ONE_OPERAND = (rules_values.unary, rules_values.floating, rules_products.log_softmax)
 UNARY = [
     (function, (A[0] if function.__name__ == "dropout1d" else A, *FURTHER.get(function.__name__, ())), {})
     for function in sorted((f for f, rule in RULES.items() if rule in ONE_OPERAND), key=lambda f: f.__name__)
@@ -224,6 +224,23 @@ MOVED = [
 CONSTANTS = [
     *((getattr(torch, f"{name}_like"), (A,), {}) for name in ("zeros", "ones", "empty", "rand", "randn")),
     (torch.full_like, (A, 3.0), {}),
+    (Tensor.type_as, (IDS, A), {}),
+    (Tensor.type_as, (A, IDS), {}),
+    (Tensor.expand_as, (B, A), {}),
+    (Tensor.view_as, (TOKENS, torch.rand(5, 6)), {}),
+    (Tensor.reshape_as, (A.mT, A), {}),
+    *(
+        (getattr(space, name), (A,), {})
+        for space in (torch, Tensor)
+        for name in ("isfinite", "isnan", "isinf", "isposinf", "isneginf")
+    ),
+    *((getattr(space, name), (A, B), {}) for space in (torch, Tensor) for name in ("eq", "ne", "not_equal")),
+    (operator.eq, (A, A), {}),
+    (Tensor.__eq__, (A, B), {}),
+    (Tensor.__ne__, (A, B), {}),
+    (torch._is_all_true, (FLAGS,), {}),
+    (torch._is_any_true, (FLAGS,), {}),
+    (torch._assert_async, (torch.rand(()) >= 0, "positive"), {}),
     (torch.randint_like, (A, 5), {}),
     (torch.zeros_like, (A,), {"dtype": torch.int64}),
     (Tensor.new_zeros, (A, 3, 2), {}),
@@ -345,7 +362,8 @@ def test_the_shape_is_what_pytorch_computes(function, args, kwargs):
 
 
 def test_every_rule_has_a_case():
-    own = {function for function, rule in RULES.items() if rule.__module__ == rules_values.__name__}
+    modules = {module.__name__ for module in (rules_constants, rules_products, rules_shapes, rules_values)}
+    own = {function for function, rule in RULES.items() if rule.__module__ in modules}
     assert sorted(map(repr, own - functions_called(CASES) - {Tensor.cuda})) == []
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ghn_pyg import from_module
-from ghn_pyg.graphs.tracer import map_tensors, tensors_in
+from ghn_pyg.graphs.tensors import map_tensors, tensors_in
 from tests.graphs.tracing import kinds, network, sources, weight
 
 X = torch.rand(2, 3, 5)
@@ -139,7 +139,7 @@ def test_large_and_random_tensors_have_no_data():
 
     def use(self, x):
         seen.extend(
-            [torch.zeros(100_003, 100_003), torch.rand(3), torch.randn_like(x), torch.empty(100_003, 7).normal_()]
+            [torch.zeros(100_003, 100_003), torch.rand(3), torch.randn_like(x), torch.empty(100_003, 11).normal_()]
         )
         return x * seen[1].sum()
 
