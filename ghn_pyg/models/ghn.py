@@ -11,8 +11,8 @@ import torch
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 from torch_geometric.data import Batch
-
 from torch_geometric.nn.inits import reset
+
 from ..apply import destinations
 from ..data import ArchData
 from ..graphs.module import from_module
