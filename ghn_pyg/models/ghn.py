@@ -325,7 +325,12 @@ class GHN(
 
 
 def _wanted(graph: ArchData, keep_classifier: bool) -> list[Target]:
-    return [target for target in targets(graph) if not (keep_classifier and target.classifier)]
+    """What to decode; a parameter without elements has nothing to decode."""
+    return [
+        target
+        for target in targets(graph)
+        if 0 not in target.spec.shape and not (keep_classifier and target.classifier)
+    ]
 
 
 def _batch(networks: Any) -> tuple[ArchData, bool]:

@@ -140,14 +140,32 @@ def test_unusual_networks(build, inputs, encoder):
     torch.testing.assert_close(dict(other), dict(prediction), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.xfail(reason="a block without channels cannot be reshaped", strict=True)
-def test_layers_without_channels():
-    with torch.device("meta"):  # which does not warn that there is nothing to initialise
-        model = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Conv2d(5, 0, 1), nn.Conv2d(5, 2, 1))
-    a, b, c = model
-    model = network(lambda self, x: self.c(torch.cat([self.a(x), self.b(self.a(x))], 1)), a=a, b=b, c=c)
-    prediction = make().predict(from_module(model, IMAGES))
-    assert prediction["c.weight"].shape == (2, 5, 1, 1)
+def emptied(layer):
+    """The layer without output channels; PyTorch warns where it initialises one itself."""
+    for name, parameter in layer.named_parameters():
+        setattr(layer, name, nn.Parameter(parameter.detach()[:0]))
+    return layer
+
+
+@EACH
+def test_layers_without_channels(encoder):
+    layers = {"a": nn.Conv2d(3, 5, 1), "b": emptied(nn.Conv2d(5, 2, 1)), "c": nn.Conv2d(5, 2, 1)}
+    model = network(lambda self, x: self.c(torch.cat([self.a(x), self.b(self.a(x))], 1)), **layers)
+    graph, ghn = from_module(model, IMAGES), make(encoder)
+    prediction = ghn.predict(graph)
+    assert shape_of(prediction) == {
+        "a.weight": (5, 3, 1, 1), "a.bias": (5,), "b.weight": (0, 5, 1, 1), "b.bias": (0,), "c.weight": (2, 5, 1, 1),
+        "c.bias": (2,),
+    }  # fmt: skip
+    assert all(tensor.isfinite().all() for tensor in prediction.values())
+    ghn.initialize(model, graph)
+    for name, values in prediction.items():
+        assert torch.equal(model.get_parameter(name), values)
+
+
+def test_nothing_but_a_layer_without_channels():
+    prediction = make().predict(from_module(emptied(nn.Linear(5, 3)), X))
+    assert shape_of(prediction) == {"weight": (0, 5), "bias": (0,)}
 
 
 @EACH
