@@ -87,6 +87,7 @@ class ShapeEncoding(nn.Module):
         channel_table, spatial_table = channel_sizes(num_classes), kernel_sizes(max_kernel_size)
         channel_rows, spatial_rows = nearest_rows(channel_table), nearest_rows(spatial_table)
         channel_rows[4:8] = channel_table.index(8)
+        channel_rows[num_classes] = channel_table.index(num_classes)
         spatial_rows[2] = spatial_table.index(3)
         self.register_buffer("channel_rows", channel_rows, persistent=False)
         self.register_buffer("spatial_rows", spatial_rows, persistent=False)

@@ -146,10 +146,9 @@ def test_two_classes():
     assert looked_up([1, 2, 3], classes=2) == [1, 2, 3]
 
 
-@pytest.mark.xfail(reason="4 to 7 have the row of 8 even where the table has them", strict=True)
 @pytest.mark.parametrize("classes", [4, 5, 6, 7])
 def test_four_to_seven_classes_have_a_row_of_their_own(classes):
-    assert looked_up([classes], classes=classes) == [classes]
+    assert looked_up([3, 4, 5, 6, 7, 8], classes=classes) == [3, *(n if n == classes else 8 for n in range(4, 8)), 8]
 
 
 def test_more_classes_than_the_largest_channel_count():
