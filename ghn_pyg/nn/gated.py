@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .ragged import distance_blocks
+from .ragged import distance_blocks, to_numpy
 
 MAX_VIRTUAL_DISTANCE = 50
 
@@ -131,7 +131,7 @@ class GatedGNN(nn.Module):
             return direct
         start, found = 0, [direct]
         for block in distances:
-            matrix = block.cpu().numpy()
+            matrix = to_numpy(block)
             sources, targets = ((matrix > 0) & (matrix <= MAX_VIRTUAL_DISTANCE)).nonzero()
             weights = np.reciprocal(matrix[sources, targets], dtype=np.float64)
             found.append(Messages(sources + start, targets + start, np.ones_like(sources), weights))
@@ -166,7 +166,7 @@ class GatedGNN(nn.Module):
     def forward(self, x: Tensor, edge_index: Tensor, distance: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
         """Encodes the nodes of one or more graphs."""
         num_nodes = x.size(0)
-        edges = edge_index.cpu().numpy()
+        edges = to_numpy(edge_index)
         messages = self.messages(edges, distance_blocks(distance, [num_nodes] if sizes is None else sizes))
         x = self.sweep(x, schedule(longest_paths(edges, num_nodes), messages, x))
         backward = longest_paths(num_nodes - 1 - edges[::-1], num_nodes)[::-1]

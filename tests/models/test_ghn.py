@@ -288,6 +288,35 @@ def test_gradients_equal_finite_differences(encoder, decoder):
         assert (parameter.grad * direction).sum().item() == pytest.approx(numeric, rel=1e-5, abs=1e-6), name
 
 
+class Predictor(nn.Module):
+    """Whose forward pass is a differentiable prediction."""
+
+    def __init__(self, ghn):
+        super().__init__()
+        self.ghn = ghn
+
+    def forward(self, networks):
+        return self.ghn.predict(networks, seed=3, differentiable=True)
+
+
+@EACH
+@pytest.mark.parametrize("decoder", ["conv", "mlp"])
+def test_gradients_by_transforms_of_functions(encoder, decoder):
+    model, graphs = Predictor(make(encoder, decoder).double()), [from_module(vision(), IMAGES), from_module(dense(), X)]
+
+    def loss(parameters):
+        return sum(loss_of(prediction) for prediction in functional_call(model, parameters, (graphs,)))
+
+    parameters = dict(model.named_parameters())
+    loss(parameters).backward()
+    expected = {name: parameter.grad for name, parameter in parameters.items()}
+    values = {name: parameter.detach() for name, parameter in parameters.items()}
+    assert_close(torch.func.grad(loss)(values), expected)
+    total, pull = torch.func.vjp(loss, values)
+    assert_close(total, loss(values))
+    assert_close(pull(torch.tensor(3.0).double())[0], {name: 3 * gradient for name, gradient in expected.items()})
+
+
 def test_gradients_inside_no_grad():
     with torch.no_grad():
         prediction = make().predict(from_module(dense(), X), differentiable=True)

@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 import torch
 
-from ghn_pyg.nn.ragged import block_starts, distance_blocks
+from ghn_pyg.nn.ragged import block_starts, distance_blocks, to_numpy
 
 
 def test_starts():
@@ -27,3 +28,21 @@ def test_blocks_are_views():
 def test_sizes_that_do_not_fit(sizes):
     with pytest.raises(RuntimeError, match="split_with_sizes expects split_sizes to sum exactly to 13"):
         distance_blocks(torch.zeros(13), sizes)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_arrays(dtype):
+    tensor = torch.arange(6, dtype=dtype).view(2, 3)
+    array = to_numpy(tensor.t())
+    assert type(array) is np.ndarray
+    assert array.dtype == str(dtype).removeprefix("torch.")
+    assert array.tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_arrays_inside_transforms_of_functions():
+    tensor = torch.tensor([[2, 3], [5, 7]])
+
+    def function(x):
+        return x * to_numpy(tensor[1] + 1).tolist()[1]
+
+    assert torch.func.grad(function)(torch.tensor(11.0)).item() == 8
