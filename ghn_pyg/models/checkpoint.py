@@ -47,6 +47,8 @@ _allowing = threading.Lock()  # torch keeps its list of allowed globals for the 
 
 _MAX_CONFIG_BYTES: Final = 1 << 20
 
+_FLOATS: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 # Names in published configurations of what else is read off the tensors.
 _PUBLISHED_FIELDS: Final = {
     "hid": "hidden_channels",
@@ -147,14 +149,15 @@ def infer_config(state: Mapping[str, Tensor]) -> GHNConfig:
 
 
 def check_state(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> None:
-    """Compares a checkpoint's names and shapes with a model's, before anything is changed.
+    """Compares a checkpoint's names, shapes and types with a model's, before anything is changed.
 
     Args:
         expected: Shape of each of the model's tensors by name.
         state: The checkpoint's tensors by name.
 
     Raises:
-        CheckpointError: If tensors are missing, unexpected or of another shape; the message lists them.
+        CheckpointError: If tensors are missing, unexpected, of another shape, or of a type that no parameter has
+            (integers, say); the message lists them.
 
     Example:
         >>> import torch
@@ -167,6 +170,11 @@ def check_state(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor])
             f"{name}: expected {tuple(expected[name])}, got {tuple(tensor.shape)}"
             for name, tensor in state.items()
             if name in expected and tensor.shape != expected[name]
+        ],
+        "of another type": [
+            f"{name}: expected torch.float32 or such, got {tensor.dtype}"
+            for name, tensor in state.items()
+            if name in expected and tensor.dtype not in _FLOATS
         ],
     }
     if any(faults.values()):

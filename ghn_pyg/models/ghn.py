@@ -149,14 +149,13 @@ class GHN(
             state: Tensors by name; they are copied, half precision to single precision.
 
         Raises:
-            CheckpointError: If names or shapes do not fit the configuration; the message lists them.
+            CheckpointError: If names, shapes or types do not fit the configuration; the message lists them.
         """
         with torch.device("meta"):
             ghn = cls(config)
         check_state({name: tensor.shape for name, tensor in ghn.state_dict().items()}, state)
-        half = (torch.float16, torch.bfloat16)
         copies = {
-            name: tensor.to(torch.float32 if tensor.dtype in half else tensor.dtype, copy=True)
+            name: tensor.to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
             for name, tensor in state.items()
         }
         ghn.load_state_dict(copies, assign=True)

@@ -253,6 +253,14 @@ def test_states_that_do_not_fit():
         check_state({str(i): torch.Size([2]) for i in range(13)}, {})
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_states_of_another_type(dtype):
+    state = {"a.weight": torch.ones(2, 3), "b.bias": torch.ones(5).to(dtype)}
+    with pytest.raises(CheckpointError) as error:
+        check_state({name: tensor.shape for name, tensor in state.items()}, state)
+    assert f": 1 of another type (b.bias: expected torch.float32 or such, got {dtype}). " in str(error.value)
+
+
 # Writing
 
 
