@@ -5,14 +5,8 @@ from __future__ import annotations
 import functools
 import json
 from importlib import resources
-from typing import Final
 
-__all__ = ["RESULTS_FILE", "RESULTS_MD5", "published_norm"]
-
-RESULTS_FILE: Final = "ghn3_results.json"
-"""File of the hub's repository with the full results."""
-
-RESULTS_MD5: Final = "c9ffc3b9222e872af316eb1cb1ee1c08"
+__all__ = ["published_norm"]
 
 
 def published_norm(architecture: str, ghn_name: str) -> float | None:

@@ -4,7 +4,7 @@ from importlib import resources
 
 import pytest
 
-from ghn_pyg.models.published import RESULTS_FILE, RESULTS_MD5, published_norm
+from ghn_pyg.models.published import published_norm
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,3 @@ def test_the_table_is_whole():
     for architecture, norms in table.items():
         assert list(norms) == ["ghn2", "ghn3tm8", "ghn3xlm16"]
         assert all(math.isfinite(norm) and 10 < norm < 1000 for norm in norms.values()), architecture
-
-
-def test_the_source_is_named():
-    assert RESULTS_FILE == "ghn3_results.json"
-    assert RESULTS_MD5 == "c9ffc3b9222e872af316eb1cb1ee1c08"
