@@ -98,11 +98,13 @@ def predict(
         bool, typer.Option("--keep-classifier", help="Leave the classification layer out.")
     ] = False,
     dtype: Annotated[Precision, typer.Option(help="Type of the predicted parameters.")] = Precision.float32,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute, such as cuda or cuda:1.")] = "cpu",
 ) -> None:
     """Predicts the parameters of a torchvision network."""
     if out is not None:
         _check_output(out, [".safetensors"], "the parameters")
     network, graph, graph_time = _trace(arch)
+    _check_device(device)
     import torch
 
     from .models.ghn import GHN
@@ -114,16 +116,18 @@ def predict(
     with _user_errors(CheckpointError):
         path = resolve(ghn)  # shows its own progress
         with _status(f"Loading {ghn}"):
-            model = GHN.from_pretrained(path)
+            model = GHN.from_pretrained(path).to(device)
     with _status(f"Predicting {arch}"):
         began = time.perf_counter()
         prediction = model.predict(graph, keep_classifier=keep_classifier, seed=seed, dtype=getattr(torch, dtype))
+        if device != "cpu":
+            torch.accelerator.synchronize(device)
         prediction_time = time.perf_counter() - began
     if out is not None:
         _save(out, prediction, {"architecture": arch, "ghn": ghn, "seed": str(seed)})
 
     sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
-    norm = math.sqrt(sum(torch.linalg.vector_norm(tensor.double()).item() ** 2 for tensor in prediction.values()))
+    norm = prediction.total_norm()
     # A file of the same name may be any GHN, and the published norms are of all parameters.
     published = None if local or keep_classifier else published_norm(arch, ghn.removesuffix(".pt"))
     compared = "" if published is None else f", published {published:.4f} ({norm / published - 1:+.4%})"
@@ -154,7 +158,6 @@ def graph(
         import networkx as nx
 
         from .graphs.view import FORMATS, save_view
-        from .primitives import PRIMITIVES
 
     if out is not None:
         _check_output(out, list(FORMATS), "a graph")
@@ -165,9 +168,9 @@ def graph(
 
     nodes: collections.Counter[str] = collections.Counter()
     parameters: collections.Counter[str] = collections.Counter()
-    for kind, specs in zip(data.node_type.tolist(), data.params, strict=True):
-        nodes[PRIMITIVES[kind]] += 1
-        parameters[PRIMITIVES[kind]] += sum(math.prod(spec.shape) for spec in specs)
+    for kind, specs in zip(data.node_types, data.params, strict=True):
+        nodes[kind] += 1
+        parameters[kind] += sum(math.prod(spec.shape) for spec in specs)
     table = _table("node type", "nodes", "parameters")
     for kind, number in nodes.most_common():
         table.add_row(kind, f"{number:,}", f"{parameters[kind]:,}" if parameters[kind] else "")
@@ -303,6 +306,16 @@ def _check_output(out: Path, suffixes: Sequence[str], what: str) -> None:
         _fail(f"cannot write {out}: there is no folder {folder}; make it first")
     if out.is_dir() or not os.access(folder, os.W_OK):
         _fail(f"cannot write {out}: {'it is a folder' if out.is_dir() else f'the folder {folder} is read-only'}")
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    found = ["cpu"]
+    if (kind := torch.accelerator.current_accelerator(check_available=True)) is not None:
+        found += [kind.type, *(f"{kind.type}:{number}" for number in range(torch.accelerator.device_count()))]
+    if device not in found:
+        _fail(f"there is no device {device!r} here, expected {' or '.join(found)}")
 
 
 def _fail(message: str) -> NoReturn:

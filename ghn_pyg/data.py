@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import Any, Final, Literal
 
@@ -74,8 +75,8 @@ class ArchData(Data):
     Example:
         >>> from ghn_pyg import from_module
         >>> graph = from_module(torch.nn.Linear(3, 2), torch.zeros(1, 3))
-        >>> graph.param_names
-        [[], ['weight'], ['bias']]
+        >>> graph.node_types, graph.param_names
+        (['input', 'conv', 'bias'], [[], ['weight'], ['bias']])
     """
 
     def __init__(
@@ -97,6 +98,14 @@ class ArchData(Data):
     def tied(self) -> Any:
         """Further names of shared parameters (for a batch a list of them)."""
         return _dictionaries(self, self.tied_items)
+
+    @property
+    def node_types(self) -> list[Any]:
+        """The type of each node by name (a list for each graph of a batch)."""
+        names = [PRIMITIVES[kind] for kind in self.node_type.tolist()]
+        if self.get("ptr") is None:
+            return names
+        return [names[start:stop] for start, stop in itertools.pairwise(self.ptr.tolist())]
 
     @property
     def param_names(self) -> list[Any]:
@@ -127,10 +136,10 @@ class ArchData(Data):
         if self.get("ptr") is not None:
             raise ValueError("to_networkx expected one graph, got a batch; call it on each of batch.to_data_list()")
         graph = nx.DiGraph()
-        for node, (kind, shape) in enumerate(zip(self.node_type.tolist(), self.node_shape.tolist(), strict=True)):
+        for node, (kind, shape) in enumerate(zip(self.node_types, self.node_shape.tolist(), strict=True)):
             graph.add_node(
                 node,
-                type=PRIMITIVES[kind],
+                type=kind,
                 name=self.node_names[node],
                 params=[spec.name for spec in self.params[node]],
                 shape=tuple(shape) if any(shape) else None,

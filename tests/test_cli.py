@@ -154,6 +154,16 @@ def test_predictions_repeat_and_follow_the_seed(run, folder, monkeypatch):
     assert not torch.equal(first, other)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_predictions_on_a_gpu(device, run, folder, tmp_path):
+    path = tmp_path / "x.safetensors"
+    assert run("predict", "squeezenet1_1", "--ghn", folder, "--out", path, "--device", device)[0] == 0
+    prediction = GHN.from_pretrained(folder).predict(build("squeezenet1_1"))
+    torch.testing.assert_close(load_file(path), dict(prediction), rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["ghn3tm8", "ghn3tm8.pt"])
 def test_published_norms_are_those_of_published_names(name, run, folder, monkeypatch):
     monkeypatch.setattr(hub, "resolve", lambda _: folder)
@@ -283,6 +293,8 @@ def test_networks(run):
         ("predict resnet18 --ghn {ghn} --out {tmp}/a/x.safetensors", "there is no folder"),
         ("predict resnet18 --ghn {ghn} --out {tmp}/note.txt/x.safetensors", "there is no folder"),
         ("predict resnet18 --ghn {ghn} --out {tmp}/folder.safetensors", "folder.safetensors: it is a folder"),
+        ("predict resnet18 --ghn {ghn} --device gpu", "there is no device 'gpu' here, expected cpu"),
+        ("predict resnet18 --ghn {ghn} --device cuda:99", "there is no device 'cuda:99' here, expected cpu"),
         ("graph resnet_18", "did you mean resnet18 or"),
         ("graph resnet18 --out {tmp}/x.pdf", "x.pdf, expected a name that ends in .graphml, .json, .svg"),
         ("graph resnet18 --out {tmp}/a/x.svg", "there is no folder"),

@@ -79,6 +79,9 @@ def test_kept_and_tied_parameters_of_a_batch(order):
 def test_names_of_a_batch():
     parts = graphs()
     batch = Batch.from_data_list(parts)
+    assert batch.node_types == [part.node_types for part in parts]
+    assert batch.node_types[0] == ["input", "conv", "bias"]
+    assert batch.node_types[1] == ["input", "conv", "bias", "conv", "bias", "sum", "conv"]
     assert batch.param_names == [part.param_names for part in parts]
     assert batch.param_names[0] == [[], ["weight"], ["bias"]]
     assert batch.node_names == [part.node_names for part in parts]
@@ -138,6 +141,7 @@ def test_queries_change_nothing():
     before = copy.deepcopy(part)
     part.distances().zero_()
     part.param_names.clear()
+    part.node_types.clear()
     part.to_networkx().clear()
     part.graph_sizes.clear()
     repr(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,15 @@ class Prediction(dict[str, Tensor]):
         super().__init__()
         self.kept = kept
         self.tied = tied
+
+    def total_norm(self) -> float:
+        r"""The L2 norm over all predicted parameters together, :math:`\sqrt{\sum_p \lVert p \rVert^2}`.
+
+        Published results give it for every network, so it tells whether a prediction is as it should be.
+        """
+        return math.hypot(
+            *(torch.linalg.vector_norm(tensor.detach().to("cpu", torch.float64)).item() for tensor in self.values())
+        )
 
 
 def build_encoder(config: GHNConfig) -> nn.Module:

@@ -172,6 +172,17 @@ def test_what_is_no_network(networks):
         make().predict(networks)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_total_norm(dtype):
+    prediction = make().predict(from_module(vision(), IMAGES), dtype=dtype, differentiable=True)
+    numbers = torch.cat([tensor.flatten() for tensor in prediction.values()]).double()
+    assert prediction.total_norm() == pytest.approx(numbers.norm().item(), rel=1e-12)
+    prediction.clear()
+    assert prediction.total_norm() == 0
+    prediction.update(a=torch.tensor([[3.0, 0.0]]), b=torch.tensor(-4.0), c=torch.empty(0, 7))
+    assert prediction.total_norm() == 5
+
+
 @EACH
 def test_nothing_changes_and_a_second_call_is_identical(encoder):
     ghn, model = make(encoder), vision()
