@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,7 +18,8 @@ def shortest_paths(edge_index: Tensor, num_nodes: int, cutoff: int = 50) -> Tens
     r"""Shortest-path distances of a directed acyclic graph whose nodes stand in topological order.
 
     With :math:`P(v)` the predecessors of :math:`v`, :math:`d(u, v) = 1 + \min_{p \in P(v)} d(u, p)`: one vector
-    operation over all :math:`u` for each edge, :math:`O(N \cdot E)` bytes in all.
+    operation over all :math:`u` for each edge, :math:`O(N \cdot E)` bytes in all. Nodes that only follow the one
+    before them, of which networks are full, are done a chain at a time.
 
     Args:
         edge_index: Edges of shape :math:`(2, E)`, each from a node to a later one.
@@ -38,24 +41,29 @@ def shortest_paths(edge_index: Tensor, num_nodes: int, cutoff: int = 50) -> Tens
     sources, targets = edge_index.cpu().numpy()
     if (sources >= targets).any():
         raise ValueError("edges must point from a node to a later one; sort the nodes topologically first")
-    dtype = np.uint8 if cutoff <= 254 else np.int16
-    # Row v holds d(·, v) + 1, so that the node itself is 1 and one saturating step up is a plain addition.
-    unreachable = cutoff + 1
-    rows = np.full((num_nodes, num_nodes), unreachable, dtype=dtype)
     order = np.argsort(targets, kind="stable")
     bounds = np.searchsorted(targets[order], np.arange(num_nodes + 1)).tolist()
     predecessors = sources[order].tolist()
-    for node in range(num_nodes):
-        first, last = bounds[node], bounds[node + 1]
-        row = rows[node, :node]
-        for predecessor in predecessors[first:last]:
-            np.minimum(row, rows[predecessor, :node], out=row)
-        if first < last:
-            np.minimum(row, cutoff, out=row)  # first, so that one more step fits the type
-            np.add(row, 1, out=row)
-        rows[node, node] = 0
-    np.copyto(rows, NO_PATH, where=rows == unreachable)
-    return torch.from_numpy(np.ascontiguousarray(rows.T))
+    entering = [predecessors[first:last] for first, last in itertools.pairwise(bounds)]
+    heads = [node for node in range(num_nodes) if entering[node] != [node - 1]]
+    ends = [*heads[1:], num_nodes]
+    # Row v holds d(·, v). Whatever is added to "unreachable" on the way stays above the cutoff and within the type.
+    unreachable = max(num_nodes, cutoff + 1)
+    rows = np.full((num_nodes, num_nodes), unreachable, np.int16 if unreachable + num_nodes < 1 << 15 else np.int32)
+    longest = max((end - head for head, end in zip(heads, ends, strict=True)), default=0)
+    steps = np.arange(1, longest + 1, dtype=rows.dtype)[:, None]
+    inside = steps - steps.T
+    inside[inside < 0] = unreachable
+    for head, end in zip(heads, ends, strict=True):
+        length = end - head
+        if entering[head]:
+            nearest = rows[entering[head][0], :head]
+            for node in entering[head][1:]:
+                nearest = np.minimum(nearest, rows[node, :head])
+            np.add(nearest, steps[:length], out=rows[head:end, :head])
+        rows[head:end, head:end] = inside[:length, :length]
+    rows[rows > cutoff] = NO_PATH
+    return torch.from_numpy(rows.T.astype(np.uint8 if cutoff <= 254 else np.int16, order="C"))
 
 
 class ShortestPaths(BaseTransform):
