@@ -46,15 +46,15 @@ def shortest_paths(edge_index: Tensor, num_nodes: int, cutoff: int = 50) -> Tens
     predecessors = sources[order].tolist()
     entering = [predecessors[first:last] for first, last in itertools.pairwise(bounds)]
     heads = [node for node in range(num_nodes) if entering[node] != [node - 1]]
-    ends = [*heads[1:], num_nodes]
+    chains = list(itertools.pairwise([*heads, num_nodes]))
     # Row v holds d(·, v). Whatever is added to "unreachable" on the way stays above the cutoff and within the type.
     unreachable = max(num_nodes, cutoff + 1)
     rows = np.full((num_nodes, num_nodes), unreachable, np.int16 if unreachable + num_nodes < 1 << 15 else np.int32)
-    longest = max((end - head for head, end in zip(heads, ends, strict=True)), default=0)
+    longest = max((end - head for head, end in chains), default=0)
     steps = np.arange(1, longest + 1, dtype=rows.dtype)[:, None]
     inside = steps - steps.T
     inside[inside < 0] = unreachable
-    for head, end in zip(heads, ends, strict=True):
+    for head, end in chains:
         length = end - head
         if entering[head]:
             nearest = rows[entering[head][0], :head]
