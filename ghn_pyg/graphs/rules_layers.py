@@ -209,7 +209,7 @@ def group_norm(
 
 
 def position_step(tracer: Tracer, inputs: Sources, table: str) -> Sources:
-    """Records a table of learned positions or embeddings."""
+    """Records a table of learned positions; rows beyond the nearest square are those of class tokens."""
     shape = tuple(tracer.parameters[table].shape)
     tokens = shape[-2] if len(shape) < 4 else 0
     extra = tokens - math.isqrt(tokens) ** 2
@@ -222,8 +222,8 @@ def embedding(tracer: Tracer, input: Tensor, weight: Tensor, *_: Any, **__: Any)
     _expect(not input.is_floating_point(), f"embedding expected integer ids, got {input.dtype}")
     name = tracer.parameter(weight)
     sources = tracer.sources(input)
-    if name is not None:
-        sources = position_step(tracer, sources, name)
+    if name is not None:  # no row of such a table is a class token's
+        sources = tracer.step("pos_enc", sources, (ParamSpec(name, tuple(tracer.parameters[name].shape), "position"),))
     return tracer.emit((*input.shape, weight.shape[-1]), weight.dtype, Value(sources))
 
 

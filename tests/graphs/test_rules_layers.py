@@ -288,6 +288,12 @@ def test_rows_of_positions_beyond_a_square_belong_to_extra_tokens(tokens, extra,
     assert graph.node_shape[2].tolist() == [1, 5, side, side]
 
 
+def test_no_row_of_an_embedding_belongs_to_an_extra_token():
+    graph = from_module(nn.Embedding(11, 7), IDS)
+    (spec,) = graph.params[1]
+    assert (spec.role, spec.shape, spec.extra_rows) == ("position", (11, 7), 0)
+
+
 def test_separate_projections_of_attention_meet_in_its_bias():
     layer = nn.MultiheadAttention(6, 2, kdim=5, vdim=3)
     graph = from_module(layer, (CROSS[0], CROSS[1][..., :5], CROSS[1][..., :3]))

@@ -143,12 +143,13 @@ def test_destinations_in_another_precision_and_order():
 
 
 def test_positions():
-    """Token t has the numbers of place t of the flattened map, tiled along the channels."""
+    """Token t has the numbers of place t of the flattened map, tiled along the channels and the tokens."""
     block = numbered(1, 3, 2, 2)
     rows = [[1, 5, 9, 1, 5], [2, 6, 10, 2, 6], [3, 7, 11, 3, 7], [4, 8, 12, 4, 8]]
     assert filled(ParamSpec("p", (1, 4, 5), "position"), block)[0].tolist() == rows
     assert filled(ParamSpec("p", (4, 5), "position"), block).tolist() == rows
     assert filled(ParamSpec("p", (4, 2), "position"), block).tolist() == [[1, 5], [2, 6], [3, 7], [4, 8]]
+    assert filled(ParamSpec("p", (7, 5), "position"), block).tolist() == rows + rows[:3]
 
 
 def test_positions_in_the_form_of_a_map():

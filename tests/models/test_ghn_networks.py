@@ -178,6 +178,14 @@ def test_distances_beyond_one_byte_stay(encoder):
     torch.testing.assert_close(dict(second), dict(first), rtol=0, atol=0)
 
 
+def test_vocabularies_are_predicted_and_not_drawn():
+    ghn, graph = make(), from_module(nn.Embedding(30_011, 13), torch.zeros(2, 3, dtype=torch.long))
+    state = torch.get_rng_state()
+    table = ghn.predict(graph)["weight"]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(table[173**2 :], table[: 30_011 - 173**2])
+
+
 # --- saving and loading ----------------------------------------------------------------------------------------------
 
 
