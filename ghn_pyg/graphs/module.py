@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import random
 import re
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..collecting import collector_paused
 from ..data import ArchData
 from ..primitives import PRIMITIVE_ID
 from ..transforms import shortest_paths
@@ -71,7 +71,7 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
         hint = "; call it to build the network" if callable(model) else ""
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__} {model!r:.80}{hint}")
     args, kwargs = _arguments(model, example_inputs)
-    with _collector_paused():
+    with collector_paused():
         tracer, output = _trace(model, args, kwargs, training=False)
         if unused := _unused(tracer):
             with contextlib.suppress(TracingError):
@@ -159,18 +159,6 @@ def _random_state() -> Iterator[None]:
         torch.set_rng_state(state)
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
-
-
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """A trace makes many short-lived objects; looking through all of the process for garbage costs a third of it."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _failure(model: nn.Module, tracer: Tracer, args: Any, kwargs: Any, error: Exception) -> str:
