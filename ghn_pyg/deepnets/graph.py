@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 
+from ..collecting import collector_paused
 from ..data import NO_SHAPE, ArchData, NodeShape, ParamSpec
 from ..primitives import PRIMITIVE_ID
 from ..transforms import shortest_paths
@@ -52,6 +53,11 @@ def architecture_graph(
         1151
     """
     layout = lay_out(architecture, num_classes, image_size, width, hidden, auxiliary)
+    with collector_paused():
+        return _graph(layout, cutoff)
+
+
+def _graph(layout: Layout, cutoff: int) -> ArchData:
     graph = _Graph()
     source = graph.input
     stems = []

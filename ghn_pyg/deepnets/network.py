@@ -19,13 +19,14 @@ class Cell(nn.Module):
 
     Args:
         layout: Its parts.
+        meta: Whether the current device is the meta device.
     """
 
-    def __init__(self, layout: CellLayout) -> None:
+    def __init__(self, layout: CellLayout, meta: bool) -> None:
         super().__init__()
-        self.preprocess0 = layout.preprocess[0].module()
-        self.preprocess1 = layout.preprocess[1].module()
-        self._ops = nn.ModuleList([part.module() for part in layout.operations])
+        self.preprocess0 = layout.preprocess[0].module(meta)
+        self.preprocess1 = layout.preprocess[1].module(meta)
+        self._ops = nn.ModuleList([part.module(meta) for part in layout.operations])
         self.inputs = layout.wiring.inputs
         self.branches = layout.wiring.branches
         self.states = layout.states
@@ -108,14 +109,15 @@ class Network(nn.Module):
         self.fork = layout.fork
         self.stem_used = layout.stem_used
         self.auxiliary_cell = layout.auxiliary_cell if auxiliary else None
+        meta = torch.get_default_device().type == "meta"
         with collector_paused():
             for name, part in layout.stem:
-                self.add_module(name, part.module())
-            self.cells = nn.ModuleList([Cell(cell) for cell in layout.cells])
+                self.add_module(name, part.module(meta))
+            self.cells = nn.ModuleList([Cell(cell, meta) for cell in layout.cells])
             if layout.auxiliary is not None:
-                self.auxiliary_head = layout.auxiliary[1].module()
+                self.auxiliary_head = layout.auxiliary[1].module(meta)
             for name, part in layout.head:
-                self.add_module(name, part.module())
+                self.add_module(name, part.module(meta))
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Computes the logits."""
