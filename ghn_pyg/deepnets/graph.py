@@ -50,7 +50,7 @@ def architecture_graph(
     Example:
         >>> from ghn_pyg.deepnets.genotype import DARTS
         >>> architecture_graph(Architecture(genotype=DARTS, cells=20)).num_nodes
-        1151
+        794
     """
     layout = lay_out(architecture, num_classes, image_size, width, hidden, auxiliary)
     with collector_paused():

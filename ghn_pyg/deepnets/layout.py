@@ -316,6 +316,6 @@ def count_parameters(
         >>> from ghn_pyg.deepnets.genotype import VIT
         >>> vit = Architecture(genotype=VIT, cells=12, preprocess=False, width=128)
         >>> count_parameters(vit)
-        1210378
+        1210634
     """
     return lay_out(architecture, num_classes, image_size, width, hidden, auxiliary).size

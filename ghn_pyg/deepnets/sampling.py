@@ -107,7 +107,7 @@ def sample(split: str, index: int, seed: int = 0) -> Architecture:
 
     Example:
         >>> sample("train", 0).cells
-        12
+        13
     """
     check_place(split, index, seed)
     space = SEARCH_SPACES[split]
