@@ -21,7 +21,7 @@ def register_layer(cls: type[nn.Module]) -> Callable[[LayerHandler], LayerHandle
     """Tells the tracer which nodes a layer type stands for.
 
     PyTorch's own layers need no handler: they are recognised by the functions that they call, in subclasses too. A
-    handler is for a layer whose meaning its arithmetic does not show, such as a norm written out by hand. The layer's
+    handler is for a layer whose meaning its arithmetic does not show, such as a norm of an unusual kind. The layer's
     forward pass still runs (without data), for the shape of its output.
 
     Args:
@@ -35,18 +35,18 @@ def register_layer(cls: type[nn.Module]) -> Callable[[LayerHandler], LayerHandle
     Example:
         >>> import torch
         >>> from torch import nn
-        >>> class ScaledRMSNorm(nn.Module):
+        >>> class AbsoluteNorm(nn.Module):
         ...     def __init__(self, channels):
         ...         super().__init__()
         ...         self.scale = nn.Parameter(torch.ones(channels))
         ...
         ...     def forward(self, x):
-        ...         return x * x.square().mean(-1, keepdim=True).rsqrt() * self.scale
-        >>> @register_layer(ScaledRMSNorm)
-        ... def scaled_rms_norm(layer):
+        ...         return x / x.abs().sum(-1, keepdim=True) * self.scale
+        >>> @register_layer(AbsoluteNorm)
+        ... def absolute_norm(layer):
         ...     return [("ln", [("scale", "gain")])]
         >>> from ghn_pyg import from_module
-        >>> network = nn.Sequential(nn.Linear(5, 7), ScaledRMSNorm(7), nn.Linear(7, 3))
+        >>> network = nn.Sequential(nn.Linear(5, 7), AbsoluteNorm(7), nn.Linear(7, 3))
         >>> from_module(network, torch.zeros(1, 5)).node_names
         ['input', '0.weight', '0.bias', '1.scale', '2.weight', '2.bias']
     """

@@ -21,6 +21,7 @@ from ..transforms import shortest_paths
 from . import (  # noqa: F401  (they register their rules)
     rules_constants,
     rules_layers,
+    rules_means,
     rules_pools,
     rules_products,
     rules_shapes,

@@ -9,7 +9,7 @@ from .steps import Sources, Step, union
 
 _LAYER = frozenset(("conv", "sep_conv", "dil_conv", "bias"))
 _WEIGHT = _LAYER - {"bias"}
-_UNNAMED = frozenset(("softmax", "mul"))
+_UNNAMED = frozenset(("softmax", "mul", "statistic", "centred", "normalised"))
 _JOINS = frozenset(("sum", "concat"))
 
 
@@ -71,7 +71,7 @@ def _averages_of(steps: Sequence[Step], value: Sources, gate: Sources) -> tuple[
         step, learned = stack.pop()
         if step in value or step < first:
             continue
-        if steps[step].kind == "glob_avg" and steps[step].inputs == value:
+        if (steps[step].kind == "glob_avg" or steps[step].whole) and steps[step].inputs == value:
             found[not learned].add(step)
             continue
         learned = learned or steps[step].kind in _LAYER

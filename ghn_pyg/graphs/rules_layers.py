@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from torch import Tensor
 from ..data import ParamSpec
 from .steps import Sources, union
 from .tracer import Tracer, Value, rule
+
+_TAKES_BIAS: Final = ("conv", "sep_conv", "dil_conv", "ln", "bn")
 
 
 def weight_step(
@@ -50,17 +52,41 @@ def _others(tracer: Tracer, tensor: Tensor, name: str) -> list[str]:
 
 
 def norm_step(tracer: Tracer, kind: str, x: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
-    """Records a norm: one node for gain and bias; a norm without a gain is folded away."""
+    """A norm's result; a norm without a gain is folded away."""
     sources = tracer.sources(x)
     if not sources:  # weights that are standardised with a norm's function
         return tracer.emit(x.shape, x.dtype, tracer.merged(t for t in (x, gain, bias) if t is not None))
+    return tracer.like(x, norm_sources(tracer, kind, sources, gain, bias))
+
+
+def norm_sources(tracer: Tracer, kind: str, inputs: Sources, gain: Tensor | None, bias: Tensor | None) -> Sources:
+    """Records a norm: one node for gain and bias."""
     roles = (("gain", gain), ("bias", bias))
     params = tuple(
         ParamSpec(name, tuple(tracer.parameters[name].shape), role)  # type: ignore[arg-type]
         for role, tensor in roles
         if (name := tracer.parameter(tensor)) is not None
     )
-    return tracer.like(x, tracer.step(kind, sources, params) if params else sources)
+    return tracer.step(kind, inputs, params) if params else inputs
+
+
+def offset(tracer: Tracer, value: Any, other: Any) -> Sources | None:
+    """Records a parameter that is added to what a layer or norm without a bias gives: its bias."""
+    step = getattr(value, "_ghn_open", None)
+    name = tracer.parameter(other) if step is not None and isinstance(other, Tensor) else None
+    if step is None or name is None or tracer.sources(value) != (step,):
+        return None
+    if tracer.steps[step].kind not in _TAKES_BIAS:
+        return None
+    shape, channels = tuple(tracer.parameters[name].shape), tracer.steps[step].shape[0]
+    if shape[:1] != (channels,) or not math.prod(shape) == channels == other.numel():
+        return None
+    if tracer.steps[step].kind not in ("ln", "bn"):
+        return bias_step(tracer, (step,), other)
+    if name not in tracer.claimed:
+        tracer.claimed[name] = step
+        tracer.steps[step].params += (ParamSpec(name, shape, "bias"),)
+    return (step,)
 
 
 def _expect(condition: bool, message: str) -> None:
@@ -104,7 +130,8 @@ def _convolution(spatial: int) -> Any:
         _expect(min(out) > 0, f"conv{spatial}d with kernel {filters[2:]} got an input too small: {shape}")
         kind = "conv" if groups == 1 else "dil_conv" if min(dilations) > 1 else "sep_conv"
         sources = weight_step(tracer, kind, tracer.sources(input), weight, bias)
-        return tracer.emit((*lead, filters[0], *out), input.dtype, Value(sources))
+        result = tracer.emit((*lead, filters[0], *out), input.dtype, Value(sources))
+        return tracer.opened(result) if bias is None else result
 
     return conv
 
@@ -154,8 +181,11 @@ def linear(tracer: Tracer, input: Tensor, weight: Tensor, bias: Tensor | None = 
         bool(shape) and shape[-1] == weight.shape[-1],
         f"linear expected {weight.shape[-1]} input features, got an input of shape {shape}",
     )
-    sources = weight_step(tracer, "conv", tracer.sources(input), weight, bias)
-    return tracer.emit((*shape[:-1], *weight.shape[:-1]), input.dtype, Value(sources))
+    name = tracer.parameter(weight)
+    turned = name is not None and tuple(weight.shape) != tracer.parameters[name].shape == tuple(weight.shape)[::-1]
+    sources = weight_step(tracer, "conv", tracer.sources(input), weight, bias, "in_out" if turned else "out_in")
+    result = tracer.emit((*shape[:-1], *weight.shape[:-1]), input.dtype, Value(sources))
+    return tracer.opened(result) if bias is None else result
 
 
 @rule(F.batch_norm)
@@ -280,16 +310,3 @@ def multi_head_attention(
     lead = (query.shape[1],) if batched else ()
     shape = (*lead, *heads, query.shape[0], key.shape[0] + (bias_k is not None) + add_zero_attn)
     return out, tracer.emit(shape, query.dtype, Value(attended))
-
-
-def matrix_product(tracer: Tracer, input: Tensor, other: Tensor, *, bias: Tensor | None = None) -> Sources | None:
-    """``x W`` with a parameter W of two dimensions: a linear layer; ``None`` for any other product."""
-    name = tracer.parameter(other)
-    if name is None or other.dim() != 2 or not tracer.sources(input):
-        return None
-    stored = tuple(tracer.parameters[name].shape)
-    if len(stored) != 2 or sorted(stored) != sorted(other.shape):
-        return None
-    transposed = stored != tuple(other.shape) or (stored[0] == stored[1] and other is not tracer.parameters[name])
-    layout = "out_in" if transposed else "in_out"
-    return weight_step(tracer, "conv", tracer.sources(input), other, bias, layout)

@@ -1,4 +1,4 @@
-"""Rules for pooling and averaging."""
+"""Rules for pooling."""
 
 from __future__ import annotations
 
@@ -70,9 +70,22 @@ def _avg_pool(spatial: int) -> Any:
         tracer: Tracer, input: Tensor, kernel_size: _Size, stride: _Size | None = None, padding: _Size = 0,
         ceil_mode: bool = False, *_: Any, **__: Any,
     ) -> Tensor:  # fmt: skip
-        return _pool(tracer, "avg_pool", spatial, input, kernel_size, stride, padding, 1, ceil_mode)
+        out = _pool(tracer, "avg_pool", spatial, input, kernel_size, stride, padding, 1, ceil_mode)
+        if set(out.shape[-spatial:]) == {1} and padding in (0, (0,) * spatial) and (made := tracer.sources(out)):
+            tracer.steps[made[0]].whole = True
+        return out
 
     return avg_pool
+
+
+def _lp_pool(spatial: int) -> Any:
+    def lp_pool(
+        tracer: Tracer, input: Tensor, norm_type: float, kernel_size: _Size, stride: _Size | None = None,
+        ceil_mode: bool = False,
+    ) -> Tensor:  # fmt: skip
+        return _pool(tracer, "avg_pool", spatial, input, kernel_size, stride, 0, 1, ceil_mode)
+
+    return lp_pool
 
 
 def _target(x: Tensor, output_size: Any, spatial: int) -> tuple[int, ...]:
@@ -111,29 +124,6 @@ for _spatial, _max, _avg, _adaptive_avg, _adaptive_max in (
     rule(getattr(F, f"max_pool{_spatial}d_with_indices"))(_max_pool_with_indices(_spatial))
     rule(getattr(F, f"adaptive_max_pool{_spatial}d_with_indices"))(_adaptive_max_pool_with_indices(_spatial))
     rule(_avg)(_avg_pool(_spatial))
+    rule(getattr(F, f"lp_pool{_spatial}d"))(_lp_pool(_spatial))
     rule(_adaptive_avg)(_adaptive_avg_pool(_spatial))
     rule(_adaptive_max)(_adaptive_max_pool(_spatial))
-
-
-@rule(torch.mean, Tensor.mean)
-def mean(
-    tracer: Tracer, input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None, **_: Any
-) -> Tensor:
-    """A mean over the spatial dimensions is a global average; a mean over features is folded away."""
-    rank = input.dim()
-    given = (dim,) if isinstance(dim, int) else tuple(range(rank)) if dim is None or len(dim) == 0 else tuple(dim)
-    if any(not -rank <= d < max(rank, 1) for d in given) or len({d % max(rank, 1) for d in given}) < len(given):
-        raise IndexError(f"mean got dimensions {given} for an input of shape {tuple(input.shape)}")
-    dims = sorted(d % rank for d in given)
-    shape = [1 if d in dims else size for d, size in enumerate(input.shape) if keepdim or d not in dims]
-    sources = tracer.sources(input)
-    if sources and is_spatial(rank, dims):
-        sources = tracer.step("glob_avg", sources)
-    merged = tracer.merged([input])
-    return tracer.emit(shape, dtype or input.dtype, Value(sources, merged.params))
-
-
-def is_spatial(rank: int, dims: Sequence[int]) -> bool:
-    """Whether ``dims`` are the positions of (B, C, *positions), (B, *positions, C) or (B, tokens, C)."""
-    channels_first, channels_last = list(range(2, rank)), list(range(1, rank - 1))
-    return (rank > 3 and list(dims) in (channels_first, channels_last)) or (rank == 3 and list(dims) == [1])

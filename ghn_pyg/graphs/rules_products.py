@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .rules_layers import matrix_product
+from .rules_layers import weight_step
 from .rules_values import absorb, added, axis_of, broadcast
 from .steps import Sources, union
 from .tensors import map_tensors, tensors_in
 from .tracer import CONSTANT, Rule, Tracer, Value, rule
+
+_LAYER: Final = ("conv", "sep_conv", "dil_conv", "bias")
 
 
 @rule(F.softmax, torch.softmax, Tensor.softmax)
@@ -36,54 +38,129 @@ def _type_among(args: Sequence[Any], kwargs: dict[str, Any]) -> torch.dtype | No
 
 
 def _attended(tracer: Tracer, operands: Sequence[Tensor]) -> Sources:
-    """Sources of a product: scores times values make self-attention, which enters from scores and values alike."""
+    """Sources of a product: scores times values make self-attention, which enters from scores and values alike.
+
+    Where layers mix the heads of the scores first, the softmax itself stands for the attention.
+    """
     entering = tracer.entering(operands)
     scores = [s for s in entering if len(s) == 1 and tracer.steps[s[0]].kind == "softmax"]
-    if not scores:
-        return union(*entering)
-    below = [tracer.steps[s[0]].inputs if s in scores else s for s in entering]
-    return tracer.step("msa", union(*below))
+    if scores:
+        return tracer.step("msa", union(*(tracer.steps[s[0]].inputs if s in scores else s for s in entering)))
+    if len(set(entering)) > 1:
+        for sources in entering:
+            if (mixed := _behind_layers(tracer, sources)) is not None:
+                tracer.steps[mixed].kind = "msa"
+    return union(*entering)
 
 
-@rule(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm)
-def matmul(tracer: Tracer, input: Tensor, other: Tensor | None = None, *, mat2: Any = None, **_: Any) -> Tensor:
+def _behind_layers(tracer: Tracer, sources: Sources) -> int | None:
+    """The softmax that a chain of layers starts from."""
+    while len(sources) == 1 and tracer.steps[sources[0]].kind in _LAYER:
+        sources = tracer.steps[sources[0]].inputs
+    return sources[0] if len(sources) == 1 and tracer.steps[sources[0]].kind == "softmax" else None
+
+
+# --- products with a parameter ---------------------------------------------------------------------------------------
+
+
+def _linear(
+    tracer: Tracer, input: Any, weight: Any, bias: Tensor | None = None, *, out_first: bool = False
+) -> Sources | None:
+    """A product over a dimension of a matrix of parameters: a linear layer; ``None`` for any other product.
+
+    ``out_first`` tells that the product is over the second dimension of ``weight`` as it is given.
+    """
+    name = tracer.parameter(weight) if isinstance(weight, Tensor) else None
+    if name is None or weight.dim() != 2 or not tracer.sources(input):
+        return None
+    stored = tuple(tracer.parameters[name].shape)
+    if len(stored) != 2 or sorted(stored) != sorted(weight.shape):
+        return None
+    square = stored[0] == stored[1]
+    turned = weight is not tracer.parameters[name] if square else stored != tuple(weight.shape)
+    layout = "out_in" if turned != out_first else "in_out"
+    return weight_step(tracer, "conv", tracer.sources(input), weight, bias, layout)
+
+
+def _layer_or_product(
+    tracer: Tracer, layer: Sources | None, operands: Sequence[Tensor], shape: Sequence[int], name: str
+) -> Tensor:
+    """The result of a layer when there is one, else of a product of two values."""
+    if layer is not None:
+        return tracer.opened(tracer.emit(shape, operands[0].dtype, Value(layer)))
+    merged = absorb(tracer, name, tracer.merged(operands))
+    value = Value(_attended(tracer, operands), merged.params) if merged.sources else merged
+    return tracer.emit(shape, operands[0].dtype, value)
+
+
+@rule(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm, torch.mv, Tensor.mv)
+def matmul(
+    tracer: Tracer, input: Tensor, other: Tensor | None = None, *, mat2: Any = None, vec: Any = None, **_: Any
+) -> Tensor:
     """A matrix product of two values, or with a parameter (a linear layer)."""
-    other = mat2 if other is None else other
-    assert other is not None
+    other = next(operand for operand in (other, mat2, vec) if operand is not None)
     a, b = tuple(input.shape), tuple(other.shape)
     if a[-1] != b[max(len(b) - 2, 0)]:
         raise RuntimeError(f"matrix product got shapes {a} and {b}")
     shape = broadcast(a[:-2], b[:-2]) + a[-2:-1] + (b[-1:] if len(b) > 1 else ())
-    sources = matrix_product(tracer, input, other)
-    if sources is None:
-        merged = absorb(tracer, "a matrix product", tracer.merged((input, other)))
-        value = Value(_attended(tracer, (input, other)), merged.params) if merged.sources else merged
-    else:
-        value = Value(sources)
-    return tracer.emit(shape, input.dtype, value)
+    layer = _linear(tracer, input, other)
+    if layer is None:
+        layer = _linear(tracer, other, input, out_first=True)
+    return _layer_or_product(tracer, layer, (input, other), shape, "a matrix product")
 
 
 @rule(torch.addmm, Tensor.addmm)
 def addmm(tracer: Tracer, input: Tensor, mat1: Tensor, mat2: Tensor, **_: Any) -> Tensor:
     """``b + x W``, as layers that store their weight as (in, out) compute it."""
-    sources = matrix_product(tracer, mat1, mat2, bias=input)
-    product = matmul(tracer, mat1, mat2) if sources is None else None
-    value = Value(sources) if sources is not None else added(tracer, input, product)
+    layer = _linear(tracer, mat1, mat2, input)
+    value = Value(layer) if layer is not None else added(tracer, input, matmul(tracer, mat1, mat2))
     return tracer.emit((mat1.shape[0], mat2.shape[1]), mat1.dtype, value)
 
 
+@rule(torch.einsum)
+def einsum(tracer: Tracer, equation: str, *operands: Any) -> Tensor:
+    """A sum of products: a linear layer when it is over one dimension of a matrix of parameters."""
+    tensors = list(tensors_in(operands))
+    out = torch.einsum(equation, *map(tracer.lift, tensors))
+    layer = None
+    terms, arrow, result = equation.replace(" ", "").partition("->")
+    if len(tensors) == 2 and arrow:
+        (first, second), (a, b) = tensors, terms.split(",")
+        layer = _summed(tracer, first, second, a, b, result)
+        if layer is None:
+            layer = _summed(tracer, second, first, b, a, result)
+    return _layer_or_product(tracer, layer, tensors, out.shape, "a product")
+
+
+def _summed(tracer: Tracer, value: Tensor, weight: Tensor, entering: str, stored: str, result: str) -> Sources | None:
+    """The layer that an einsum is whose weight has one dimension to sum over and another that is new."""
+    summed = [index in entering and index not in result for index in stored]
+    new = [index in result and index not in entering for index in stored]
+    return _linear(tracer, value, weight, out_first=new[0]) if sorted(summed) == [False, True] == sorted(new) else None
+
+
+@rule(torch.tensordot)
+def tensordot(tracer: Tracer, a: Tensor, b: Tensor, dims: Any = 2, **_: Any) -> Tensor:
+    """A product over chosen dimensions."""
+    out = torch.tensordot(tracer.lift(a), tracer.lift(b), dims=dims)
+    first, second = (range(-dims, 0), range(dims)) if isinstance(dims, int) else dims
+    layer = None
+    if len(first) == len(second) == 1:
+        layer = _linear(tracer, a, b, out_first=second[0] % b.dim() == 1)
+        if layer is None:
+            layer = _linear(tracer, b, a, out_first=first[0] % a.dim() == 1)
+    return _layer_or_product(tracer, layer, (a, b), out.shape, "a product")
+
+
 def _product(function: Callable[..., Tensor]) -> Rule:
-    """Other products; an einsum with attention scores is attention."""
+    """Other products."""
 
     def product(tracer: Tracer, *args: Any, **kwargs: Any) -> Tensor:
-        operands = list(tensors_in(args))
-        merged = absorb(tracer, "a product", tracer.merged(operands))
-        value = Value(_attended(tracer, operands), merged.params) if merged.sources else merged
         out = function(*map_tensors(tracer.lift, args), **kwargs)
-        return tracer.emit(out.shape, out.dtype, value)
+        return _layer_or_product(tracer, None, list(tensors_in(args)), out.shape, "a product")
 
     return product
 
 
-for _function in (torch.einsum, F.bilinear, torch.baddbmm, Tensor.baddbmm):
+for _function in (F.bilinear, torch.baddbmm, Tensor.baddbmm):
     rule(_function)(_product(_function))

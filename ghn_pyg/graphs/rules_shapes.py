@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,7 +36,15 @@ def flatten(tracer: Tracer, input: Tensor, start_dim: int = 0, end_dim: int = -1
     start, end = axis_of(start_dim, len(shape)), axis_of(end_dim, len(shape))
     if start > end:
         raise RuntimeError(f"flatten got dimensions {start_dim} to {end_dim} for an input of shape {shape}")
-    return tracer.view(input, (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]))
+    return _map(tracer, input, (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]))
+
+
+def _map(tracer: Tracer, input: Tensor, shape: Sequence[int]) -> Tensor:
+    """A view that may join the dimensions of a map: then its channels come before its places still."""
+    out = tracer.view(input, shape)
+    if len(shape) == 3 and input.dim() > 3 and tuple(shape[:2]) == tuple(input.shape[:2]):
+        out._ghn_channels_first = True  # type: ignore[attr-defined]
+    return out
 
 
 @rule(Tensor.view, Tensor.reshape, torch.reshape)
@@ -50,7 +59,7 @@ def reshape(tracer: Tracer, input: Tensor, *sizes: Any, **kwargs: Any) -> Tensor
         shape[shape.index(-1)] = count // known
     if math.prod(shape) != count:
         raise RuntimeError(f"shape {list(wanted)} is invalid for an input of shape {tuple(input.shape)}")
-    return tracer.view(input, shape)
+    return _map(tracer, input, shape)
 
 
 @rule(Tensor.permute, torch.permute)

@@ -11,14 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .rules_layers import position_step
+from .norms import centred, normalised, scaled
+from .rules_layers import offset, position_step
+from .steps import Sources
 from .tensors import tensors_in
 from .tracer import CONSTANT, Rule, Tracer, Value, rule
 
 _UNARY: Final = """
     relu relu_ relu6 leaky_relu leaky_relu_ elu elu_ selu selu_ celu celu_ gelu silu mish hardtanh hardtanh_ hardswish
     hardsigmoid rrelu rrelu_ sigmoid_ tanh_ logsigmoid softplus softsign tanhshrink hardshrink softshrink
-    threshold softmin normalize dropout dropout_ dropout1d dropout2d dropout3d alpha_dropout
+    threshold softmin dropout dropout_ dropout1d dropout2d dropout3d alpha_dropout
     feature_alpha_dropout exp_ sqrt_ rsqrt_ square abs abs_ neg neg_ __neg__ __abs__ clamp clamp_ clamp_min clamp_max
     clip round floor ceil sign positive contiguous clone detach requires_grad_ nan_to_num local_response_norm flip roll
     tril triu silu_
@@ -104,24 +106,52 @@ def combine(tracer: Tracer, input: Any, other: Any, *_: Any, **__: Any) -> Tenso
 
 @rule(*named(_DIVIDE))
 def divide(tracer: Tracer, input: Any, other: Any, *, rounding_mode: str | None = None, **_: Any) -> Tensor:
-    """A quotient, of floating-point type unless it is rounded; folded away."""
+    """A quotient, of floating-point type unless it is rounded; folded away unless it is a norm's."""
     out = combine(tracer, input, other)
-    return out if rounding_mode else tracer.emit(out.shape, _float(out.dtype), tracer.value(out) or CONSTANT)
+    if rounding_mode:
+        return out
+    norm = normalised(tracer, tracer.sources(input), tracer.sources(other))
+    value = (tracer.value(out) or CONSTANT) if norm is None else Value(norm)
+    return _opened(tracer, tracer.emit(out.shape, _float(out.dtype), value), norm)
+
+
+def _opened(tracer: Tracer, out: Tensor, norm: Sources | None) -> Tensor:
+    return out if norm is None else tracer.opened(out)
 
 
 @rule(*named(_MULTIPLY))
 def multiply(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
-    """A product of two values: perhaps a squeeze-and-excitation gate."""
-    merged = absorb(tracer, "multiplication", tracer.merged(tensors_in((input, other))))
+    """A product of two values: perhaps a squeeze-and-excitation gate, or part of a norm."""
+    merged = tracer.merged(tensors_in((input, other)))
+    norm = _norm(tracer, input, other, merged)
+    if norm is not None:
+        return tracer.opened(_result(tracer, input, other, Value(norm)))
+    merged = absorb(tracer, "multiplication", merged)
     if len(merged.sources) > 1:
         merged = Value(tracer.join("mul", tracer.entering((input, other))))
     return _result(tracer, input, other, merged)
 
 
+def _norm(tracer: Tracer, input: Any, other: Any, merged: Value) -> Sources | None:
+    """What a product is where it is part of a norm that is written out."""
+    if merged.params and merged.sources:
+        values, gain = (input, other) if tracer.sources(input) else (other, input)
+        return scaled(tracer, tracer.sources(values), gain)
+    if len(merged.sources) < 2:
+        return None
+    first, second = tracer.sources(input), tracer.sources(other)
+    found = normalised(tracer, first, second)
+    return normalised(tracer, second, first) if found is None else found
+
+
 @rule(*named(_ADD))
 def add(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
     """A sum, or an offset by a constant."""
-    return _result(tracer, input, other, added(tracer, input, other))
+    value = added(tracer, input, other)
+    out = _result(tracer, input, other, value)
+    if value.params and not value.sources and not (isinstance(input, Tensor) and isinstance(other, Tensor)):
+        out._ghn_shifted = True  # type: ignore[attr-defined]
+    return out
 
 
 def added(tracer: Tracer, input: Any, other: Any) -> Value:
@@ -129,6 +159,12 @@ def added(tracer: Tracer, input: Any, other: Any) -> Value:
     merged = tracer.merged(tensors_in((input, other)))
     if not merged.sources:
         return merged
+    if merged.params:
+        bias = offset(tracer, input, other) or offset(tracer, other, input)
+        if bias is not None:
+            return Value(bias)
+    elif len(merged.sources) > 1 and (less := centred(tracer, tracer.sources(input), tracer.sources(other))):
+        return Value(less)
     operands = []
     entering = tracer.entering((input, other))
     for operand, partner, sources in zip((input, other), (other, input), entering, strict=True):
@@ -151,6 +187,24 @@ def _position_table(tracer: Tracer, operand: Any, tokens: Any) -> str | None:
     aligned = tuple(operand.shape[-len(inner) :]) == inner and len(stored) == len(inner)
     channels_agree = stored[-1:] == inner[-1:] or (len(stored) == 3 and stored[0] == inner[0])
     return name if aligned and channels_agree and math.prod(stored) > max(stored[0], stored[-1]) else None
+
+
+@rule(torch.addcmul, Tensor.addcmul)
+def add_product(tracer: Tracer, input: Tensor, tensor1: Tensor, tensor2: Tensor, **_: Any) -> Tensor:
+    """``x + a · b``."""
+    return tracer.call(torch.add, input, tracer.call(torch.mul, tensor1, tensor2))
+
+
+@rule(torch.addcdiv, Tensor.addcdiv)
+def add_quotient(tracer: Tracer, input: Tensor, tensor1: Tensor, tensor2: Tensor, **_: Any) -> Tensor:
+    """``x + a / b``."""
+    return tracer.call(torch.add, input, tracer.call(torch.div, tensor1, tensor2))
+
+
+@rule(torch.lerp, Tensor.lerp)
+def interpolate(tracer: Tracer, input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    """``(1 - w) x + w y``."""
+    return tracer.call(torch.add, input, tracer.call(torch.mul, end, weight))
 
 
 def _in_place(function: Callable[..., Value]) -> Callable[..., Tensor]:

@@ -12,7 +12,9 @@ Sources = tuple[int, ...]
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Step:
-    """A recorded operation; ``kind`` is a node type, or ``"softmax"`` or ``"mul"``, which the rewrite passes resolve.
+    """A recorded operation; ``kind`` is a node type, or one that the rewrite passes resolve or fold away.
+
+    These are ``"softmax"`` and ``"mul"``, and ``"statistic"``, ``"centred"`` and ``"normalised"`` (see ``norms.py``).
 
     Args:
         kind: What the step may become.
@@ -21,6 +23,7 @@ class Step:
         params: Parameters that are decoded from it.
         shape: Shape that the node's encoding sees.
         operands: For a join, the sources of each operand.
+        whole: Whether a pool takes the whole map at once.
     """
 
     kind: str
@@ -29,6 +32,7 @@ class Step:
     params: tuple[ParamSpec, ...] = ()
     shape: NodeShape = NO_SHAPE
     operands: tuple[Sources, ...] = ()
+    whole: bool = False
 
 
 def union(*groups: Sources) -> Sources:

@@ -79,6 +79,10 @@ class Tracer(TorchFunctionMode):
         self.folded: dict[str, str] = {}
         self.scope: list[str] = [""]
         self.scripted: set[str] = set()
+        # Steps that may make up a norm (see norms.py): with its type and dimensions, or with the gain that came first.
+        self.statistics: dict[int, tuple[str, tuple[int, ...]]] = {}
+        self.normalised: dict[int, tuple[str, tuple[int, ...]]] = {}
+        self.gains: dict[int, Tensor] = {}
         self._names: dict[int, str] = {}
         self._owned: set[int] = set()
         self._tensors: list[Tensor] = []
@@ -159,6 +163,14 @@ class Tracer(TorchFunctionMode):
         """An abstract tensor that shares ``base``'s memory: what is written into it is written into ``base``."""
         tensor = self.emit(shape, base.dtype, self.value(base) or CONSTANT)
         tensor._ghn_root = getattr(base, "_ghn_root", base)  # type: ignore[attr-defined]
+        if (layer := getattr(base, "_ghn_open", None)) is not None:
+            tensor._ghn_open = layer  # type: ignore[attr-defined]
+        return tensor
+
+    def opened(self, tensor: Tensor) -> Tensor:
+        """Notes that ``tensor`` is what a layer or norm gives that may still get its bias."""
+        if len(sources := self.sources(tensor)) == 1:
+            tensor._ghn_open = sources[0]  # type: ignore[attr-defined]
         return tensor
 
     def mark(self, tensor: Tensor, value: Value) -> None:
@@ -283,6 +295,8 @@ class Tracer(TorchFunctionMode):
         if name == "__set__":
             return None if id(args[0]) in self._owned else func(*args)
         if "device" in kwargs:
+            if str(kwargs["device"]) == "meta":  # asked for without data
+                return func(*args, **kwargs)
             kwargs = {name: value for name, value in kwargs.items() if name != "device"}
         tensors = list(tensors_in((args, kwargs)))
         if not tensors and func in FACTORIES:

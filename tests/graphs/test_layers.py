@@ -27,7 +27,7 @@ class Scale(nn.Module):
         self.shift = weight(channels)
 
     def forward(self, x):
-        return x * x.square().mean(-1, keepdim=True).rsqrt() * self.gain + self.shift
+        return x / x.abs().sum(-1, keepdim=True) * self.gain + self.shift
 
 
 class Quiet(Scale):

@@ -3,11 +3,11 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ghn_pyg import TracingError, from_module
 from ghn_pyg.graphs import rules_pools
-from ghn_pyg.graphs.rules_pools import is_spatial, pool_size
+from ghn_pyg.graphs.rules_pools import pool_size
 from ghn_pyg.graphs.tracer import RULES
 from tests.graphs.tracing import assert_same_shapes, calls, functions_called, kinds, network, sources, traced
 
@@ -79,33 +79,18 @@ ADAPTIVE = [
     (F.adaptive_max_pool2d, (MAP, 5), {"return_indices": True}),
     (F.adaptive_max_pool3d, (VOLUME, 5), {"return_indices": True}),
 ]
-MEANS = [
-    (mean, (X, *dims), {"keepdim": keepdim})
-    for mean in (torch.mean, Tensor.mean)
-    for dims in ((1,), (-1,), ((2, 3),), ((-1, -2),), ([0, 2],), ((3, 1, 2),))
-    for keepdim in (False, True)
+LP = [
+    (F.lp_pool1d, (LINE, 2, 3), {}),
+    (F.lp_pool2d, (MAP, 2.0, (2, 3)), {"stride": 2, "ceil_mode": True}),
+    (F.lp_pool3d, (VOLUME, 3, 2), {"ceil_mode": False}),
 ]
-OTHER_MEANS = [
-    (torch.mean, (X,), {}),
-    (Tensor.mean, (X,), {}),
-    (Tensor.mean, (X, ()), {}),
-    (Tensor.mean, (X, None), {"keepdim": True}),
-    (Tensor.mean, (X, (2, 3), True), {}),
-    (Tensor.mean, (X,), {"dim": (2, 3)}),
-    (Tensor.mean, (X,), {"dim": -1, "dtype": torch.float64}),
-    (Tensor.mean, (X,), {"axis": 1}),
-    (torch.mean, (X,), {"axis": (2, 3), "keepdims": True}),
-    (torch.mean, (X[0, 0, 0, 0],), {}),
-]
-CASES = [*POOLS, *ADAPTIVE, *MEANS, *OTHER_MEANS]
+CASES = [*POOLS, *ADAPTIVE, *LP]
 
 REFUSED = [
     (F.max_pool2d, (MAP[:, :, :2], 3), {}),
     (F.avg_pool2d, (MAP, 19), {}),
     (F.max_pool2d, (LINE[0, 0], 3), {}),
     (F.adaptive_avg_pool2d, (LINE[0], (1, 1)), {}),
-    (Tensor.mean, (X, 4), {}),
-    (Tensor.mean, (X, (1, 1)), {}),
 ]
 
 
@@ -142,26 +127,6 @@ def test_pool_size(size, kernel, stride, padding, dilation, ceil_mode, expected)
     assert pool_size(size, kernel, stride, padding, dilation, ceil_mode) == expected
 
 
-@pytest.mark.parametrize(
-    ("rank", "dims", "expected"),
-    [
-        (4, [2, 3], True),
-        (4, [1, 2], True),
-        (5, [2, 3, 4], True),
-        (5, [1, 2, 3], True),
-        (3, [1], True),
-        (4, [1], False),
-        (4, [3], False),
-        (4, [1, 2, 3], False),
-        (4, [0, 2, 3], False),
-        (3, [2], False),
-        (2, [1], False),
-    ],
-)
-def test_is_spatial(rank, dims, expected):
-    assert is_spatial(rank, dims) is expected
-
-
 # --- what becomes a node ---------------------------------------------------------------------------------------------
 
 
@@ -187,11 +152,7 @@ def between(pool, shape, layer=None):
         (nn.AdaptiveMaxPool2d((3, 13)), "max_pool", [1, 1, 6, 1]),
         (nn.AdaptiveAvgPool2d(1), "glob_avg", [0, 0, 0, 0]),
         (nn.AdaptiveAvgPool2d((2, 3)), "glob_avg", [0, 0, 0, 0]),
-        (lambda x: x.mean((2, 3)), "glob_avg", [0, 0, 0, 0]),
-        (lambda x: x.mean(dim=[-1, -2], keepdim=True), "glob_avg", [0, 0, 0, 0]),
-        (lambda x: torch.mean(input=x, dim=(2, 3)), "glob_avg", [0, 0, 0, 0]),
-        (lambda x: x.permute(0, 2, 3, 1).mean((1, 2)), "glob_avg", [0, 0, 0, 0]),
-        (lambda x: x.flatten(2).mT.mean(1), "glob_avg", [0, 0, 0, 0]),
+        (nn.LPPool2d(2, 3), "avg_pool", [1, 1, 3, 3]),
     ],
 )
 def test_pools_are_nodes(pool, kind, kernel):
@@ -209,7 +170,7 @@ def test_pools_are_nodes(pool, kind, kernel):
         (3, nn.MaxPool3d((2, 3, 5)), "max_pool", [1, 1, 3, 5]),
         (3, nn.AvgPool3d(2), "avg_pool", [1, 1, 2, 2]),
         (3, nn.AdaptiveAvgPool3d(1), "glob_avg", [0, 0, 0, 0]),
-        (3, lambda x: x.mean((2, 3, 4)), "glob_avg", [0, 0, 0, 0]),
+        (1, nn.LPPool1d(2, 3), "avg_pool", [1, 1, 3, 1]),
     ],
 )
 def test_pools_of_lines_and_volumes_are_nodes(rank, pool, kind, kernel):
@@ -217,32 +178,6 @@ def test_pools_of_lines_and_volumes_are_nodes(rank, pool, kind, kernel):
     graph, found = between(pool, (2, 3, *(11, 13, 7)[:rank]), layer)
     assert found == [kind]
     assert graph.node_shape[2].tolist() == kernel
-
-
-@pytest.mark.parametrize(
-    "mean",
-    [
-        lambda x: x.mean(1),
-        lambda x: x.mean(0, keepdim=True),
-        lambda x: x - x.mean((2, 3), keepdim=True),
-    ],
-)
-def test_other_means_are_folded(mean):
-    assert between(mean, (2, 3, 17, 13))[1] == []
-
-
-def test_a_mean_of_a_constant_or_of_a_weight_is_no_node():
-    graph = from_module(
-        network(
-            lambda self, x: (
-                F.conv2d(x, self.a.weight - self.a.weight.mean((1, 2, 3), keepdim=True))
-                * torch.ones(1, 5, 7, 7).mean((2, 3), keepdim=True)
-            ),
-            a=nn.Conv2d(3, 5, 1, bias=False),
-        ),
-        torch.zeros(1, 3, 7, 7),
-    )
-    assert kinds(graph) == ["input", "conv"]
 
 
 def test_indices_of_a_pool_lead_back_to_nothing():

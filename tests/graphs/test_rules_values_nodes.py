@@ -36,6 +36,11 @@ def two_branches(join, out=5):
         (lambda self, a, b: sum([a, b]), 5, "sum"),
         (lambda self, a, b: torch.sub(a, b), 5, "sum"),
         (lambda self, a, b: 1 - a + b, 5, "sum"),
+        (lambda self, a, b: torch.addcmul(a, b, torch.ones(5)), 5, "sum"),
+        (lambda self, a, b: a.addcmul(torch.ones(5), b, value=0.5), 5, "sum"),
+        (lambda self, a, b: torch.addcdiv(a, b, torch.ones(5)), 5, "sum"),
+        (lambda self, a, b: torch.lerp(a, b, 0.3), 5, "sum"),
+        (lambda self, a, b: a.lerp(b, torch.full((5,), 0.3)), 5, "sum"),
         (lambda self, a, b: torch.add(input=a, other=b), 5, "sum"),
         (lambda self, a, b: torch.cat([a, b], 2), 10, "concat"),
         (lambda self, a, b: torch.cat(tensors=[a, b], dim=2), 10, "concat"),
@@ -226,8 +231,8 @@ def test_learned_positions_of_a_map():
 
 
 OFFSETS = {
-    "of channels": (lambda self, x: x + self.p, (5,)),
-    "of channels first": (lambda self, x: (x.transpose(1, 2) + self.p).transpose(1, 2), (5, 1)),
+    "of channels": (lambda self, x: x.relu() + self.p, (5,)),
+    "of channels first": (lambda self, x: (x.relu().transpose(1, 2) + self.p).transpose(1, 2), (5, 1)),
     "of one token": (lambda self, x: x + self.p, (1, 1, 5)),
     "a scalar": (lambda self, x: x + self.p, ()),
     "a gate": (lambda self, x: x * self.p, (1, 11, 5)),

@@ -1,0 +1,148 @@
+"""Linear layers and attention that are written out as products."""
+
+import operator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ghn_pyg import from_module
+from tests.graphs.tracing import kinds, network, sources, weight
+
+X = torch.rand(2, 3, 5)
+
+# How each weight W is stored, where what enters is (2, 3, 5) and seven features leave.
+LINEAR = {
+    "linear of a transpose": (lambda self, x: F.linear(x, self.w.t()), (5, 7), "in_out"),
+    "W @ x.mT": (lambda self, x: self.w @ x.mT, (7, 5), "out_in"),
+    "W.t() @ x.mT": (lambda self, x: self.w.t() @ x.mT, (5, 7), "in_out"),
+    "matmul(W, x)": (lambda self, x: torch.matmul(self.w, x.transpose(1, 2)), (7, 5), "out_in"),
+    "mv": (lambda self, x: torch.mv(self.w, x[0, 0]), (7, 5), "out_in"),
+    "mv of a transpose": (lambda self, x: self.w.t().mv(x[0, 0]), (5, 7), "in_out"),
+    "square, first": (lambda self, x: self.w @ x.mT, (5, 5), "out_in"),
+    "square transpose, first": (lambda self, x: self.w.t() @ x.mT, (5, 5), "in_out"),
+    "bi,oi->bo": (lambda self, x: torch.einsum("bi,oi->bo", x[0], self.w), (7, 5), "out_in"),
+    "bi,io->bo": (lambda self, x: torch.einsum("bi,io->bo", x[0], self.w), (5, 7), "in_out"),
+    "oi,bi->bo": (lambda self, x: torch.einsum("oi,bi->bo", self.w, x[0]), (7, 5), "out_in"),
+    "...i,oi->...o": (lambda self, x: torch.einsum("... i, o i -> ... o", x, self.w), (7, 5), "out_in"),
+    "btc,dc->bdt": (lambda self, x: torch.einsum("btc,dc->bdt", [x, self.w]), (7, 5), "out_in"),
+    "square einsum": (lambda self, x: torch.einsum("bi,oi->bo", x[0], self.w), (5, 5), "out_in"),
+    "square einsum, in first": (lambda self, x: torch.einsum("bi,io->bo", x[0], self.w), (5, 5), "in_out"),
+    "einsum of a transpose": (lambda self, x: torch.einsum("bi,oi->bo", x[0], self.w.t()), (5, 7), "in_out"),
+    "tensordot": (lambda self, x: torch.tensordot(x, self.w, dims=1), (5, 7), "in_out"),
+    "tensordot of dimensions": (lambda self, x: torch.tensordot(x, self.w, dims=([2], [1])), (7, 5), "out_in"),
+    "tensordot, first": (lambda self, x: torch.tensordot(self.w, x, dims=([1], [2])), (7, 5), "out_in"),
+}
+
+
+@pytest.mark.parametrize(("forward", "shape", "layout"), LINEAR.values(), ids=LINEAR)
+def test_a_product_over_one_dimension_of_a_matrix_is_a_linear_layer(forward, shape, layout):
+    graph = from_module(network(forward, w=weight(*shape)), X)
+    assert kinds(graph) == ["input", "conv"]
+    (spec,) = graph.params[1]
+    assert (spec.name, spec.shape, spec.role, spec.layout) == ("w", shape, "weight", layout)
+    assert graph.node_shape[1].tolist() == [5 if shape == (5, 5) else 7, 5, 1, 1]
+    assert graph.classifier.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda self, x: torch.einsum("btc,tc->btc", x, self.w),
+        lambda self, x: torch.einsum("btc,tc->b", x, self.w),
+        lambda self, x: torch.einsum("btc,dc->bt", x, self.w),
+        lambda self, x: torch.tensordot(x, self.w, dims=2),
+        lambda self, x: F.bilinear(x, x, self.w.expand(2, -1, -1).new_ones(2, 5, 5)) + self.w.sum(),
+    ],
+)
+def test_other_products_with_a_matrix_are_no_layers(forward):
+    graph = from_module(
+        network(lambda self, x: self.a(forward(self, x).sum()[None]), w=weight(3, 5), a=nn.Linear(1, 2)), X
+    )
+    assert kinds(graph) == ["input", "conv", "bias"]
+    assert "vocabulary has no node type" in graph.kept["w"]
+
+
+# --- biases ----------------------------------------------------------------------------------------------------------
+
+BIASES = {
+    "x @ W + b": lambda self, x: x @ self.w + self.b,
+    "b + x @ W": lambda self, x: self.b + x @ self.w,
+    "+=": lambda self, x: operator.iadd(x @ self.w, self.b),
+    "torch.add": lambda self, x: torch.add(torch.matmul(x, self.w), self.b),
+    "einsum": lambda self, x: torch.einsum("btc,cd->btd", x, self.w) + self.b,
+    "linear": lambda self, x: F.linear(x, self.w.t()) + self.b,
+    "reshaped": lambda self, x: (x.flatten(0, 1) @ self.w).view(2, 3, 7) + self.b,
+    "reshaped bias": lambda self, x: x @ self.w + self.b.view(1, 1, 7),
+    "of channels first": lambda self, x: (self.w.t() @ x.mT) + self.b[:, None],
+    "heads": lambda self, x: (x @ self.w).view(2, 3, 1, 7) + self.b.view(1, 7),
+}
+
+
+@pytest.mark.parametrize("forward", BIASES.values(), ids=BIASES)
+def test_a_parameter_that_is_added_to_a_product_is_its_bias(forward):
+    graph = from_module(network(forward, w=weight(5, 7), b=weight(7)), X)
+    assert kinds(graph) == ["input", "conv", "bias"]
+    assert graph.edge_index.tolist() == [[0, 1], [1, 2]]
+    assert [(spec.name, spec.role) for (spec,) in graph.params[1:]] == [("w", "weight"), ("b", "bias")]
+    assert graph.classifier.tolist() == [False, True, True]
+    assert graph.kept == {}
+
+
+def test_a_parameter_that_is_added_to_a_convolution_is_its_bias():
+    def forward(self, x):
+        return F.conv2d(x, self.w, padding=1) + self.b.view(-1, 1, 1)
+
+    graph = from_module(network(forward, w=weight(5, 3, 3, 3), b=weight(5)), torch.rand(2, 3, 11, 13))
+    assert kinds(graph) == ["input", "conv", "bias"]
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda self, x: F.linear(x, self.w, self.c) + self.b,
+        lambda self, x: F.linear(x, self.w).relu() + self.b,
+        lambda self, x: F.linear(x, self.w) + self.b[:3, None],
+        lambda self, x: F.linear(x, self.w) * self.b,
+        lambda self, x: x.repeat(1, 1, 2)[..., :7] + self.b,
+    ],
+    ids=["a second one", "after an activation", "of another size", "a factor", "of no layer"],
+)
+def test_other_parameters_are_no_biases(forward):
+    graph = from_module(network(forward, w=weight(7, 5), b=weight(7), c=weight(7)), X)
+    assert "b" in graph.kept
+
+
+# --- attention whose heads are mixed ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_attention_whose_heads_a_layer_mixes(bias):
+    def forward(self, x):
+        q, k, v = self.qkv(x).view(1, 3, 3, 2, 5).permute(2, 0, 3, 1, 4)
+        scores = self.before((q @ k.mT).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        scores = self.after(scores.softmax(-1).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.out((scores @ v).transpose(1, 2).flatten(2))
+
+    graph = from_module(
+        network(
+            forward, qkv=nn.Linear(10, 30, bias=False), before=nn.Linear(2, 2, bias=bias),
+            after=nn.Linear(2, 2, bias=bias), out=nn.Linear(10, 10, bias=False),
+        ),
+        torch.rand(1, 3, 10),
+    )  # fmt: skip
+    mixed = ["conv", "bias"] if bias else ["conv"]
+    assert kinds(graph) == ["input", "conv", *mixed, "msa", *mixed, "conv"]
+    last = "after.bias" if bias else "after.weight"
+    assert sources(graph)["msa"] == [last.replace("after", "before")]
+    assert sources(graph)["after.weight"] == ["msa"]
+    assert sources(graph)["out.weight"] == ["qkv.weight", last]
+
+
+def test_a_layer_on_probabilities_that_weighs_no_values_is_no_attention():
+    def forward(self, x):
+        return self.c(self.b(self.a(x).softmax(-1)).relu())
+
+    graph = from_module(network(forward, **{name: nn.Linear(5, 5, bias=False) for name in "abc"}), X)
+    assert kinds(graph) == ["input", "conv", "conv", "conv"]
