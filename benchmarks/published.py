@@ -46,6 +46,7 @@ def judged(subject: str, values: dict[tuple[str, str], dict[str, float] | None])
 _MEANING: Final = {
     "speedup": "times faster than published",
     "limit": "times the arithmetic limit",
+    "rate": "architectures per second",
     "memory": "GB of peak memory over the weights",
 }
 

@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 from benchmarks import __main__ as everything
-from benchmarks import growth, harness, prediction, published, published_package, textbook, tracing
+from benchmarks import deepnets, growth, harness, prediction, published, published_package, textbook, tracing
 from benchmarks.subjects import IMAGE, SEVEN, build_ghn, deep_network, operations
 from ghn_pyg import GHN, PRIMITIVES, GHNConfig, from_module
 from ghn_pyg.vision import build
@@ -97,6 +97,19 @@ class TestHarness:
         with pytest.raises(OSError, match="disk full"):
             run.finish({"rows": [3]})
         assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+class TestDropping:
+    def test_batches_over_the_budget_go(self):
+        bias = deepnets.dropping([1, 2, 30, 4, 5, 6, 7], size=2, budget=20)
+        assert bias["dropped"] == pytest.approx(1 / 3)
+        assert bias["mean_drawn"] == pytest.approx(55 / 7)
+        assert (bias["mean_kept"], bias["largest_drawn"], bias["largest_kept"]) == (3.5, 30, 6)
+        assert bias["large_kept"] == 0
+
+    def test_nothing_goes_within_the_budget(self):
+        bias = deepnets.dropping([1, 2, 3, 4], size=2, budget=20)
+        assert (bias["dropped"], bias["mean_kept"], bias["mean_drawn"]) == (0, 2.5, 2.5)
 
 
 class TestPublished:
@@ -249,13 +262,23 @@ class TestQuickRuns:
             assert isinstance(found["exponents"][stage]["seconds"], float)
         assert "## encoder" in report
 
+    def test_deepnets(self, tmp_path):
+        pytest.importorskip("h5py")
+        assert deepnets.main(["--quick", "--out", str(tmp_path)]) == 0
+        found, report = self.result(tmp_path, "deepnets")
+        seconds = {row["way"]: row["seconds"] for row in found["rates"]}
+        assert seconds["sample"] < seconds["sample, graph, distances and network"]
+        assert [row["cells"] for row in found["growth"]] == [4, 8]
+        assert 100 < found["nodes"]["mean"] < 300
+        assert "## Dropping meta-batches" in report
+
 
 def test_all_benchmarks_run_one_after_another(monkeypatch):
     given = []
-    for module in (tracing, prediction, growth):
+    for module in (tracing, prediction, growth, deepnets):
         monkeypatch.setattr(module, "main", lambda options, module=module: given.append((module, options)) or 0)
     assert everything.main(["--quick", "--out", "x"]) == 0
-    assert given == [(module, ["--quick", "--out", "x"]) for module in (tracing, prediction, growth)]
+    assert given == [(module, ["--quick", "--out", "x"]) for module in (tracing, prediction, growth, deepnets)]
 
 
 def test_a_ghn_that_does_not_fit_is_left_out(monkeypatch, tmp_path, capsys):

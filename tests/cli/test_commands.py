@@ -1,8 +1,6 @@
-import contextlib
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 
@@ -13,9 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import ghn_pyg
-from ghn_pyg import GHN, GHNConfig, cli
+from ghn_pyg import GHN, GHNConfig
 from ghn_pyg.models import hub
 from ghn_pyg.vision import build, classification_models
+from tests.cli.outcomes import failed, small_disk
 from tests.models.checkpoints import TINY2, published_state
 
 SMALL = GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2)
@@ -27,41 +26,6 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("ghn")
     GHN(SMALL).save_pretrained(path)
     return str(path)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs a command in this process: its exit code, standard output (spaces joined) and standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ghn-pyg", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return stop.value.code or 0, [" ".join(line.split()) for line in out.splitlines()], err
-
-    return call
-
-
-@contextlib.contextmanager
-def small_disk():
-    """Inside this context no file can grow over 1,000 bytes; not even a log that the tests are written to."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def failed(result):
-    """The message of a command that ended as it should for a user's error."""
-    code, out, err = result
-    assert code == 2
-    assert out == []
-    assert err.startswith("Error: ")
-    assert err.count("\n") == 1
-    return err
 
 
 def test_version(run):

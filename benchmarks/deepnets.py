@@ -1,0 +1,180 @@
+"""How fast are training architectures drawn, and how well are they drawn? ``python -m benchmarks.deepnets``
+
+On one thread: architectures per second with graph and distances, with the network on the meta device too, beside
+tracing the built network; how that grows with depth; reading the published file format; statistics of many drawn
+architectures; and the bias towards small networks when meta-batches of many nodes are dropped.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from ghn_pyg import from_module
+from ghn_pyg.deepnets.architecture import Architecture
+from ghn_pyg.deepnets.dataset import NODE_BUDGET
+from ghn_pyg.deepnets.genotype import DARTS
+from ghn_pyg.deepnets.graph import architecture_graph
+from ghn_pyg.deepnets.network import Network
+from ghn_pyg.deepnets.published import PublishedDeepNets
+from ghn_pyg.deepnets.published_writer import export
+from ghn_pyg.deepnets.sampling import sample
+
+from .harness import Run, arguments, measure, number, slope, table
+from .published import FIGURES, goal_table, judged
+
+DEPTHS: Final = (4, 8, 16, 32, 64, 128)
+_META_BATCH: Final = 8
+
+
+def meta_network(architecture: Architecture) -> Network:
+    with torch.device("meta"):
+        return Network(architecture)
+
+
+def rates(count: int, repeats: int) -> list[dict[str, Any]]:
+    """Architectures per second of each way to get them."""
+    drawn = [sample("train", index) for index in range(count)]
+
+    def with_network(index: int) -> None:
+        architecture = sample("train", index)
+        architecture_graph(architecture)
+        meta_network(architecture)
+
+    ways: dict[str, tuple[Callable[[int], Any], int]] = {
+        "sample": (lambda index: sample("train", index), count),
+        "graph and distances": (lambda index: architecture_graph(drawn[index]), count),
+        "network on the meta device": (lambda index: meta_network(drawn[index]), count),
+        "sample, graph and distances": (lambda index: architecture_graph(sample("train", index)), count),
+        "sample, graph, distances and network": (with_network, count),
+        "tracing the network instead": (lambda index: from_module(meta_network(drawn[index])), count // 5 or 1),
+    }
+    found = []
+    for name, (function, number_of_calls) in ways.items():
+        timing = measure(lambda f=function, n=number_of_calls: [f(index) for index in range(n)] and None, repeats)
+        seconds = [value / number_of_calls for value in timing.seconds]
+        found.append({"way": name, "seconds": statistics.median(seconds), "all": seconds})
+    return found
+
+
+def reading(count: int, repeats: int) -> dict[str, Any]:
+    """Seconds for each architecture that is read from a file of the published format."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "deepnets1m_train.hdf5")
+        began = measure(lambda: export({"train": (sample("train", i) for i in range(count))}, path), 1, budget=0.0)
+        with PublishedDeepNets(path, "train") as split:
+            timing = measure(lambda: [split[index] for index in range(count)] and None, repeats)
+        size = path.stat().st_size
+    return {
+        "seconds": timing.median / count,
+        "all": [value / count for value in timing.seconds],
+        "write_seconds": began.median / count,
+        "bytes": size / count,
+    }
+
+
+def depth(cells: int, repeats: int) -> dict[str, Any]:
+    """Seconds for networks of so many DARTS cells."""
+    architecture = Architecture(genotype=DARTS, cells=cells)
+    graph = measure(lambda: architecture_graph(architecture), repeats)
+    network = measure(lambda: meta_network(architecture), repeats)
+    nodes = graph.result.num_nodes
+    return {"cells": cells, "nodes": nodes, "graph_seconds": graph.median, "network_seconds": network.median}
+
+
+def node_counts(count: int) -> list[int]:
+    return [architecture_graph(sample("train", index)).num_nodes for index in range(count)]
+
+
+def dropping(nodes: Sequence[int], size: int = _META_BATCH, budget: int = NODE_BUDGET) -> dict[str, float]:
+    """What remains of meta-batches when those over the budget are dropped, as published training code does."""
+    batches = [nodes[start : start + size] for start in range(0, len(nodes) - size + 1, size)]
+    remaining = [batch for batch in batches if sum(batch) <= budget]
+    large = sorted(nodes)[int(0.95 * len(nodes))]
+    kept = [value for batch in remaining for value in batch]
+    return {
+        "dropped": 1 - len(remaining) / len(batches),
+        "mean_drawn": statistics.mean(nodes),
+        "mean_kept": statistics.mean(kept) if kept else 0.0,
+        "largest_drawn": max(nodes),
+        "largest_kept": max(kept, default=0),
+        # How often the largest twentieth of the architectures is left, over how often it is drawn.
+        "large_kept": sum(value >= large for value in kept) / len(kept) / 0.05 if kept else 0.0,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = arguments(__doc__, "deepnets")
+    parser.add_argument("--count", type=int, help="architectures for each rate; 300 by default")
+    options = parser.parse_args(argv)
+    options.threads = options.threads or 1
+    count = options.count or (5 if options.quick else 300)
+    repeats = options.repeats or (1 if options.quick else 5)
+    run = Run("deepnets", options)
+    speeds = rates(count, repeats)
+    for row in speeds:
+        run.note(f"{row['way']}: {number(1 / row['seconds'])} per second")
+    file = reading(count, repeats)
+    run.note(f"reading: {number(1e3 * file['seconds'])} ms")
+    growth = [depth(cells, repeats) for cells in (DEPTHS[:2] if options.quick else DEPTHS)]
+    run.probe.sample()
+    nodes = node_counts(10 * count if options.quick else 10_000)
+    run.note(f"{len(nodes)} architectures have {number(statistics.mean(nodes))} nodes in the mean")
+    published = FIGURES["deepnets"]
+    seconds = {row["way"]: row["seconds"] for row in speeds}
+    values = {("rate", way): {"here": 1 / value} for way, value in seconds.items()}
+    values["speedup", "reading"] = {"raw": published["reading_seconds"] / file["seconds"]}
+    goals = judged("deepnets", values)
+    bias = dropping(nodes)
+    spread = {"mean": statistics.mean(nodes), "std": statistics.stdev(nodes), "min": min(nodes), "max": max(nodes)}
+    run.finish(
+        {"rates": speeds, "reading": file, "growth": growth, "nodes": spread, "dropping": bias, "goals": goals},
+        _rate_table(speeds),
+        f"Reading an architecture of the published format takes {number(1e3 * file['seconds'])} ms (published: about "
+        f"{1e3 * published['reading_seconds']:.0f} ms); writing one {number(1e3 * file['write_seconds'])} ms and "
+        f"{number(file['bytes'] / 1e3)} kB.",
+        "## Growth with depth (DARTS cells)\n\n" + _growth_table(growth),
+        f"## Nodes\n\n{len(nodes):,} training architectures: mean {spread['mean']:.1f}, standard deviation "
+        f"{spread['std']:.1f}, {spread['min']} to {spread['max']}. Published generator, 120 architectures: mean "
+        f"{published['nodes']['mean']}, {published['nodes']['min']} to {published['nodes']['max']}.",
+        _bias_text(bias),
+        "## Goals\n\n" + goal_table(goals),
+    )
+    return 0
+
+
+def _rate_table(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [[row["way"], number(1e3 * row["seconds"]), number(1 / row["seconds"])] for row in rows]
+    generator = FIGURES["deepnets"]["generator_rate"]
+    lines.append(["published generator (reference machine)", number(1e3 / generator), number(generator)])
+    return table(["one thread", "ms", "per second"], lines)
+
+
+def _growth_table(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [
+        [str(row["cells"]), str(row["nodes"]), number(1e3 * row["graph_seconds"]), number(1e3 * row["network_seconds"])]
+        for row in rows
+    ]
+    nodes = [row["nodes"] for row in rows]
+    exponents = (slope(nodes, [row[key] for row in rows]) for key in ("graph_seconds", "network_seconds"))
+    lines.append(["exponent", "", *(number(value) for value in exponents)])
+    return table(["cells", "nodes", "graph and distances, ms", "network, ms"], lines)
+
+
+def _bias_text(bias: dict[str, float]) -> str:
+    return (
+        f"## Dropping meta-batches\n\nOf meta-batches of {_META_BATCH} architectures {bias['dropped']:.1%} have more "
+        f"than {NODE_BUDGET} nodes. Without them networks have {bias['mean_kept']:.1f} nodes in the mean instead of "
+        f"{bias['mean_drawn']:.1f}, at most {bias['largest_kept']} instead of {bias['largest_drawn']}, and the largest "
+        f"twentieth is seen {bias['large_kept']:.2f} times as often as it is drawn. `MetaBatches` drops none."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

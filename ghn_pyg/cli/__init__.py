@@ -1,0 +1,48 @@
+"""The command line ``ghn-pyg``.
+
+Commands import what they need when they run: torch takes seconds, and ``--help`` should not.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Annotated
+
+import typer
+
+from ..version import __version__
+from . import ghns, networks
+from .deepnets import app as deepnets
+
+app = typer.Typer(
+    help="Predicts all parameters of a neural network in one forward pass, with a Graph HyperNetwork (GHN).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (networks.predict, networks.graph, ghns.init, ghns.convert, ghns.models):
+    app.command()(_command)
+app.add_typer(deepnets, name="deepnets")
+
+
+def main() -> None:
+    """Runs the command line."""
+    # torch_geometric calls it on import; the category differs between torch versions.
+    warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated", module=r"torch\.jit\._script")
+    app(prog_name="ghn-pyg")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ghn-pyg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass

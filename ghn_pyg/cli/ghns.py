@@ -1,0 +1,97 @@
+"""Commands on GHNs: make, convert and list them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import Seed, make_console, make_table, print_names, print_rows, status, user_errors
+
+if TYPE_CHECKING:
+    import torch
+
+Folder = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder to write; a checkpoint that it holds is replaced.")
+]
+
+
+def init(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A preset such as ghn3tm8; see `ghn-pyg models`.")],
+    out: Folder,
+    seed: Seed = 0,
+    num_classes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Classes of the networks to train it on, if not 1000.")
+    ] = None,
+) -> None:
+    """Makes an untrained GHN."""
+    with status(f"Building {model}"):
+        import torch
+
+        from ..models.config import GHNConfig
+        from ..models.ghn import GHN
+
+        with user_errors(ValueError):
+            config = GHNConfig.preset(model, **({} if num_classes is None else {"num_classes": num_classes}))
+        torch.manual_seed(seed)
+        ghn = GHN(config)
+    _save_ghn(ghn, model, out)
+
+
+def convert(
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A published file, or a published name.")],
+    out: Folder,
+) -> None:
+    """Converts a published checkpoint to a folder with config.json and model.safetensors."""
+    with status(f"Loading {checkpoint}"):
+        from ..models.ghn import GHN
+        from ..models.hub import resolve
+        from ..models.keys import CheckpointError
+
+    with user_errors(CheckpointError):
+        path = resolve(checkpoint)  # shows its own progress
+        with status(f"Loading {checkpoint}"):
+            ghn = GHN.from_pretrained(path)
+    _save_ghn(ghn, checkpoint, out)
+
+
+def models(
+    networks: Annotated[bool, typer.Option("--networks", help="List torchvision's networks instead.")] = False,
+) -> None:
+    """Lists the GHNs that can be made or downloaded, or the networks to predict."""
+    if networks:
+        with status("Looking"):
+            from ..vision import classification_models
+
+            names = classification_models()
+        print_names(names)
+        return
+    with status("Measuring"):
+        import torch
+
+        from ..models.config import PRESETS
+        from ..models.ghn import GHN
+        from ..models.hub import PUBLISHED_NAMES
+
+        table = make_table("name", "parameters", "width", "channels", "layers", "heads", "on the hub")
+        for name, config in PRESETS.items():
+            with torch.device("meta"):
+                size = _size(GHN(config))
+            figures = (config.hidden_channels, config.max_channels, config.layers or "", config.heads or "")
+            table.add_row(name, f"{size:,}", *map(str, figures), "yes" if name in PUBLISHED_NAMES else "")
+    console = make_console()
+    console.print(table)
+    console.print("`ghn-pyg init NAME` makes any of them, untrained; `--ghn NAME` takes those on the hub.")
+
+
+def _save_ghn(ghn: Any, name: str, out: Path) -> None:
+    from ..models.keys import CheckpointError
+
+    with status(f"Saving {out}"), user_errors(CheckpointError, OSError):
+        ghn.save_pretrained(out)
+    print_rows(name, [("parameters", f"{_size(ghn):,}"), ("saved", str(out))])
+
+
+def _size(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

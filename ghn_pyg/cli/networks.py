@@ -1,0 +1,181 @@
+"""Commands on networks: their graphs and their parameters."""
+
+from __future__ import annotations
+
+import collections
+import enum
+import json
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..version import __version__
+from .console import Seed, check_device, check_output, counted, make_table, print_rows, status, user_errors
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..data import ArchData
+    from ..models.ghn import Prediction
+
+Architecture = Annotated[
+    str, typer.Argument(metavar="ARCH", help="A torchvision classification network; see `ghn-pyg models --networks`.")
+]
+
+
+class Precision(enum.StrEnum):
+    """Types that predicted parameters can be saved as."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+def predict(
+    arch: Architecture,
+    ghn: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME_OR_FILE",
+            help="The GHN: a file or folder, a published name such as ghn3tm8, or user/repository of the hub.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.safetensors", help="Where to save the predicted parameters by name."),
+    ] = None,
+    seed: Seed = 0,
+    keep_classifier: Annotated[
+        bool, typer.Option("--keep-classifier", help="Leave the classification layer out.")
+    ] = False,
+    dtype: Annotated[Precision, typer.Option(help="Type of the predicted parameters.")] = Precision.float32,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute, such as cuda or cuda:1.")] = "cpu",
+) -> None:
+    """Predicts the parameters of a torchvision network."""
+    if out is not None:
+        check_output(out, [".safetensors"], "the parameters")
+    network, graph, graph_time = _trace(arch)
+    check_device(device)
+    import torch
+
+    from ..models.ghn import GHN
+    from ..models.hub import resolve
+    from ..models.keys import CheckpointError
+    from ..models.published import published_norm
+
+    local = os.path.exists(os.path.expanduser(ghn))
+    with user_errors(CheckpointError):
+        path = resolve(ghn)  # shows its own progress
+        with status(f"Loading {ghn}"):
+            model = GHN.from_pretrained(path).to(device)
+    with status(f"Predicting {arch}"):
+        began = time.perf_counter()
+        prediction = model.predict(graph, keep_classifier=keep_classifier, seed=seed, dtype=getattr(torch, dtype))
+        if device != "cpu":
+            torch.accelerator.synchronize(device)
+        prediction_time = time.perf_counter() - began
+    if out is not None:
+        _save(out, prediction, {"architecture": arch, "ghn": ghn, "seed": str(seed)})
+
+    sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
+    norm = prediction.total_norm()
+    # A file of the same name may be any GHN, and the published norms are of all parameters.
+    published = None if local or keep_classifier else published_norm(arch, ghn.removesuffix(".pt"))
+    compared = "" if published is None else f", published {published:.4f} ({norm / published - 1:+.4%})"
+    rows = [
+        ("graph", f"{counted(graph.num_nodes, 'node')}, {counted(graph.num_edges, 'edge')}"),
+        ("predicted", _amount(prediction, sizes)),
+        *_kept_rows(prediction.kept, sizes),
+        ("total norm", f"{norm:.4f}{compared}"),
+        ("time", f"graph {graph_time:.2f} s, prediction {prediction_time:.2f} s"),
+    ]
+    if out is not None:
+        from rich.filesize import decimal
+
+        rows.append(("saved", f"{out}, {decimal(out.stat().st_size)}"))
+    print_rows(f"{arch} by {ghn}", rows)
+
+
+def graph(
+    arch: Architecture,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to save the graph, as .graphml, .json or .svg (a picture)."),
+    ] = None,
+) -> None:
+    """Shows the graph of a torchvision network."""
+    with status(f"Building {arch}"):
+        import networkx as nx
+
+        from ..graphs.view import FORMATS, save_view
+
+    if out is not None:
+        check_output(out, list(FORMATS), "a graph")
+    network, data, seconds = _trace(arch)
+    if out is not None:
+        with user_errors(OSError):
+            save_view(data, out, arch)
+
+    nodes: collections.Counter[str] = collections.Counter()
+    parameters: collections.Counter[str] = collections.Counter()
+    for kind, specs in zip(data.node_types, data.params, strict=True):
+        nodes[kind] += 1
+        parameters[kind] += sum(math.prod(spec.shape) for spec in specs)
+    table = make_table("node type", "nodes", "parameters")
+    for kind, number in nodes.most_common():
+        table.add_row(kind, f"{number:,}", f"{parameters[kind]:,}" if parameters[kind] else "")
+    sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
+    rows = [
+        ("nodes", f"{data.num_nodes:,}"),
+        ("edges", f"{data.num_edges:,}"),
+        ("depth", f"{nx.dag_longest_path_length(data.to_networkx())} edges on the longest path"),
+        ("distance", f"{int(data.distance.max())} edges at most on the shortest path between two nodes, cut at 50"),
+        ("predicted", _amount([spec.name for specs in data.params for spec in specs], sizes)),
+        *_kept_rows(data.kept, sizes),
+        ("time", f"{seconds:.2f} s"),
+        *([("saved", str(out))] if out is not None else []),
+    ]
+    print_rows(arch, rows, table)
+
+
+def _trace(arch: str) -> tuple[torch.nn.Module, ArchData, float]:
+    """The network without memory, its graph, and how long that took."""
+    with status(f"Building {arch}"):
+        from ..graphs.module import from_module
+        from ..vision import skeleton
+
+        with user_errors(ValueError):
+            network = skeleton(arch)
+        began = time.perf_counter()
+        return network, from_module(network), time.perf_counter() - began
+
+
+def _save(out: Path, prediction: Prediction, metadata: Mapping[str, str]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    from ..files import replacing
+
+    header = {"format": "pt", "ghn_pyg": __version__, "kept": json.dumps(prediction.kept), **metadata}
+    with status(f"Saving {out}"), user_errors(OSError), replacing(out) as unfinished:
+        try:
+            save_file(dict(prediction), unfinished, header)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def _kept_rows(kept: Mapping[str, str], sizes: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Kept parameters, one row for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in kept.items():
+        reasons.setdefault(reason, []).append(name)
+    return [("kept", f"{_amount(names, sizes)}: {reason}") for reason, names in reasons.items()] or [("kept", "none")]
+
+
+def _amount(names: Sequence[str] | Mapping[str, Any], sizes: Mapping[str, int]) -> str:
+    return f"{counted(len(names), 'tensor')}, {counted(sum(sizes[name] for name in names), 'parameter')}"

@@ -1,0 +1,214 @@
+"""Graphs of DeepNets-1M as PyTorch Geometric data: by position, or as an endless stream of meta-batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import torch.distributed
+from torch.utils.data import IterableDataset, get_worker_info
+from torch_geometric.data import Batch, Dataset
+
+from ..data import ArchData
+from .architecture import Architecture
+from .graph import architecture_graph
+from .sampling import SPLIT_SIZES, Numbers, check_place, sample
+from .widths import CIFAR, WidthRule, evaluation_width
+
+NODE_BUDGET: Final = 2200
+"""Nodes of eight training architectures together, which a graph transformer takes at a time."""
+
+_STREAM: Final = 1 << 20
+"""Marks the random numbers of widths, so that they differ from those of architectures."""
+
+
+class DeepNets(Dataset):
+    """A split of DeepNets-1M: the graph of each architecture, with the architecture as ``graph.architecture``.
+
+    Nothing is stored: architectures are drawn when they are asked for (see
+    :func:`~ghn_pyg.deepnets.sampling.sample`), which takes a millisecond or two. Slices, lists of positions and
+    shuffling work as with every :class:`torch_geometric.data.Dataset`.
+
+    Args:
+        split: ``"train"``, ``"val"``, ``"test"``, ``"wide"``, ``"deep"``, ``"dense"``, ``"bnfree"`` or ``"search"``.
+        num_classes: Classes of the networks.
+        image_size: Height and width of their images in pixels.
+        width: Channels of the first cells; networks of the split ``"wide"`` have a multiple of it.
+        seed: For other samples from the same distribution.
+        cutoff: Largest shortest-path distance that is kept.
+
+    Raises:
+        ValueError: If there is no such split, or a network cannot be so narrow.
+
+    Example:
+        >>> graph = DeepNets("val")[3]
+        >>> graph.num_nodes, graph.architecture.cells, graph.architecture.width
+        (157, 12, 32)
+    """
+
+    def __init__(
+        self, split: str, *, num_classes: int = 10, image_size: int = 32, width: int = 32, seed: int = 0,
+        cutoff: int = 50,
+    ) -> None:  # fmt: skip
+        check_place(split, 0, seed)
+        super().__init__()
+        self.split = split
+        self.classes = num_classes
+        self.image_size = image_size
+        self.width = evaluation_width(split, image_size, width)
+        self.seed = seed
+        self.cutoff = cutoff
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the networks."""
+        return self.classes
+
+    def len(self) -> int:
+        """Number of architectures."""
+        return SPLIT_SIZES[self.split]
+
+    def get(self, idx: int) -> ArchData:
+        """The graph at a position."""
+        architecture = dataclasses.replace(sample(self.split, idx, self.seed), width=self.width)
+        return sized_graph(architecture, self.num_classes, self.image_size, self.cutoff)
+
+
+def sized_graph(architecture: Architecture, num_classes: int, image_size: int, cutoff: int = 50) -> ArchData:
+    """The graph of an architecture, which it carries as ``graph.architecture``."""
+    graph = architecture_graph(architecture, num_classes, image_size, cutoff=cutoff)
+    graph.architecture = architecture
+    return graph
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaBatch:
+    """Architectures for one step of meta-training.
+
+    Args:
+        step: Which step it is for.
+        parts: The graphs in batches, none of which exceeds the node budget (but for a graph that does by itself).
+        num_classes: Classes of the networks.
+        image_size: Height and width of their images in pixels.
+    """
+
+    step: int
+    parts: list[Batch]
+    num_classes: int
+    image_size: int
+
+    def __len__(self) -> int:
+        """Number of architectures."""
+        return sum(part.num_graphs for part in self.parts)
+
+
+class MetaBatches(IterableDataset[MetaBatch]):
+    """An endless stream of meta-batches for meta-training.
+
+    A meta-batch is a function of (seed, step, rank) alone: to resume, start at the next step. Whatever the number of
+    workers, steps come in order, each once. All ranks together hold ``size`` architectures of a step, rank :math:`r`
+    of :math:`R` those at :math:`r, r + R, …`.
+
+    Published training code drops meta-batches of many nodes, which makes large networks rarer than they are in the
+    distribution. Here nothing is dropped: a meta-batch is cut into parts that fit the node budget, whose gradients
+    add up.
+
+    Use it with ``DataLoader(MetaBatches(…), batch_size=None, num_workers=…)``.
+
+    Args:
+        size: Architectures in a meta-batch, on all ranks together.
+        num_classes: Classes of the networks.
+        image_size: Height and width of their images in pixels.
+        widths: Which widths and head sizes are drawn.
+        seed: Seed of architectures and widths.
+        first_step: The step to start with.
+        node_budget: Nodes that go through the GHN together.
+        rank: Which of the processes this is, over all machines; by default as ``torch.distributed`` has it.
+        world_size: Number of processes; by default as ``torch.distributed`` has it.
+        split: The split that architectures are drawn from.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> batches = MetaBatches(4, seed=5)
+        >>> [len(batches.meta_batch(step)) for step in (0, 1)]
+        [4, 4]
+    """
+
+    def __init__(
+        self, size: int = 8, *, num_classes: int = 10, image_size: int = 32, widths: WidthRule = CIFAR, seed: int = 0,
+        first_step: int = 0, node_budget: int = NODE_BUDGET, rank: int | None = None, world_size: int | None = None,
+        split: str = "train",
+    ) -> None:  # fmt: skip
+        check_place(split, 0, seed)
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self.rank = rank if rank is not None else torch.distributed.get_rank() if distributed else 0
+        self.world_size = (
+            world_size if world_size is not None else torch.distributed.get_world_size() if distributed else 1
+        )
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(f"rank expected a number below the world size {self.world_size}, got {self.rank}")
+        if size < self.world_size:
+            raise ValueError(f"size must be at least {self.world_size}, one architecture for each process, got {size}")
+        for name, value, least in (("first_step", first_step, 0), ("node_budget", node_budget, 1)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        self.size = size
+        self.num_classes = num_classes
+        self.image_size = image_size
+        self.widths = widths
+        self.seed = seed
+        self.first_step = first_step
+        self.node_budget = node_budget
+        self.split = split
+
+    def architectures(self, step: int) -> list[Architecture]:
+        """The architectures of this rank at a step, each with the width and head size of this use."""
+        slots = range(step * self.size + self.rank, (step + 1) * self.size, self.world_size)
+        drawn = ((slot, sample(self.split, slot % SPLIT_SIZES[self.split], self.seed)) for slot in slots)
+        return [self.widths.draw(architecture, Numbers(self.seed, _STREAM, slot)) for slot, architecture in drawn]
+
+    def meta_batch(self, step: int) -> MetaBatch:
+        """The meta-batch of this rank at a step."""
+        graphs = [sized_graph(one, self.num_classes, self.image_size) for one in self.architectures(step)]
+        parts = pack([graph.num_nodes for graph in graphs], self.node_budget)
+        batches = [Batch.from_data_list([graphs[position] for position in part]) for part in parts]
+        return MetaBatch(step, batches, self.num_classes, self.image_size)
+
+    def __iter__(self) -> Iterator[MetaBatch]:
+        """All steps, or every n-th in one of n workers, which a loader joins in their order."""
+        info: Any = get_worker_info()
+        offset, stride = (0, 1) if info is None else (info.id, info.num_workers)
+        step = self.first_step + offset
+        while True:
+            yield self.meta_batch(step)
+            step += stride
+
+
+def pack(sizes: Sequence[int], budget: int) -> list[list[int]]:
+    """Packs things of given sizes into few parts, first-fit by descending size.
+
+    Args:
+        sizes: The size of each.
+        budget: Largest size of a part; a thing that is larger has a part of its own.
+
+    Returns:
+        For each part the ascending positions of the things in it.
+
+    Example:
+        >>> pack([5, 2, 9, 3], 8)
+        [[2], [0, 3], [1]]
+    """
+    parts: list[list[int]] = []
+    rooms: list[int] = []
+    for position in sorted(range(len(sizes)), key=lambda position: -sizes[position]):
+        place = next((place for place, room in enumerate(rooms) if sizes[position] <= room), None)
+        if place is None:
+            parts.append([position])
+            rooms.append(budget - sizes[position])
+        else:
+            parts[place].append(position)
+            rooms[place] -= sizes[position]
+    return [sorted(part) for part in parts]

@@ -1,0 +1,23 @@
+import sys
+
+import pytest
+
+from ghn_pyg.deepnets.plots import plot_statistics
+from ghn_pyg.deepnets.sampling import sample
+from ghn_pyg.deepnets.statistics import measure
+
+
+def test_every_split_and_operation_is_named(tmp_path):
+    pytest.importorskip("matplotlib").rcParams["svg.fonttype"] = "none"
+    path = tmp_path / "some.svg"
+    plot_statistics({split: [measure(sample(split, index)) for index in range(3)] for split in ("val", "bnfree")}, path)
+    text = path.read_text()
+    for word in ("val", "bnfree", "nodes", "parameters", "depth", "conv_7x1_1x7", "operations, %"):
+        assert f">{word}<" in text
+
+
+def test_a_missing_library_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r'pip install "ghn_pyg\[plot\]"'):
+        plot_statistics({"val": [measure(sample("val", 0))]}, tmp_path / "some.png")
+    assert list(tmp_path.iterdir()) == []
