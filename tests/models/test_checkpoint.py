@@ -159,7 +159,7 @@ def test_files_that_go_on_or_are_damaged_within(compress, tmp_path):
         (b"PK\x03\x04", "BadZipFile"),
         (b"\x02" + b"\0" * 7 + b"{}", "no tensor 'node_embedding.weight'"),
         (b"\x07" + b"\0" * 7 + b"{broken", "SafetensorError"),
-        (gzip.compress(b"\x80\x04N."), "expected a dictionary of tensors, got NoneType"),
+        (gzip.compress(b"\x80\x04N.", mtime=0), "expected a dictionary of tensors, got NoneType"),
     ],
 )
 def test_files_that_are_no_checkpoint(content, message, tmp_path):

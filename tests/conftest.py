@@ -1,0 +1,7 @@
+"""Settings of all tests."""
+
+import os
+
+# Tensors here are small: a second thread costs more than it gives, and several times as much on a busy machine.
+# In the environment, before torch is imported, it holds for the processes that tests start as well.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
