@@ -191,8 +191,8 @@ def index_splits(content: bytes | mmap.mmap) -> dict[str, SplitIndex]:
         >>> content[val.starts[1] : val.stops[1]]
         b'{"ks": 5}'
     """
-    cursor = _Cursor(str(content, "latin-1"))  # one character for each byte, so that positions are those of the bytes
     try:
+        cursor = _Cursor(str(content, "ascii"))  # as json writes it, so that positions in the text are those of bytes
         splits = {name: _index_split(cursor) for name in cursor.keys()}  # noqa: SIM118 - no mapping
         cursor.end()
     except (ValueError, RecursionError) as error:

@@ -81,7 +81,9 @@ def _write_splits(splits: Mapping[str, Iterable[Architecture]], data: Any, text:
         text.write(f'{", " if number else ""}{json.dumps(split)}: {{"nets": [')
         for position, architecture in enumerate(architectures):
             if not isinstance(architecture, Architecture):
-                raise TypeError(f"split {split!r} expected architectures, got {architecture!r:.80} as its {position}th")
+                raise TypeError(
+                    f"split {split!r} expected architectures, got {architecture!r:.80} at position {position}"
+                )
             # The cutoff is the largest distance that is no overflow of a byte.
             graph = architecture_graph(architecture, cutoff=254)
             if graph.num_nodes > MOST_NODES:
