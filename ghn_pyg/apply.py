@@ -13,6 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .data import ArchData
 
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
 
 def destinations(model: nn.Module, graph: ArchData) -> dict[str, Tensor]:
     """The tensors of ``model`` that the parameters of ``graph`` are written into.
@@ -135,9 +137,6 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], count: int = 10, devic
                 if (buffer := getattr(norm, name)) is not None:
                     buffer.copy_(value)
     return model
-
-
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def _run(model: nn.Module, batches: Iterable[Any], device: Any) -> int:
