@@ -38,6 +38,12 @@ def meta_network(architecture: Architecture) -> Network:
         return Network(architecture)
 
 
+def call(function: Callable[[int], Any], count: int) -> None:
+    """Calls a function with 0, 1, … and keeps nothing."""
+    for index in range(count):
+        function(index)
+
+
 def rates(count: int, repeats: int) -> list[dict[str, Any]]:
     """Architectures per second of each way to get them."""
     drawn = [sample("train", index) for index in range(count)]
@@ -57,7 +63,7 @@ def rates(count: int, repeats: int) -> list[dict[str, Any]]:
     }
     found = []
     for name, (function, number_of_calls) in ways.items():
-        timing = measure(lambda f=function, n=number_of_calls: [f(index) for index in range(n)] and None, repeats)
+        timing = measure(lambda f=function, n=number_of_calls: call(f, n), repeats)
         seconds = [value / number_of_calls for value in timing.seconds]
         found.append({"way": name, "seconds": statistics.median(seconds), "all": seconds})
     return found
@@ -67,14 +73,14 @@ def reading(count: int, repeats: int) -> dict[str, Any]:
     """Seconds for each architecture that is read from a file of the published format."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "deepnets1m_train.hdf5")
-        began = measure(lambda: export({"train": (sample("train", i) for i in range(count))}, path), 1, budget=0.0)
+        writing = measure(lambda: export({"train": (sample("train", i) for i in range(count))}, path), 1, budget=0.0)
         with PublishedDeepNets(path, "train") as split:
-            timing = measure(lambda: [split[index] for index in range(count)] and None, repeats)
+            timing = measure(lambda: call(split.get, count), repeats)
         size = path.stat().st_size
     return {
         "seconds": timing.median / count,
         "all": [value / count for value in timing.seconds],
-        "write_seconds": began.median / count,
+        "write_seconds": writing.median / count,
         "bytes": size / count,
     }
 
