@@ -17,7 +17,8 @@ FLOORS = (
     ("deepnets", "graphs", "nn"),
     ("apply", "small_inputs"),
     ("models",),
-    ("vision",),
+    ("vision", "images"),
+    ("evaluation", "training"),
     ("cli",),
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}

@@ -1,0 +1,299 @@
+"""Image data by name: training and test images with labels, normalised, and the same on every machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor
+from torchvision.transforms import v2
+
+Colours = tuple[float, float, float]
+
+_DIGIT_RANGE: Final = 16
+_DIGIT_TEST: Final = 5
+_SMALL: Final = 64
+_IMAGENET: Final[tuple[Colours, Colours]] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CIFAR: Final[dict[str, tuple[Colours, Colours]]] = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+_LAYOUT: Final = "expected FOLDER/train/CLASS/IMAGE and FOLDER/val/CLASS/IMAGE (or test), as ImageNet is unpacked"
+
+
+class ImagesError(ValueError):
+    """Image data cannot be found or read."""
+
+
+class ImageSet(Protocol):
+    """Images with labels, taken in batches."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Images of shape (B, 3, H, W), normalised, and labels of shape (B,)."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorImages:
+    """Images that lie in memory.
+
+    Args:
+        pixels: Of type uint8 and shape (N, 3, H, W).
+        labels: Of shape (N,).
+        mean: Mean of each colour, of pixels from 0 to 1.
+        std: Standard deviation of each colour.
+        augment: What is done with the pixels of each batch; it draws from PyTorch's global generator.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    mean: Colours
+    std: Colours
+    augment: Callable[[Tensor], Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Images and labels at some positions."""
+        chosen = torch.as_tensor(positions)
+        pixels = self.pixels[chosen]
+        if self.augment is not None:
+            pixels = self.augment(pixels)
+        mean, std = (torch.tensor(colours).view(3, 1, 1) for colours in (self.mean, self.std))
+        return (pixels / 255 - mean) / std, self.labels[chosen]
+
+
+@dataclasses.dataclass(frozen=True)
+class FileImages:
+    """Images that are read one by one.
+
+    Args:
+        dataset: Gives (image, label) by position, the image as a normalised tensor of shape (3, H, W).
+    """
+
+    dataset: Any
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Images and labels at some positions."""
+        images, labels = zip(*(self.dataset[int(position)] for position in positions), strict=True)
+        return torch.stack(images), torch.tensor([int(label) for label in labels])
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Image data.
+
+    Args:
+        name: What it was asked for by.
+        train: Images to train on.
+        test: Images to test on, without augmentation.
+        num_classes: Number of classes.
+        image_size: Height and width in pixels.
+        std: Standard deviation of each colour that images are divided by, of pixels from 0 to 1.
+    """
+
+    name: str
+    train: ImageSet
+    test: ImageSet
+    num_classes: int
+    image_size: int
+    std: Colours
+
+
+def load_images(
+    name: str | os.PathLike[str] = "digits", folder: str | os.PathLike[str] = "data", *,
+    image_size: int | None = None, num_classes: int | None = None, download: bool = False, augment: bool = True,
+) -> Images:  # fmt: skip
+    """Loads image data by name.
+
+    - ``"digits"``: scikit-learn's 1,797 digits of 8×8 pixels, resized, wholly in memory. It needs no download. Every
+      fifth one of a class is for tests: 1,442 and 355.
+    - ``"cifar10"``, ``"cifar100"``: in memory. Training images are shifted by up to 4 pixels and mirrored.
+    - The name of a class in :mod:`torchvision.datasets`, in capitals or not, with ``train`` or ``split`` as an
+      argument, such as ``"STL10"``.
+    - The path of a folder of images as ImageNet is unpacked.
+
+    Args:
+        name: One of these.
+        folder: Where the files of a :mod:`torchvision.datasets` class lie.
+        image_size: Height and width in pixels. By default 16 for digits, 32 for CIFAR and 224 for others.
+        num_classes: Number of classes, for those :mod:`torchvision.datasets` that do not tell it.
+        download: Whether to download what is missing, where torchvision can.
+        augment: Whether training images are shifted, cropped and mirrored; digits never are.
+
+    Raises:
+        ImagesError: If there is no such data, or it cannot be read; the message says what to do.
+        ImportError: If scikit-learn is missing, for digits.
+
+    Example:
+        >>> digits = load_images("digits")
+        >>> images, labels = digits.train.batch([0, 1, 2])
+        >>> images.shape, labels.tolist()
+        (torch.Size([3, 3, 16, 16]), [0, 1, 2])
+    """
+    if image_size is not None and image_size < 4:
+        raise ImagesError(f"image_size expected at least 4 pixels, got {image_size}")
+    if Path(name).is_dir():
+        return _from_folder(Path(name), image_size or 224, augment)
+    name = os.fspath(name)
+    key = name.lower().replace("-", "")
+    if key == "digits":
+        return _digits(image_size or 16)
+    if os.sep in name:
+        raise ImagesError(f"there is no folder {name}; {_LAYOUT}")
+    if key not in (classes := _dataset_classes()):
+        near = difflib.get_close_matches(key, ["digits", *classes], n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "nor is it a folder"
+        raise ImagesError(f"there is no image data {name!r}: it is no class of torchvision.datasets; {hint}")
+    make = _Maker(classes[key], Path(folder), download)
+    if key in _CIFAR:
+        return _cifar(key, make, image_size or 32, augment)
+    return _from_torchvision(name, make, image_size or 224, num_classes, augment)
+
+
+def _digits(size: int) -> Images:
+    try:
+        data = importlib.import_module("sklearn.datasets").load_digits()
+    except ImportError as error:
+        raise ImportError('digits need scikit-learn; install it with: pip install "ghn_pyg[train]"') from error
+    grey = torch.from_numpy(data.images).float().unsqueeze(1) / _DIGIT_RANGE
+    grey = F.interpolate(grey, (size, size), mode="bilinear", align_corners=False, antialias=True)
+    pixels = (grey * 255).round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
+    labels = torch.from_numpy(data.target).long()
+    place = F.one_hot(labels).cumsum(0).gather(1, labels.unsqueeze(1)).squeeze(1)  # 1, 2, … within the class
+    test = place % _DIGIT_TEST == 0
+    shade = pixels[~test].float() / 255
+    mean, std = (shade.mean().item(),) * 3, (shade.std().item(),) * 3
+    train, held_out = (TensorImages(pixels[own], labels[own], mean, std) for own in (~test, test))
+    return Images("digits", train, held_out, 10, size, std)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Maker:
+    """Makes the data sets of a :mod:`torchvision.datasets` class."""
+
+    kind: type
+    folder: Path
+    download: bool
+
+    def __call__(self, train: bool, transform: Any = None) -> Any:
+        names = inspect.signature(self.kind).parameters
+        if "train" not in names and "split" not in names:
+            raise ImagesError(
+                f"torchvision.datasets.{self.kind.__name__} has no division into training and test images; unpack it "
+                f"and give its path: {_LAYOUT}"
+            )
+        options = {"download": True} if self.download and "download" in names else {}
+        if "train" in names:
+            return self._make(transform=transform, train=train, **options)
+        if train:
+            return self._make(transform=transform, split="train", **options)
+        try:
+            return self._make(transform=transform, split="test", **options)
+        except ImagesError:
+            return self._make(transform=transform, split="val", **options)
+
+    def _make(self, **options: Any) -> Any:
+        try:
+            return self.kind(os.fspath(self.folder), **options)
+        except (RuntimeError, OSError, ValueError, TypeError, ImportError) as error:
+            link = f"; it comes from {url}" if (url := getattr(self.kind, "url", None)) else ""
+            raise ImagesError(
+                f"torchvision.datasets.{self.kind.__name__} cannot be read in the folder {self.folder}: {error}. "
+                f"Download it with download=True, or put its files there{link}"
+            ) from error
+
+
+def _dataset_classes() -> dict[str, type]:
+    """The classes of torchvision.datasets by name in lower case."""
+    base = torchvision.datasets.VisionDataset
+    found = {name.lower(): getattr(torchvision.datasets, name) for name in torchvision.datasets.__all__}
+    return {name: kind for name, kind in found.items() if isinstance(kind, type) and issubclass(kind, base)}
+
+
+def _cifar(name: str, make: _Maker, size: int, augment: bool) -> Images:
+    mean, std = _CIFAR[name]
+    found = [make(train) for train in (True, False)]
+    parts = []
+    for data in found:
+        pixels = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+        if size != pixels.size(-1):
+            pixels = v2.functional.resize(pixels, [size, size], antialias=True)
+        change = shift_and_mirror if data is found[0] and augment else None
+        parts.append(TensorImages(pixels, torch.tensor(data.targets), mean, std, change))
+    return Images(name, parts[0], parts[1], len(found[0].classes), size, std)
+
+
+def shift_and_mirror(pixels: Tensor) -> Tensor:
+    """Shifts each image by up to an eighth of its size, with black borders, and mirrors every second one at random.
+
+    Args:
+        pixels: Of shape (B, C, H, W).
+
+    Example:
+        >>> shift_and_mirror(torch.ones(2, 3, 16, 16)).shape
+        torch.Size([2, 3, 16, 16])
+    """
+    count, _, height, width = pixels.shape
+    reach = width // 8
+    padded = F.pad(pixels, [reach] * 4)
+    rows, columns = (
+        torch.randint(2 * reach + 1, (count, 1)) + torch.arange(length) for length in (height, width)
+    )  # B × H, B × W
+    columns = torch.where(torch.rand(count, 1) < 0.5, columns.flip(1), columns)
+    image = torch.arange(count).view(-1, 1, 1)
+    return padded.permute(0, 2, 3, 1)[image, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
+
+
+def _transforms(size: int, augment: bool) -> tuple[Any, Any]:
+    """From a picture to a normalised tensor, for training and for tests."""
+    finish = [v2.PILToTensor(), v2.RGB(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(*_IMAGENET)]
+    if size <= _SMALL:
+        whole: list[Any] = [v2.Resize((size, size))]
+        varied: list[Any] = [*whole, v2.RandomCrop(size, padding=size // 8), v2.RandomHorizontalFlip()]
+    else:
+        whole = [v2.Resize(size * 256 // 224), v2.CenterCrop(size)]
+        varied = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
+    return v2.Compose((varied if augment else whole) + finish), v2.Compose(whole + finish)
+
+
+def _from_torchvision(name: str, make: _Maker, size: int, num_classes: int | None, augment: bool) -> Images:
+    train, test = (make(*case) for case in zip((True, False), _transforms(size, augment), strict=True))
+    classes = num_classes or len(getattr(train, "classes", ()))
+    if not classes:
+        raise ImagesError(f"torchvision.datasets.{make.kind.__name__} does not tell its classes; give num_classes")
+    return Images(name, FileImages(train), FileImages(test), classes, size, _IMAGENET[1])
+
+
+def _from_folder(folder: Path, size: int, augment: bool) -> Images:
+    parts = (folder / "train", next((part for part in (folder / "val", folder / "test") if part.is_dir()), folder))
+    if not parts[0].is_dir() or parts[1] == folder:
+        raise ImagesError(f"the folder {folder} does not hold images as it should: {_LAYOUT}")
+    try:
+        train, test = (
+            torchvision.datasets.ImageFolder(os.fspath(part), transform)
+            for part, transform in zip(parts, _transforms(size, augment), strict=True)
+        )
+    except FileNotFoundError as error:
+        raise ImagesError(f"cannot read images in {folder}: {error}; {_LAYOUT}") from error
+    if train.classes != test.classes:
+        odd = sorted(set(train.classes) ^ set(test.classes))
+        raise ImagesError(f"{parts[0]} and {parts[1]} have different classes, expected the same: {', '.join(odd[:5])}")
+    return Images(folder.name, FileImages(train), FileImages(test), len(train.classes), size, _IMAGENET[1])
