@@ -22,6 +22,7 @@ from . import (  # noqa: F401  (they register their rules)
     rules_constants,
     rules_layers,
     rules_means,
+    rules_packed,
     rules_pools,
     rules_products,
     rules_shapes,
@@ -125,7 +126,7 @@ def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], trai
         return tracer.remember(tensor.to("cpu", copy=True), Value((0,)))
 
     args, kwargs = map_tensors(placeholder, args), map_tensors(placeholder, kwargs)
-    with shadow(model, tracer, training) as copy:
+    with _deep_calls(), shadow(model, tracer, training) as copy:
         _check_parameters(model, tracer)
         try:
             with _random_state(), _uncompiled(), torch.no_grad(), tracer:
@@ -160,6 +161,17 @@ def _random_state() -> Iterator[None]:
         torch.set_rng_state(state)
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def _deep_calls() -> Iterator[None]:
+    """A trace takes more frames for each module than the network itself, which may be as deep as Python allows."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(2 * limit)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def _failure(model: nn.Module, tracer: Tracer, args: Any, kwargs: Any, error: Exception) -> str:

@@ -250,11 +250,28 @@ def position_step(tracer: Tracer, inputs: Sources, table: str) -> Sources:
 def embedding(tracer: Tracer, input: Tensor, weight: Tensor, *_: Any, **__: Any) -> Tensor:
     """A table that token or position ids are looked up in."""
     _expect(not input.is_floating_point(), f"embedding expected integer ids, got {input.dtype}")
-    name = tracer.parameter(weight)
-    sources = tracer.sources(input)
-    if name is not None:  # no row of such a table is a class token's
-        sources = tracer.step("pos_enc", sources, (ParamSpec(name, tuple(tracer.parameters[name].shape), "position"),))
-    return tracer.emit((*input.shape, weight.shape[-1]), weight.dtype, Value(sources))
+    return tracer.emit((*input.shape, weight.shape[-1]), weight.dtype, Value(_looked_up(tracer, input, weight)))
+
+
+@rule(F.embedding_bag)
+def embedding_bag(
+    tracer: Tracer, input: Tensor, weight: Tensor, offsets: Tensor | None = None, max_norm: Any = None,
+    norm_type: Any = 2, scale_grad_by_freq: bool = False, mode: str = "mean", sparse: bool = False,
+    per_sample_weights: Any = None, include_last_offset: bool = False, padding_idx: int | None = None,
+) -> Tensor:  # fmt: skip
+    """A table of which the rows of each bag of ids are joined."""
+    _expect(not input.is_floating_point(), f"embedding_bag expected integer ids, got {input.dtype}")
+    _expect((input.dim() == 2) == (offsets is None), "embedding_bag expected either a matrix of ids or offsets")
+    bags = input.shape[0] if offsets is None else offsets.shape[0] - include_last_offset
+    return tracer.emit((bags, weight.shape[-1]), weight.dtype, Value(_looked_up(tracer, input, weight)))
+
+
+def _looked_up(tracer: Tracer, ids: Tensor, table: Tensor) -> Sources:
+    name, sources = tracer.parameter(table), tracer.sources(ids)
+    if name is None:
+        return sources
+    # No row of such a table is a class token's.
+    return tracer.step("pos_enc", sources, (ParamSpec(name, tuple(tracer.parameters[name].shape), "position"),))
 
 
 @rule(F.scaled_dot_product_attention)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import types
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..data import ParamSpec
 from .layers import handler_for
@@ -41,6 +42,9 @@ def shadow(model: nn.Module, tracer: Tracer, training: bool) -> Iterator[nn.Modu
             if dict(hooks) != before:
                 hooks.clear()
                 hooks.update(before)
+        for kept, contents in copies.collected:  # and one that collects activations does so outside the network
+            kept.clear()
+            (kept.extend if isinstance(kept, list) else kept.update)(contents)
 
 
 class _Shadow:
@@ -51,6 +55,7 @@ class _Shadow:
         self.known: dict[int, Any] = {}
         self.lists: dict[int, list[Any]] = {}
         self.hooks: list[tuple[dict[int, Any], dict[int, Any]]] = []
+        self.collected: list[tuple[Any, Any]] = []
         self.pending: list[tuple[nn.Module, nn.Module]] = []
 
     def build(self, model: nn.Module) -> nn.Module:
@@ -86,6 +91,7 @@ class _Shadow:
             state[name] = hooks.copy()
             if hooks:
                 self.hooks.append((hooks, dict(hooks)))
+                self.collected += [(kept, kept.copy()) for hook in hooks.values() for kept in _closed_over(hook)]
         state["_modules"] = {
             name: None if child is None else self.module(child, _join(path, name))
             for name, child in original._modules.items()
@@ -153,7 +159,12 @@ class _Shadow:
                 )
                 sources = tracer.step(kind, sources, specs)
             value = CONSTANT._replace(sources=sources)
-            return map_tensors(lambda tensor: tracer.emit(tensor.shape, tensor.dtype, value), result)
+
+            def emitted(tensor: Tensor) -> Tensor:
+                known = not tensor.is_floating_point() and not tracer.is_abstract(tensor)  # lengths
+                return tensor if known else tracer.emit(tensor.shape, tensor.dtype, value)
+
+            return map_tensors(emitted, result)
 
         return forward
 
@@ -166,6 +177,15 @@ def _slots(cls: Any) -> tuple[str, ...]:
         slots = base.__dict__.get("__slots__", ())
         found += (slots,) if isinstance(slots, str) else tuple(slots)
     return tuple(slot for slot in found if slot not in ("__dict__", "__weakref__"))
+
+
+def _closed_over(hook: Any) -> list[Any]:
+    """Lists, dictionaries and sets that a hook can write to: those that its function closes over."""
+    try:
+        values = inspect.getclosurevars(hook).nonlocals.values()
+    except (TypeError, ValueError):  # no Python function, or a name that is not bound yet
+        return []
+    return [value for value in values if isinstance(value, (list, dict, set))]
 
 
 def _wrapped(module: nn.Module) -> str | None:

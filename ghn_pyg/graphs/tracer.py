@@ -56,6 +56,13 @@ def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
     return register
 
 
+def _behind(tensor: Tensor) -> Tensor | None:
+    """The tensor that a function transform wraps, or that ``tensor`` is a view of."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return torch._C._functorch.get_unwrapped(tensor)
+    return tensor._base
+
+
 def _address(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
@@ -130,16 +137,28 @@ class Tracer(TorchFunctionMode):
         """Where ``tensor`` comes from; ``None`` when it is a plain constant."""
         known: Value | None = getattr(tensor, "_ghn_value", None)
         if known is not None:
-            return known
+            viewed = getattr(tensor, "_ghn_viewed", None)
+            return known if viewed is None else self._written(known, *viewed)
         if (name := self._names.get(id(tensor))) is not None:
             return Value((), (name,))
         if (marked := self._marked.get(id(tensor))) is not None:
             return marked[1]
+        if (base := _behind(tensor)) is not None:
+            return self.value(base)
         return CONSTANT if tensor.is_meta else None
+
+    def _written(self, known: Value, base: Tensor, before: Value | None) -> Value:
+        """Where a view comes from, after what was written into its base since."""
+        now = self.value(base)
+        if now is None or now == before:
+            return known
+        return now if known == before else Value(union(known.sources, now.sources), known.params)
 
     def is_abstract(self, tensor: Tensor) -> bool:
         """Whether ``tensor`` has no values that the trace may look at: it has no data, or is a parameter."""
         if tensor.is_meta or id(tensor) in self._names:
+            return True
+        if self._stale and tensor._base is not None and id(tensor._base) in self._stale:
             return True
         marked = self._marked.get(id(tensor))
         return marked is not None and bool(marked[1].params or id(tensor) in self._stale)
@@ -161,8 +180,9 @@ class Tracer(TorchFunctionMode):
 
     def view(self, base: Tensor, shape: Sequence[int]) -> Tensor:
         """An abstract tensor that shares ``base``'s memory: what is written into it is written into ``base``."""
-        tensor = self.emit(shape, base.dtype, self.value(base) or CONSTANT)
-        tensor._ghn_root = getattr(base, "_ghn_root", base)  # type: ignore[attr-defined]
+        value = self.value(base)
+        tensor = self.emit(shape, base.dtype, value or CONSTANT)
+        tensor._ghn_viewed = (base, value)  # type: ignore[attr-defined]
         if (layer := getattr(base, "_ghn_open", None)) is not None:
             tensor._ghn_open = layer  # type: ignore[attr-defined]
         return tensor
@@ -175,14 +195,17 @@ class Tracer(TorchFunctionMode):
 
     def mark(self, tensor: Tensor, value: Value) -> None:
         """Sets where ``tensor`` and the tensor that it is a view of come from, after an in-place operation."""
-        for target in (tensor, getattr(tensor, "_ghn_root", tensor._base)):
-            if target is None or id(target) in self._owned:
-                continue
+        target: Tensor | None = tensor
+        while target is not None and id(target) not in self._owned:
+            base: Tensor | None = getattr(target, "_ghn_viewed", (target._base,))[0]
             if target.is_meta:
-                target._ghn_value = value  # type: ignore[union-attr]
+                target._ghn_value = value  # type: ignore[attr-defined]
+                if base is not None:
+                    target._ghn_viewed = (base, value)  # type: ignore[attr-defined]
             else:  # it has values still, but not those that the network would write
                 self._marked[id(target)] = (target, value)
                 self._stale.add(id(target))
+            target = base
 
     def remember(self, tensor: Tensor, value: Value) -> Tensor:
         """Notes where a tensor with values comes from."""
@@ -375,5 +398,5 @@ class Tracer(TorchFunctionMode):
             return result
         result._ghn_value = value  # type: ignore[attr-defined]
         if result._base is not None and isinstance(first, Tensor):
-            result._ghn_root = getattr(first, "_ghn_root", first)  # type: ignore[attr-defined]
+            result._ghn_viewed = (first, self.value(first))  # type: ignore[attr-defined]
         return result

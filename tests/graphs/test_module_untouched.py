@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import random
+import sys
 import warnings
 import weakref
 
@@ -155,6 +156,46 @@ def test_attributes_that_the_forward_pass_sets_are_not_kept(write):
     before = snapshot(model)
     from_module(model, X)
     assert_unchanged(model, before)
+
+
+STORES = {
+    "list": (list, lambda store, value: store.append(value)),
+    "dictionary": (dict, lambda store, value: store.update({id(value): value})),
+    "set": (set, lambda store, value: store.add(value)),
+}
+
+
+@pytest.mark.parametrize(("make", "put"), STORES.values(), ids=STORES)
+def test_what_a_hook_collects_is_not_kept(make, put):
+    store = make()
+    put(store, 3)
+    before = store.copy()
+
+    def hook(module, args, output):
+        put(store, output)
+
+    model = small()
+    model[0].register_forward_hook(hook)
+    model[1].register_forward_pre_hook(lambda module, args: put(store, args[0]))
+    model[2].register_forward_hook(print_nothing)
+    from_module(model, MAP)
+    assert store == before
+    model(MAP)
+    assert len(store) > len(before)
+
+
+def print_nothing(*args):
+    """A hook that closes over nothing."""
+
+
+@pytest.mark.parametrize("depth", [150, 230])
+def test_a_network_as_deep_as_python_allows(depth):
+    model = nn.Linear(5, 7)
+    for _ in range(depth):
+        model = nn.Sequential(model)
+    limit = sys.getrecursionlimit()
+    assert from_module(model, X).num_nodes == 3
+    assert sys.getrecursionlimit() == limit
 
 
 WRITES = {

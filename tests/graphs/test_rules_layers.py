@@ -70,6 +70,9 @@ LINEAR = [
     (F.embedding, (IDS, weight(5, 7)), {}),
     (F.embedding, (IDS[0, 0], weight(5, 7)), {}),
     (F.embedding, (IDS, weight(5, 7)), {"padding_idx": 0, "max_norm": 1.0}),
+    (F.embedding_bag, (IDS, weight(5, 7)), {"mode": "sum"}),
+    (F.embedding_bag, (IDS[0], weight(5, 7), torch.tensor([0, 2])), {}),
+    (F.embedding_bag, (IDS[0], weight(5, 7)), {"offsets": torch.tensor([0, 2, 3]), "include_last_offset": True}),
 ]
 NORMS = [
     (F.batch_norm, (MAP, torch.zeros(3), torch.ones(3), weight(3), weight(3)), {}),
@@ -117,6 +120,7 @@ REFUSED = [
     (F.batch_norm, (MAP, None, None, weight(5)), {"training": True}),
     (F.layer_norm, (TOKENS, (7,), weight(7)), {}),
     (F.embedding, (TOKENS, weight(5, 7)), {}),
+    (F.embedding_bag, (IDS[0], weight(5, 7)), {}),
     (F.scaled_dot_product_attention, (QUERY, VALUE, VALUE), {}),
 ]
 
@@ -209,6 +213,7 @@ NODES = {
     "layer norm without bias": (nn.LayerNorm(5, bias=False), TOKENS, [("ln", "weight", [5, 1, 1, 1])]),
     "group norm": (nn.GroupNorm(3, 3), MAP, [("ln", "weight", [3, 1, 1, 1])]),
     "rms norm": (nn.RMSNorm(5), TOKENS, [("ln", "weight", [5, 1, 1, 1])]),
+    "embedding bag": (nn.EmbeddingBag(11, 7), IDS, [("pos_enc", "weight", [1, 7, 3, 3])]),
     "embedding": (nn.Embedding(11, 7), IDS, [("pos_enc", "weight", [1, 7, 3, 3])]),
     "attention": (
         nn.MultiheadAttention(6, 2),
@@ -288,8 +293,9 @@ def test_rows_of_positions_beyond_a_square_belong_to_extra_tokens(tokens, extra,
     assert graph.node_shape[2].tolist() == [1, 5, side, side]
 
 
-def test_no_row_of_an_embedding_belongs_to_an_extra_token():
-    graph = from_module(nn.Embedding(11, 7), IDS)
+@pytest.mark.parametrize("layer", [nn.Embedding(11, 7), nn.EmbeddingBag(11, 7)])
+def test_no_row_of_an_embedding_belongs_to_an_extra_token(layer):
+    graph = from_module(layer, IDS)
     (spec,) = graph.params[1]
     assert (spec.role, spec.shape, spec.extra_rows) == ("position", (11, 7), 0)
 

@@ -295,6 +295,46 @@ def test_writing_into_a_tensor_writes_into_its_views():
     assert kinds(graph) == ["input", "conv", "conv", "sum", "conv"]
 
 
+LATER = {
+    "a view": lambda x: x.view(1, 15),
+    "a part": lambda x: x[:, 1:].flatten(1).repeat(1, 2)[:, :15],
+    "a view of a view": lambda x: x.transpose(1, 2)[:, 2:].reshape(1, 9).repeat(1, 2)[:, :15],
+    "an expanded view": lambda x: x.narrow(1, 0, 1).expand(1, 3, 5).reshape(1, 15),
+}
+
+
+@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize("view", LATER.values(), ids=LATER)
+def test_what_is_written_later_reaches_views_that_were_taken_before(view, constant):
+    def forward(self, x):
+        a = torch.zeros(1, 3, 5) if constant else self.a(x)
+        part = a.narrow(1, 0, 3)
+        a += self.b(x)
+        return self.c(view(part))
+
+    graph = single(forward, (1, 3, 5), a=linear(), b=linear(), c=linear(15, 2))
+    assert sources(graph)["c.weight"] == (["b.weight"] if constant else ["sum"])
+
+
+def test_what_is_written_into_a_view_reaches_its_siblings():
+    def forward(self, x):
+        a = self.a(x)
+        first, second = a.chunk(2, 2)
+        first.add_(self.b(x)[..., :3])
+        return self.c(second)
+
+    graph = single(forward, (1, 3, 5), a=linear(), b=linear(), c=linear(2, 2))
+    assert sources(graph)["c.weight"] == ["sum"]
+
+
+def test_functions_over_a_dimension_see_layers():
+    def forward(self, x):
+        return self.b(torch.func.vmap(lambda row: self.a(row).relu())(x))
+
+    graph = single(forward, (2, 3, 5), a=linear(), b=linear(5, 2))
+    assert kinds(graph) == ["input", "conv", "conv"]
+
+
 @pytest.mark.parametrize("size", [5, 300_007])
 def test_writing_into_a_new_tensor(size):
     def forward(self, x):

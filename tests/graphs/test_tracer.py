@@ -323,16 +323,6 @@ def test_recurrence_by_hand():
     assert graph.kept == {}
 
 
-def test_packed_sequences():
-    def forward(self, x):
-        packed = nn.utils.rnn.pack_padded_sequence(x, [3, 2], batch_first=True)
-        out, _ = nn.utils.rnn.pad_packed_sequence(self.memory(packed)[0], batch_first=True)
-        return self.head(out[:, -1])
-
-    model = network(forward, memory=nn.LSTM(5, 7, batch_first=True), head=nn.Linear(7, 2))
-    assert from_module(model, X).kept == {}
-
-
 def test_a_mixture_of_experts():
     def forward(self, x):
         gates = self.gate(x).softmax(-1)
