@@ -118,6 +118,13 @@ def test_predictions_repeat_and_follow_the_seed(run, folder, monkeypatch):
     assert not torch.equal(first, other)
 
 
+def test_devices_that_are_there_are_named(run, folder, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    message = failed(run("predict", "alexnet", "--ghn", folder, "--device", "cuda:2"))
+    assert "there is no device 'cuda:2' here, expected cpu or cuda or cuda:0 or cuda:1" in message
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
