@@ -27,6 +27,16 @@ def classification_models() -> list[str]:
     return sorted(torchvision.models.list_models(module=torchvision.models))
 
 
+def check_name(name: str) -> None:
+    """Raises the errors of :func:`build` for a network that does not exist."""
+    names = classification_models()
+    if name not in names:
+        near = difflib.get_close_matches(str(name).lower().replace("-", "_"), names, n=3)
+        lists = "ghn_pyg.vision.classification_models() and `ghn-pyg models --networks` list them"
+        hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of its {len(names)}; {lists}"
+        raise ValueError(f"torchvision has no classification network {name!r}; {hint}")
+
+
 def build(name: str, **options: Any) -> nn.Module:
     """Builds an untrained classification network.
 
@@ -44,12 +54,7 @@ def build(name: str, **options: Any) -> nn.Module:
         >>> build("resnet18", num_classes=7).fc.weight.shape
         torch.Size([7, 512])
     """
-    names = classification_models()
-    if name not in names:
-        near = difflib.get_close_matches(str(name).lower().replace("-", "_"), names, n=3)
-        lists = "ghn_pyg.vision.classification_models() and `ghn-pyg models --networks` list them"
-        hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of its {len(names)}; {lists}"
-        raise ValueError(f"torchvision has no classification network {name!r}; {hint}")
+    check_name(name)
     return torchvision.models.get_model(name, weights=None, **{**_OPTIONS.get(name, {}), **options})
 
 

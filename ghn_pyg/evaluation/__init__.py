@@ -1,0 +1,1 @@
+"""How well networks with predicted parameters do."""

@@ -1,0 +1,135 @@
+"""Accuracy of predicted parameters, or of initial ones, over many networks."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from ..apply import load_prediction
+from ..data import ArchData
+from ..images import Images
+from ..models.ghn import GHN
+from .accuracy import BATCH_SIZE, Batches, Statistics, measure, norms
+from .report import Report, Row
+from .subjects import Subject
+
+NOISE: Final = {"cifar10": 0.08, "cifar100": 0.08, "imagenet": 0.18}
+"""Published standard deviations of noise on images."""
+
+_logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    ghn: GHN | None, subjects: Iterable[Subject], images: Images, *, statistics: Statistics = "batch",
+    batch_size: int = BATCH_SIZE, noise: float = 0.0, seed: int = 0, device: Any = None, workers: int = 0,
+    other_classes: bool = False, progress: Callable[[Row], None] = lambda row: None,
+) -> Report:  # fmt: skip
+    """Predicts the parameters of each network and measures its accuracy on the test images.
+
+    A network that fails, for whatever reason, is listed with it, and the coverage tells how many did not.
+
+    Args:
+        ghn: The GHN; ``None`` to leave the networks as their constructors initialise them, for comparison.
+        subjects: The networks.
+        images: The image data.
+        statistics: Of batch norms, ``"batch"`` or ``"recalibrated"``; see :func:`~ghn_pyg.evaluation.accuracy.norms`.
+        batch_size: Images in a batch.
+        noise: Standard deviation of Gaussian noise on pixels from 0 to 1; see :data:`NOISE` for published ones.
+        seed: Seed of the order of images, of noise, of class tokens and of initial parameters.
+        device: Where networks run; by default where the GHN is.
+        workers: Processes that read images.
+        other_classes: Whether the GHN may have been trained for another number of classes. Its accuracy is then
+            that of chance.
+        progress: Called with each row.
+
+    Raises:
+        ValueError: If the numbers of classes differ, or an option is out of range; nothing has run then.
+        ImportError: If torchmetrics is missing.
+
+    Example:
+        >>> from ghn_pyg import GHNConfig
+        >>> from ghn_pyg.deepnets.dataset import DeepNets
+        >>> from ghn_pyg.evaluation.subjects import deepnets_subjects
+        >>> from ghn_pyg.images import load_images
+        >>> ghn = GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2, num_classes=10))
+        >>> subjects = deepnets_subjects(DeepNets("test", image_size=8, width=8)[:2])
+        >>> report = evaluate(ghn, subjects, load_images("digits", image_size=8))
+        >>> len(report.rows), report.coverage
+        (2, 1.0)
+    """
+    subjects = list(subjects)
+    if ghn is not None and not other_classes:
+        _check_classes("the GHN was trained", ghn.config.num_classes, images, "; train one for it, or say so")
+    for subject in subjects:
+        _check_classes(f"{subject.name} is", subject.num_classes, images)
+    if not math.isfinite(noise) or noise < 0 or batch_size < 2:
+        raise ValueError(f"expected noise of at least 0 and batch_size of at least 2, got {noise} and {batch_size}")
+    check_torchmetrics()
+    device = device or (ghn.device if ghn is not None else torch.device("cpu"))
+    batches = Batches(images.test, seed, batch_size, [noise / std for std in images.std])
+
+    def accuracy(network: nn.Module) -> dict[str, Any]:
+        with norms(network, statistics, images, seed, device):
+            return measure(network, batches, device, workers)._asdict()
+
+    rows = []
+    for position, subject in enumerate(subjects):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed + position)
+            rows.append(_row(ghn, subject, accuracy, seed, device))
+        progress(rows[-1])
+    settings = {
+        "parameters": "initial" if ghn is None else "predicted", "ghn": ghn and ghn.config.to_dict(),
+        "images": images.name, "image_size": images.image_size, "test_images": len(images.test),
+        "statistics": statistics, "batch_size": batch_size, "noise": noise, "seed": seed,
+    }  # fmt: skip
+    return Report(rows, settings)
+
+
+def check_torchmetrics() -> None:
+    """Raises an error that says what to do where torchmetrics is missing."""
+    try:
+        importlib.import_module("torchmetrics")
+    except ImportError as error:
+        raise ImportError('evaluation needs torchmetrics; install it with: pip install "ghn_pyg[train]"') from error
+
+
+def _check_classes(what: str, classes: int, images: Images, hint: str = "") -> None:
+    if classes != images.num_classes:
+        raise ValueError(
+            f"{what} for {classes} classes and {images.name} has {images.num_classes}, so that accuracy would be that "
+            f"of chance{hint and hint + ' by other_classes=True'}"
+        )
+
+
+def _row(
+    ghn: GHN | None, subject: Subject, accuracy: Callable[[nn.Module], dict[str, Any]], seed: int, device: Any
+) -> Row:
+    """The outcome for one network."""
+    start = time.perf_counter()
+    found: dict[str, Any] = {"name": subject.name}
+    try:
+        network = subject.build()
+        graph = subject.graph(network)
+        found |= {"nodes": graph.num_nodes, "parameters": sum(p.numel() for p in network.parameters())}
+        if ghn is not None:
+            found["total_norm"] = _initialize(ghn, network, graph, seed)
+        found |= accuracy(network.to(device))
+    except Exception as error:  # whatever it is, it stands in the report
+        _logger.debug("%s failed", subject.name, exc_info=True)
+        found["failure"] = f"{type(error).__name__}: {error}"
+    return Row(**found, seconds=time.perf_counter() - start)
+
+
+def _initialize(ghn: GHN, network: nn.Module, graph: ArchData, seed: int) -> float:
+    """Gives a network its predicted parameters; returns their total norm."""
+    prediction = ghn.predict(graph, seed=seed)
+    load_prediction(network, prediction)
+    return prediction.total_norm()

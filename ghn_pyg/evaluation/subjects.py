@@ -1,0 +1,85 @@
+"""What is evaluated: networks of DeepNets-1M and of torchvision, made one at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from torch import nn
+
+from ..data import ArchData
+from ..deepnets.dataset import DeepNets
+from ..deepnets.layout import LARGE_IMAGES
+from ..deepnets.network import Network
+from ..graphs.module import from_module
+from ..small_inputs import adapt_to_small_inputs
+from ..vision import build, check_name, classification_models
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A network to evaluate.
+
+    Args:
+        name: Its name in the results.
+        num_classes: Number of its classes.
+        build: Makes the network, with the initial values of its constructor.
+        graph: Makes its graph from the network.
+    """
+
+    name: str
+    num_classes: int
+    build: Callable[[], nn.Module]
+    graph: Callable[[nn.Module], ArchData] = from_module
+
+
+def deepnets_subjects(split: DeepNets) -> list[Subject]:
+    """The architectures of a split, or of a slice of one.
+
+    Args:
+        split: Such as ``DeepNets("test", num_classes=10, image_size=16, width=8)[:20]``.
+
+    Example:
+        >>> [subject.name for subject in deepnets_subjects(DeepNets("deep", width=8)[3:5])]
+        ['deep/3', 'deep/4']
+    """
+
+    def subject(position: int, index: int) -> Subject:
+        def build_network() -> nn.Module:
+            return Network(split[position].architecture, split.num_classes, split.image_size)
+
+        return Subject(f"{split.split}/{index}", split.num_classes, build_network, lambda _: split[position])
+
+    return [subject(position, index) for position, index in enumerate(split.indices())]
+
+
+def torchvision_subjects(
+    names: Iterable[str] | None = None, num_classes: int = 1000, image_size: int = 224
+) -> list[Subject]:
+    """Classification networks of torchvision, on small images in their versions for them.
+
+    Args:
+        names: Which; by default all.
+        num_classes: Number of classes.
+        image_size: Height and width of the images in pixels; up to 64 the networks are adapted to them (see
+            :func:`~ghn_pyg.small_inputs.adapt_to_small_inputs`), and those that cannot be fail when they are built.
+
+    Raises:
+        ValueError: If there is no network of a name; near names are suggested.
+
+    Example:
+        >>> torchvision_subjects(["resnet18"], 10, 32)[0].build().maxpool
+        Identity()
+    """
+    chosen = classification_models() if names is None else list(names)
+
+    def subject(name: str) -> Subject:
+        def build_network() -> nn.Module:
+            network = build(name, num_classes=num_classes).eval()
+            return network if image_size >= LARGE_IMAGES else adapt_to_small_inputs(network)
+
+        return Subject(name, num_classes, build_network)
+
+    for name in chosen:
+        check_name(name)
+    return [subject(name) for name in chosen]

@@ -1,0 +1,40 @@
+import pytest
+import torch
+from torch import nn
+
+from ghn_pyg.deepnets.dataset import DeepNets
+from ghn_pyg.evaluation.subjects import deepnets_subjects, torchvision_subjects
+
+
+def test_a_split():
+    split = DeepNets("wide", num_classes=7, image_size=16, width=8)
+    subjects = deepnets_subjects(split[5:7])
+    assert [subject.name for subject in subjects] == ["wide/5", "wide/6"]
+    assert [subject.num_classes for subject in subjects] == [7, 7]
+    network = subjects[1].build()
+    graph = subjects[1].graph(network)
+    assert graph.num_nodes == split[6].num_nodes
+    shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+    assert all(shapes[spec.name] == spec.shape for specs in graph.params for spec in specs)
+    assert network(torch.rand(2, 3, 16, 16)).shape == (2, 7)
+
+
+def test_networks_of_torchvision():
+    large, small = (torchvision_subjects(["resnet18"], 7, size)[0] for size in (65, 64))
+    assert large.build().conv1.stride == (2, 2)
+    network = small.build()
+    assert network.conv1.stride == (1, 1)
+    assert isinstance(network.maxpool, nn.Identity)
+    assert small.graph(network).param_names[-2:] == [["fc.weight"], ["fc.bias"]]
+    assert (small.name, small.num_classes) == ("resnet18", 7)
+
+
+def test_all_networks_of_torchvision():
+    names = [subject.name for subject in torchvision_subjects()]
+    assert len(names) >= 80
+    assert "vit_h_14" in names
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match=r"did you mean .*resnet50"):
+        torchvision_subjects(["resnet18", "resnet5"])

@@ -1,0 +1,51 @@
+"""Faults of the published code, by their number, that must not come back: in training and evaluation."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from ghn_pyg.deepnets.dataset import DeepNets
+from ghn_pyg.evaluation.evaluate import evaluate
+from ghn_pyg.evaluation.subjects import Subject
+from ghn_pyg.images import load_images
+
+# --- 14 --------------------------------------------------------------------------------------------------------------
+
+
+class Guess(nn.Module):
+    """Every image has one label."""
+
+    def __init__(self, label):
+        super().__init__()
+        self.label = nn.Parameter(torch.tensor(label), requires_grad=False)
+
+    def forward(self, images):
+        return nn.functional.one_hot(self.label, 10).float().expand(len(images), -1)
+
+
+def guess(label):
+    return Subject(f"guess {label}", 10, lambda: Guess(label), lambda _: DeepNets("val", width=8)[0])
+
+
+def test_14_the_mean_is_the_mean_and_not_the_count():
+    # There are 35, 36 and 34 test images of the digits 0, 1 and 8.
+    report = evaluate(None, [guess(label) for label in (0, 1, 8)], load_images("digits", image_size=4))
+    assert report.mean("top1") == pytest.approx(105 / 355 / 3)
+    assert report.std("top1") == pytest.approx(1 / 355)
+    assert report.coverage == 1
+
+
+def test_14_a_network_that_fails_is_listed_and_lowers_the_coverage(tmp_path):
+    def fail():
+        raise RuntimeError("it does not fit")
+
+    subjects = [guess(0), Subject("large", 10, fail), guess(1), guess(8)]
+    report = evaluate(None, subjects, load_images("digits", image_size=4))
+    assert report.coverage == 0.75
+    assert report.failures == {"large": "RuntimeError: it does not fit"}
+    assert report.mean("top1") == pytest.approx(105 / 355 / 3)
+    report.save(tmp_path / "report.json")
+    saved = json.loads((tmp_path / "report.json").read_text())
+    assert (saved["networks"], saved["coverage"], saved["failures"]) == (4, 0.75, report.failures)
