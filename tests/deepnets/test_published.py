@@ -1,7 +1,5 @@
-import json
+import os
 import pickle
-import shutil
-import sys
 
 import h5py
 import numpy as np
@@ -10,11 +8,12 @@ import torch
 from torch_geometric.loader import DataLoader
 
 from ghn_pyg import Prediction
+from ghn_pyg.deepnets import published
 from ghn_pyg.deepnets.architecture import Architecture
 from ghn_pyg.deepnets.dataset import sized_graph
 from ghn_pyg.deepnets.network import Network
 from ghn_pyg.deepnets.published import PublishedDeepNets
-from ghn_pyg.deepnets.published_files import DatasetError, meta_path
+from ghn_pyg.deepnets.published_files import PublishedFiles
 from ghn_pyg.deepnets.published_graph import direct_edges
 from ghn_pyg.deepnets.published_writer import export
 from tests.deepnets.published import (
@@ -110,15 +109,15 @@ def test_a_graph_in_detail():
 
 
 def test_sizes_of_the_networks():
-    published = PublishedDeepNets(TRAIN)
-    assert published[0].architecture.width == 32
-    assert published[0].node_shape[147].tolist() == [10, 256, 1, 1]
+    dataset = PublishedDeepNets(TRAIN)
+    assert dataset[0].architecture.width == 32
+    assert dataset[0].node_shape[147].tolist() == [10, 256, 1, 1]
     large = PublishedDeepNets(TRAIN, num_classes=7, image_size=224, width=64)
     assert large.num_classes == 7
     assert large[0].node_shape[[1, 2, 147, 148]].tolist() == [
         [64, 3, 16, 16], [1, 64, 14, 14], [7, 256, 1, 1], [7, 1, 1, 1],
     ]  # fmt: skip
-    assert torch.equal(large[0].edge_index, published[0].edge_index)
+    assert torch.equal(large[0].edge_index, dataset[0].edge_index)
 
 
 def test_networks_of_the_wide_split_are_wider(tmp_path):
@@ -131,50 +130,61 @@ def test_networks_of_the_wide_split_are_wider(tmp_path):
 
 
 def test_positions_slices_and_batches():
-    published = PublishedDeepNets(TRAIN)
+    dataset = PublishedDeepNets(TRAIN)
     sizes = [149, 116, 335, 142, 91, 184, 172, 219]
-    assert len(published) == 8
-    assert [graph.num_nodes for graph in published] == sizes
-    assert published[-1].num_nodes == published[np.int64(7)].num_nodes == 219
-    assert [graph.num_nodes for graph in published[5:7]] == sizes[5:7]
-    assert [graph.num_nodes for graph in published[[6, 1]]] == [172, 116]
-    batch = next(iter(DataLoader(published, batch_size=3)))
+    assert len(dataset) == 8
+    assert [graph.num_nodes for graph in dataset] == sizes
+    assert dataset[-1].num_nodes == dataset[np.int64(7)].num_nodes == 219
+    assert [graph.num_nodes for graph in dataset[5:7]] == sizes[5:7]
+    assert [graph.num_nodes for graph in dataset[[6, 1]]] == [172, 116]
+    batch = next(iter(DataLoader(dataset, batch_size=3)))
     assert batch.num_nodes == sum(sizes[:3])
-    assert batch.architecture == [published.architecture(place) for place in range(3)]
+    assert batch.architecture == [dataset.architecture(place) for place in range(3)]
     assert seeded_t10().predict(batch)[1].keys() == EXPECTED[1]["T10"].keys()
 
 
 def test_architectures_without_graphs():
-    published = PublishedDeepNets(TRAIN)
+    dataset = PublishedDeepNets(TRAIN)
     for place, golden in enumerate(EXPECTED):
         args = {**golden["args"], "C": 32, "fc_dim": 256}
-        assert published.architecture(place) == Architecture.from_args(args)
+        assert dataset.architecture(place) == Architecture.from_args(args)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
 def test_workers_open_files_of_their_own():
     """Also when the process that they are forked from has read before, and from two datasets."""
-    published, other = PublishedDeepNets(TRAIN), PublishedDeepNets(TRAIN, width=16)
-    expected = [(graph.edge_index.tolist(), graph.params) for graph in published]
-    loader = DataLoader(published, batch_size=1, num_workers=3, multiprocessing_context="fork")
+    dataset, other = PublishedDeepNets(TRAIN), PublishedDeepNets(TRAIN, width=16)
+    expected = [(graph.edge_index.tolist(), graph.params) for graph in dataset]
+    loader = DataLoader(dataset, batch_size=1, num_workers=3, multiprocessing_context="fork")
     assert other[3].architecture.width == 16
     for _ in range(3):
         found = [(batch.edge_index.tolist(), batch.params[0]) for batch in loader]
         assert found == expected
-        assert other[2].num_nodes == published[2].num_nodes == 335
+        assert other[2].num_nodes == dataset[2].num_nodes == 335
+
+
+def test_another_process_opens_files_again(monkeypatch):
+    opened = []
+    monkeypatch.setattr(published, "PublishedFiles", lambda path: opened.append(path) or PublishedFiles(path))
+    dataset = PublishedDeepNets(TRAIN)
+    assert dataset[4].num_nodes == dataset[4].num_nodes == 91
+    assert opened == [TRAIN] * 2  # once to check them
+    monkeypatch.setattr(os, "getpid", lambda: 0)
+    assert dataset[4].num_nodes == dataset[4].num_nodes == 91
+    assert opened == [TRAIN] * 3
 
 
 def test_copies_closing_and_reopening(tmp_path):
     path = small_file(tmp_path)
-    with PublishedDeepNets(path, "val") as published:
-        expected = published[1].params
-        copy = pickle.loads(pickle.dumps(published))  # noqa: S301
-    assert len(pickle.dumps(published)) < 20_000
+    with PublishedDeepNets(path, "val") as dataset:
+        expected = dataset[1].params
+        copy = pickle.loads(pickle.dumps(dataset))  # noqa: S301
+    assert len(pickle.dumps(dataset)) < 20_000
     with h5py.File(path, "r+"):  # it is closed
         pass
-    assert copy[1].params == published[1].params == expected
-    part = published[1:]
-    published.close()
+    assert copy[1].params == dataset[1].params == expected
+    part = dataset[1:]
+    dataset.close()
     assert part[0].params == expected
 
 
@@ -228,172 +238,3 @@ def test_graphs_of_parameters_that_are_no_nodes(tmp_path):
     graph = PublishedDeepNets(path, "val")[0]
     assert graph.kept == {"classifier.3.bias": "the published graph has no node for it"}
     assert graph.classifier.sum() == 1
-
-
-# --- what is wrong with files ----------------------------------------------------------------------------------------
-
-
-def change_name(content, old, new):
-    names = content["val"]["meta"]["unique_op_names"]
-    (key,) = [key for key, name in names.items() if name == old]
-    names[key] = new
-
-
-def test_missing_files(tmp_path):
-    with pytest.raises(
-        DatasetError, match=r"there is no file .*none\.hdf5; expected deepnets1m_train\.hdf5, .*release"
-    ):
-        PublishedDeepNets(tmp_path / "none.hdf5")
-    shutil.copy(TRAIN, tmp_path)
-    with pytest.raises(DatasetError, match=r"there is no file .*deepnets1m_train_meta\.json; expected "):
-        PublishedDeepNets(tmp_path / TRAIN.name)
-
-
-def test_files_of_another_kind_and_parts_of_files(tmp_path):
-    path = small_file(tmp_path)
-    content, text = path.read_bytes(), meta_path(path).read_text()
-    for damaged in (b"", b"no HDF5 file", content[: len(content) // 2]):
-        path.write_bytes(damaged)
-        with pytest.raises(DatasetError, match=r"small\.hdf5: it is no HDF5 file, or a part of one \(.*; expected"):
-            PublishedDeepNets(path, "val")
-    path.write_bytes(content)
-    for damaged in ("", "[]", "no JSON", text[: len(text) // 2], text[:-1], text + "}", '{"val": 3}', '{"val": [3]}'):
-        meta_path(path).write_text(damaged)
-        with pytest.raises(
-            DatasetError, match=r"small_meta\.json: it is damaged or no JSON file of DeepNets-1M \(.*line"
-        ):
-            PublishedDeepNets(path, "val")
-
-
-@pytest.mark.parametrize(
-    ("split", "message"),
-    [
-        ("vol", "has no split 'vol'; did you mean 'val'[?] It has val"),
-        ("train", "has no split 'train'; It has val"),
-        (None, "has no split None; It has val"),
-    ],
-)
-def test_splits_that_are_not_there(split, message, tmp_path):
-    with pytest.raises(DatasetError, match=message):
-        PublishedDeepNets(small_file(tmp_path), split)
-
-
-def test_files_that_do_not_belong_together(tmp_path):
-    path = small_file(tmp_path)
-    with edited_meta(path) as content:
-        content["val"]["nets"].pop()
-    with pytest.raises(DatasetError, match=r"small_meta\.json describes 3 architectures of split 'val', but .* has 4"):
-        PublishedDeepNets(path, "val")
-    with edited_meta(path) as content:
-        content["val"]["nets"] = [NONE.to_args()] * 4
-    with pytest.raises(
-        DatasetError, match=r"architecture 0 of split 'val' of .*'stem0\.weight', which its network does"
-    ):
-        PublishedDeepNets(path, "val")[0]
-    with edited_meta(path) as content:
-        del content["val"]["meta"]["primitives_ext"]
-    with pytest.raises(DatasetError, match=r"split 'val' of .*small_meta\.json: it has no table 'primitives_ext'"):
-        PublishedDeepNets(path, "val")
-
-
-@pytest.mark.parametrize("index", [8, -9, 10**20])
-def test_positions_that_are_not_there(index):
-    published = PublishedDeepNets(TRAIN)
-    with pytest.raises(
-        IndexError, match=rf"split 'train' of .*train\.hdf5 has 8 architectures here, got position {index}"
-    ):
-        published[index]
-    with pytest.raises(IndexError, match=f"has 8 architectures, got position {index}"):
-        published.architecture(index)
-    with pytest.raises(IndexError, match=f"has 8 architectures, got position {index}"):
-        published.graph(index, NONE)
-
-
-@pytest.mark.parametrize(
-    ("array", "change", "message"),
-    [
-        (
-            "nodes",
-            lambda values: values[:-1],
-            r"shape \(N, N\) and nodes of shape \(N, 3\), got \(\(38, 38\), \(37, 3\)",
-        ),
-        ("adj", lambda values: values[:-1], r"got \(\(37, 38\), \(38, 3\)\)"),
-        ("adj", lambda values: values.ravel(), r"got \(\(1444,\), \(38, 3\)\)"),
-        ("adj", lambda values: values.astype(float), "expected integers, got float64"),
-        ("adj", lambda values: h5py.Empty("u1"), "got"),
-        ("nodes", lambda values: None, "its graph is missing or damaged .*download the file again"),
-        ("adj", lambda values: values.T | values, "its graph has a cycle, at or before node 0"),
-        (
-            "nodes",
-            lambda values: values + np.uint16([50, 0, 0]),
-            "node 0 is of an unknown type, with the id 59; types are ",
-        ),
-        ("nodes", lambda values: values + np.uint16([0, 0, 999]), "node 0 has a name with the unknown id 999"),
-        (
-            "nodes",
-            lambda values: values + np.uint16([0, 9, 0]),
-            r"parameter 'cells\.9\.preprocess0\.op\.1\.weight', which",
-        ),
-        ("nodes", lambda values: values[[0, 1, 1, *range(3, 38)]], r"two nodes have the name 'stem0\.weight'"),
-    ],
-)
-def test_damaged_graphs(array, change, message, tmp_path):
-    path = small_file(tmp_path, ATTENTION)
-    replace_array(path, f"val/0/{array}", change)
-    with pytest.raises(DatasetError, match=rf"cannot read architecture 0 of split 'val' of .*small\.hdf5: .*{message}"):
-        PublishedDeepNets(path, "val")[0]
-
-
-def test_graphs_that_are_missing(tmp_path):
-    path = small_file(tmp_path)
-    with h5py.File(path, "r+") as file:
-        file.move("val/2", "val/7")
-    published = PublishedDeepNets(path, "val")
-    assert published[3].num_nodes == 10
-    with pytest.raises(DatasetError, match=r"architecture 2 of split 'val' of .*: its graph is missing or damaged"):
-        published[2]
-
-
-def test_unknown_names_and_types(tmp_path):
-    path = small_file(tmp_path, SEPARABLE)
-    with edited_meta(path) as content:
-        change_name(content, "_ops.0.op.1.weight", "_ops.0.op.4.weight")
-    with pytest.raises(
-        DatasetError, match=r"'cells\.0\._ops\.0\.op\.4\.weight', which its network does not have; near it"
-    ):
-        PublishedDeepNets(path, "val")[0]
-    with edited_meta(path) as content:
-        content["val"]["meta"]["primitives_ext"]["9"] = "telepathy"
-    with pytest.raises(DatasetError, match="node 0 is of an unknown type, 'telepathy'; types are max_pool, "):
-        PublishedDeepNets(path, "val")[0]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda args: args.pop("norm"), "the architecture's arguments lack norm"),
-        (lambda args: args.update(n_cells="4"), "cells expected an integer, got '4'"),
-        (lambda args: args["genotype"]["normal"].pop(), "normal expected two branches"),
-    ],
-)
-def test_arguments_of_no_architecture(change, message, tmp_path):
-    path = small_file(tmp_path)
-    with edited_meta(path) as content:
-        change(content["val"]["nets"][1])
-    with pytest.raises(DatasetError, match=rf"architecture 1 of split 'val' of .*small_meta\.json: {message}"):
-        PublishedDeepNets(path, "val")[1]
-
-
-def test_files_that_change_behind_our_back(tmp_path):
-    path = small_file(tmp_path)
-    published = PublishedDeepNets(path, "val")
-    content = json.loads(meta_path(path).read_text())
-    meta_path(path).write_text(json.dumps({"another": 1, **content}))
-    with pytest.raises(DatasetError, match=r"cannot read architecture 1 of split 'val' of .*small_meta\.json"):
-        published[1]
-
-
-def test_without_h5py(monkeypatch):
-    monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ImportError, match=r'need the package h5py; install it with: pip install "ghn_pyg\[deepnets\]"'):
-        PublishedDeepNets(TRAIN)

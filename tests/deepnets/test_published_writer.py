@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import os
@@ -171,6 +172,17 @@ def test_a_full_disk(size, older):
         file_size_limit(size),
     ):
         export({"train": [NONE, ATTENTION] * 13}, older)
+
+
+def test_a_disk_that_is_full_while_files_are_closed(older):
+    with contextlib.ExitStack() as stack:
+
+        def architectures():
+            yield from ALL
+            stack.enter_context(file_size_limit(meta_path(older).stat().st_size + 1))
+
+        with pytest.raises(OSError, match=r"File too large$"):
+            export({"val": architectures()}, older)
 
 
 def test_a_disk_that_is_full_at_the_very_end(older, monkeypatch):
