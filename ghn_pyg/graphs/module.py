@@ -19,6 +19,7 @@ from ..data import ArchData
 from ..primitives import PRIMITIVE_ID
 from ..transforms import shortest_paths
 from . import (  # noqa: F401  (they register their rules)
+    rules_choices,
     rules_constants,
     rules_layers,
     rules_means,
@@ -118,7 +119,18 @@ def _arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], 
 
 def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> tuple[Tracer, Sources]:
     tracer = Tracer()
+    try:
+        return _run(tracer, model, args, kwargs, training)
+    except TracingError:
+        if tracer.chose:
+            with contextlib.suppress(TracingError):
+                return _run(Tracer(chooses=False), model, args, kwargs, training)
+        raise
 
+
+def _run(
+    tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
+) -> tuple[Tracer, Sources]:
     def placeholder(tensor: Tensor) -> Tensor:
         # Token ids, lengths and masks keep their values, which a forward pass may look at.
         if tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta:

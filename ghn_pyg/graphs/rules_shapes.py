@@ -16,17 +16,25 @@ from .tracer import CONSTANT, Tracer, rule
 
 @rule(Tensor.__getitem__)
 def getitem(tracer: Tracer, input: Tensor, index: Any) -> Tensor:
-    """Part of a tensor; a mask whose values are known selects as many elements as it has."""
+    """Part of a tensor; a mask selects as many elements as it has where its values are known."""
     places = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(place, Tensor) and place.dtype == torch.bool and not place.is_meta for place in places):
+    masks = [isinstance(place, Tensor) and place.dtype == torch.bool for place in places]
+    if any(masks):
         known: list[Any] = []
-        for place in places:
-            mask = isinstance(place, Tensor) and place.dtype == torch.bool and not place.is_meta
-            known.extend(place.nonzero(as_tuple=True) if mask else (place,))
+        for place, mask in zip(places, masks, strict=True):
+            known.extend(_places(tracer, place) if mask else (place,))
         index = tuple(known)
     value = absorb(tracer, "indexing", tracer.merged(tensors_in((input, index))))
     result = tracer.lift(input)[map_tensors(tracer.lift, index)]
     return tracer.tag(result, input, value)
+
+
+def _places(tracer: Tracer, mask: Tensor) -> tuple[Tensor, ...]:
+    """Where a mask is true."""
+    if not tracer.is_abstract(mask):
+        return mask.nonzero(as_tuple=True)
+    count, value = tracer.chosen(mask.numel()), tracer.value(mask) or CONSTANT
+    return tuple(tracer.emit((count,), torch.int64, value) for _ in range(max(mask.dim(), 1)))
 
 
 @rule(torch.flatten, Tensor.flatten)

@@ -8,32 +8,20 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverloadPacket
 from torch.overrides import TorchFunctionMode
 
 from ..data import NO_SHAPE, ParamSpec
 from .constants import FACTORIES, computed, made, placed
+from .functions import ALIASES, ARRAYS, IN_PLACE, QUERIES
 from .steps import Sources, Step, union
 from .tensors import map_tensors, tensors_in
 
 Rule = Callable[..., Any]
 """``rule(tracer, *args, **kwargs)``: what a PyTorch function does to abstract tensors."""
 
-RULES: Final[dict[Callable[..., Any], Rule]] = {}
-"""PyTorch function → rule. A function without one runs on meta tensors and is folded away."""
-
-_IN_PLACE: Final = frozenset(
-    getattr(Tensor, f"__{name}__")
-    for name in ("setitem", "iadd", "isub", "imul", "itruediv", "iand", "ior", "ixor", "ifloordiv", "ipow")
-    if hasattr(Tensor, f"__{name}__")
-)
-_QUERIES: Final = frozenset(
-    getattr(Tensor, name)
-    for name in ("dim", "size", "numel", "stride", "is_contiguous", "is_floating_point", "is_complex", "ndimension",
-                 "element_size", "get_device", "__len__", "__hash__", "__repr__", "__str__", "__format__", "data_ptr")
-)  # fmt: skip
-_ARRAYS: Final[frozenset[Any]] = frozenset((Tensor.numpy, Tensor.__array__))
-# NumPy's names of arguments, which PyTorch takes too.
-_ALIASES: Final = {"axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1", "x": "input"}
+RULES: Final[dict[Callable[..., Any] | str, Rule]] = {}
+"""PyTorch function, or name of an extension's operator → rule; what has none is run for its shape and folded away."""
 
 
 class Value(NamedTuple):
@@ -46,7 +34,7 @@ class Value(NamedTuple):
 CONSTANT: Final = Value()
 
 
-def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
+def rule(*functions: Callable[..., Any] | str) -> Callable[[Rule], Rule]:
     """Registers the decorated rule for PyTorch functions."""
 
     def register(function: Rule) -> Rule:
@@ -75,10 +63,15 @@ class Tracer(TorchFunctionMode):
     counters) is computed as usual. Nothing that belongs to the network is written to.
 
     The network's parameters and buffers are made known with :meth:`adopt`.
+
+    Args:
+        chooses: Whether choices that depend on activations take all elements, or none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chooses: bool = True) -> None:
         super().__init__()
+        self.chooses = chooses
+        self.chose = False
         self.steps: list[Step] = [Step("input", ())]
         self.parameters: dict[str, nn.Parameter] = {}
         self.tied: dict[str, str] = {}
@@ -274,6 +267,11 @@ class Tracer(TorchFunctionMode):
             return present[0] if present else ()
         return self.step(kind, union(*present), operands=present)
 
+    def chosen(self, count: int) -> int:
+        """How many of ``count`` elements a choice takes that depends on activations: all or none."""
+        self.chose = True
+        return count if self.chooses else 0
+
     def parameter(self, tensor: Tensor | None) -> str | None:
         """The parameter that ``tensor`` is, or is computed from alone: of several, one of its shape or the largest."""
         if tensor is None:
@@ -293,12 +291,12 @@ class Tracer(TorchFunctionMode):
     ) -> Any:
         """Called by PyTorch for every function on tensors while the tracer is active."""
         kwargs = kwargs or {}
-        if func in _QUERIES:
+        if func in QUERIES:
             return func(*args, **kwargs)
-        handler = RULES.get(func)
+        handler = RULES.get(func if type(func) is not OpOverloadPacket else str(func))
         if handler is not None and any(map(self.is_abstract, tensors_in((args, kwargs)))):
             if kwargs:
-                kwargs = {_ALIASES.get(name, name): value for name, value in kwargs.items()}
+                kwargs = {ALIASES.get(name, name): value for name, value in kwargs.items()}
             if (out := kwargs.pop("out", None)) is None:
                 return handler(self, *args, **kwargs)
             if not self.owns(out):
@@ -324,7 +322,7 @@ class Tracer(TorchFunctionMode):
         tensors = list(tensors_in((args, kwargs)))
         if not tensors and func in FACTORIES:
             return made(func, args, kwargs)
-        writes = func in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
+        writes = func in IN_PLACE or (name.endswith("_") and not name.endswith("__"))
         if tensors and (writes or kwargs.get("out") is not None):
             return self._in_place(func, args, kwargs, tensors)
         if not any(map(self.is_abstract, tensors)):
@@ -351,7 +349,7 @@ class Tracer(TorchFunctionMode):
 
     def _compute(self, func: Callable[..., Any], args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
         """Values that are at hand are computed as usual, and remember where they come from."""
-        if func in _ARRAYS and self.owns(tensors[0]):
+        if func in ARRAYS and self.owns(tensors[0]):
             return func(tensors[0].clone(), *args[1:], **kwargs)
         merged = self.merged(tensors)
         result = computed(func, args, kwargs, tensors)

@@ -70,7 +70,6 @@ LINEAR = [
     (F.embedding, (IDS, weight(5, 7)), {}),
     (F.embedding, (IDS[0, 0], weight(5, 7)), {}),
     (F.embedding, (IDS, weight(5, 7)), {"padding_idx": 0, "max_norm": 1.0}),
-    (F.embedding_bag, (IDS, weight(5, 7)), {"mode": "sum"}),
     (F.embedding_bag, (IDS[0], weight(5, 7), torch.tensor([0, 2])), {}),
     (F.embedding_bag, (IDS[0], weight(5, 7)), {"offsets": torch.tensor([0, 2, 3]), "include_last_offset": True}),
 ]

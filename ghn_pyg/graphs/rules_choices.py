@@ -1,0 +1,47 @@
+"""Rules for choices that depend on the values of activations: how many elements they take is not known.
+
+The graph does not depend on it. A trace takes all elements, so that sizes fit together, and none in a second try where
+the forward pass looks at what was chosen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .rules_values import absorb
+from .tracer import CONSTANT, Tracer, rule
+
+
+@rule(torch.nonzero, Tensor.nonzero, torch.argwhere, Tensor.argwhere)
+def nonzero(tracer: Tracer, input: Tensor, as_tuple: bool = False) -> Any:
+    """Places of the elements that are not zero."""
+    count, value = tracer.chosen(input.numel()), tracer.value(input) or CONSTANT
+    if as_tuple:
+        return tuple(tracer.emit((count,), torch.int64, value) for _ in range(max(input.dim(), 1)))
+    return tracer.emit((count, input.dim()), torch.int64, value)
+
+
+@rule(torch.where)
+def where(tracer: Tracer, condition: Tensor, *others: Any, **named: Any) -> Any:
+    """A choice between two values for each element; of one operand the places that are not zero."""
+    if not others and not named:
+        return nonzero(tracer, condition, as_tuple=True)
+    return tracer.default(torch.where, (condition, *others), named)
+
+
+@rule(torch.masked_select, Tensor.masked_select)
+def masked_select(tracer: Tracer, input: Tensor, mask: Tensor, **_: Any) -> Tensor:
+    """The elements where a mask is true."""
+    shape = torch.broadcast_shapes(input.shape, mask.shape)
+    count = tracer.chosen(shape.numel()) if tracer.is_abstract(mask) else int(mask.expand(shape).sum())
+    return tracer.emit((count,), input.dtype, absorb(tracer, "a choice", tracer.merged((input, mask))))
+
+
+@rule("torchvision.nms")
+def non_maximum_suppression(tracer: Tracer, boxes: Tensor, scores: Tensor, *_: Any) -> Tensor:
+    """Places of the boxes that no better one overlaps."""
+    value = absorb(tracer, "a choice", tracer.merged((boxes, scores)))
+    return tracer.emit((tracer.chosen(boxes.shape[0]),), torch.int64, value)
