@@ -36,8 +36,8 @@ class PublishedDeepNets(Dataset):
         split: Name of the split, such as ``"train"``, ``"val"`` or ``"bnfree"``.
         num_classes: Classes of the networks.
         image_size: Height and width of their images in pixels; 32 for CIFAR-10, 224 for ImageNet.
-        width: Channels of the first cells; by default the file's, and 32 where it has none. Networks of the split
-            ``"wide"`` have a multiple of it.
+        width: Channels of the first cells, of which networks of the split ``"wide"`` have a multiple; by default what
+            the file says, and 32 where it says nothing.
 
     Raises:
         ImportError: If h5py is not installed.
@@ -114,12 +114,14 @@ class PublishedDeepNets(Dataset):
         """
         self._check(idx)
         try:
-            architecture = Architecture.from_args(self._open().arguments(self._index, idx))
+            args = self._open().arguments(self._index, idx)
+            architecture = Architecture.from_args(args)
         except (ValueError, TypeError) as error:
             raise self._error(idx, meta_path(self.path), error) from error
+        if self.width is None and "C" in args:
+            return architecture
         width = architecture.width if self.width is None else self.width
-        width = evaluation_width(self.split, self.image_size, width)
-        return dataclasses.replace(architecture, width=width)
+        return dataclasses.replace(architecture, width=evaluation_width(self.split, self.image_size, width))
 
     def graph(self, idx: int, architecture: Architecture) -> ArchData:
         """The graph at a position, with shapes for an architecture that may differ from the file's in its sizes.

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import pickle
 
@@ -121,9 +122,12 @@ def test_sizes_of_the_networks():
 
 
 def test_networks_of_the_wide_split_are_wider(tmp_path):
-    path = small_file(tmp_path, ATTENTION, split="wide")
-    assert PublishedDeepNets(path, "wide")[0].node_shape[1].tolist() == [64, 3, 3, 3]
-    assert PublishedDeepNets(path, "wide", image_size=224, width=24)[0].node_shape[1].tolist() == [48, 3, 16, 16]
+    """Unless the file says how wide they are."""
+    path = small_file(tmp_path, dataclasses.replace(ATTENTION, width=32), ATTENTION, split="wide")
+    shapes = [graph.node_shape[1].tolist() for graph in PublishedDeepNets(path, "wide")]
+    assert shapes == [[128, 3, 3, 3], [16, 3, 3, 3]]
+    large = PublishedDeepNets(path, "wide", image_size=224, width=24)
+    assert [graph.node_shape[1].tolist() for graph in large] == [[48, 3, 16, 16]] * 2
 
 
 # --- as a dataset ----------------------------------------------------------------------------------------------------
