@@ -1,0 +1,1 @@
+"""Meta-training: GHNs learn to predict parameters."""

@@ -1,0 +1,199 @@
+"""What a meta-training run is, as data, and the published recipes."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any, Final, Literal, get_args
+
+from ..deepnets.dataset import NODE_BUDGET
+from ..deepnets.widths import CIFAR, IMAGENET, Bound, WidthRule
+from ..models.config import GHNConfig
+
+Optimizer = Literal["adam", "adamw"]
+Schedule = Literal["cosine", "steps"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    r"""Everything that a meta-training run depends on, so that equal configurations give equal runs.
+
+    An epoch is one pass over the training images. All ranks together take ``meta_batch`` architectures and
+    ``batch_size`` images in a step, whatever their number.
+
+    Args:
+        ghn: The GHN to train.
+        images: Name of the image data; see :func:`~ghn_pyg.images.load_images`.
+        folder: Where its files lie.
+        image_size: Height and width of the images in pixels; by default that of the image data.
+        augment: Whether images are augmented.
+        meta_batch: Architectures :math:`m` in a step.
+        batch_size: Images in a step, on which every architecture runs.
+        epochs: Length of the run.
+        optimizer: ``"adam"`` or ``"adamw"``.
+        learning_rate: Its largest value.
+        weight_decay: Of the optimizer.
+        schedule: ``"cosine"``: linear warm-up, then a cosine to 0; ``"steps"``: times 0.1 at each milestone.
+        warmup_epochs: Length of the warm-up.
+        warmup_rate: Learning rate that the warm-up starts from.
+        milestones: Epochs at which the learning rate falls.
+        penalty: Weight of the Frobenius norms of predicted tensors in the loss.
+        label_smoothing: Share of a label that is spread over all classes.
+        clip: Largest norm of the gradient.
+        precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``.
+        widths: Which widths and head sizes networks are given.
+        node_budget: Nodes that go through the GHN together.
+        seed: Seed of everything that is drawn.
+        max_skipped: After so many steps in a row whose loss or gradient is not finite, the run rolls back.
+        checkpoint_every: Steps between checkpoints.
+        keep: How many checkpoints are kept.
+
+    Raises:
+        ValueError: If a value is out of range; the message names the field.
+
+    Example:
+        >>> TrainConfig.recipe("ghn3-t-cifar10").learning_rate
+        0.0004
+    """
+
+    ghn: GHNConfig
+    images: str = "digits"
+    folder: str = "data"
+    image_size: int | None = None
+    augment: bool = True
+    meta_batch: int = 8
+    batch_size: int = 64
+    epochs: int = 300
+    optimizer: Optimizer = "adamw"
+    learning_rate: float = 4e-4
+    weight_decay: float = 1e-2
+    schedule: Schedule = "cosine"
+    warmup_epochs: int = 5
+    warmup_rate: float = 1e-5
+    milestones: tuple[int, ...] = (200, 250)
+    penalty: float = 3e-5
+    label_smoothing: float = 0.0
+    clip: float = 5.0
+    precision: Precision = "32-true"
+    widths: WidthRule = CIFAR
+    node_budget: int = NODE_BUDGET
+    seed: int = 0
+    max_skipped: int = 20
+    checkpoint_every: int = 500
+    keep: int = 3
+
+    def __post_init__(self) -> None:
+        for field, kind in (("optimizer", Optimizer), ("schedule", Schedule), ("precision", Precision)):
+            if getattr(self, field) not in get_args(kind):
+                self._refuse(field, f"one of {', '.join(get_args(kind))}")
+        for field, least in _LEAST_INTEGERS.items():
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                self._refuse(field, f"an integer of at least {least}")
+        for field in ("learning_rate", "weight_decay", "warmup_rate", "penalty", "label_smoothing", "clip"):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+                self._refuse(field, "a number of at least 0")
+        if self.label_smoothing >= 1:
+            self._refuse("label_smoothing", "a number below 1")
+        if self.warmup_epochs > self.epochs:
+            self._refuse("warmup_epochs", f"no more than the {self.epochs} epochs")
+
+    def _refuse(self, field: str, expected: str) -> None:
+        raise ValueError(f"TrainConfig.{field} expected {expected}, got {getattr(self, field)!r}")
+
+    @classmethod
+    def recipe(cls, name: str, **changes: Any) -> TrainConfig:
+        """A published recipe, with ``changes`` applied.
+
+        Raises:
+            ValueError: If there is no such recipe; near names are suggested.
+        """
+        if name not in RECIPES:
+            near = difflib.get_close_matches(name, RECIPES, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(RECIPES)}"
+            raise ValueError(f"unknown recipe {name!r}; {hint}")
+        return dataclasses.replace(RECIPES[name], **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values, ready for JSON and YAML."""
+        return _plain(dataclasses.asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: If a field is unknown, for which near names are suggested, missing or has a bad value.
+        """
+        _check_fields(cls, values)
+        fields = dict(values)
+        if "ghn" not in fields:
+            raise ValueError("TrainConfig.ghn is missing: say which GHN to train")
+        fields["ghn"] = GHNConfig.from_dict(fields["ghn"])
+        if "milestones" in fields:
+            fields["milestones"] = tuple(fields["milestones"])
+        if "widths" in fields:
+            rule = dict(fields["widths"])
+            _check_fields(WidthRule, rule)
+            rule |= {name: tuple(rule[name]) for name in ("widths", "hidden") if name in rule}
+            if "bounds" in rule:
+                rule["bounds"] = tuple(Bound(*bound) for bound in rule["bounds"])
+            fields["widths"] = WidthRule(**rule)
+        return cls(**fields)
+
+
+_LEAST_INTEGERS: Final = {
+    "meta_batch": 1, "batch_size": 2, "epochs": 1, "warmup_epochs": 0, "node_budget": 1, "seed": 0, "max_skipped": 1,
+    "checkpoint_every": 1, "keep": 1,
+}  # fmt: skip
+
+
+def _check_fields(kind: Any, values: Mapping[str, Any]) -> None:
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"expected some of {', '.join(known)}"
+            raise ValueError(f"{kind.__name__} has no field {name!r}; {hint}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+_GHN3: Final = {"t": "ghn3tm8", "s": "ghn3sm8", "l": "ghn3lm8", "xl": "ghn3xlm16"}
+_ADAM: Final[dict[str, Any]] = {
+    "optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 1e-5, "schedule": "steps", "penalty": 0.0,
+}  # fmt: skip
+_ON_IMAGENET: Final[dict[str, Any]] = {
+    "images": "imagenet", "image_size": 224, "label_smoothing": 0.1, "widths": IMAGENET,
+}  # fmt: skip
+
+
+def _recipes() -> dict[str, TrainConfig]:
+    found = {}
+    for size, preset in _GHN3.items():
+        options: dict[str, Any] = {"precision": "16-mixed", "meta_batch": 16 if size == "xl" else 8}
+        small, large = (GHNConfig.preset(preset, num_classes=classes) for classes in (10, 1000))
+        found[f"ghn3-{size}-cifar10"] = TrainConfig(ghn=small, images="cifar10", epochs=300, **options)
+        found[f"ghn3-{size}-imagenet"] = TrainConfig(
+            ghn=large, epochs=75, batch_size=128, **options, **_ON_IMAGENET
+        )  # fmt: skip
+    for name in ("ghn2", "ghn1", "mlp"):
+        small, large = (GHNConfig.preset(name, num_classes=classes) for classes in (10, 1000))
+        found[f"{name}-cifar10"] = TrainConfig(ghn=small, images="cifar10", epochs=300, **_ADAM)
+        # Of 150 epochs: the same places in the run.
+        found[f"{name}-imagenet"] = TrainConfig(
+            ghn=large, epochs=150, batch_size=256, milestones=(100, 125), **_ADAM, **_ON_IMAGENET
+        )
+    return found
+
+
+RECIPES: Final = _recipes()
+"""Published recipes by GHN and image data (arXiv 2110.13100 and 2303.04143)."""

@@ -1,0 +1,96 @@
+"""Processes, devices and precision, by Lightning Fabric."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins import MixedPrecision
+
+GROWTH_INTERVAL: Final = 100
+SMALLEST_SCALE: Final = 1024.0
+
+
+def make_fabric(precision: str = "32-true", device: str = "auto", **options: Any) -> Fabric:
+    """Starts the engine: alone, or as one of the processes that ``torchrun`` started.
+
+    Args:
+        precision: As in :class:`~ghn_pyg.training.config.TrainConfig`. With ``"16-mixed"`` the scale of the loss grows
+            after 100 good steps and never falls below 1024.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        options: Further arguments of ``lightning_fabric.Fabric``, such as ``devices`` and ``num_nodes``.
+
+    Raises:
+        ImportError: If Lightning Fabric is missing.
+
+    Example:
+        >>> make_fabric(device="cpu").world_size
+        1
+    """
+    try:
+        from lightning_fabric import Fabric
+    except ImportError as error:
+        raise ImportError('training needs lightning-fabric; install it with: pip install "ghn_pyg[train]"') from error
+    chosen: dict[str, Any] = {"precision": precision}
+    if precision == "16-mixed":
+        kind = torch.accelerator.current_accelerator(check_available=True) if device == "auto" else torch.device(device)
+        chosen = {"plugins": [half_precision("cpu" if kind is None else kind.type)]}
+    fabric = Fabric(accelerator=device, **{**_processes(), **chosen, **options})
+    fabric.launch()
+    return fabric
+
+
+def _processes() -> dict[str, int]:
+    """The processes on each machine and the machines, as ``torchrun`` tells them; one and one without it."""
+    if not torch.distributed.is_available() or not torch.distributed.is_torchelastic_launched():
+        return {"devices": 1, "num_nodes": 1}
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    return {"devices": here, "num_nodes": int(os.environ["WORLD_SIZE"]) // here}
+
+
+def half_precision(device: str) -> MixedPrecision:
+    """Mixed precision of 16 bits with the published scaler."""
+    from lightning_fabric.plugins import MixedPrecision
+
+    return MixedPrecision("16-mixed", device, torch.amp.GradScaler(device, growth_interval=GROWTH_INTERVAL))
+
+
+def scaler_of(fabric: Fabric) -> torch.amp.GradScaler | None:
+    """The gradient scaler, where the precision has one."""
+    scaler: torch.amp.GradScaler | None = getattr(fabric.strategy.precision, "scaler", None)
+    return scaler
+
+
+def join_gradients(fabric: Fabric, parameters: Iterable[Tensor]) -> None:
+    """Adds up the gradients of all ranks.
+
+    A parameter without a gradient gets zeros, so that the optimizer treats it alike whatever the number of ranks.
+    """
+    parameters = list(parameters)
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    if fabric.world_size == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    joint: Any = fabric.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="sum")
+    for gradient, total in zip(gradients, joint.split([one.numel() for one in gradients]), strict=True):
+        gradient.copy_(total.view_as(gradient))
+
+
+def join_images(fabric: Fabric, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The whole batch of which each rank read a part."""
+    if fabric.world_size == 1:
+        return images, labels
+    whole = []
+    for share in (images, labels):
+        joint = share.new_empty((len(share) * fabric.world_size, *share.shape[1:]))
+        torch.distributed.all_gather_into_tensor(joint, share.contiguous())
+        whole.append(joint)
+    return whole[0], whole[1]

@@ -1,0 +1,305 @@
+"""Meta-training runs: they resume where they were stopped, and nothing tells that they were."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..deepnets.dataset import MetaBatch, MetaBatches
+from ..files import replacing
+from ..images import Images, load_images
+from ..models.checkpoint import write_folder
+from ..models.ghn import GHN
+from ..models.keys import CheckpointError, strip_wrappers
+from .checkpoints import Progress, checkpoint_paths, read_training_checkpoint, write_checkpoint
+from .config import TrainConfig
+from .engine import SMALLEST_SCALE, join_gradients, join_images, make_fabric, scaler_of
+from .logs import CSVLog, LogRow
+from .schedules import learning_rate
+from .step import meta_gradient
+from .streams import ImageBatches
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+CONFIG_FILE = "train.json"
+LOG_FILE = "log.csv"
+
+_logger = logging.getLogger(__name__)
+
+
+class TrainingError(RuntimeError):
+    """A run cannot start or go on."""
+
+
+def train(
+    config: TrainConfig, folder: str | os.PathLike[str], *, fabric: Fabric | None = None, images: Images | None = None,
+    steps: int | None = None, workers: int = 0, progress: Callable[[LogRow], None] = lambda row: None,
+) -> GHN:  # fmt: skip
+    """Meta-trains a GHN, or goes on with a run that was stopped.
+
+    The folder holds the configuration (``train.json``), a row for each step (``log.csv``), the last ``checkpoints/``,
+    the GHN with the lowest mean loss between two checkpoints (``best/``) and at the end the trained one (``ghn/``).
+    On several machines it must be one that they share.
+
+    Args:
+        config: The run.
+        folder: Where the run lies; made if missing.
+        fabric: The engine; by default one for the configuration's precision.
+        images: The image data; by default as the configuration says.
+        steps: Stops after so many steps in all, before the end of the last epoch; the run can be gone on with.
+        workers: Processes that make architectures, and as many that read images.
+        progress: Called with each row of the log, on the first rank.
+
+    Returns:
+        The GHN, in evaluation mode.
+
+    Raises:
+        TrainingError: If the folder holds another run, the configuration does not fit the data or the processes, or
+            losses stay infinite or NaN after all roll-backs.
+        CheckpointError: If a checkpoint cannot be written or read.
+        ImportError: If Lightning Fabric is missing.
+
+    Example:
+        >>> ghn = train(TrainConfig.recipe("ghn3-t-cifar10"), "runs/ghn3-t")  # doctest: +SKIP
+    """
+    fabric = fabric or make_fabric(config.precision)
+    images = images or load_images(config.images, config.folder, image_size=config.image_size, augment=config.augment)
+    run = Run(config, Path(folder), fabric, images)
+    devices = [fabric.device] if fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        run.go(run.length if steps is None else min(steps, run.length), workers, progress)
+    return run.ghn.eval()
+
+
+class Run:
+    """A run and where it stands.
+
+    Args:
+        config: The run.
+        folder: Where it lies.
+        fabric: The engine.
+        images: The image data.
+
+    Attributes:
+        ghn: The GHN.
+        progress: How far the run is.
+        length: Steps of the whole run.
+    """
+
+    def __init__(self, config: TrainConfig, folder: Path, fabric: Fabric, images: Images) -> None:
+        self.config = config
+        self.folder = folder
+        self.fabric = fabric
+        self.images = images
+        self.progress = Progress()
+        self._check()
+        self.length = config.epochs * self.images_from(0).steps_per_epoch
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(config.seed)
+            self.ghn = GHN(config.ghn)
+        self.ghn.to(fabric.device).train()
+        kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+        optimizer = kind(self.ghn.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.optimizer: Any = fabric.setup_optimizers(optimizer)
+        self.scaler = scaler_of(fabric)
+        if paths := checkpoint_paths(self.checkpoints):
+            self.progress = self.load(paths[-1])
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.folder / "checkpoints"
+
+    def _check(self) -> None:
+        """Raises an error for what would go wrong later."""
+        config, ranks = self.config, self.fabric.world_size
+        if config.ghn.num_classes != self.images.num_classes:
+            raise TrainingError(
+                f"the GHN is for {config.ghn.num_classes} classes and {self.images.name} has "
+                f"{self.images.num_classes}; set ghn.num_classes to it"
+            )
+        if config.meta_batch < ranks:
+            raise TrainingError(f"meta_batch must be at least {ranks}, one for each process, got {config.meta_batch}")
+        try:
+            self.images_from(0)
+        except ValueError as error:
+            raise TrainingError(str(error)) from error
+        path = self.folder / CONFIG_FILE
+        if not path.exists():
+            return
+        before, now = json.loads(path.read_text(encoding="utf-8")), config.to_dict()
+        if odd := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
+            raise TrainingError(
+                f"{self.folder} holds another run, which differs in {', '.join(odd)}; take another folder, or the "
+                f"configuration of {path} to go on with that run"
+            )
+
+    def images_from(self, step: int) -> ImageBatches:
+        """This rank's stream of images."""
+        return ImageBatches(
+            self.images.train, self.config.batch_size, seed=self.config.seed, first_step=step,
+            rank=self.fabric.global_rank, world_size=self.fabric.world_size,
+        )  # fmt: skip
+
+    def architectures_from(self, step: int) -> MetaBatches:
+        """This rank's stream of architectures."""
+        config = self.config
+        return MetaBatches(
+            config.meta_batch, num_classes=self.images.num_classes, image_size=self.images.image_size,
+            widths=config.widths, seed=config.seed, first_step=step, node_budget=config.node_budget,
+            rank=self.fabric.global_rank, world_size=self.fabric.world_size,
+        )  # fmt: skip
+
+    def batches(self, workers: int) -> Iterator[tuple[MetaBatch, tuple[Tensor, Tensor]]]:
+        """Architectures and images from the next step on."""
+        streams = (self.architectures_from(self.progress.step), self.images_from(self.progress.step))
+        loaders = [DataLoader(stream, batch_size=None, num_workers=workers) for stream in streams]
+        return zip(*loaders, strict=True)
+
+    def go(self, stop: int, workers: int, report: Callable[[LogRow], None]) -> None:
+        """Trains until the step ``stop``."""
+        self.fabric.barrier()  # nobody reads the folder any more
+        if not self.fabric.is_global_zero:
+            self.steps(stop, workers, lambda row: None)
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self.folder / CONFIG_FILE) as unfinished:
+            unfinished.write_text(json.dumps(self.config.to_dict(), indent=2) + "\n", encoding="utf-8")
+        if self.progress.step:
+            _logger.info("going on with step %d", self.progress.step)
+        with CSVLog(self.folder / LOG_FILE, self.progress.step) as log:
+
+            def note(row: LogRow) -> None:
+                log.write(row)
+                report(row)
+
+            self.steps(stop, workers, note)
+        write_folder(self.folder / "ghn", self.config.ghn, strip_wrappers(self.ghn.state_dict()))
+
+    def steps(self, stop: int, workers: int, note: Callable[[LogRow], None]) -> None:
+        """All steps before ``stop``, with checkpoints between and after them."""
+        if not self.progress.step:
+            self.save()
+        batches = self.batches(workers)
+        while self.progress.step < stop:
+            note(self.step(*next(batches)))
+            if self.progress.skipped_in_a_row >= self.config.max_skipped:
+                self.roll_back()
+            healthy = not self.progress.skipped_in_a_row and not self.progress.rollbacks_in_a_row
+            if healthy and self.progress.step % self.config.checkpoint_every == 0 and self.progress.step < stop:
+                self.save()
+        self.save()
+
+    def step(self, meta_batch: MetaBatch, batch: tuple[Tensor, Tensor]) -> LogRow:
+        """One step, of which all ranks do their part."""
+        start, step, config = time.perf_counter(), self.progress.step, self.config
+        per_epoch = self.length // config.epochs
+        rate = learning_rate(config, step, per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        scale = self.scaler.get_scale() if self.scaler is not None else 1.0
+        images, labels = join_images(self.fabric, *self.fabric.to_device(batch))
+        self.optimizer.zero_grad()
+        share = meta_gradient(
+            self.ghn, meta_batch, images, labels, architectures=config.meta_batch, penalty=config.penalty,
+            label_smoothing=config.label_smoothing, seed=config.seed, backward=self.fabric.backward,
+            autocast=self.fabric.autocast,
+        )  # fmt: skip
+        join_gradients(self.fabric, self.ghn.parameters())
+        joint: Any = self.fabric.all_reduce(share, reduce_op="sum")
+        loss, top1 = joint.tolist()
+        norm = self.update(loss)
+        good = math.isfinite(norm) and math.isfinite(loss)
+        self.count(loss, good)
+        seconds = time.perf_counter() - start
+        return LogRow(step, step / per_epoch, loss, top1, norm, rate, scale, int(not good), seconds, config.meta_batch)
+
+    def update(self, loss: float) -> float:
+        """Lets the optimizer take a step, unless a number is not finite; returns the norm of the gradient."""
+        found: Any = self.fabric.clip_gradients(
+            self.ghn, self.optimizer, max_norm=self.config.clip, error_if_nonfinite=False
+        )
+        norm = float(found)
+        # A scaler leaves such a step out by itself, and lowers the scale.
+        if self.scaler is not None or (math.isfinite(norm) and math.isfinite(loss)):
+            self.optimizer.step()
+        if self.scaler is not None and self.scaler.get_scale() < SMALLEST_SCALE:
+            self.scaler.update(SMALLEST_SCALE)
+        return norm
+
+    def count(self, loss: float, good: bool) -> None:
+        """Keeps account of a step."""
+        progress = self.progress
+        progress.step += 1
+        if good:
+            progress.skipped_in_a_row = progress.rollbacks_in_a_row = 0
+            progress.loss_sum += loss
+            progress.loss_count += 1
+        else:
+            progress.skipped += 1
+            progress.skipped_in_a_row += 1
+            _logger.warning("step %d skipped: its loss or gradient is not finite", progress.step - 1)
+
+    def save(self) -> None:
+        """Writes a checkpoint, and the GHN if it is the best one so far."""
+        progress, best = self.progress, False
+        if progress.loss_count:
+            mean = progress.loss_sum / progress.loss_count
+            best = progress.best is None or mean < progress.best
+            progress.best = mean if best else progress.best
+            progress.loss_sum, progress.loss_count = 0.0, 0
+        if self.fabric.is_global_zero:
+            if best:
+                metadata = {"step": str(progress.step), "loss": repr(progress.best)}
+                write_folder(self.folder / "best", self.config.ghn, strip_wrappers(self.ghn.state_dict()), metadata)
+            write_checkpoint(self.checkpoints, self.state(), self.config.keep)
+        self.fabric.barrier()
+
+    def state(self) -> dict[str, Any]:
+        """All that the run needs to go on."""
+        return {
+            "config": self.config.to_dict(),
+            "ghn": self.ghn.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict() if self.scaler is not None else {},
+            "progress": dataclasses.asdict(self.progress),
+        }
+
+    def load(self, path: Path) -> Progress:
+        """Takes weights, optimizer and scaler from a checkpoint; returns how far the run was."""
+        state = read_training_checkpoint(path)
+        try:
+            progress = Progress(**state["progress"])
+            self.ghn.load_state_dict(state["ghn"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.scaler is not None:
+                self.scaler.load_state_dict(state["scaler"])
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"the checkpoint {path} is of another run: {error}") from error
+        return progress
+
+    def roll_back(self) -> None:
+        """Takes the last checkpoint's weights and goes on with new data; the next time, those of the one before."""
+        paths, back = checkpoint_paths(self.checkpoints), self.progress.rollbacks_in_a_row
+        if back >= len(paths):
+            raise TrainingError(
+                f"step {self.progress.step}: no loss is finite any more, from none of the {len(paths)} checkpoints in "
+                f"{self.checkpoints} on; lower learning_rate, or keep more checkpoints"
+            )
+        self.load(paths[-1 - back])
+        self.progress.skipped_in_a_row = 0
+        self.progress.rollbacks += 1
+        self.progress.rollbacks_in_a_row += 1
+        _logger.warning("rolled back to %s, going on with step %d", paths[-1 - back].name, self.progress.step)

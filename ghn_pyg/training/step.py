@@ -1,0 +1,106 @@
+"""One step of meta-training: from architectures and images to the gradient of the GHN."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..deepnets.architecture import Architecture
+from ..deepnets.dataset import MetaBatch
+from ..deepnets.network import Network
+from ..models.ghn import GHN
+from .streams import seed_of
+
+
+def meta_loss(
+    logits: Tensor, labels: Tensor, parameters: Sequence[Tensor], penalty: float = 0.0, label_smoothing: float = 0.0
+) -> Tensor:
+    r"""The loss of one network: :math:`\mathrm{CE}(z, y) + \lambda \sum_p \lVert p \rVert_F` (GHN-3, arXiv 2303.04143).
+
+    Args:
+        logits: Of shape (B, K).
+        labels: Of shape (B,).
+        parameters: All predicted tensors of the network.
+        penalty: :math:`\lambda`.
+        label_smoothing: Share of a label that is spread over all classes.
+
+    Returns:
+        A scalar, in single precision.
+
+    Example:
+        >>> meta_loss(torch.zeros(3, 7), torch.tensor([0, 1, 2]), [torch.full((2, 2), 3.0)], penalty=0.5)
+        tensor(4.9459)
+    """
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+    if penalty:
+        loss = loss + penalty * torch.stack([torch.linalg.vector_norm(tensor) for tensor in parameters]).sum()
+    return loss
+
+
+def meta_gradient(
+    ghn: GHN, meta_batch: MetaBatch, images: Tensor, labels: Tensor, *, architectures: int, penalty: float = 0.0,
+    label_smoothing: float = 0.0, seed: int = 0, backward: Callable[[Tensor], Any] = Tensor.backward,
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> Tensor:  # fmt: skip
+    """Adds the gradient of the mean loss over all networks to the GHN's.
+
+    The parameters of all networks of a part are predicted together. The networks, which have no memory of their own,
+    then run on the images one after the other; each one's activations are gone before the next one runs, and one
+    backward pass takes the gradients of all predicted parameters through the GHN.
+
+    Args:
+        ghn: The GHN.
+        meta_batch: The architectures of this rank.
+        images: Of shape (B, 3, H, W).
+        labels: Of shape (B,).
+        architectures: Architectures on all ranks together, which the mean is taken over.
+        penalty: See :func:`meta_loss`.
+        label_smoothing: See :func:`meta_loss`.
+        seed: Seed of dropout, which does not depend on how architectures are parted.
+        backward: Called with each network's share of the loss; it may scale it.
+        autocast: Context for the GHN's encoder and the networks. Decoder, classifiers and loss are in single precision.
+
+    Returns:
+        The rank's shares of loss and top-1 accuracy, of shape (2,); over all ranks they add up to the means.
+    """
+    share = torch.zeros(2, device=images.device)
+    for part in meta_batch.parts:
+        with autocast():
+            predictions = ghn.predict(part, differentiable=True)
+        predicted: list[Tensor] = []
+        gradients: list[Tensor] = []
+        for prediction, architecture in zip(predictions, part.architecture, strict=True):
+            leaves = {name: tensor.detach().requires_grad_() for name, tensor in prediction.items()}
+            torch.manual_seed(seed_of(seed, meta_batch.step, int.from_bytes(architecture.key[:8])))
+            network = skeleton(architecture, meta_batch.num_classes, meta_batch.image_size, images.device.type)
+            with autocast():
+                logits = torch.func.functional_call(network, leaves, (images,))
+            loss = meta_loss(logits, labels, [*leaves.values()], penalty, label_smoothing) / architectures
+            backward(loss)
+            share += torch.stack([loss.detach(), (logits.argmax(1) == labels).float().mean() / architectures])
+            for name, leaf in leaves.items():
+                if leaf.grad is not None:
+                    predicted.append(prediction[name])
+                    gradients.append(leaf.grad)
+        torch.autograd.backward(predicted, gradients)
+    return share
+
+
+def skeleton(architecture: Architecture, num_classes: int, image_size: int, device: str) -> nn.Module:
+    """A network on the meta device, in training mode, whose classifier runs in single precision on ``device``."""
+    with torch.device("meta"):
+        network = Network(architecture, num_classes, image_size)
+    classifier = network.get_submodule("classifier")
+    forward = classifier.forward
+
+    def single(x: Tensor) -> Tensor:
+        with torch.autocast(device, enabled=False):
+            return forward(x.to(next(classifier.parameters()).dtype))
+
+    classifier.forward = single
+    return network

@@ -1,0 +1,86 @@
+"""Two processes on two machines, as far as they know: both have the local rank 0."""
+
+import logging
+
+import pytest
+import torch
+
+from ghn_pyg.training.checkpoints import checkpoint_paths, read_training_checkpoint
+from ghn_pyg.training.engine import make_fabric
+from ghn_pyg.training.logs import read_log
+from ghn_pyg.training.run import Run
+from tests.training.tiny import config, digits, free_port, rank_environment, run, start
+
+logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+    pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo"),
+]
+
+
+def on_two_machines(function, *arguments):
+    """Runs a function in two processes; returns their exit codes."""
+    port = free_port()
+    processes = []
+    for rank in range(2):
+        environment = rank_environment(rank, 2, port, LOCAL_RANK=0, LOCAL_WORLD_SIZE=1, GROUP_RANK=rank)
+        processes.append(start(function, *arguments, **environment))
+    for process in processes:
+        process.join(120)
+    return [process.exitcode for process in processes]
+
+
+def describe(folder):
+    """Writes what a process takes in the first two steps."""
+    one = Run(config(meta_batch=3), folder / "run", make_fabric(device="cpu"), digits())
+    found = [one.architectures_from(0).architectures(step) for step in range(2)]
+    positions = [one.images_from(0).positions(step) for step in range(2)]
+    keys = [[architecture.key.hex() for architecture in step] for step in found]
+    torch.save((keys, positions), folder / f"{one.fabric.global_rank}.pt")
+
+
+def test_13_architectures_and_images_go_by_the_global_rank(tmp_path):
+    assert on_two_machines(describe, tmp_path) == [0, 0]
+    (keys, positions), (other_keys, other_positions) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    alone = Run(config(meta_batch=3), tmp_path / "run", make_fabric(device="cpu"), digits())
+    for step in range(2):
+        joint = [architecture.key.hex() for architecture in alone.architectures_from(0).architectures(step)]
+        assert (keys[step], other_keys[step]) == (joint[::2], joint[1::2])
+        assert not set(keys[step]) & set(other_keys[step])
+        assert positions[step] + other_positions[step] == alone.images_from(0).positions(step)
+
+
+def spoiled_run(folder, steps, changes):
+    """The second process has a gradient that is not finite in step 3."""
+    from ghn_pyg.training import run as module
+
+    original = module.meta_gradient
+
+    def spoiled(ghn, meta_batch, *batch, **options):
+        share = original(ghn, meta_batch, *batch, **options)
+        if meta_batch.step == 3 and torch.distributed.get_rank() == 1:
+            next(ghn.parameters()).grad.fill_(torch.nan)
+        return share
+
+    module.meta_gradient = spoiled
+    run(folder, steps, changes)
+
+
+def test_two_processes_do_what_one_does(tmp_path):
+    changes = {"meta_batch": 3, "penalty": 0.01}
+    run(tmp_path / "one", 6, changes)
+    assert on_two_machines(run, tmp_path / "two", 4, changes) == [0, 0]
+    assert on_two_machines(run, tmp_path / "two", 6, changes) == [0, 0]
+    one, two = (read_log(tmp_path / name / "log.csv") for name in ("one", "two"))
+    assert [row["step"] for row in two] == list(range(6))
+    for name, tolerance in (("loss", 1e-6), ("top1", 1e-6), ("norm", 5e-3)):  # untrained networks amplify rounding
+        assert two[0][name] == pytest.approx(one[0][name], rel=tolerance)
+    # Adam turns what rounding leaves of a gradient of 0 into whole steps.
+    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-3)
+
+
+def test_a_bad_step_of_one_is_skipped_by_all(tmp_path):
+    assert on_two_machines(spoiled_run, tmp_path, 5, {}) == [0, 0]
+    assert [row["skipped"] for row in read_log(tmp_path / "log.csv")] == [0, 0, 0, 1, 0]
+    state = read_training_checkpoint(checkpoint_paths(tmp_path / "checkpoints")[-1])["ghn"]
+    assert all(tensor.isfinite().all() for tensor in state.values())

@@ -1,0 +1,278 @@
+import dataclasses
+import json
+import logging
+import os
+import signal
+import sys
+import time
+
+import pytest
+import torch
+
+from ghn_pyg import CheckpointError, from_pretrained
+from ghn_pyg.deepnets.dataset import MetaBatches
+from ghn_pyg.images import load_images
+from ghn_pyg.training import run as module
+from ghn_pyg.training.checkpoints import checkpoint_paths, read_training_checkpoint
+from ghn_pyg.training.engine import half_precision, make_fabric
+from ghn_pyg.training.logs import read_log
+from ghn_pyg.training.run import Run, TrainingError, train
+from ghn_pyg.training.schedules import learning_rate
+from tests.training.tiny import CONFIG, config, digits, run, start
+
+logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+
+
+def same(one, other):
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def losses(folder):
+    return [row["loss"] for row in read_log(folder / "log.csv")]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of 10 steps that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run(folder, 10)
+
+
+def test_what_a_run_writes(whole):
+    folder, weights = whole
+    assert sorted(os.listdir(folder)) == ["best", "checkpoints", "ghn", "log.csv", "train.json"]
+    assert [path.name for path in checkpoint_paths(folder / "checkpoints")] == [
+        "step-000000006.pt", "step-000000009.pt", "step-000000010.pt"
+    ]  # fmt: skip
+    assert json.loads((folder / "train.json").read_text()) == CONFIG.to_dict()
+    same(dict(from_pretrained(folder / "ghn").state_dict()), dict(weights))
+    assert from_pretrained(folder / "best").config == CONFIG.ghn
+    rows = read_log(folder / "log.csv")
+    assert [row["step"] for row in rows] == list(range(10))
+    assert [row["rate"] for row in rows] == pytest.approx([learning_rate(CONFIG, step, 3) for step in range(10)])
+    assert [row["epoch"] for row in rows] == pytest.approx([step / 3 for step in range(10)])
+    assert all(2 < row["loss"] < 3 and row["norm"] > 0 and not row["skipped"] for row in rows)
+
+
+def test_the_best_one_has_the_lowest_mean_loss_between_checkpoints(whole):
+    folder, _ = whole
+    found = losses(folder)
+    means = [sum(found[start : start + 3]) / 3 for start in (0, 3, 6)] + [found[9]]
+    progress = read_training_checkpoint(folder / "checkpoints" / "step-000000010.pt")["progress"]
+    assert progress["best"] == pytest.approx(min(means), rel=1e-12)
+    assert (progress["loss_sum"], progress["loss_count"], progress["skipped"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("steps", [[1], [4, 5], [9]])
+def test_a_run_goes_on_as_if_it_had_never_stopped(whole, tmp_path, steps):
+    for stop in steps:
+        run(tmp_path, stop)
+    same(run(tmp_path, 10), whole[1])
+    assert losses(tmp_path) == losses(whole[0])
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path):
+    expected = run(tmp_path / "whole", 15)
+    folder, kills = tmp_path / "killed", []
+    for limit in (5, 12):
+        after = int.from_bytes(os.urandom(1)) % limit  # any step will do
+        process = start(run, folder, 1_000)
+        log = folder / "log.csv"
+        while process.is_alive() and (not log.exists() or log.read_text().count("\n") <= after + 1):
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        kills.append((after, len(log.read_text().splitlines()) - 1))
+        assert process.exitcode == -signal.SIGKILL, kills
+        for later in checkpoint_paths(folder / "checkpoints"):
+            if later.name > "step-000000015.pt":
+                later.unlink()
+    same(run(folder, 15), expected)
+    assert losses(folder) == losses(tmp_path / "whole"), kills
+
+
+def test_images_and_architectures_go_on_in_mid_epoch(tmp_path, monkeypatch):
+    seen = []
+    original = module.meta_gradient
+
+    def spy(ghn, meta_batch, images, labels, **options):
+        seen.append((meta_batch.step, [part.architecture for part in meta_batch.parts], images.sum().item()))
+        return original(ghn, meta_batch, images, labels, **options)
+
+    monkeypatch.setattr(module, "meta_gradient", spy)
+    run(tmp_path / "whole", 6)
+    expected, seen[:] = seen[:], []
+    for stop in (2, 4, 6):  # an epoch has three steps
+        run(tmp_path / "parts", stop)
+    assert seen == expected
+    assert len({images for _, _, images in seen}) == 6
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_workers_change_nothing(whole, tmp_path):
+    same(run(tmp_path, 10, workers=1), whole[1])
+
+
+def test_training_lowers_the_loss(tmp_path):
+    threes = digits()
+    threes.train.labels.fill_(3)
+    run(tmp_path, 20, {"learning_rate": 1e-2, "penalty": 0.0}, images=threes)
+    found = losses(tmp_path)
+    assert found[0] > 2.2
+    assert found[-1] < 1.9
+    assert read_log(tmp_path / "log.csv")[-1]["top1"] == 1
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "adam", "schedule": "steps", "milestones": (1,)}])
+def test_other_recipes(tmp_path, changes):
+    ghn2 = dataclasses.replace(CONFIG.ghn, encoder="ghn2", layers=0, heads=0, kernel_crop="corner")
+    run(tmp_path, 4, {"ghn": ghn2, **changes})
+    assert [row["rate"] for row in read_log(tmp_path / "log.csv")] == pytest.approx([4e-4] * 3 + [4e-5])
+
+
+# --- steps whose loss is not finite ----------------------------------------------------------------------------------
+
+
+def spoil(monkeypatch, bad):
+    """Losses of the steps for which ``bad`` holds are NaN."""
+    original = module.meta_gradient
+
+    def spoiled(ghn, meta_batch, *batch, **options):
+        share = original(ghn, meta_batch, *batch, **options)
+        if bad(meta_batch.step):
+            next(ghn.parameters()).grad.fill_(torch.nan)
+            share.fill_(torch.nan)
+        return share
+
+    monkeypatch.setattr(module, "meta_gradient", spoiled)
+
+
+def test_such_steps_are_left_out_counted_and_logged(tmp_path, monkeypatch, caplog):
+    run(tmp_path / "clean", 2)
+    spoil(monkeypatch, lambda step: step in (2, 4))
+    run(tmp_path / "spoiled", 2)
+    before = read_training_checkpoint(tmp_path / "spoiled" / "checkpoints" / "step-000000002.pt")
+    weights = run(tmp_path / "spoiled", 3)
+    same(dict(before["ghn"]), dict(weights))
+    run(tmp_path / "spoiled", 6)
+    rows = read_log(tmp_path / "spoiled" / "log.csv")
+    assert [row["skipped"] for row in rows] == [0, 0, 1, 0, 1, 0]
+    state = read_training_checkpoint(tmp_path / "spoiled" / "checkpoints" / "step-000000006.pt")
+    assert (state["progress"]["skipped"], state["progress"]["skipped_in_a_row"]) == (2, 0)
+    assert all(tensor.isfinite().all() for tensor in state["ghn"].values())
+    assert [record.message for record in caplog.records if "skipped" in record.message] == [
+        "step 2 skipped: its loss or gradient is not finite", "step 4 skipped: its loss or gradient is not finite"
+    ]  # fmt: skip
+
+
+def test_a_run_of_them_rolls_back(tmp_path, monkeypatch, caplog):
+    spoil(monkeypatch, lambda step: 4 <= step < 11)
+    run(tmp_path, 12, {"max_skipped": 3})
+    messages = [record.message for record in caplog.records if "rolled back" in record.message]
+    assert messages == [
+        "rolled back to step-000000003.pt, going on with step 7",
+        "rolled back to step-000000000.pt, going on with step 10",
+    ]
+    progress = read_training_checkpoint(checkpoint_paths(tmp_path / "checkpoints")[-1])["progress"]
+    assert (progress["skipped"], progress["rollbacks"], progress["rollbacks_in_a_row"]) == (7, 2, 0)
+
+
+def test_a_run_that_does_not_recover_ends(tmp_path, monkeypatch):
+    spoil(monkeypatch, lambda step: step >= 4)
+    with pytest.raises(TrainingError, match=r"step 13: no loss is finite any more, from none of the 2 checkpoints"):
+        run(tmp_path, 30, {"max_skipped": 3})
+
+
+# --- half precision --------------------------------------------------------------------------------------------------
+
+
+def scaled_fabric():
+    from lightning_fabric import Fabric
+
+    fabric = Fabric(accelerator="cpu", devices=1, plugins=[half_precision("cpu")])
+    fabric.launch()
+    return fabric
+
+
+def test_the_scaler(tmp_path, monkeypatch):
+    """The scale falls after each step that overflows, not below 1024, and goes on where it was."""
+    spoil(monkeypatch, lambda step: step < 8)
+    run(tmp_path, 5, fabric=scaled_fabric())
+    assert read_training_checkpoint(checkpoint_paths(tmp_path / "checkpoints")[-1])["scaler"]["scale"] == 2048
+    run(tmp_path, 10, fabric=scaled_fabric())
+    rows = read_log(tmp_path / "log.csv")
+    assert [row["scale"] for row in rows] == [65536, 32768, 16384, 8192, 4096, 2048, 1024, 1024, 1024, 1024]
+    assert [row["skipped"] for row in rows] == [1] * 8 + [0] * 2
+    scaler = read_training_checkpoint(checkpoint_paths(tmp_path / "checkpoints")[-1])["scaler"]
+    assert (scaler["growth_interval"], scaler["_growth_tracker"]) == (100, 2)
+
+
+def test_bfloat16_has_no_scaler(tmp_path):
+    run(tmp_path, 2, fabric=make_fabric("bf16-mixed", "cpu"))
+    assert read_training_checkpoint(checkpoint_paths(tmp_path / "checkpoints")[-1])["scaler"] == {}
+
+
+# --- what is wrong is said before anything runs ----------------------------------------------------------------------
+
+
+def test_another_number_of_classes(tmp_path):
+    other = dataclasses.replace(CONFIG.ghn, num_classes=7)
+    with pytest.raises(TrainingError, match=r"the GHN is for 7 classes and digits has 10; set ghn.num_classes"):
+        run(tmp_path / "new", 3, {"ghn": other})
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_batch_larger_than_the_data(tmp_path):
+    with pytest.raises(TrainingError, match="must not exceed the 55 training images, got 56"):
+        run(tmp_path / "new", 3, {"batch_size": 56})
+
+
+def test_another_run_in_the_folder(tmp_path):
+    run(tmp_path, 1)
+    before = sorted(path.read_bytes() for path in tmp_path.rglob("*.*"))
+    with pytest.raises(TrainingError, match=r"holds another run, which differs in learning_rate, seed; take another"):
+        run(tmp_path, 3, {"seed": 5, "learning_rate": 0.1})
+    assert sorted(path.read_bytes() for path in tmp_path.rglob("*.*")) == before
+
+
+def test_a_checkpoint_of_another_ghn(tmp_path):
+    run(tmp_path, 1)
+    (tmp_path / "train.json").unlink()
+    with pytest.raises(CheckpointError, match=r"step-000000001\.pt is of another run"):
+        run(tmp_path, 3, {"ghn": dataclasses.replace(CONFIG.ghn, hidden_channels=12)})
+
+
+def test_a_full_disk_leaves_the_run_as_it_was(tmp_path, monkeypatch, whole):
+    run(tmp_path, 5)
+    before = checkpoint_paths(tmp_path / "checkpoints")
+    with monkeypatch.context() as full:
+
+        def refuse(*arguments):
+            raise OSError(28, "No space left on device")
+
+        full.setattr(torch, "save", refuse)
+        with pytest.raises(CheckpointError, match="No space left on device"):
+            run(tmp_path, 10)
+    assert checkpoint_paths(tmp_path / "checkpoints") == before
+    same(run(tmp_path, 10), whole[1])
+
+
+def test_without_fabric(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightning_fabric", None)
+    with pytest.raises(ImportError, match=r'pip install "ghn_pyg\[train\]"'):
+        make_fabric()
+
+
+def test_images_by_name(tmp_path):
+    ghn = train(config(batch_size=64), tmp_path, fabric=make_fabric(device="cpu"), steps=1)
+    assert not ghn.training
+    whole = Run(config(batch_size=64), tmp_path, make_fabric(device="cpu"), load_images("digits", image_size=8))
+    assert (whole.length, whole.progress.step) == (10 * (1442 // 64), 1)
+    assert isinstance(whole.architectures_from(3), MetaBatches)
+
+
+def test_the_global_generator_stays(tmp_path):
+    state = torch.get_rng_state()
+    train(CONFIG, tmp_path, fabric=make_fabric(device="cpu"), images=digits(), steps=1)
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,143 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ghn_pyg import GHN
+from ghn_pyg.deepnets.dataset import MetaBatches
+from ghn_pyg.deepnets.network import Network
+from ghn_pyg.training.step import meta_gradient, meta_loss, skeleton
+from ghn_pyg.training.streams import seed_of
+from tests.training.tiny import CONFIG, GHN3
+
+STEP = 4
+COUNT = 5
+
+
+@pytest.fixture
+def ghn():
+    torch.manual_seed(3)
+    return GHN(GHN3)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    generator = torch.Generator().manual_seed(5)
+    return torch.rand(7, 3, 8, 8, generator=generator), torch.randint(10, (7,), generator=generator)
+
+
+def architectures(node_budget=10_000, **ranks):
+    stream = MetaBatches(COUNT, image_size=8, widths=CONFIG.widths, seed=7, node_budget=node_budget, **ranks)
+    return stream.meta_batch(STEP)
+
+
+def gradient(ghn, meta_batch, batch, **options):
+    """Share of loss and accuracy, and the gradient as one vector."""
+    ghn.zero_grad()
+    share = meta_gradient(ghn, meta_batch, *batch, architectures=COUNT, **options)
+    found = [torch.zeros_like(one) if one.grad is None else one.grad for one in ghn.parameters()]
+    return share, torch.cat([one.flatten() for one in found])
+
+
+def close(one, other):
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * other.abs().max().item())
+
+
+def test_the_loss():
+    logits, labels = torch.tensor([[0.0, 3, 1], [2, 0, 0]]), torch.tensor([1, 2])
+    parameters = [torch.tensor([3.0, 4]), torch.tensor([[12.0]])]
+    plain = F.cross_entropy(logits, labels)
+    torch.testing.assert_close(meta_loss(logits, labels, parameters, penalty=0.5), plain + 8.5)
+    smooth = 0.7 * plain - 0.3 * logits.log_softmax(1).mean()
+    torch.testing.assert_close(meta_loss(logits, labels, parameters, label_smoothing=0.3), smooth)
+    assert meta_loss(logits.half(), labels, parameters).dtype == torch.float32
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.01])
+def test_the_gradient_is_that_of_one_backward_pass_through_everything(ghn, batch, penalty):
+    meta_batch = architectures()
+    share, found = gradient(ghn, meta_batch, batch, penalty=penalty, label_smoothing=0.1, seed=11)
+    ghn.zero_grad()
+    losses, right = [], []
+    for part in meta_batch.parts:
+        for prediction, one in zip(ghn.predict(part, differentiable=True), part.architecture, strict=True):
+            torch.manual_seed(seed_of(11, STEP, int.from_bytes(one.key[:8])))  # dropout
+            network = Network(one, 10, 8).train()
+            torch.manual_seed(seed_of(11, STEP, int.from_bytes(one.key[:8])))
+            logits = torch.func.functional_call(network, dict(prediction), (batch[0],))
+            norms = sum(tensor.norm() for tensor in prediction.values())
+            losses.append(F.cross_entropy(logits, batch[1], label_smoothing=0.1) + penalty * norms)
+            right.append((logits.argmax(1) == batch[1]).float().mean())
+    assert len(losses) == COUNT
+    loss = torch.stack(losses).mean()
+    loss.backward()
+    expected = [torch.zeros_like(one) if one.grad is None else one.grad for one in ghn.parameters()]
+    torch.testing.assert_close(share, torch.stack([loss.detach(), torch.stack(right).mean()]))
+    close(found, torch.cat([one.flatten() for one in expected]))
+
+
+def test_parts_change_nothing(ghn, batch):
+    whole, parts = architectures(), architectures(node_budget=1)
+    assert (len(whole.parts), len(parts.parts)) == (1, COUNT)
+    exact = ghn.double(), (batch[0].double(), batch[1])  # untrained networks amplify rounding
+    share, found = gradient(exact[0], whole, exact[1])
+    other_share, other = gradient(exact[0], parts, exact[1])
+    torch.testing.assert_close(other_share, share)
+    torch.testing.assert_close(other, found, rtol=1e-6, atol=1e-8)
+
+
+def test_shares_of_ranks_add_up(ghn, batch):
+    exact = ghn.double(), (batch[0].double(), batch[1])
+    share, found = gradient(exact[0], architectures(), exact[1])
+    parts = [gradient(exact[0], architectures(rank=rank, world_size=2), exact[1]) for rank in range(2)]
+    torch.testing.assert_close(parts[0][0] + parts[1][0], share)
+    torch.testing.assert_close(parts[0][1] + parts[1][1], found, rtol=1e-6, atol=1e-8)
+
+
+def test_gradients_add_up_over_calls(ghn, batch):
+    _, once = gradient(ghn, architectures(), batch)
+    meta_gradient(ghn, architectures(), *batch, architectures=COUNT)
+    twice = torch.cat([one.grad.flatten() for one in ghn.parameters() if one.grad is not None])
+    torch.testing.assert_close(twice.norm(), 2 * once.norm(), rtol=1e-4, atol=0)
+
+
+def test_a_scaled_loss_scales_the_gradient(ghn, batch):
+    _, found = gradient(ghn, architectures(), batch)
+    share, scaled = gradient(ghn, architectures(), batch, backward=lambda loss: (1024 * loss).backward())
+    close(scaled, 1024 * found)
+    assert share[0] < 4
+
+
+def test_nothing_of_the_network_is_on_a_device(batch):
+    one = architectures().parts[0].architecture[0]
+    network = skeleton(one, 10, 8, "cpu")
+    assert network.training
+    assert all(parameter.is_meta for parameter in network.parameters())
+    assert [name for name, _ in network.named_parameters()] == [
+        name for name, _ in Network(one, 10, 8).named_parameters()
+    ]
+
+
+def test_half_precision_spares_classifier_and_loss(ghn, batch):
+    one = architectures().parts[0].architecture[0]
+    parameters = {name: torch.rand_like(value) for name, value in Network(one, 10, 8).named_parameters()}
+    dtypes = {}
+    network = skeleton(one, 10, 8, "cpu")
+
+    def note(name, output):
+        if isinstance(output, torch.Tensor):
+            dtypes[name] = output.dtype
+
+    for name, module in network.named_modules():
+        module.register_forward_hook(lambda module, _, output, name=name: note(name, output))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.func.functional_call(network, parameters, (batch[0],))
+    assert dtypes["classifier"] == torch.float32
+    assert torch.bfloat16 in dtypes.values()
+
+
+def test_half_precision_changes_little(ghn, batch):
+    share, found = gradient(ghn, architectures(), batch)
+    other_share, other = gradient(ghn, architectures(), batch, autocast=lambda: torch.autocast("cpu", torch.float16))
+    assert not torch.equal(other_share, share)
+    torch.testing.assert_close(other_share[0], share[0], rtol=0.02, atol=0)
+    assert F.cosine_similarity(other, found, dim=0) > 0.9
