@@ -90,3 +90,15 @@ for name in sys.argv[1:]:
 """
     names = [".".join(("ghn_pyg", *module)).removesuffix(".__init__") for module in MODULES]
     subprocess.run([sys.executable, "-W", "ignore", "-c", program, *names], check=True, timeout=300)
+
+
+def test_no_module_imports_an_extra():
+    program = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(*{"h5py", "lightning_fabric", "matplotlib", "sklearn", "torch_scatter", "torchmetrics"}.intersection(sys.modules))
+"""
+    names = [".".join(("ghn_pyg", *module)).removesuffix(".__init__") for module in MODULES]
+    command = [sys.executable, "-W", "ignore", "-c", program, *names]
+    assert subprocess.run(command, check=True, timeout=300, capture_output=True, text=True).stdout.split() == []
