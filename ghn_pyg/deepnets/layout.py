@@ -176,8 +176,8 @@ def lay_out(
 
     Raises:
         TypeError: If an argument is no integer.
-        ValueError: If an argument is out of range, if an operation cannot have so many channels, or if the output does
-            not depend on the input.
+        ValueError: If an argument is out of range, if an operation cannot have so many channels, or if the output or
+            the second classifier does not depend on the input.
     """
     width = architecture.width if width is None else width
     hidden = architecture.hidden if hidden is None else hidden
@@ -189,12 +189,12 @@ def lay_out(
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     auxiliary_cell = 2 * architecture.cells // 3
-    needed = {architecture.cells - 1, *((auxiliary_cell,) if auxiliary else ())}
-    wired = wire(architecture, sorted(needed))
+    ends = {"output": architecture.cells - 1, **({"second classifier": auxiliary_cell} if auxiliary else {})}
+    wired = wire(architecture, [*ends.values()])
     if wired is None:
         raise ValueError(
-            "the output does not depend on the input: in every way through the cells there is a 'none'; use another "
-            "genotype"
+            f"the {' or '.join(ends)} does not depend on the input: in every way through the cells there is a 'none'; "
+            f"use another genotype{' or auxiliary=False' if auxiliary else ''}"
         )
     wirings, entering = wired
     stem, channels, side, fork = _stem(architecture, image_size, width)

@@ -85,8 +85,8 @@ class Network(nn.Module):
 
     Raises:
         TypeError: If an argument is no integer.
-        ValueError: If an argument is out of range, if an operation cannot have so many channels, or if the output
-            does not depend on the input.
+        ValueError: If an argument is out of range, if an operation cannot have so many channels, or if the output or
+            the second classifier does not depend on the input.
 
     Example:
         >>> from ghn_pyg.deepnets.genotype import DARTS
