@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from .parts import (
     Node,
     Part,
     batch_norm,
+    cached,
     chain,
     convolution,
     extend,
@@ -31,8 +31,6 @@ from .parts import (
 
 HEADS: Final = 8
 """Attention heads, which must divide the channels."""
-
-_CACHED: Final = 1 << 12
 
 
 class Operation(nn.Module):
@@ -160,13 +158,13 @@ def operation(*layers: Part) -> Part:
     return Part(lambda: Operation(inner.build()), inner.nodes)
 
 
-@functools.lru_cache(_CACHED)
+@cached
 def pointwise(into: int, out: int, norm: str | None) -> Part:
     """ReLU, 1×1 convolution, norm."""
     return operation(RELU, convolution(into, out), norm_of(norm, out))
 
 
-@functools.lru_cache(_CACHED)
+@cached
 def reduction(into: int, out: int, norm: str | None) -> Part:
     """A :class:`FactorizedReduction`: two convolutions → concat → norm."""
     halves = (convolution(into, out // 2, stride=2), convolution(into, out - out // 2, stride=2))
@@ -271,7 +269,7 @@ _PARTS: Final[dict[str, Callable[..., Part]]] = {
 }
 
 
-@functools.lru_cache(_CACHED)
+@cached
 def make_operation(name: str, channels: int, stride: int, norm: str | None) -> Part:
     """An operation of :data:`~ghn_pyg.deepnets.genotype.OPERATIONS` as a part of a network.
 

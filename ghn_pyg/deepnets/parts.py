@@ -46,6 +46,9 @@ class Node(NamedTuple):
 
 Nodes = tuple[Node, ...]
 
+cached: Final = functools.lru_cache(1 << 12)
+"""Makes one object of equal parts, so that networks share what is kept of them."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Part:
@@ -190,6 +193,7 @@ def _norm(kind: str, channels: int) -> Node:
     return _node(kind, ((".weight", (channels,), "gain"), (".bias", (channels,), "bias")))
 
 
+@cached
 def convolution(
     into: int, out: int, kernel: int | tuple[int, int] = 1, stride: int | tuple[int, int] = 1, dilation: int = 1,
     groups: int = 1, padding: int | None = None,
@@ -204,6 +208,7 @@ def convolution(
     return Part(build, (_node(kind, ((".weight", (out, into // groups, height, width), "weight"),)),))
 
 
+@cached
 def linear(into: int, out: int, bias: bool = True) -> Part:
     """A linear layer."""
     weight = _node("conv", ((".weight", (out, into), "weight"),))
@@ -211,17 +216,20 @@ def linear(into: int, out: int, bias: bool = True) -> Part:
     return Part(functools.partial(Linear, into, out, bias), (weight, *biases))
 
 
+@cached
 def batch_norm(channels: int) -> Part:
     """A batch norm that always uses the statistics of the batch."""
     build = functools.partial(BatchNorm2d, channels, track_running_stats=False)
     return Part(build, (_norm("bn", channels),))
 
 
+@cached
 def layer_norm(channels: int) -> Part:
     """A layer norm."""
     return Part(functools.partial(LayerNorm, channels), (_norm("ln", channels),))
 
 
+@cached
 def pool(kind: Literal["max_pool", "avg_pool"], stride: int) -> Part:
     """A 3×3 pool; averages do not count the padding."""
     options: dict[str, Any] = {"count_include_pad": False} if kind == "avg_pool" else {}
@@ -230,12 +238,14 @@ def pool(kind: Literal["max_pool", "avg_pool"], stride: int) -> Part:
     return Part(build, (Node(PRIMITIVE_ID[kind], f":{kind}", (), (1, 1, 3, 3), (INPUT,)),))
 
 
+@cached
 def average(side: int = 1) -> Part:
     """An average over all positions, or over those of each of ``side`` × ``side`` regions."""
     node = Node(PRIMITIVE_ID["glob_avg"], ":glob_avg", (), NO_SHAPE, (INPUT,))
     return Part(functools.partial(nn.AdaptiveAvgPool2d, side), (node,))
 
 
+@cached
 def positions(channels: int, side: int) -> Part:
     """A positional embedding: pos_enc → sum ← what enters."""
     table = _node("pos_enc", ((".weight", (1, channels, side, side), "position"),), inputs=())
@@ -243,6 +253,7 @@ def positions(channels: int, side: int) -> Part:
     return Part(functools.partial(PositionalEmbedding, channels, side), (table, total))
 
 
+@cached
 def chain(*parts: Part, name: str = "") -> Part:
     """Parts one after another, as :class:`torch.nn.Sequential`; ``name`` is that of the chain in its module."""
     nodes: list[Node] = []
