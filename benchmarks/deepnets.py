@@ -7,10 +7,11 @@ architectures; and the bias towards small networks when meta-batches of many nod
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,32 +39,38 @@ def meta_network(architecture: Architecture) -> Network:
         return Network(architecture)
 
 
-def call(function: Callable[[int], Any], count: int) -> None:
-    """Calls a function with 0, 1, … and keeps nothing."""
-    for index in range(count):
-        function(index)
+def call(function: Callable[[int], Any], positions: Iterable[int]) -> None:
+    """Calls a function with each position and keeps nothing."""
+    for position in positions:
+        function(position)
 
 
 def rates(count: int, repeats: int) -> list[dict[str, Any]]:
-    """Architectures per second of each way to get them."""
-    drawn = [sample("train", index) for index in range(count)]
+    """Seconds for each architecture, of each way to get it; every repeat takes architectures that were not seen yet."""
+    drawn = [sample("train", position) for position in range(count * (repeats + 1))]
 
-    def with_network(index: int) -> None:
-        architecture = sample("train", index)
+    def with_network(position: int) -> None:
+        architecture = sample("train", position)
         architecture_graph(architecture)
         meta_network(architecture)
 
-    ways: dict[str, tuple[Callable[[int], Any], int]] = {
-        "sample": (lambda index: sample("train", index), count),
-        "graph and distances": (lambda index: architecture_graph(drawn[index]), count),
-        "network on the meta device": (lambda index: meta_network(drawn[index]), count),
-        "sample, graph and distances": (lambda index: architecture_graph(sample("train", index)), count),
-        "sample, graph, distances and network": (with_network, count),
-        "tracing the network instead": (lambda index: from_module(meta_network(drawn[index])), count // 5 or 1),
+    ways: dict[str, Callable[[int], Any]] = {
+        "sample": lambda position: sample("train", position),
+        "graph and distances": lambda position: architecture_graph(drawn[position]),
+        "network on the meta device": lambda position: meta_network(drawn[position]),
+        "sample, graph and distances": lambda position: architecture_graph(sample("train", position)),
+        "sample, graph, distances and network": with_network,
+        "tracing the network instead": lambda position: from_module(meta_network(drawn[position])),
     }
     found = []
-    for name, (function, number_of_calls) in ways.items():
-        timing = measure(lambda f=function, n=number_of_calls: call(f, n), repeats)
+    for name, function in ways.items():
+        starts = itertools.count(0, count)
+        number_of_calls = max(count // 5, 1) if name.startswith("tracing") else count
+        timing = measure(
+            lambda start, f=function, n=number_of_calls: call(f, range(start, start + n)),
+            repeats,
+            setup=lambda starts=starts: (next(starts),),
+        )
         seconds = [value / number_of_calls for value in timing.seconds]
         found.append({"way": name, "seconds": statistics.median(seconds), "all": seconds})
     return found
@@ -75,7 +82,7 @@ def reading(count: int, repeats: int) -> dict[str, Any]:
         path = Path(folder, "deepnets1m_train.hdf5")
         writing = measure(lambda: export({"train": (sample("train", i) for i in range(count))}, path), 1, budget=0.0)
         with PublishedDeepNets(path, "train") as split:
-            timing = measure(lambda: call(split.get, count), repeats)
+            timing = measure(lambda: call(split.get, range(count)), repeats)
         size = path.stat().st_size
     return {
         "seconds": timing.median / count,
@@ -102,16 +109,17 @@ def dropping(nodes: Sequence[int], size: int = _META_BATCH, budget: int = NODE_B
     """What remains of meta-batches when those over the budget are dropped, as published training code does."""
     batches = [nodes[start : start + size] for start in range(0, len(nodes) - size + 1, size)]
     remaining = [batch for batch in batches if sum(batch) <= budget]
-    large = sorted(nodes)[int(0.95 * len(nodes))]
-    kept = [value for batch in remaining for value in batch]
+    drawn, kept = ([value for batch in some for value in batch] for some in (batches, remaining))
+    large = sorted(drawn)[int(0.95 * len(drawn))]
+    shares = [sum(value >= large for value in some) / max(len(some), 1) for some in (drawn, kept)]
     return {
         "dropped": 1 - len(remaining) / len(batches),
-        "mean_drawn": statistics.mean(nodes),
+        "mean_drawn": statistics.mean(drawn),
         "mean_kept": statistics.mean(kept) if kept else 0.0,
-        "largest_drawn": max(nodes),
+        "largest_drawn": max(drawn),
         "largest_kept": max(kept, default=0),
         # How often the largest twentieth of the architectures is left, over how often it is drawn.
-        "large_kept": sum(value >= large for value in kept) / len(kept) / 0.05 if kept else 0.0,
+        "large_kept": shares[1] / shares[0],
     }
 
 

@@ -71,7 +71,9 @@ def check(split: str, count: int, image_size: int, width: int, run: Run) -> dict
 def main(argv: Sequence[str] | None = None) -> int:
     parser = arguments(__doc__, "soundness")
     parser.add_argument("--count", type=int, default=1000, help="networks of each split")
-    parser.add_argument("--splits", nargs="+", default=list(SPLIT_SIZES), help="splits; all by default")
+    parser.add_argument(
+        "--splits", nargs="+", choices=list(SPLIT_SIZES), default=list(SPLIT_SIZES), help="splits; all by default"
+    )
     parser.add_argument("--image-size", type=int, default=32, help="height and width of the images in pixels")
     parser.add_argument("--width", type=int, default=32, help="channels of the first cells")
     options = parser.parse_args(argv)

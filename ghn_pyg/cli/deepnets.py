@@ -25,7 +25,6 @@ Split = Annotated[
 ]
 Start = Annotated[int, typer.Option(min=0, metavar="N", help="Position of the first architecture in the split.")]
 ImageSize = Annotated[int, typer.Option(metavar="PIXELS", help="Height and width of the networks' images.")]
-_DEFAULT_SPLITS = ["train", "val", "test", "wide", "deep", "dense", "bnfree", "search"]
 
 
 @app.command()
@@ -66,7 +65,7 @@ def stats(
     splits: Annotated[
         list[str] | None, typer.Argument(metavar="[SPLIT]...", help="Splits to compare; all by default.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, metavar="N", help="How many architectures of each split.")] = 500,
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="How many architectures of each split at most.")] = 500,
     seed: Seed = 0,
     image_size: ImageSize = 32,
     out: Annotated[
@@ -86,7 +85,7 @@ def stats(
         from ..deepnets.statistics import operation_shares, summarize
 
     measured: dict[str, list[Measured]] = {}
-    for split in splits or _DEFAULT_SPLITS:
+    for split in splits or SPLIT_SIZES:
         number = min(count, SPLIT_SIZES.get(split, count))
         architectures = _draw(split, 0, number, seed, f"Measuring {split}")
         with user_errors(ValueError):

@@ -59,8 +59,8 @@ def predict(
     """Predicts the parameters of a torchvision network."""
     if out is not None:
         check_output(out, [".safetensors"], "the parameters")
-    network, graph, graph_time = _trace(arch)
     check_device(device)
+    network, graph, graph_time = _trace(arch)
     import torch
 
     from ..models.ghn import GHN

@@ -147,9 +147,11 @@ class Architecture:
         """
         genotype = self.genotype
         stem = () if self.attention else (self.stem_kernel, self.stem_type, self.stem_type == 0 and self.stem_pool)
+        normed = self.preprocess or not self.attention or any("conv" in name for name in genotype.operations)
         structure = (
-            self.cells, self.norm, stem, self.preprocess, self.global_average, self.multiplier, self.classifier_layers,
-            _cell_key(genotype.normal, genotype.normal_concat), _cell_key(genotype.reduce, genotype.reduce_concat),
+            self.cells, self.norm if normed else None, stem, self.preprocess, self.global_average, self.multiplier,
+            self.classifier_layers, _cell_key(genotype.normal, genotype.normal_concat),
+            _cell_key(genotype.reduce, genotype.reduce_concat),
         )  # fmt: skip
         return _digest(structure)
 

@@ -39,7 +39,8 @@ class DeepNets(Dataset):
         cutoff: Largest shortest-path distance that is kept.
 
     Raises:
-        ValueError: If there is no such split, or a network cannot be so narrow.
+        ValueError: If there is no such split; when a graph is asked for, if its network cannot have this width, number
+            of classes or image size.
 
     Example:
         >>> graph = DeepNets("val")[3]

@@ -26,6 +26,9 @@ OPERATIONS: Final = (
 )
 """Names of the operations between the states of a cell."""
 
+LARGE_KERNELS: Final = frozenset(("conv_5x5", "conv_7x7"))
+"""Operations with most parameters, of which a cell has one at most."""
+
 PARAMETERLESS: Final = frozenset(("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"))
 """Operations without parameters of their own (a skip connection has some where it strides)."""
 

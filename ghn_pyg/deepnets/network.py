@@ -74,8 +74,8 @@ class Network(nn.Module):
         num_classes: Number of classes.
         image_size: Height and width of the images in pixels, at least 4. From 65 on the stem is that for ImageNet,
             which strides by 4 (patches of 16×16 with self-attention), else that for CIFAR (patches of 3×3).
-        width: Channels of the first cells; by default as in ``architecture``. Even, and a multiple of 8 with
-            self-attention.
+        width: Channels of the first cells; by default as in ``architecture``. At least 2, and a
+            multiple of 8 with self-attention.
         hidden: Hidden size of the classifier; by default as in ``architecture``.
         auxiliary: Adds a second classifier after cell :math:`\lfloor 2n/3 \rfloor`, used in training mode.
 

@@ -229,7 +229,8 @@ def _gate(channels: int, stride: int, norm: str | None) -> Part:
 def _attention(channels: int, stride: int, norm: str | None) -> Part:
     if channels % HEADS:
         raise ValueError(f"attention has {HEADS} heads, which must divide the channels, got {channels}; change width")
-    assert stride == 1, "networks with attention never stride"
+    if stride != 1:
+        raise ValueError(f"attention does not stride, got stride {stride}")
     first, second = layer_norm(channels), layer_norm(channels)
     to_qkv, to_out = linear(channels, 3 * channels, bias=False), chain(linear(channels, channels))
     # The published block has a dropout, which does nothing, between activation and second layer.
@@ -276,11 +277,11 @@ def make_operation(name: str, channels: int, stride: int, norm: str | None) -> P
     Args:
         name: Its name.
         channels: Channels of its input and output.
-        stride: 1 or 2.
+        stride: 1 or 2; 1 for ``msa``, as networks with attention never stride.
         norm: ``"bnorm"`` or ``None``.
 
     Raises:
-        ValueError: If it cannot have so many channels.
+        ValueError: If it cannot have so many channels, or this stride.
 
     Example:
         >>> make_operation("conv_3x3", 8, 1, None).size

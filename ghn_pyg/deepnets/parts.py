@@ -47,7 +47,7 @@ class Node(NamedTuple):
 Nodes = tuple[Node, ...]
 
 cached: Final = functools.lru_cache(1 << 12)
-"""Makes one object of equal parts, so that networks share what is kept of them."""
+"""Makes one object of equal parts, of which a process keeps the last few thousand for all networks."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ def duplicate(module: nn.Module) -> nn.Module:
         state[name] = state[name].copy()
     for name, parameter in module._parameters.items():
         if parameter is not None:
-            state["_parameters"][name] = nn.Parameter(parameter)
+            state["_parameters"][name] = nn.Parameter(parameter.to(torch.get_default_dtype()))
     for name, child in module._modules.items():
         if child is not None:
             state["_modules"][name] = duplicate(child)

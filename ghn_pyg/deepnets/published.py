@@ -140,7 +140,10 @@ class PublishedDeepNets(Dataset):
             48
         """
         self._check(idx)
-        layout = lay_out(architecture, self.num_classes, self.image_size)
+        try:
+            layout = lay_out(architecture, self.num_classes, self.image_size)
+        except ValueError as error:
+            raise self._error(idx, meta_path(self.path), error) from error
         files = self._open()
         try:
             distances, nodes = files.arrays(self.split, idx)
@@ -186,5 +189,5 @@ class PublishedDeepNets(Dataset):
 
 def _no_split(path: Path, split: object, present: Sequence[str]) -> str:
     near = difflib.get_close_matches(str(split), present, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{path} has no split {split!r}; {hint}It has {', '.join(present) or 'none'}"
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"{path} has no split {split!r}{hint} It has {', '.join(present) or 'none'}"

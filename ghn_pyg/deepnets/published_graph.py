@@ -207,7 +207,7 @@ def published_graph(layout: Layout, edges: Array, kinds: Array, cells: Array, na
         place = np.argsort(order)
         edges = place[edges]
         kinds, cells, names = kinds[order], cells[order], [names[node] for node in order]
-    edge_index = torch.from_numpy(np.ascontiguousarray(edges))
+    edge_index = torch.from_numpy(edges[:, np.lexsort(edges[::-1])])
     params, shapes, kept = _parameters(layout, kinds, names)
     last_layer = {name + node.name for name, part in layout.head[-1:] for node in part.nodes[-2:]}
     return ArchData(

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from .architecture import Architecture
-from .genotype import OPERATIONS, PARAMETERLESS, VIT, Branch, Genotype
+from .genotype import LARGE_KERNELS, OPERATIONS, PARAMETERLESS, VIT, Branch, Genotype
 from .layout import count_parameters, wire
 
 Range = tuple[int, int]
@@ -83,7 +83,6 @@ _RATE: Final = 0.5
 _ATTENTION_RATE: Final = 0.2
 _AVERAGE_RATE: Final = 0.9
 _CONVOLUTIONS: Final = frozenset(name for name in OPERATIONS if "conv" in name)
-_LARGE: Final = frozenset(("conv_5x5", "conv_7x7"))
 _REDUCING: Final = tuple(name for name in OPERATIONS if name in PARAMETERLESS)
 
 
@@ -233,7 +232,7 @@ def admitted(normal: Sequence[Branch], reduce: Sequence[Branch]) -> bool:
     used = {name for names in cells for name in names}
     if used <= PARAMETERLESS or ("cse" in used and not used & _CONVOLUTIONS):
         return False
-    return all(names.count("cse") <= 1 and sum(name in _LARGE for name in names) <= 1 for names in cells)
+    return all(names.count("cse") <= 1 and sum(name in LARGE_KERNELS for name in names) <= 1 for names in cells)
 
 
 def _fits(architecture: Architecture, space: SearchSpace) -> bool:

@@ -113,9 +113,14 @@ def summarize(measured: Sequence[Measured]) -> dict[str, Summary]:
 
 
 def operation_shares(measured: Iterable[Measured]) -> dict[str, float]:
-    """Share of each operation among all operations of the architectures, in the order of :data:`OPERATIONS`."""
+    """Share of each operation among all operations of the architectures, in the order of :data:`OPERATIONS`.
+
+    Raises:
+        ValueError: If there are no operations.
+    """
     counts: collections.Counter[str] = collections.Counter()
     for one in measured:
         counts.update(one.operations)
-    total = counts.total()
+    if not (total := counts.total()):
+        raise ValueError("expected one architecture at least, got none")
     return {name: counts[name] / total for name in OPERATIONS}

@@ -6,10 +6,10 @@ import dataclasses
 from typing import Final, NamedTuple
 
 from .architecture import Architecture
-from .layout import LARGE_IMAGES, count_parameters
+from .genotype import LARGE_KERNELS
+from .layout import count_parameters, is_large
 from .sampling import Numbers
 
-_LARGE_KERNELS: Final = frozenset(("conv_5x5", "conv_7x7"))
 _NARROW: Final = 64
 _FEW_HEADS: Final = 4
 
@@ -43,7 +43,7 @@ class WidthRule:
         strides: Whether networks within all bounds whose stem is small may stride by 2 or 4 on large images.
 
     Raises:
-        ValueError: If there is nothing to choose from, or an order is wrong.
+        ValueError: If there is nothing to choose from, or widths or sizes do not ascend.
     """
 
     widths: tuple[int, ...] = tuple(range(32, 129, 16))
@@ -56,6 +56,8 @@ class WidthRule:
             values = getattr(self, name)
             if not values or list(values) != sorted(set(values)) or values[0] < 1:
                 raise ValueError(f"{name} expected ascending positive numbers, got {values!r:.80}")
+        if any(bound.choices < 1 for bound in self.bounds):
+            raise ValueError(f"bounds expected at least one choice each, got {self.bounds!r:.80}")
 
     def draw(self, architecture: Architecture, numbers: Numbers) -> Architecture:
         """The architecture with a width, a head size and a stride that are drawn for one use.
@@ -66,7 +68,7 @@ class WidthRule:
             32
         """
         choices = self.choices(architecture)
-        width = self.widths[numbers.below(min(choices or len(self.widths), len(self.widths)))]
+        width = self.widths[numbers.below(len(self.widths) if choices is None else min(choices, len(self.widths)))]
         many_heads = choices is None and width <= _NARROW
         hidden = self.hidden[numbers.below(len(self.hidden) if many_heads else min(_FEW_HEADS, len(self.hidden)))]
         stem = architecture.stem_type == 0 and architecture.stem_pool and architecture.global_average
@@ -75,7 +77,7 @@ class WidthRule:
 
     def choices(self, architecture: Architecture) -> int | None:
         """How many of the smallest widths a network may have; ``None`` for all."""
-        demanding = not architecture.global_average or not _LARGE_KERNELS.isdisjoint(architecture.genotype.operations)
+        demanding = not architecture.global_average or not LARGE_KERNELS.isdisjoint(architecture.genotype.operations)
         parameters = count_parameters(architecture, width=32, hidden=256)
         for bound in self.bounds:
             if demanding or parameters > bound.parameters or architecture.cells > bound.cells:
@@ -100,4 +102,4 @@ def evaluation_width(split: str, image_size: int, width: int = 32) -> int:
         >>> evaluation_width("wide", 32), evaluation_width("wide", 224), evaluation_width("test", 32)
         (128, 64, 32)
     """
-    return width * WIDE_FACTORS[image_size >= LARGE_IMAGES] if split == "wide" else width
+    return width * WIDE_FACTORS[is_large(image_size)] if split == "wide" else width

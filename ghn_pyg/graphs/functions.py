@@ -17,5 +17,7 @@ QUERIES: Final = frozenset(
                  "element_size", "get_device", "__len__", "__hash__", "__repr__", "__str__", "__format__", "data_ptr")
 )  # fmt: skip
 ARRAYS: Final[frozenset[Any]] = frozenset((Tensor.numpy, Tensor.__array__))
-# NumPy's names of arguments, which PyTorch takes too.
-ALIASES: Final = {"axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1", "x": "input"}
+# NumPy's names of arguments, which PyTorch takes too, and PyTorch's own for the second operand of a power.
+ALIASES: Final = {
+    "axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1", "x": "input", "exponent": "other",
+}  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import random
 import re
 import sys
@@ -36,6 +37,7 @@ from .steps import Sources, Step
 from .tensors import map_tensors, tensors_in
 from .tracer import Tracer, Value
 
+_logger = logging.getLogger(__name__)
 _NO_VALUES = re.compile(r"\b[Mm]eta (tensors?|device|Long|Bool)|register_meta|data-independent")
 
 
@@ -61,8 +63,8 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
         The graph; see :class:`~ghn_pyg.ArchData`. Parameters that it cannot predict are in ``kept``, with the reason.
 
     Raises:
-        TypeError: If ``model`` is no module.
-        ValueError: If it has no parameters or uninitialised ones.
+        TypeError: If ``model`` is no module, or ``example_inputs`` hold no tensor.
+        ValueError: If it has no parameters or uninitialised ones, or ``cutoff`` is out of range.
         TracingError: If its forward pass fails, or depends on the values of activations.
 
     Example:
@@ -77,8 +79,11 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
     with collector_paused():
         tracer, output = _trace(model, args, kwargs, training=False)
         if unused := _unused(tracer):
-            with contextlib.suppress(TracingError):
+            try:
                 other, other_output = _trace(model, args, kwargs, training=True)
+            except TracingError as error:
+                _logger.info("parts that run in training mode only are left out: %s", error)
+            else:
                 if unused - _unused(other):
                     tracer, output = other, other_output
         return _graph(tracer, output, cutoff)

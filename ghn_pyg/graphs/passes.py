@@ -143,8 +143,6 @@ def prune(steps: Sequence[Step], inputs: Sequence[Sources], output: Sources) -> 
         if position in used or steps[position].params:
             used.add(position)
             used.update(inputs[position])
-    # A head that was turned round has one edge against the order of recording.
-    used.update(source for position in tuple(used) for source in inputs[position])
     return sorted(used | {0})
 
 

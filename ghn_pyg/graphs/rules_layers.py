@@ -103,6 +103,10 @@ def _conv_size(size: int, kernel: int, stride: int, padding: Any, dilation: int)
     return -(-size // stride) if padding == "same" else (size + 2 * padding - span) // stride + 1
 
 
+def _kind(groups: int, dilations: Sequence[int]) -> str:
+    return "conv" if groups == 1 else "dil_conv" if min(dilations) > 1 else "sep_conv"
+
+
 def _convolution(spatial: int) -> Any:
     def conv(
         tracer: Tracer,
@@ -128,7 +132,7 @@ def _convolution(spatial: int) -> Any:
             for terms in zip(sizes, filters[2:], _each(stride, spatial), paddings, dilations, strict=True)
         ]
         _expect(min(out) > 0, f"conv{spatial}d with kernel {filters[2:]} got an input too small: {shape}")
-        kind = "conv" if groups == 1 else "dil_conv" if min(dilations) > 1 else "sep_conv"
+        kind = _kind(groups, dilations)
         sources = weight_step(tracer, kind, tracer.sources(input), weight, bias)
         result = tracer.emit((*lead, filters[0], *out), input.dtype, Value(sources))
         return tracer.opened(result) if bias is None else result
@@ -158,9 +162,10 @@ def _transposed_convolution(spatial: int) -> Any:
             (size - 1) * step - 2 * pad + dil * (kernel - 1) + extra + 1
             for size, kernel, step, pad, extra, dil in zip(shape[-spatial:], filters[2:], *options, strict=True)
         ]
-        kind = "conv" if groups == 1 else "sep_conv"
+        kind = _kind(groups, _each(dilation, spatial))
         sources = weight_step(tracer, kind, tracer.sources(input), weight, bias, "in_out", groups)
-        return tracer.emit((*shape[: -spatial - 1], filters[1] * groups, *out), input.dtype, Value(sources))
+        result = tracer.emit((*shape[: -spatial - 1], filters[1] * groups, *out), input.dtype, Value(sources))
+        return tracer.opened(result) if bias is None else result
 
     return conv_transpose
 

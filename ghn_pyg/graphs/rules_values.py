@@ -62,7 +62,7 @@ def unary(tracer: Tracer, input: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 @rule(*named(_FLOATING))
-def floating(tracer: Tracer, input: Tensor, **_: Any) -> Tensor:
+def floating(tracer: Tracer, input: Tensor, *_: Any, **__: Any) -> Tensor:
     """Keeps shape and provenance; integers become floating-point numbers."""
     return tracer.emit(input.shape, _float(input.dtype), tracer.value(input) or CONSTANT)
 

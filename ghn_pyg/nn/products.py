@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-_ROWS = 64
+_ROWS: Final = 64
 """Rows of the weight's first dimension in one product, so that intermediate results stay small."""
 
-NARROW = 8
+NARROW: Final = 8
 """Groups with fewer channels on a side are cut apart from the others.
 
 Their part of the weight is small, so that reading it twice costs little, while cuts there would leave the others with
@@ -69,7 +69,7 @@ class _LeadingProducts(torch.autograd.Function):
                 rows = slice(top, min(top + _ROWS, band.rows.stop))
                 for across, count in band.cells:
                     product = _product(stacked[: sum(sizes[:count])], weight[rows, across], bias[rows, across])
-                    for group, piece in zip(band.groups, product.split(sizes[:count], dim=1), strict=False):
+                    for group, piece in zip(band.groups[:count], product.split(sizes[:count], dim=1), strict=True):
                         results[group][rows, across] = piece.transpose(1, 2)
         return tuple(results)
 
@@ -117,7 +117,7 @@ def leading_products(
         weight: Of shape (C_out, C_in, K).
         bias: Of shape (C_out, C_in).
         features: For each group :math:`X^g` of shape (P_g, K).
-        shapes: For each group (O_g, I_g).
+        shapes: For each group (O_g, I_g), neither larger than the weight's.
 
     Returns:
         For each group a tensor of shape (O_g, I_g, P_g).

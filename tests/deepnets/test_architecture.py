@@ -5,6 +5,8 @@ import pytest
 
 from ghn_pyg.deepnets.architecture import Architecture
 from ghn_pyg.deepnets.genotype import DARTS, VIT, Genotype
+from ghn_pyg.deepnets.network import Network
+from ghn_pyg.deepnets.parts import BatchNorm2d
 
 CONV = (("conv_3x3", 0), ("max_pool_3x3", 1))
 ONE = Genotype(CONV, [2], CONV, [2])
@@ -93,7 +95,7 @@ def test_architectures_can_be_keys_and_travel():
 
 def test_keys_are_the_same_on_every_machine():
     assert make(DARTS, 20).key.hex() == "ec46c16e4e92ba0fecee9d0faa00394a"
-    assert make(VIT, 12, preprocess=False).key.hex() == "d17592e1185dc44814f4223f59c27054"
+    assert make(VIT, 12, preprocess=False).key.hex() == "eaff14400ed6096975e33c28db707e7c"
 
 
 @pytest.mark.parametrize("sizes", [{"width": 96}, {"hidden": 64}, {"imagenet_stride": 2}])
@@ -154,3 +156,13 @@ def test_absent_parts_of_a_concatenation_count():
 def test_the_stem_of_networks_with_attention_is_one_and_the_same():
     assert make(MSA, stem_kernel=7, stem_type=1).key == make(MSA, stem_pool=True).key
     assert make(stem_type=1, stem_pool=True).key == make(stem_type=1).key
+
+
+def test_norms_that_are_nowhere_do_not_count():
+    """With attention and without preprocessing, norms come with convolutions alone, as such networks never stride."""
+    cell = (("msa", 0), ("skip_connect", 1))
+    normless = Genotype(cell, [2], cell, [2])
+    assert make(normless, preprocess=False).key == make(normless, preprocess=False, norm=None).key
+    assert not any(isinstance(module, BatchNorm2d) for module in Network(make(normless, preprocess=False)).modules())
+    for genotype, preprocess in ((normless, True), (MSA, False), (ONE, False)):
+        assert make(genotype, preprocess=preprocess).key != make(genotype, preprocess=preprocess, norm=None).key

@@ -33,6 +33,11 @@ def test_a_stride_halves_the_size_rounded_up(name, norm, height, width):
         assert out.shape == (3, 16, -(-height // stride), -(-width // stride))
 
 
+def test_attention_does_not_stride():
+    with pytest.raises(ValueError, match="attention does not stride, got stride 2"):
+        make_operation("msa", 16, 2, None)
+
+
 @pytest.mark.parametrize(
     ("name", "stride", "norm", "size"),
     [

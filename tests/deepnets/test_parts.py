@@ -145,3 +145,13 @@ def test_modules_without_parameters_or_children():
     assert copy.bias is None
     assert copy.absent is None
     assert [*Part(nn.Identity).module(meta=False).parameters()] == []
+
+
+def test_copies_have_the_default_type():
+    part = make_operation("conv_3x3", 4, 1, None)
+    assert {parameter.dtype for parameter in part.module(meta=True).parameters()} == {torch.float32}
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert {parameter.dtype for parameter in part.module(meta=True).parameters()} == {torch.float64}
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -47,8 +47,8 @@ def test_files_of_another_kind_and_parts_of_files(tmp_path):
     ("split", "message"),
     [
         ("vol", "has no split 'vol'; did you mean 'val'[?] It has val"),
-        ("train", "has no split 'train'; It has val"),
-        (None, "has no split None; It has val"),
+        ("train", "has no split 'train'[.] It has val"),
+        (None, "has no split None[.] It has val"),
     ],
 )
 def test_splits_that_are_not_there(split, message, tmp_path):

@@ -78,3 +78,5 @@ def test_shares_of_operations():
     shares = operation_shares([measured(2, cse=3, msa=1), measured(3, cse=4)])
     assert list(shares) == list(OPERATIONS)
     assert (shares["cse"], shares["msa"], shares["none"]) == (7 / 8, 1 / 8, 0)
+    with pytest.raises(ValueError, match="expected one architecture at least"):
+        operation_shares([])

@@ -104,6 +104,11 @@ def test_wrong_rules(wrong):
         WidthRule(**wrong)
 
 
+def test_bounds_without_a_choice():
+    with pytest.raises(ValueError, match="bounds expected at least one choice each"):
+        WidthRule(bounds=(Bound(10, 5, 0),))
+
+
 @pytest.mark.parametrize(
     ("split", "image_size", "width", "expected"),
     [("wide", 32, 32, 128), ("wide", 224, 32, 64), ("wide", 16, 8, 32), ("deep", 32, 32, 32), ("test", 224, 48, 48)],

@@ -203,6 +203,11 @@ NODES = {
         MAP,
         [("sep_conv", "weight", [6, 1, 5, 5]), ("bias", "bias", [6, 1, 1, 1])],
     ),
+    "grouped transposed conv, dilated": (
+        nn.ConvTranspose2d(3, 6, 5, groups=3, dilation=2, bias=False),
+        MAP,
+        [("dil_conv", "weight", [6, 1, 5, 5])],
+    ),
     "linear": (nn.Linear(5, 11), TOKENS, [("conv", "weight", [11, 5, 1, 1]), ("bias", "bias", [11, 1, 1, 1])]),
     "batch norm": (nn.BatchNorm2d(3), MAP, [("bn", "weight", [3, 1, 1, 1])]),
     "batch norm of vectors": (nn.BatchNorm1d(5), TOKENS[0], [("bn", "weight", [5, 1, 1, 1])]),

@@ -98,6 +98,15 @@ def test_a_parameter_that_is_added_to_a_convolution_is_its_bias():
     assert kinds(graph) == ["input", "conv", "bias"]
 
 
+def test_a_parameter_that_is_added_to_a_transposed_convolution_is_its_bias():
+    def forward(self, x):
+        return F.conv_transpose2d(x, self.w) + self.b.view(-1, 1, 1)
+
+    graph = from_module(network(forward, w=weight(3, 5, 3, 3), b=weight(5)), torch.rand(2, 3, 11, 13))
+    assert kinds(graph) == ["input", "conv", "bias"]
+    assert [spec.layout for (spec,) in graph.params[1:]] == ["in_out", "out_in"]
+
+
 @pytest.mark.parametrize(
     "forward",
     [
