@@ -1,4 +1,4 @@
-"""What a meta-training run is, as data, and the published recipes."""
+"""What a meta-training run is, as data."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ class TrainConfig:
         penalty: Weight of the Frobenius norms of predicted tensors in the loss.
         label_smoothing: Share of a label that is spread over all classes.
         clip: Largest norm of the gradient.
+        ema: Decay of the exponential moving average of the weights, which then is the trained GHN; 0 for none.
         precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``.
         widths: Which widths and head sizes networks are given.
         node_budget: Nodes that go through the GHN together.
@@ -55,7 +56,7 @@ class TrainConfig:
         ValueError: If a value is out of range; the message names the field.
 
     Example:
-        >>> TrainConfig.recipe("ghn3-t-cifar10").learning_rate
+        >>> TrainConfig(ghn=GHNConfig.preset("ghn3tm8", num_classes=10)).learning_rate
         0.0004
     """
 
@@ -77,6 +78,7 @@ class TrainConfig:
     penalty: float = 3e-5
     label_smoothing: float = 0.0
     clip: float = 5.0
+    ema: float = 0.0
     precision: Precision = "32-true"
     widths: WidthRule = CIFAR
     node_budget: int = NODE_BUDGET
@@ -93,30 +95,18 @@ class TrainConfig:
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 self._refuse(field, f"an integer of at least {least}")
-        for field in ("learning_rate", "weight_decay", "warmup_rate", "penalty", "label_smoothing", "clip"):
+        for field in ("learning_rate", "weight_decay", "warmup_rate", "penalty", "label_smoothing", "clip", "ema"):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 self._refuse(field, "a number of at least 0")
-        if self.label_smoothing >= 1:
-            self._refuse("label_smoothing", "a number below 1")
+        for field in ("label_smoothing", "ema"):
+            if getattr(self, field) >= 1:
+                self._refuse(field, "a number below 1")
         if self.warmup_epochs > self.epochs:
             self._refuse("warmup_epochs", f"no more than the {self.epochs} epochs")
 
     def _refuse(self, field: str, expected: str) -> None:
         raise ValueError(f"TrainConfig.{field} expected {expected}, got {getattr(self, field)!r}")
-
-    @classmethod
-    def recipe(cls, name: str, **changes: Any) -> TrainConfig:
-        """A published recipe, with ``changes`` applied.
-
-        Raises:
-            ValueError: If there is no such recipe; near names are suggested.
-        """
-        if name not in RECIPES:
-            near = difflib.get_close_matches(name, RECIPES, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(RECIPES)}"
-            raise ValueError(f"unknown recipe {name!r}; {hint}")
-        return dataclasses.replace(RECIPES[name], **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, ready for JSON and YAML."""
@@ -126,6 +116,10 @@ class TrainConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """The inverse of :meth:`to_dict`.
 
+        Args:
+            values: Fields by name. ``ghn`` may also hold a ``preset`` and what differs from it, and ``widths`` may be
+                ``"cifar"`` or ``"imagenet"``.
+
         Raises:
             ValueError: If a field is unknown, for which near names are suggested, missing or has a bad value.
         """
@@ -133,16 +127,11 @@ class TrainConfig:
         fields = dict(values)
         if "ghn" not in fields:
             raise ValueError("TrainConfig.ghn is missing: say which GHN to train")
-        fields["ghn"] = GHNConfig.from_dict(fields["ghn"])
+        fields["ghn"] = _ghn(fields["ghn"])
         if "milestones" in fields:
             fields["milestones"] = tuple(fields["milestones"])
         if "widths" in fields:
-            rule = dict(fields["widths"])
-            _check_fields(WidthRule, rule)
-            rule |= {name: tuple(rule[name]) for name in ("widths", "hidden") if name in rule}
-            if "bounds" in rule:
-                rule["bounds"] = tuple(Bound(*bound) for bound in rule["bounds"])
-            fields["widths"] = WidthRule(**rule)
+            fields["widths"] = _widths(fields["widths"])
         return cls(**fields)
 
 
@@ -150,6 +139,35 @@ _LEAST_INTEGERS: Final = {
     "meta_batch": 1, "batch_size": 2, "epochs": 1, "warmup_epochs": 0, "node_budget": 1, "seed": 0, "max_skipped": 1,
     "checkpoint_every": 1, "keep": 1,
 }  # fmt: skip
+
+
+def _ghn(values: Any) -> GHNConfig:
+    """A GHN by its fields, or by a preset and the fields that differ from it."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"TrainConfig.ghn expected fields of GHNConfig, or a preset and changes to it, got {values!r}")
+    if "preset" not in values:
+        return GHNConfig.from_dict(dict(values))
+    base = GHNConfig.preset(values["preset"]).to_dict()
+    return GHNConfig.from_dict(base | {name: value for name, value in values.items() if name != "preset"})
+
+
+def _widths(values: Any) -> WidthRule:
+    """A rule by its fields, or a published one by its name."""
+    if isinstance(values, str) and values in _RULES:
+        return _RULES[values]
+    if not isinstance(values, Mapping):
+        raise ValueError(
+            f"TrainConfig.widths expected one of {', '.join(_RULES)} or fields of WidthRule, got {values!r}"
+        )
+    _check_fields(WidthRule, values)
+    rule = dict(values)
+    rule |= {name: tuple(rule[name]) for name in ("widths", "hidden") if name in rule}
+    if "bounds" in rule:
+        rule["bounds"] = tuple(Bound(*bound) for bound in rule["bounds"])
+    return WidthRule(**rule)
+
+
+_RULES: Final = {"cifar": CIFAR, "imagenet": IMAGENET}
 
 
 def _check_fields(kind: Any, values: Mapping[str, Any]) -> None:
@@ -165,35 +183,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-_GHN3: Final = {"t": "ghn3tm8", "s": "ghn3sm8", "l": "ghn3lm8", "xl": "ghn3xlm16"}
-_ADAM: Final[dict[str, Any]] = {
-    "optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 1e-5, "schedule": "steps", "penalty": 0.0,
-}  # fmt: skip
-_ON_IMAGENET: Final[dict[str, Any]] = {
-    "images": "imagenet", "image_size": 224, "label_smoothing": 0.1, "widths": IMAGENET,
-}  # fmt: skip
-
-
-def _recipes() -> dict[str, TrainConfig]:
-    found = {}
-    for size, preset in _GHN3.items():
-        options: dict[str, Any] = {"precision": "16-mixed", "meta_batch": 16 if size == "xl" else 8}
-        small, large = (GHNConfig.preset(preset, num_classes=classes) for classes in (10, 1000))
-        found[f"ghn3-{size}-cifar10"] = TrainConfig(ghn=small, images="cifar10", epochs=300, **options)
-        found[f"ghn3-{size}-imagenet"] = TrainConfig(
-            ghn=large, epochs=75, batch_size=128, **options, **_ON_IMAGENET
-        )  # fmt: skip
-    for name in ("ghn2", "ghn1", "mlp"):
-        small, large = (GHNConfig.preset(name, num_classes=classes) for classes in (10, 1000))
-        found[f"{name}-cifar10"] = TrainConfig(ghn=small, images="cifar10", epochs=300, **_ADAM)
-        # Of 150 epochs: the same places in the run.
-        found[f"{name}-imagenet"] = TrainConfig(
-            ghn=large, epochs=150, batch_size=256, milestones=(100, 125), **_ADAM, **_ON_IMAGENET
-        )
-    return found
-
-
-RECIPES: Final = _recipes()
-"""Published recipes by GHN and image data (arXiv 2110.13100 and 2303.04143)."""

@@ -10,10 +10,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from ..deepnets.dataset import MetaBatch, MetaBatches
@@ -72,7 +73,7 @@ def train(
         ImportError: If Lightning Fabric is missing.
 
     Example:
-        >>> ghn = train(TrainConfig.recipe("ghn3-t-cifar10"), "runs/ghn3-t")  # doctest: +SKIP
+        >>> ghn = train(load_config("ghn3-t-cifar10"), "runs/ghn3-t")  # doctest: +SKIP
     """
     fabric = fabric or make_fabric(config.precision)
     images = images or load_images(config.images, config.folder, image_size=config.image_size, augment=config.augment)
@@ -80,7 +81,7 @@ def train(
     devices = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         run.go(run.length if steps is None else min(steps, run.length), workers, progress)
-    return run.ghn.eval()
+    return run.trained.eval()
 
 
 class Run:
@@ -114,8 +115,14 @@ class Run:
         optimizer = kind(self.ghn.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         self.optimizer: Any = fabric.setup_optimizers(optimizer)
         self.scaler = scaler_of(fabric)
+        self.average = AveragedModel(self.ghn, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
         if paths := checkpoint_paths(self.checkpoints):
             self.progress = self.load(paths[-1])
+
+    @property
+    def trained(self) -> GHN:
+        """The GHN, or its average over the steps so far."""
+        return self.ghn if self.average is None else cast(GHN, self.average.module)
 
     @property
     def checkpoints(self) -> Path:
@@ -186,7 +193,7 @@ class Run:
                 report(row)
 
             self.steps(stop, workers, note)
-        write_folder(self.folder / "ghn", self.config.ghn, strip_wrappers(self.ghn.state_dict()))
+        write_folder(self.folder / "ghn", self.config.ghn, strip_wrappers(self.trained.state_dict()))
 
     def steps(self, stop: int, workers: int, note: Callable[[LogRow], None]) -> None:
         """All steps before ``stop``, with checkpoints between and after them."""
@@ -235,6 +242,8 @@ class Run:
         # A scaler leaves such a step out by itself, and lowers the scale.
         if self.scaler is not None or (math.isfinite(norm) and math.isfinite(loss)):
             self.optimizer.step()
+            if self.average is not None and math.isfinite(norm):
+                self.average.update_parameters(self.ghn)
         if self.scaler is not None and self.scaler.get_scale() < SMALLEST_SCALE:
             self.scaler.update(SMALLEST_SCALE)
         return norm
@@ -263,7 +272,7 @@ class Run:
         if self.fabric.is_global_zero:
             if best:
                 metadata = {"step": str(progress.step), "loss": repr(progress.best)}
-                write_folder(self.folder / "best", self.config.ghn, strip_wrappers(self.ghn.state_dict()), metadata)
+                write_folder(self.folder / "best", self.config.ghn, strip_wrappers(self.trained.state_dict()), metadata)
             write_checkpoint(self.checkpoints, self.state(), self.config.keep)
         self.fabric.barrier()
 
@@ -272,6 +281,7 @@ class Run:
         return {
             "config": self.config.to_dict(),
             "ghn": self.ghn.state_dict(),
+            "average": {} if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict() if self.scaler is not None else {},
             "progress": dataclasses.asdict(self.progress),
@@ -283,6 +293,8 @@ class Run:
         try:
             progress = Progress(**state["progress"])
             self.ghn.load_state_dict(state["ghn"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.scaler is not None:
                 self.scaler.load_state_dict(state["scaler"])

@@ -9,7 +9,7 @@ from ghn_pyg.training.logs import CSVLog, LogRow, read_log
 
 
 def state(step, **tensors):
-    return {"config": {}, "ghn": tensors, "optimizer": {}, "scaler": {}, "progress": {"step": step}}
+    return {"config": {}, "ghn": tensors, "average": {}, "optimizer": {}, "scaler": {}, "progress": {"step": step}}
 
 
 def test_the_last_ones_are_kept(tmp_path):

@@ -3,8 +3,9 @@ import json
 import pytest
 
 from ghn_pyg import GHNConfig
-from ghn_pyg.deepnets.widths import Bound, WidthRule
-from ghn_pyg.training.config import RECIPES, TrainConfig
+from ghn_pyg.deepnets.widths import CIFAR, IMAGENET, Bound, WidthRule
+from ghn_pyg.training.config import TrainConfig
+from ghn_pyg.training.recipes import load_config, recipe_names
 from ghn_pyg.training.schedules import learning_rate
 from tests.training.tiny import GHN3, config
 
@@ -19,7 +20,7 @@ from tests.training.tiny import GHN3, config
     ],
 )
 def test_published_recipes(name, expected):
-    one = TrainConfig.recipe(name)
+    one = load_config(name)
     figures = (
         one.optimizer, one.learning_rate, one.weight_decay, one.schedule, one.epochs, one.batch_size, one.meta_batch,
         one.penalty, one.label_smoothing,
@@ -29,15 +30,67 @@ def test_published_recipes(name, expected):
     assert one.ghn.num_classes == (1000 if name.endswith("imagenet") else 10)
 
 
-def test_recipes_can_be_changed():
-    assert TrainConfig.recipe("ghn3-t-cifar10", epochs=7).epochs == 7
-    with pytest.raises(ValueError, match=r"unknown recipe 'ghn3-t-cifar'; did you mean ghn3-t-cifar10"):
-        TrainConfig.recipe("ghn3-t-cifar")
-    with pytest.raises(ValueError, match=r"unknown recipe 'q'; expected one of ghn3-t-cifar10"):
-        TrainConfig.recipe("q")
+def test_every_published_recipe():
+    ghns = ["ghn1", "ghn2", "ghn3-l", "ghn3-s", "ghn3-t", "ghn3-xl", "mlp"]
+    published = {f"{ghn}-{images}" for ghn in ghns for images in ("cifar10", "imagenet")}
+    assert published <= set(recipe_names())
+    for name in published:
+        one = load_config(name)
+        assert (one.ghn.max_kernel_size, one.widths) == ((11, CIFAR) if name.endswith("cifar10") else (16, IMAGENET))
 
 
-@pytest.mark.parametrize("one", [*RECIPES.values(), config()], ids=[*RECIPES, "tiny"])
+def test_changes():
+    changes = ["epochs=7", "ghn.layers=5", "learning_rate=1e-3", "widths={widths: [8, 16]}", "images=cifar100"]
+    one = load_config("ghn3-t-cifar10", changes)
+    assert (one.epochs, one.ghn.layers, one.ghn.max_kernel_size, one.learning_rate) == (7, 5, 11, 1e-3)
+    assert (one.widths, one.images) == (WidthRule(widths=(8, 16)), "cifar100")
+
+
+def test_own_files(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("ghn: {preset: mlp, num_classes: 7}\nlearning_rate: 1e-2\nmilestones: [3, 5]\n")
+    one = load_config(path, ["schedule=steps"])
+    assert one.ghn == GHNConfig.preset("mlp", num_classes=7)
+    assert (one.learning_rate, one.milestones, one.schedule) == (0.01, (3, 5), "steps")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- 3", "holds no fields, expected lines such as epochs: 300"),
+        ("", "holds no fields"),
+        ("a: [", "cannot read the configuration .*mine.yaml: while parsing"),
+        ("ghn: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("ghn: {preset: ghn3}", "unknown preset 'ghn3', expected one of .*did you mean ghn2 or ghn1 or ghn3tm8"),
+        ("ghn: 3", "TrainConfig.ghn expected fields of GHNConfig, or a preset and changes to it, got 3"),
+        ("ghn: {}\nwidths: mnist", "TrainConfig.widths expected one of cifar, imagenet or fields of WidthRule"),
+    ],
+)
+def test_faulty_files(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "changes", "message"),
+    [
+        ("ghn3-t-cifar", [], "there is no recipe 'ghn3-t-cifar'; did you mean ghn3-t-cifar10"),
+        ("q", [], "there is no recipe 'q'; expected a YAML file or one of .*ghn3-t-cifar10"),
+        ("missing.yaml", [], "cannot read the configuration missing.yaml: .*No such file"),
+        ("ghn3-t-cifar10", ["epochs"], "written name=value, got 'epochs'"),
+        ("ghn3-t-cifar10", ["epochs=["], r"cannot read the value of 'epochs=\['"),
+        ("ghn3-t-cifar10", ["epoch=3"], "no field 'epoch'; did you mean epochs"),
+        ("ghn3-t-cifar10", ["widths.hidden=[3]"], "changes a part of widths, which is 'cifar'; give the whole of it"),
+    ],
+)
+def test_faulty_names_and_changes(source, changes, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(source, changes)
+
+
+@pytest.mark.parametrize("one", [*map(load_config, recipe_names()), config()], ids=[*recipe_names(), "tiny"])
 def test_as_plain_values_and_back(one):
     assert TrainConfig.from_dict(json.loads(json.dumps(one.to_dict()))) == one
 
@@ -63,6 +116,7 @@ def test_missing_values_have_defaults():
         ({"ghn": {}, "clip": float("nan")}, "clip expected a number of at least 0, got nan"),
         ({"ghn": {}, "learning_rate": "fast"}, "learning_rate expected a number"),
         ({"ghn": {}, "optimizer": "sgd"}, "optimizer expected one of adam, adamw, got 'sgd'"),
+        ({"ghn": {}, "ema": 1.0}, "ema expected a number below 1, got 1.0"),
         ({"ghn": {}, "label_smoothing": 1}, "label_smoothing expected a number below 1"),
         ({"ghn": {}, "epochs": 3}, "warmup_epochs expected no more than the 3 epochs, got 5"),
     ],

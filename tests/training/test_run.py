@@ -63,6 +63,21 @@ def test_the_best_one_has_the_lowest_mean_loss_between_checkpoints(whole):
     assert (progress["loss_sum"], progress["loss_count"], progress["skipped"]) == (0, 0, 0)
 
 
+def test_the_average_of_weights_is_what_was_trained(tmp_path):
+    changes = {"ema": 0.75, "checkpoint_every": 1, "keep": 9}
+    trained = run(tmp_path / "whole", 4, changes)
+    states = [read_training_checkpoint(path)["ghn"] for path in checkpoint_paths(tmp_path / "whole" / "checkpoints")]
+    for name, came in trained.items():
+        average = states[1][name]
+        for state in states[2:]:
+            average = 0.75 * average + 0.25 * state[name]
+        torch.testing.assert_close(came, average)
+    same(dict(from_pretrained(tmp_path / "whole" / "ghn").state_dict()), dict(trained))
+    assert any(not torch.equal(came, states[-1][name]) for name, came in trained.items())
+    run(tmp_path / "parts", 2, changes)
+    same(run(tmp_path / "parts", 4, changes), trained)
+
+
 @pytest.mark.parametrize("steps", [[1], [4, 5], [9]])
 def test_a_run_goes_on_as_if_it_had_never_stopped(whole, tmp_path, steps):
     for stop in steps:

@@ -1,0 +1,1 @@
+"""Training networks, from a prediction or from random values."""

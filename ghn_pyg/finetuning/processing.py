@@ -1,0 +1,94 @@
+"""What is done with predicted parameters before a network is trained from them (GHN-3, arXiv 2303.04143)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
+
+
+def add_noise(
+    parameters: Mapping[str, Tensor], beta: float = 1e-5, *, skip: Collection[str] = (), seed: int = 0
+) -> dict[str, Tensor]:
+    r"""Adds noise to weights, which tells apart channels that were predicted to be equal.
+
+    .. math::
+        W \leftarrow W + \beta \, \mathrm{std}(\mathrm{corr}(W)) \, \epsilon, \qquad \epsilon \sim \mathcal{N}(0, 1)
+
+    with the correlation coefficients of the rows of :math:`W` as a matrix.
+
+    Args:
+        parameters: Tensors by name; those of less than two dimensions stay as they are.
+        beta: :math:`\beta`.
+        skip: Names that stay as they are, as those of the last layer.
+        seed: Seed of the noise.
+
+    Returns:
+        Tensors by name, in the same order.
+
+    Raises:
+        ValueError: If ``beta`` is negative or not finite.
+
+    Example:
+        >>> weight = add_noise({"weight": torch.eye(3)}, beta=0.1, seed=5)["weight"]
+        >>> bool((weight != torch.eye(3)).all())
+        True
+    """
+    if not 0 <= beta < float("inf"):
+        raise ValueError(f"beta expected a number of at least 0, got {beta}")
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    for name, tensor in parameters.items():
+        found[name] = tensor
+        if tensor.dim() >= 2:
+            noise = torch.randn(tensor.shape, generator=generator).to(tensor)
+            if name not in skip:
+                found[name] = tensor + beta * _spread(tensor.flatten(1)) * noise
+    return found
+
+
+def _spread(matrix: Tensor) -> Tensor:
+    """Standard deviation of the correlation coefficients of rows; constant rows have none."""
+    if matrix.size(0) == 1:
+        return matrix.new_zeros(())
+    coefficients = torch.corrcoef(matrix.double())
+    return torch.nan_to_num(coefficients).std(correction=0).to(matrix.dtype)
+
+
+def orthogonalize(parameters: Mapping[str, Tensor], first: int = 0, *, skip: Collection[str] = ()) -> dict[str, Tensor]:
+    r"""Replaces weights by matrices with orthonormal rows, or columns where there are more rows than columns.
+
+    A weight is seen as a matrix :math:`W`, with one row for each output. With :math:`W^\top = QR` (of :math:`W` itself
+    where it has more rows than columns), where :math:`R` has no negative number on its diagonal, it becomes
+    :math:`Q^\top`.
+
+    Args:
+        parameters: Tensors by name; those of less than two dimensions stay as they are.
+        first: How many weights at the beginning stay as they are.
+        skip: Names that stay as they are, as those of the last layer.
+
+    Returns:
+        Tensors by name, in the same order.
+
+    Raises:
+        ValueError: If ``first`` is negative.
+
+    Example:
+        >>> weight = orthogonalize({"weight": torch.tensor([[3.0, 4, 0], [0, 1, 7]])})["weight"]
+        >>> torch.allclose(weight @ weight.t(), torch.eye(2), atol=1e-6)
+        True
+    """
+    if first < 0:
+        raise ValueError(f"first expected a number of at least 0, got {first}")
+    weights = [name for name, tensor in parameters.items() if tensor.dim() >= 2]
+    chosen = {name for name in weights[first:] if name not in skip}
+    return {name: _orthogonal(tensor) if name in chosen else tensor for name, tensor in parameters.items()}
+
+
+def _orthogonal(tensor: Tensor) -> Tensor:
+    matrix = tensor.flatten(1)
+    tall = matrix.size(0) > matrix.size(1)
+    q, r = torch.linalg.qr(matrix.double() if tall else matrix.double().t())
+    q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)
+    return (q if tall else q.t()).reshape(tensor.shape).to(tensor.dtype)
