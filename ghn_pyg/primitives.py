@@ -25,3 +25,11 @@ PRIMITIVES: Final = (
 
 PRIMITIVE_ID: Final = {name: position for position, name in enumerate(PRIMITIVES)}
 """Node type → id."""
+
+ROLES: Final = {
+    **dict.fromkeys(("conv", "sep_conv", "dil_conv"), ("weight",)),
+    **dict.fromkeys(("bn", "ln"), ("gain", "bias")),
+    "bias": ("bias",),
+    "pos_enc": ("position",),
+}
+"""Node type → roles of the parameters that are decoded from it; the other types have none."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from torch import nn
 
-from ..data import ParamSpec
+from ..primitives import PRIMITIVES, ROLES
 
-LayerNode = tuple[str, tuple[ParamSpec, ...]]
-LayerHandler = Callable[[Any], list[tuple[str, list[tuple[str, str]]]]]
+LayerNode = tuple[str, list[tuple[str, str]]]
+LayerHandler = Callable[[Any], list[LayerNode]]
 """``handler(layer)`` → the chain of nodes that the layer is, each as (node type, [(parameter, role), …])."""
+
+_KINDS: Final = tuple(kind for kind in PRIMITIVES if kind != "input")
+_DIMENSIONS: Final = {"weight": range(1, 6), "position": range(2, 7)}
+"""Role → how many dimensions its parameters may have; others may have any number."""
 
 HANDLERS: Final[dict[type[nn.Module], LayerHandler]] = {}
 """Layer class → handler; a subclass is handled as its nearest registered base class."""
@@ -29,8 +34,11 @@ def register_layer(cls: type[nn.Module]) -> Callable[[LayerHandler], LayerHandle
 
     Returns:
         A decorator for a function of the layer that returns the chain of nodes, from input to output:
-        ``[(node type, [(parameter's name in the layer, role), …]), …]`` with role ``"weight"``, ``"gain"``,
-        ``"bias"`` or ``"position"``. Parameters that it leaves out keep their values.
+        ``[(node type, [(parameter's name in the layer, role), …]), …]``. The roles are ``"weight"`` in ``"conv"``,
+        ``"sep_conv"`` and ``"dil_conv"``, ``"gain"`` and ``"bias"`` in ``"bn"`` and ``"ln"``, ``"bias"`` in a node
+        ``"bias"`` of its own, and ``"position"`` in ``"pos_enc"``. Parameters that it leaves out, or that the layer
+        has as ``None``, keep their values. :func:`~ghn_pyg.from_module` raises a :class:`ValueError` for any other
+        answer.
 
     Example:
         >>> import torch
@@ -65,18 +73,97 @@ def handler_for(cls: type[nn.Module]) -> LayerHandler | None:
     return next((HANDLERS[base] for base in cls.__mro__ if base in HANDLERS), None)
 
 
+def check_nodes(layer: nn.Module, nodes: Any) -> list[LayerNode]:
+    """What a handler returned, once it is known to fit the layer and the vocabulary.
+
+    Args:
+        layer: The layer that the handler was called with.
+        nodes: What it returned.
+
+    Returns:
+        The nodes, without parameters that the layer has as ``None``.
+
+    Raises:
+        ValueError: If it is no chain of nodes, or a node type, a parameter or a role does not exist.
+
+    Example:
+        >>> check_nodes(nn.LayerNorm(3, bias=False), [("ln", [("weight", "gain"), ("bias", "bias")])])
+        [('ln', [('weight', 'gain')])]
+    """
+    parameters = _parameters(layer)
+    if (fault := next(_faults(parameters, nodes), None)) is not None:
+        raise ValueError(f"the handler that register_layer has for {type(layer).__name__} {fault}")
+    return [(kind, [(name, role) for name, role in params if parameters[name] is not None]) for kind, params in nodes]
+
+
+def _faults(parameters: Mapping[str, nn.Parameter | None], nodes: Any) -> Iterator[str]:
+    if not _is_chain(nodes):
+        yield f"must return [(node type, [(parameter's name, role), …]), …], got {nodes!r:.200}"
+        return
+    for kind, params in nodes:
+        if kind not in _KINDS:
+            yield f"returned the node type {kind!r}; {_hint(kind, _KINDS)}"
+        for name, role in params:
+            if name not in parameters:
+                yield f"returned a parameter {name!r}, which the layer does not have; {_hint(name, parameters)}"
+            if role not in (roles := ROLES.get(kind, ())):
+                takes = f"parameters of role {' or '.join(map(repr, roles))}" if roles else "no parameters"
+                yield f"returned {name!r} with role {role!r} in a node of type {kind!r}, which takes {takes}"
+            if (fault := _dimension_fault(parameters[name], role)) is not None:
+                yield f"returned {name!r} with role {role!r}, {fault}"
+    names = [name for _, params in nodes for name, _ in params]
+    yield from (f"returned {name!r} twice, expected each parameter once" for name in names if names.count(name) > 1)
+
+
+def _is_chain(nodes: Any) -> bool:
+    """Whether an answer has the form [(text, [(text, text), …]), …], as lists or tuples."""
+    return _is_list(nodes) and all(
+        _is_list(node, 2) and isinstance(node[0], str) and _is_list(node[1])
+        and all(_is_list(pair, 2) and all(isinstance(part, str) for part in pair) for pair in node[1])
+        for node in nodes
+    )  # fmt: skip
+
+
+def _is_list(value: Any, size: int | None = None) -> bool:
+    return isinstance(value, (list, tuple)) and size in (None, len(value))
+
+
+def _dimension_fault(parameter: nn.Parameter | None, role: str) -> str | None:
+    if parameter is None or nn.parameter.is_lazy(parameter) or parameter.dim() in _DIMENSIONS.get(role, range(64)):
+        return None
+    allowed = _DIMENSIONS[role]
+    return f"expected {allowed[0]} to {allowed[-1]} dimensions, and it has shape {tuple(parameter.shape)}"
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    meant = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"expected {', '.join(known) or 'no parameter'}{meant}"
+
+
+def _parameters(layer: nn.Module) -> dict[str, nn.Parameter | None]:
+    """Parameters of a layer and of all modules inside, by all of their names, with those that are ``None``."""
+    return {
+        f"{path}.{name}" if path else name: parameter
+        for path, module in layer.named_modules(remove_duplicate=False)
+        for name, parameter in module._parameters.items()
+    }
+
+
 @register_layer(nn.RNNCellBase)
-def recurrent_cell(layer: nn.RNNCellBase) -> list[tuple[str, list[tuple[str, str]]]]:
+def recurrent_cell(layer: nn.RNNCellBase) -> list[LayerNode]:
     """One step of a recurrent layer: both matrices, each with its bias."""
-    biases = [("bias", [("bias_ih", "bias")]), ("bias", [("bias_hh", "bias")])] if layer.bias else [None, None]
-    chain = [("conv", [("weight_ih", "weight")]), biases[0], ("conv", [("weight_hh", "weight")]), biases[1]]
-    return [node for node in chain if node is not None]
+    names = ["weight_ih", "bias_ih", "weight_hh", "bias_hh"] if layer.bias else ["weight_ih", "weight_hh"]
+    return [_matrix_or_bias(layer, name) for name in names]
 
 
 @register_layer(nn.RNNBase)
-def recurrent(layer: nn.RNNBase) -> list[tuple[str, list[tuple[str, str]]]]:
+def recurrent(layer: nn.RNNBase) -> list[LayerNode]:
     """LSTM, GRU and Elman networks: their matrices and biases, layer by layer."""
-    names = [name for group in layer._all_weights for name in group]
-    return [
-        ("conv", [(name, "weight")]) if getattr(layer, name).dim() > 1 else ("bias", [(name, "bias")]) for name in names
-    ]
+    return [_matrix_or_bias(layer, name) for group in layer._all_weights for name in group]
+
+
+def _matrix_or_bias(layer: nn.Module, name: str) -> LayerNode:
+    """A node of a recurrent layer; what is computed from other parameters (weight norm, say) is none itself."""
+    kind, role = ("bias", "bias") if name.startswith("bias") else ("conv", "weight")
+    return kind, [(name, role)] if name in layer._parameters else []

@@ -226,10 +226,9 @@ def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
 
 
 def _reason(tracer: Tracer, name: str) -> str:
-    operation = tracer.folded.get(name)
-    if name in tracer.scripted:
-        return "it belongs to a TorchScript module, whose inside cannot be followed"
-    if operation is None:
+    if name in tracer.reasons:
+        return tracer.reasons[name]
+    if (operation := tracer.folded.get(name)) is None:
         return "the forward pass does not use it"
     return f"it enters {operation}, for which the vocabulary has no node type"
 

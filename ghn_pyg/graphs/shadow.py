@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import ParamSpec
-from .layers import handler_for
+from .layers import LayerNode, check_nodes, handler_for
 from .tensors import map_tensors, tensors_in
 from .tracer import CONSTANT, Tracer
 
@@ -22,6 +22,8 @@ _PLAIN = frozenset((str, int, float, bool, type(None), bytes, type, types.Functi
 _MODULE_STATE = frozenset(nn.Module().__dict__) | {"forward"}
 _HOOKS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
           "_forward_pre_hooks_with_kwargs")  # fmt: skip
+_SCRIPTED = "it belongs to a TorchScript module, whose inside cannot be followed"
+_LEFT_OUT = "the handler of its layer leaves it out"
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
@@ -74,7 +76,7 @@ class _Shadow:
             return self.module(original._modules[wrapped], _join(path, wrapped))  # type: ignore[arg-type]
         if isinstance(original, torch.jit.ScriptModule):  # lives outside Python
             self.tracer.adopt(path, dict(original.named_parameters()), dict(original.named_buffers()))
-            self.tracer.scripted.update(_join(path, name) for name, _ in original.named_parameters())
+            self.tracer.reasons.update((name, _SCRIPTED) for name, _ in original.named_parameters(path))
             return self.memo.setdefault(id(original), deepcopy(original))
         copy: nn.Module = object.__new__(type(original))
         self.memo[id(original)] = copy
@@ -127,7 +129,7 @@ class _Shadow:
         own = self.attribute(original.__dict__["forward"]) if "forward" in original.__dict__ else None
         function = own if own is not None else types.MethodType(type(copy).forward, copy)
         if (handler := handler_for(type(original))) is not None:
-            function = self.handled(function, handler(original), path)
+            function = self.handled(function, original, check_nodes(original, handler(original)), path)
         scope = self.tracer.scope
 
         def scoped(*args: Any, **kwargs: Any) -> Any:
@@ -143,21 +145,24 @@ class _Shadow:
 
         return scoped
 
-    def handled(self, function: Callable[..., Any], chain: Any, path: str) -> Callable[..., Any]:
+    def handled(
+        self, function: Callable[..., Any], original: nn.Module, chain: list[LayerNode], path: str
+    ) -> Callable[..., Any]:
         """A layer with a handler: its forward pass gives shapes alone, its handler the nodes."""
         tracer = self.tracer
+
+        def spec(name: str, role: Any) -> ParamSpec:
+            name = tracer.tied.get(name, name)
+            return ParamSpec(name, tuple(tracer.parameters[name].shape), role)
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             with tracer.muted():
                 result = function(*args, **kwargs)
+            for name, _ in original.named_parameters(path):
+                tracer.reasons.setdefault(tracer.tied.get(name, name), _LEFT_OUT)
             sources = tracer.merged(tensors_in((args, kwargs))).sources
             for kind, params in chain:
-                specs = tuple(
-                    ParamSpec(name, tuple(tracer.parameters[name].shape), role)
-                    for short, role in params
-                    if (name := _join(path, short)) in tracer.parameters
-                )
-                sources = tracer.step(kind, sources, specs)
+                sources = tracer.step(kind, sources, tuple(spec(_join(path, short), role) for short, role in params))
             value = CONSTANT._replace(sources=sources)
 
             def emitted(tensor: Tensor) -> Tensor:

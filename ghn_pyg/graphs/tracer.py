@@ -78,7 +78,7 @@ class Tracer(TorchFunctionMode):
         self.claimed: dict[str, int] = {}
         self.folded: dict[str, str] = {}
         self.scope: list[str] = [""]
-        self.scripted: set[str] = set()
+        self.reasons: dict[str, str] = {}  # why parameters are not predicted, where that is known beforehand
         # Steps that may make up a norm (see norms.py): with its type and dimensions, or with the gain that came first.
         self.statistics: dict[int, tuple[str, tuple[int, ...]]] = {}
         self.normalised: dict[int, tuple[str, tuple[int, ...]]] = {}

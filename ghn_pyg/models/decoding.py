@@ -21,6 +21,9 @@ _PORTION = 1 << 26
 
 _CLASS_TOKEN_STD = 0.02
 
+_DECODED = ("weight", "gain", "bias", "position")
+_DECODED_FOR_CLASSES = ("weight", "bias")
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Target:
@@ -67,9 +70,19 @@ class ParameterDecoder(nn.Module):
         self.weight_norm = weight_norm
 
     def forward(self, x: Tensor, wanted: Iterable[Target]) -> Iterator[tuple[Target, Tensor]]:
-        """Yields each target with its block, in an order that suits the products."""
+        """Yields each target with its block, in an order that suits the products.
+
+        Raises:
+            ValueError: If a parameter has a role that is not decoded. Nothing has been yielded then.
+        """
         groups: dict[tuple[bool, str], list[Target]] = collections.defaultdict(list)
         for target in wanted:
+            decoded = _DECODED_FOR_CLASSES if target.classifier else _DECODED
+            if target.spec.role not in decoded:
+                raise ValueError(
+                    f"the graph gives {target.spec.name!r} the role {target.spec.role!r}"
+                    f"{' in the classification layer' if target.classifier else ''}, expected {' or '.join(decoded)}"
+                )
             groups[target.classifier, target.spec.role].append(target)
         yield from self.vectors(x, groups[False, "gain"] + groups[False, "bias"])
         yield from self.class_biases(x, groups[True, "bias"])

@@ -89,6 +89,79 @@ def test_parameters_that_a_handler_leaves_out_are_kept():
     assert list(graph.kept) == ["1.shift"]
 
 
+def test_parameters_left_out_have_that_as_their_reason():
+    register_layer(Scale)(lambda layer: [("ln", [("gain", "gain")])])
+    assert from_module(around(Scale(7)), X).kept == {"1.shift": "the handler of its layer leaves it out"}
+    model = around(nn.Linear(7, 7))
+    model.unused = Scale(7)
+    model.forward = lambda x: model[2](model[1](model[0](x)))
+    assert set(from_module(model, X).kept.values()) == {"the forward pass does not use it"}
+
+
+def test_parameters_that_are_none_are_passed_over():
+    """One handler serves layers with and without a bias."""
+    register_layer(Scale)(lambda layer: [("ln", [("gain", "gain"), ("shift", "bias")])])
+    layer = Scale(7)
+    layer.shift = None
+    layer.forward = lambda x: x * layer.gain
+    assert from_module(around(layer), X).param_names[2] == ["1.gain"]
+
+
+def test_parameters_shared_by_handled_layers_are_known_by_either_name():
+    register_layer(Scale)(lambda layer: [("ln", [("gain", "gain"), ("shift", "bias")])])
+    first, second = Scale(5), Scale(5)
+    second.gain = first.gain
+    graph = from_module(nn.Sequential(first, nn.Linear(5, 5, bias=False), second), X)
+    assert graph.param_names == [[], ["0.gain", "0.shift"], ["1.weight"], ["2.shift"]]
+    assert graph.node_shape[3].tolist() == [5, 1, 1, 1]
+    assert graph.kept == {}
+
+
+FORM = r"must return \[\(node type, \[\(parameter's name, role\), …\]\), …\], got "
+FAULTS = {
+    "a misspelt role": (
+        [("ln", [("gain", "gian"), ("shift", "bias")])],
+        "returned 'gain' with role 'gian' in a node of type 'ln', which takes parameters of role 'gain' or 'bias'",
+    ),
+    "a weight in a norm": ([("ln", [("gain", "weight")])], "role 'weight' in a node of type 'ln', which takes"),
+    "a bias in a convolution": (
+        [("conv", [("gain", "weight"), ("shift", "bias")])],
+        "'shift' with role 'bias' in a node of type 'conv', which takes parameters of role 'weight'",
+    ),
+    "a parameter in a pooling": ([("max_pool", [("gain", "gain")])], "'max_pool', which takes no parameters"),
+    "a misspelt parameter": (
+        [("ln", [("gian", "gain")])],
+        r"a parameter 'gian', which the layer does not have; expected gain, shift \(did you mean 'gain'\?\)",
+    ),
+    "a misspelt node type": (
+        [("lnn", [("gain", "gain")])],
+        r"returned the node type 'lnn'; expected max_pool, .*, glob_avg \(did you mean 'ln'\?\)",
+    ),
+    "the input": ([("input", [])], "returned the node type 'input'; expected max_pool, "),
+    "a parameter twice": ([("ln", [("gain", "gain")]), ("bias", [("gain", "bias")])], "returned 'gain' twice"),
+    "positions of one dimension": (
+        [("pos_enc", [("gain", "position")])],
+        r"'gain' with role 'position', expected 2 to 6 dimensions, and it has shape \(7,\)",
+    ),
+    "a node type alone": ("ln", FORM + "'ln'"),
+    "nothing": (None, FORM + "None"),
+    "a node outside of a list": (("ln", [("gain", "gain")]), FORM + r"\('ln'"),
+    "names without roles": ([("ln", ["gain", "shift"])], FORM + r"\[\('ln', \['gain'"),
+    "a tensor for a name": ([("ln", [(torch.zeros(2), "gain")])], FORM),
+    "a node of three parts": ([("ln", [], 3)], FORM),
+}
+
+
+@pytest.mark.parametrize(("nodes", "message"), FAULTS.values(), ids=FAULTS)
+def test_what_a_handler_must_not_return(nodes, message):
+    register_layer(Scale)(lambda layer: nodes)
+    model = around(Quiet(7))
+    before = snapshot(model)
+    with pytest.raises(ValueError, match=f"^the handler that register_layer has for Quiet .*{message}"):
+        from_module(model, X)
+    assert_unchanged(model, before)
+
+
 def test_a_layer_of_several_nodes_is_a_chain():
     register_layer(Scale)(lambda layer: [("conv", [("gain", "weight")]), ("bias", [("shift", "bias")])])
     graph = from_module(around(Scale(7)), X)
@@ -186,6 +259,14 @@ def test_recurrent_layers(layer, expected):
     assert graph.node_names == ["input", *expected]
     assert kinds(graph)[1:] == ["bias" if name.startswith("bias") else "conv" for name in expected]
     assert graph.kept == {}
+
+
+@pytest.mark.parametrize("normalise", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+def test_recurrent_layers_with_computed_matrices(normalise):
+    graph = from_module(normalise(nn.LSTM(5, 7), "weight_hh_l0"), X)
+    assert [names for names in graph.param_names if names] == [["weight_ih_l0"], ["bias_ih_l0"], ["bias_hh_l0"]]
+    assert all(name.startswith("parametrizations.weight_hh_l0.original") for name in graph.kept)
+    assert set(graph.kept.values()) == {"the handler of its layer leaves it out"}
 
 
 @pytest.mark.parametrize("cls", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])

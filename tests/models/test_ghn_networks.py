@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -269,3 +270,45 @@ def test_copies_are_independent():
         for parameter in ghn.parameters():
             parameter.zero_()
     torch.testing.assert_close(dict(other.predict(graph)), dict(expected), rtol=0, atol=0)
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _memory_filled():
+    """Memory that is set aside holds NaN."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("_memory_filled")
+@pytest.mark.parametrize("model", [vision(), vision(classes=3, bias=False), nn.Linear(3 * 49, 2)])
+def test_every_number_is_written(model):
+    assert torch.empty(3).isnan().all()
+    inputs = IMAGES.flatten(1) if isinstance(model, nn.Linear) else IMAGES
+    prediction = make().predict(from_module(model, inputs))
+    assert prediction
+    assert all(tensor.isfinite().all() for tensor in prediction.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "message"),
+    [
+        ("norm.weight", "gian", "'norm.weight' the role 'gian', expected weight or gain or bias or position"),
+        ("head.bias", "gain", "'head.bias' the role 'gain' in the classification layer, expected weight or bias"),
+    ],
+)
+def test_roles_that_are_not_decoded(name, role, message):
+    """Such a parameter would come out as the memory happened to be."""
+    model = vision()
+    graph, before = from_module(model, IMAGES), snapshot(model)
+    for specs in graph.params:
+        specs[:] = [dataclasses.replace(spec, role=role) if spec.name == name else spec for spec in specs]
+    ghn = make()
+    with pytest.raises(ValueError, match=f"the graph gives {message}"):
+        ghn.predict(graph)
+    with pytest.raises(ValueError, match=f"the graph gives {message}"):
+        ghn.initialize(model, graph)
+    assert_unchanged(model, before)
