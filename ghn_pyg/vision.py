@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, Final
 
 import torch
 import torchvision
 from torch import nn
 from torch.overrides import TorchFunctionMode
+
+from .naming import similar
 
 # Their own initialisation takes minutes without SciPy's help, and they warn when it is left open.
 _OPTIONS: Final[dict[str, dict[str, Any]]] = {
@@ -31,7 +32,7 @@ def check_name(name: str) -> None:
     """Raises the errors of :func:`build` for a network that does not exist."""
     names = classification_models()
     if name not in names:
-        near = difflib.get_close_matches(str(name).lower().replace("-", "_"), names, n=3)
+        near = similar(str(name).replace("-", "_"), names)
         lists = "ghn_pyg.vision.classification_models() and `ghn-pyg models --networks` list them"
         hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of its {len(names)}; {lists}"
         raise ValueError(f"torchvision has no classification network {name!r}; {hint}")

@@ -12,7 +12,7 @@ MODULES = sorted(path.relative_to(ROOT).with_suffix("").parts for path in ROOT.r
 
 # From the ground to the roof; a part may import from lower floors and from itself.
 FLOORS = (
-    ("version", "primitives", "files", "collecting"),
+    ("version", "primitives", "files", "collecting", "naming"),
     ("data", "transforms"),
     ("deepnets", "graphs", "nn"),
     ("apply", "small_inputs"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from torch import nn
 
+from ..naming import similar
 from ..primitives import PRIMITIVES, ROLES
 
 LayerNode = tuple[str, list[tuple[str, str]]]
@@ -136,7 +136,7 @@ def _dimension_fault(parameter: nn.Parameter | None, role: str) -> str | None:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
+    near = similar(name, known)
     meant = f" (did you mean {near[0]!r}?)" if near else ""
     return f"expected {', '.join(known) or 'no parameter'}{meant}"
 

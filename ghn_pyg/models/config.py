@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from typing import Any, Literal, get_args
+
+from ..naming import similar
 
 Encoder = Literal["ghn3", "ghn2", "ghn1", "mlp"]
 Decoder = Literal["conv", "mlp"]
@@ -92,7 +93,7 @@ class GHNConfig:
             10
         """
         if name not in PRESETS:
-            near = difflib.get_close_matches(name, PRESETS, n=3)
+            near = similar(name, PRESETS)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise ValueError(f"unknown preset {name!r}, expected one of {', '.join(PRESETS)}{hint}")
         return dataclasses.replace(PRESETS[name], **changes)

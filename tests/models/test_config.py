@@ -34,6 +34,8 @@ def test_presets_can_be_changed():
 def test_unknown_presets_come_with_near_ones():
     with pytest.raises(ValueError, match=r"unknown preset 'ghn3tm9', expected one of ghn3tm8.*; did you mean ghn3tm8"):
         GHNConfig.preset("ghn3tm9")
+    with pytest.raises(ValueError, match="did you mean ghn3tm8 or ghn3sm8 or ghn3lm8 or ghn3xlm16 or ghn"):
+        GHNConfig.preset("ghn3")
     with pytest.raises(ValueError, match=r"unknown preset 'vgg', expected one of [a-z0-9, ]*$"):
         GHNConfig.preset("vgg")
 

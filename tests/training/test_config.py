@@ -61,7 +61,7 @@ def test_own_files(tmp_path):
         ("", "holds no fields"),
         ("a: [", "cannot read the configuration .*mine.yaml: while parsing"),
         ("ghn: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
-        ("ghn: {preset: ghn3}", "unknown preset 'ghn3', expected one of .*did you mean ghn2 or ghn1 or ghn3tm8"),
+        ("ghn: {preset: ghn3}", "unknown preset 'ghn3', expected one of .*did you mean ghn3tm8 or ghn3sm8 or"),
         ("ghn: 3", "TrainConfig.ghn expected fields of GHNConfig, or a preset and changes to it, got 3"),
         ("ghn: {}\nwidths: mnist", "TrainConfig.widths expected one of cifar, imagenet or fields of WidthRule"),
     ],

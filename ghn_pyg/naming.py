@@ -1,0 +1,27 @@
+"""Which names a misspelt one may have meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_MOST_BEGUN = 5
+_MOST_ALIKE = 3
+
+
+def similar(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """Names to suggest for one that does not exist: those that it begins, then those that are spelt alike.
+
+    Args:
+        name: The name that does not exist; upper and lower case do not matter.
+        known: The names that do.
+        cutoff: How much alike a spelling must be, from 0 to 1; see :func:`difflib.get_close_matches`.
+
+    Example:
+        >>> similar("ghn3", ["ghn1", "ghn2", "ghn3tm8", "ghn3xlm16"])
+        ['ghn3tm8', 'ghn3xlm16', 'ghn2', 'ghn1']
+    """
+    wanted, lower = name.lower(), {one.lower(): one for one in known}
+    begun = [one for one in lower if wanted and one.startswith(wanted)][:_MOST_BEGUN]
+    alike = difflib.get_close_matches(wanted, lower, _MOST_ALIKE, cutoff)
+    return [lower[one] for one in dict.fromkeys([*begun, *alike])][:_MOST_BEGUN]
