@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import numpy as np
 import torch.distributed
 from torch.utils.data import IterableDataset, get_worker_info
 from torch_geometric.data import Batch, Dataset
@@ -65,6 +66,16 @@ class DeepNets(Dataset):
     def num_classes(self) -> int:
         """Classes of the networks."""
         return self.classes
+
+    def __getitem__(self, idx: Any) -> Any:
+        """The graph at a position, or the dataset of several; see :class:`torch_geometric.data.Dataset`.
+
+        Raises:
+            IndexError: If there is no such position.
+        """
+        if isinstance(idx, (int, np.integer)) and not -len(self) <= idx < len(self):
+            raise IndexError(f"split {self.split!r} has positions 0 to {len(self) - 1:,} here, got {idx:,}")
+        return super().__getitem__(idx)
 
     def len(self) -> int:
         """Number of architectures."""

@@ -58,8 +58,11 @@ def test_slices_lists_and_loaders():
 
 
 def test_positions_that_do_not_exist():
-    with pytest.raises(IndexError):
-        DeepNets("val")[500]
+    for index in (500, -501):
+        with pytest.raises(IndexError, match=f"split 'val' has positions 0 to 499 here, got {index}"):
+            DeepNets("val")[index]
+    with pytest.raises(IndexError, match="positions 0 to 2 here, got 3"):
+        DeepNets("train")[5:8][3]
     with pytest.raises(ValueError, match="did you mean 'train'"):
         DeepNets("trian")
 
