@@ -25,7 +25,7 @@ from torch import Tensor
 from ..files import replacing
 from .config import Encoder, GHNConfig
 from .keys import CheckpointError, from_published, is_ours, strip_wrappers
-from .unpickling import LEGACY_PICKLES, LEGACY_START, check_nesting, load_joblib
+from .unpickling import LEGACY_PICKLES, LEGACY_START, check_nesting, load_joblib, load_weights
 
 __all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "CheckpointError", "check_state", "infer_config", "read_checkpoint",
            "write_folder"]  # fmt: skip
@@ -103,7 +103,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[GHNConfig, dict[str, 
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(
             f"cannot load {path}: it is damaged, or holds more than tensors and plain values "
-            f"({type(error).__name__}: {reason}). Expected {_EXPECTED}; download or save it again"
+            f"({type(error).__name__}: {reason}). Expected {_EXPECTED}; download it again, or save the state dict"
         ) from error
 
 
@@ -282,7 +282,7 @@ def _torch_load(path: Path, *, mmap: bool) -> Any:
         # On leaving, torch would also forget what the user had allowed before.
         added: list[Any] = [known for known in _ALLOWED if known not in torch.serialization.get_safe_globals()]
         with torch.serialization.safe_globals(added):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+            return load_weights(path, mmap=mmap)
 
 
 def _read_joblib(path: Path) -> _Content:
@@ -318,12 +318,14 @@ def _ours(content: Mapping[Any, Any]) -> dict[str, Tensor]:
             raise CheckpointError(f"expected tensors by name, got a name of type {type(name).__name__}")
         if not isinstance(value, Tensor):
             raise CheckpointError(f"expected tensors by name, got {type(value).__name__} at {name!r}")
+    state = strip_wrappers({name: value.detach() for name, value in content.items()})
+    ours = state if is_ours(state) else from_published(state)  # names first: those of another family say the most
+    for name, value in content.items():
         if value.layout != torch.strided or not value.is_floating_point() or value.device.type == "meta":
             raise CheckpointError(
                 f"expected weights, got a tensor of {value.dtype}, {value.layout} on {value.device} at {name!r}"
             )
-    state = strip_wrappers({name: value.detach() for name, value in content.items()})
-    return state if is_ours(state) else from_published(state)
+    return ours
 
 
 def _configured(given: Mapping[str, Any], state: Mapping[str, Tensor]) -> GHNConfig:

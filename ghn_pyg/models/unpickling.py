@@ -11,6 +11,7 @@ import math
 import os
 import pickle
 import pickletools
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import IO, Any, Final, cast
 import torch
 from torch import Tensor
 
-__all__ = ["LEGACY_PICKLES", "LEGACY_START", "check_nesting", "load_joblib"]
+__all__ = ["LEGACY_PICKLES", "LEGACY_START", "check_nesting", "load_joblib", "load_weights"]
 
 LEGACY_START: Final = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 """The pickled number that torch.save files began with before torch 1.6, and storages within a pickle still do."""
@@ -36,6 +37,9 @@ _MAX_DIMENSIONS: Final = 8
 
 # GHN-3-XL's training checkpoint has some six thousand.
 _MAX_TUPLES: Final = 20_000
+
+# How PyTorch names what it refuses to load.
+_GLOBAL: Final = re.compile(r"GLOBAL ([\w.]+) (?:was not an allowed global|whose module)", re.ASCII)
 
 _COMPRESSED: Final = (b"\x78", b"\x1f\x8b")  # zlib, gzip
 
@@ -99,6 +103,32 @@ def check_nesting(file: IO[bytes], pickles: int) -> None:
                 raise pickle.UnpicklingError(f"more than {_MAX_TUPLES} tuples, which no checkpoint needs")
 
 
+def load_weights(file: str | os.PathLike[str] | IO[bytes], *, mmap: bool | None = None) -> Any:
+    """``torch.load`` of tensors and plain values, on the CPU.
+
+    Args:
+        file: What ``torch.save`` wrote.
+        mmap: Whether to map its tensors into memory.
+
+    Raises:
+        pickle.UnpicklingError: If the file asks for anything else. PyTorch's own message advises to run all that the
+            file contains, so this one says what that is instead.
+        Exception: Whatever else a damaged file leads to.
+
+    Example:
+        >>> file = io.BytesIO()
+        >>> torch.save({"weight": torch.ones(3)}, file)
+        >>> load_weights(io.BytesIO(file.getvalue()))["weight"].shape
+        torch.Size([3])
+    """
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        asked = _GLOBAL.search(str(error))
+        reason = f"asks for {asked[1]}, which no checkpoint needs" if asked else "is not made of tensors and plain values"
+        raise pickle.UnpicklingError(f"the file {reason}") from None
+
+
 class _Bounded:
     """The two ways in which a pickle is read, refusing to read more than the file can hold."""
 
@@ -147,7 +177,7 @@ def _nested(data: bytes) -> Any:
     file = io.BytesIO(data)
     check_nesting(file, LEGACY_PICKLES)
     file.seek(0)
-    return torch.load(file, map_location="cpu", weights_only=True)
+    return load_weights(file)
 
 
 def _storage(value: Any) -> torch.storage.TypedStorage:

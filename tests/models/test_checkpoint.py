@@ -173,6 +173,7 @@ def test_files_that_are_no_checkpoint(content, message, tmp_path):
     ("content", "message"),
     [
         ({"conv1.weight": torch.ones(2, 3, 1, 1), "bn1.bias": torch.ones(2)}, "another family of models"),
+        ({"bn1.num_batches_tracked": torch.tensor(0), "conv1.weight": torch.ones(2, 3, 1, 1)}, "to no published GHN"),
         ({"state_dict": [1]}, "expected a dictionary of tensors as its 'state_dict', got list"),
         (torch.ones(3), "expected a dictionary of tensors, got Tensor"),
         ({"ln.weight": 3}, "expected tensors by name, got int at 'ln.weight'"),
@@ -187,6 +188,37 @@ def test_contents_that_are_no_checkpoint(save, content, message, tmp_path):
     save(content, tmp_path / "ghn.pt")
     with pytest.raises(CheckpointError, match=message):
         read_checkpoint(tmp_path / "ghn.pt")
+
+
+class Command:
+    """Runs a command where it is unpickled without care."""
+
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+@pytest.mark.parametrize("save", [torch.save, save_legacy], ids=["new", "legacy"])
+@pytest.mark.parametrize(
+    ("content", "asked"),
+    [(Command(), f"{os.system.__module__}.system"), (torch.nn.Linear(2, 3), "torch.nn.modules.linear.Linear")],
+)
+def test_what_a_torch_file_asks_for_is_named(content, asked, save, tmp_path):
+    """PyTorch's own message advises to load it with all that it runs."""
+    save(content, tmp_path / "ghn.pt")
+    message = (
+        rf"\(UnpicklingError: the file asks for {asked}, which no checkpoint needs\)\. .*, or save the state dict$"
+    )
+    with pytest.raises(CheckpointError, match=message) as error:
+        read_checkpoint(tmp_path / "ghn.pt")
+    assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
+def test_other_refusals_give_no_advice_either(tmp_path):
+    torch.save({"ln.weight": Command()}, tmp_path / "ghn.pt", pickle_protocol=4)
+    with pytest.raises(CheckpointError, match=r"the file is not made of tensors and plain values") as error:
+        read_checkpoint(tmp_path / "ghn.pt")
+    assert "weights_only" not in str(error.value)
 
 
 def test_missing_files_and_folders_without_a_checkpoint(tmp_path):
