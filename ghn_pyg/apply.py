@@ -52,8 +52,18 @@ def load_prediction(model: nn.Module, prediction: Mapping[str, Tensor]) -> nn.Mo
         ``model``.
 
     Raises:
+        TypeError: If the prediction is no mapping of names to tensors, such as the path of a file.
         ValueError: If a name or shape does not belong to ``model``. Nothing is written then.
+
+    Example:
+        >>> from safetensors.torch import load_file
+        >>> load_prediction(model, load_file("resnet50.safetensors"))  # doctest: +SKIP
     """
+    values = prediction.values() if isinstance(prediction, Mapping) else [prediction]
+    if wrong := [type(value).__name__ for value in values if not isinstance(value, Tensor)]:
+        raise TypeError(
+            f"load_prediction expected tensors by name, got {wrong[0]}; read a file with safetensors.torch.load_file"
+        )
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, value in prediction.items():
         if name not in parameters or parameters[name].shape != value.shape:
@@ -109,6 +119,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], count: int = 10, devic
         ``model``.
 
     Raises:
+        TypeError: If ``batches`` is a tensor, or a batch is a dictionary.
         ValueError: If there is no batch.
 
     Example:
@@ -117,6 +128,11 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], count: int = 10, devic
         >>> network[1].num_batches_tracked.item()
         2
     """
+    if isinstance(batches, Tensor):
+        raise TypeError(
+            f"recalibrate expected batches, such as a data loader or a list of them, got one tensor of shape "
+            f"{tuple(batches.shape)}; put it into a list"
+        )
     parts = list(model.modules())
     norms = [part for part in parts if isinstance(part, _BatchNorm) and part.running_mean is not None]
     with _restored(parts, "training"), _restored(norms, "momentum", "track_running_stats", *_STATISTICS):
@@ -143,6 +159,11 @@ def _run(model: nn.Module, batches: Iterable[Any], device: Any) -> int:
     """Sends batches through a network; returns how many."""
     used = 0
     for batch in batches:
+        if isinstance(batch, Mapping):
+            raise TypeError(
+                f"recalibrate expected batches of inputs or (inputs, target) pairs, got a dictionary with "
+                f"{', '.join(map(repr, batch))}; pick the inputs, as in (batch['image'] for batch in loader)"
+            )
         inputs = batch[0] if isinstance(batch, (list, tuple)) else batch
         with torch.no_grad():
             model(inputs if device is None else inputs.to(device))

@@ -140,6 +140,20 @@ def test_predictions_for_another_network(name, shape, message):
     assert_unchanged(model, before)
 
 
+@pytest.mark.parametrize(
+    ("prediction", "got"),
+    [("resnet50.safetensors", "str"), (None, "NoneType"), ([torch.ones(3)], "list"), ({"2.bias": [1, 2, 3]}, "list")],
+)
+def test_what_is_no_prediction(prediction, got):
+    model = dense()
+    before = snapshot(model)
+    with pytest.raises(
+        TypeError, match=f"expected tensors by name, got {got}; read a file with safetensors.torch.load"
+    ):
+        load_prediction(model, prediction)
+    assert_unchanged(model, before)
+
+
 def test_loading_into_a_network_without_memory():
     with torch.device("meta"):
         model = dense()
@@ -271,6 +285,21 @@ def test_recalibration_without_batches(batches, count):
     before = snapshot(layer)
     with pytest.raises(ValueError, match="recalibrate expected at least one batch, got none"):
         recalibrate(layer, batches, count=count)
+    assert_unchanged(layer, before)
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        (BATCHES[0], r"expected batches, .*, got one tensor of shape \(2, 5\); put it into a list"),
+        ([BATCHES[0], {"image": BATCHES[1], "label": 3}], "got a dictionary with 'image', 'label'; pick the inputs"),
+    ],
+)
+def test_recalibration_with_what_are_no_batches(batches, message):
+    layer = norm()
+    before = snapshot(layer)
+    with pytest.raises(TypeError, match=message):
+        recalibrate(layer, batches)
     assert_unchanged(layer, before)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import logging
 import random
 import re
@@ -73,7 +74,7 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
         53
     """
     if not isinstance(model, nn.Module):
-        hint = "; call it to build the network" if callable(model) else ""
+        hint = "; call it to build the network" if isinstance(model, type) or inspect.isroutine(model) else ""
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__} {model!r:.80}{hint}")
     args, kwargs = _arguments(model, example_inputs)
     with collector_paused():
@@ -195,12 +196,15 @@ def _failure(model: nn.Module, tracer: Tracer, args: Any, kwargs: Any, error: Ex
     shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in((args, kwargs)))
     path = getattr(error, "ghn_scope", "")
     where = f" in {path!r}" if path else ""
-    hint = "pass example_inputs that its forward pass accepts"
+    hint = (
+        "To build its graph, pass inputs that it accepts, from_module(model, example_inputs); "
+        "ghn.initialize(model, graph) and ghn.predict(graph) take the graph"
+    )
     if isinstance(error, (RuntimeError, TypeError)) and _NO_VALUES.search(str(error)):
-        hint = "it depends on the values of tensors, which a graph does not have; make it depend on shapes alone"
+        hint = "It depends on the values of tensors, which a graph does not have; make it depend on shapes alone"
     return (
         f"the forward pass of {type(model).__name__} failed{where} on input of shape {shapes}: "
-        f"{type(error).__name__}: {error}. To build its graph, {hint}."
+        f"{type(error).__name__}: {error}. {hint}."
     )
 
 

@@ -269,7 +269,16 @@ class GHN(
 
         Returns:
             ``model``, whose other parameters (``from_module(model).kept``) keep their values.
+
+        Raises:
+            TypeError: If ``model`` is no module.
+            TracingError: If the network takes no image; use :meth:`initialize` with its graph.
         """
+        if isinstance(model, (ArchData, list, tuple)):
+            raise TypeError(
+                f"ghn(model) initialises one torch.nn.Module in place, got {type(model).__name__}; call "
+                "ghn.predict(...) for the parameters of graphs and lists, or ghn.initialize(model, graph)"
+            )
         graph = from_module(model)
         return self.initialize(model, graph, keep_classifier=keep_classifier, seed=seed)
 

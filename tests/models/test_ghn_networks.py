@@ -7,7 +7,7 @@ from torch import nn
 from torch.func import functional_call
 from torch_geometric.data import Batch
 
-from ghn_pyg import GHN, CheckpointError, from_module, from_pretrained
+from ghn_pyg import GHN, CheckpointError, TracingError, from_module, from_pretrained
 from tests.graphs.tracing import assert_unchanged, network, snapshot
 from tests.models.ghns import ENCODERS, IMAGES, X, dense, make, shape_of, vision
 
@@ -270,6 +270,21 @@ def test_copies_are_independent():
         for parameter in ghn.parameters():
             parameter.zero_()
     torch.testing.assert_close(dict(other.predict(graph)), dict(expected), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("networks", [lambda: from_module(dense(), X), lambda: [dense()]])
+def test_what_is_no_network(networks):
+    message = r"initialises one torch.nn.Module in place, got (ArchData|list); call ghn.predict\(\.\.\.\) .*initialize"
+    with pytest.raises(TypeError, match=message):
+        make()(networks())
+
+
+def test_networks_without_images():
+    """The error says how; what it says works."""
+    model, ghn = dense(), make()
+    with pytest.raises(TracingError, match=r"from_module\(model, example_inputs\); ghn\.initialize\(model, graph\)"):
+        ghn(model)
+    assert ghn.initialize(model, from_module(model, X)) is model
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
