@@ -18,7 +18,9 @@ FLOORS = (
     ("apply", "small_inputs"),
     ("models",),
     ("vision", "images"),
-    ("evaluation", "training"),
+    ("training",),
+    ("finetuning",),
+    ("evaluation",),
     ("cli",),
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..version import __version__
-from . import ghns, networks, training
+from . import evaluation, ghns, networks, training
 from .deepnets import app as deepnets
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 for _command in (networks.predict, networks.graph, ghns.init, ghns.convert, ghns.models, training.train):
     app.command()(_command)
+app.command("eval")(evaluation.evaluate)
 app.add_typer(deepnets, name="deepnets")
 
 

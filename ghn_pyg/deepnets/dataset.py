@@ -13,12 +13,15 @@ from torch_geometric.data import Batch, Dataset
 
 from ..data import ArchData
 from .architecture import Architecture
+from .curriculum import Curriculum
 from .graph import architecture_graph
 from .sampling import SPLIT_SIZES, Numbers, check_place, sample
 from .widths import CIFAR, WidthRule, evaluation_width
 
 NODE_BUDGET: Final = 2200
 """Nodes of eight training architectures together, which a graph transformer takes at a time."""
+
+NO_CURRICULUM: Final = Curriculum()
 
 _STREAM: Final = 1 << 20
 """Marks the random numbers of widths, so that they differ from those of architectures."""
@@ -139,6 +142,7 @@ class MetaBatches(IterableDataset[MetaBatch]):
         rank: Which of the processes this is, over all machines; by default as ``torch.distributed`` has it.
         world_size: Number of processes; by default as ``torch.distributed`` has it.
         split: The split that architectures are drawn from.
+        curriculum: How small networks are at first; by default they are as they are drawn.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -152,7 +156,7 @@ class MetaBatches(IterableDataset[MetaBatch]):
     def __init__(
         self, size: int = 8, *, num_classes: int = 10, image_size: int = 32, widths: WidthRule = CIFAR, seed: int = 0,
         first_step: int = 0, node_budget: int = NODE_BUDGET, rank: int | None = None, world_size: int | None = None,
-        split: str = "train",
+        split: str = "train", curriculum: Curriculum = NO_CURRICULUM,
     ) -> None:  # fmt: skip
         check_place(split, 0, seed)
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -175,11 +179,15 @@ class MetaBatches(IterableDataset[MetaBatch]):
         self.first_step = first_step
         self.node_budget = node_budget
         self.split = split
+        self.curriculum = curriculum
 
     def architectures(self, step: int) -> list[Architecture]:
         """The architectures of this rank at a step, each with the width and head size of this use."""
         slots = range(step * self.size + self.rank, (step + 1) * self.size, self.world_size)
-        drawn = ((slot, sample(self.split, slot % SPLIT_SIZES[self.split], self.seed)) for slot in slots)
+        drawn = (
+            (slot, self.curriculum.apply(sample(self.split, slot % SPLIT_SIZES[self.split], self.seed), step))
+            for slot in slots
+        )
         return [self.widths.draw(architecture, Numbers(self.seed, _STREAM, slot)) for slot, architecture in drawn]
 
     def meta_batch(self, step: int) -> MetaBatch:

@@ -1,7 +1,8 @@
-"""Accuracy of predicted parameters, or of initial ones, over many networks."""
+"""Accuracy of predicted, initial or trained parameters over many networks."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import logging
 import math
@@ -14,8 +15,11 @@ from torch import nn
 
 from ..apply import load_prediction
 from ..data import ArchData
+from ..finetuning.config import FitConfig
+from ..finetuning.fit import fit
 from ..images import Images
 from ..models.ghn import GHN
+from ..training.engine import make_fabric
 from .accuracy import BATCH_SIZE, Batches, Statistics, measure, norms
 from .report import Report, Row
 from .subjects import Subject
@@ -29,7 +33,7 @@ _logger = logging.getLogger(__name__)
 def evaluate(
     ghn: GHN | None, subjects: Iterable[Subject], images: Images, *, statistics: Statistics = "batch",
     batch_size: int = BATCH_SIZE, noise: float = 0.0, seed: int = 0, device: Any = None, workers: int = 0,
-    other_classes: bool = False, progress: Callable[[Row], None] = lambda row: None,
+    other_classes: bool = False, training: FitConfig | None = None, progress: Callable[[Row], None] = lambda row: None,
 ) -> Report:  # fmt: skip
     """Predicts the parameters of each network and measures its accuracy on the test images.
 
@@ -47,6 +51,7 @@ def evaluate(
         workers: Processes that read images.
         other_classes: Whether the GHN may have been trained for another number of classes. Its accuracy is then
             that of chance.
+        training: How each network is trained before it is measured; by default not at all.
         progress: Called with each row.
 
     Raises:
@@ -74,8 +79,11 @@ def evaluate(
     check_torchmetrics()
     device = device or (ghn.device if ghn is not None else torch.device("cpu"))
     batches = Batches(images.test, seed, batch_size, [noise / std for std in images.std])
+    fabric = None if training is None else make_fabric(device=torch.device(device).type)
 
     def accuracy(network: nn.Module) -> dict[str, Any]:
+        if training is not None and fabric is not None:
+            fit(network, images, training, fabric=fabric, workers=workers)
         with norms(network, statistics, images, seed, device):
             return measure(network, batches, device, workers)._asdict()
 
@@ -87,6 +95,7 @@ def evaluate(
         progress(rows[-1])
     settings = {
         "parameters": "initial" if ghn is None else "predicted", "ghn": ghn and ghn.config.to_dict(),
+        "training": training and dataclasses.asdict(training),
         "images": images.name, "image_size": images.image_size, "test_images": len(images.test),
         "statistics": statistics, "batch_size": batch_size, "noise": noise, "seed": seed,
     }  # fmt: skip

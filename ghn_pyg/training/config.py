@@ -43,6 +43,12 @@ class TrainConfig:
         penalty: Weight of the Frobenius norms of predicted tensors in the loss.
         label_smoothing: Share of a label that is spread over all classes.
         clip: Largest norm of the gradient.
+        balance: Whether the gradients of all networks are scaled to the same norm; see
+            :func:`~ghn_pyg.training.step.meta_gradient`.
+        calibrate: Whether the GHN starts with weights that make predictions of Kaiming's variance; see
+            :func:`~ghn_pyg.training.calibration.calibrate`.
+        curriculum: Share of the run during which networks grow from one cell to their full size; see
+            :class:`~ghn_pyg.deepnets.curriculum.Curriculum`.
         ema: Decay of the exponential moving average of the weights, which then is the trained GHN; 0 for none.
         precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``.
         widths: Which widths and head sizes networks are given.
@@ -78,6 +84,9 @@ class TrainConfig:
     penalty: float = 3e-5
     label_smoothing: float = 0.0
     clip: float = 5.0
+    balance: bool = False
+    calibrate: bool = False
+    curriculum: float = 0.0
     ema: float = 0.0
     precision: Precision = "32-true"
     widths: WidthRule = CIFAR
@@ -95,10 +104,15 @@ class TrainConfig:
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 self._refuse(field, f"an integer of at least {least}")
-        for field in ("learning_rate", "weight_decay", "warmup_rate", "penalty", "label_smoothing", "clip", "ema"):
+        for field in _NUMBERS:
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 self._refuse(field, "a number of at least 0")
+        if self.curriculum > 1:
+            self._refuse("curriculum", "a share of the run, from 0 to 1")
+        for field in ("augment", "balance", "calibrate"):
+            if not isinstance(getattr(self, field), bool):
+                self._refuse(field, "true or false")
         for field in ("label_smoothing", "ema"):
             if getattr(self, field) >= 1:
                 self._refuse(field, "a number below 1")
@@ -135,6 +149,9 @@ class TrainConfig:
         return cls(**fields)
 
 
+_NUMBERS: Final = (
+    "learning_rate", "weight_decay", "warmup_rate", "penalty", "label_smoothing", "clip", "curriculum", "ema",
+)  # fmt: skip
 _LEAST_INTEGERS: Final = {
     "meta_batch": 1, "batch_size": 2, "epochs": 1, "warmup_epochs": 0, "node_budget": 1, "seed": 0, "max_skipped": 1,
     "checkpoint_every": 1, "keep": 1,

@@ -17,12 +17,15 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from ..data import ArchData
+from ..deepnets.curriculum import Curriculum
 from ..deepnets.dataset import MetaBatch, MetaBatches
 from ..files import replacing
 from ..images import Images, load_images
 from ..models.checkpoint import write_folder
 from ..models.ghn import GHN
 from ..models.keys import CheckpointError, strip_wrappers
+from .calibration import calibrate
 from .checkpoints import Progress, checkpoint_paths, read_training_checkpoint, write_checkpoint
 from .config import TrainConfig
 from .engine import SMALLEST_SCALE, join_gradients, join_images, make_fabric, scaler_of
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "train.json"
 LOG_FILE = "log.csv"
+
+_CALIBRATED = 8
 
 _logger = logging.getLogger(__name__)
 
@@ -110,6 +115,8 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)
             self.ghn = GHN(config.ghn)
+        if config.calibrate and not checkpoint_paths(self.checkpoints):
+            calibrate(self.ghn, self.first_networks())
         self.ghn.to(fabric.device).train()
         kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
         optimizer = kind(self.ghn.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -167,7 +174,17 @@ class Run:
             config.meta_batch, num_classes=self.images.num_classes, image_size=self.images.image_size,
             widths=config.widths, seed=config.seed, first_step=step, node_budget=config.node_budget,
             rank=self.fabric.global_rank, world_size=self.fabric.world_size,
+            curriculum=Curriculum(round(config.curriculum * self.length)),
         )  # fmt: skip
+
+    def first_networks(self) -> list[ArchData]:
+        """Graphs of training networks, the same on all ranks, that a new GHN is calibrated on."""
+        config, images = self.config, self.images
+        stream = MetaBatches(
+            _CALIBRATED, num_classes=images.num_classes, image_size=images.image_size, widths=config.widths,
+            seed=config.seed, rank=0, world_size=1,
+        )  # fmt: skip
+        return [graph for part in stream.meta_batch(0).parts for graph in part.to_data_list()]
 
     def batches(self, workers: int) -> Iterator[tuple[MetaBatch, tuple[Tensor, Tensor]]]:
         """Architectures and images from the next step on."""
@@ -222,6 +239,7 @@ class Run:
         share = meta_gradient(
             self.ghn, meta_batch, images, labels, architectures=config.meta_batch, penalty=config.penalty,
             label_smoothing=config.label_smoothing, seed=config.seed, backward=self.fabric.backward,
+            balance=scale if config.balance else 0.0,
             autocast=self.fabric.autocast,
         )  # fmt: skip
         join_gradients(self.fabric, self.ghn.parameters())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from ..deepnets.dataset import MetaBatch
 from ..deepnets.network import Network
 from ..models.ghn import GHN
 from .streams import seed_of
+
+_MOST: Final = 10.0
 
 
 def meta_loss(
@@ -44,7 +47,8 @@ def meta_loss(
 
 def meta_gradient(
     ghn: GHN, meta_batch: MetaBatch, images: Tensor, labels: Tensor, *, architectures: int, penalty: float = 0.0,
-    label_smoothing: float = 0.0, seed: int = 0, backward: Callable[[Tensor], Any] = Tensor.backward,
+    label_smoothing: float = 0.0, seed: int = 0, balance: float = 0.0,
+    backward: Callable[[Tensor], Any] = Tensor.backward,
     autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> Tensor:  # fmt: skip
     """Adds the gradient of the mean loss over all networks to the GHN's.
@@ -62,6 +66,10 @@ def meta_gradient(
         penalty: See :func:`meta_loss`.
         label_smoothing: See :func:`meta_loss`.
         seed: Seed of dropout, which does not depend on how architectures are parted.
+        balance: If not 0, the gradient of each network's loss with respect to its own parameters is scaled to this
+            norm, so that all networks have the same say. Otherwise a network without norms, whose loss can be many
+            orders larger than those of others, drowns them. One whose gradient is not finite is then left out, and a
+            loss counts as 10 at most.
         backward: Called with each network's share of the loss; it may scale it.
         autocast: Context for the GHN's encoder and the networks. Decoder, classifiers and loss are in single precision.
 
@@ -82,13 +90,34 @@ def meta_gradient(
                 logits = torch.func.functional_call(network, leaves, (images,))
             loss = meta_loss(logits, labels, [*leaves.values()], penalty, label_smoothing) / architectures
             backward(loss)
-            share += torch.stack([loss.detach(), (logits.argmax(1) == labels).float().mean() / architectures])
-            for name, leaf in leaves.items():
-                if leaf.grad is not None:
-                    predicted.append(prediction[name])
-                    gradients.append(leaf.grad)
-        torch.autograd.backward(predicted, gradients)
+            counted = loss.detach().nan_to_num(_MOST).clamp(max=_MOST / architectures) if balance else loss.detach()
+            share += torch.stack([counted, (logits.argmax(1) == labels).float().mean() / architectures])
+            reached = [name for name, leaf in leaves.items() if leaf.grad is not None]
+            own = [cast(Tensor, leaves[name].grad) for name in reached]
+            if not balance or normalize_(own, balance / architectures):
+                predicted += [prediction[name] for name in reached]
+                gradients += own
+        if predicted:
+            torch.autograd.backward(predicted, gradients)
     return share
+
+
+def normalize_(gradients: Sequence[Tensor], norm: float) -> bool:
+    """Scales gradients, in place, so that all together have a given norm.
+
+    Returns:
+        Whether they have it now: not if they are all zero, or one is not finite.
+
+    Example:
+        >>> gradients = [torch.tensor([3.0]), torch.tensor([4.0])]
+        >>> normalize_(gradients, 2.5), gradients
+        (True, [tensor([1.5000]), tensor([2.])])
+    """
+    before = float(torch.nn.utils.get_total_norm(gradients))
+    if not 0 < before < math.inf:
+        return False
+    torch._foreach_mul_(list(gradients), norm / before)
+    return True
 
 
 def skeleton(architecture: Architecture, num_classes: int, image_size: int, device: str) -> nn.Module:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from ghn_pyg import GHN
 from ghn_pyg.deepnets.dataset import MetaBatches
 from ghn_pyg.deepnets.network import Network
-from ghn_pyg.training.step import meta_gradient, meta_loss, skeleton
+from ghn_pyg.training.step import meta_gradient, meta_loss, normalize_, skeleton
 from ghn_pyg.training.streams import seed_of
 from tests.training.tiny import CONFIG, GHN3
 
@@ -141,3 +141,40 @@ def test_half_precision_changes_little(ghn, batch):
     assert not torch.equal(other_share, share)
     torch.testing.assert_close(other_share[0], share[0], rtol=0.02, atol=0)
     assert F.cosine_similarity(other, found, dim=0) > 0.9
+
+
+def test_balanced_gradients_are_those_of_networks_scaled_to_one_norm(ghn, batch):
+    exact = ghn.double(), (batch[0].double(), batch[1])
+    whole = architectures()
+    _, found = gradient(exact[0], whole, exact[1], balance=7.0)
+    expected = torch.zeros_like(found)
+    (part,) = whole.parts
+    for prediction, one in zip(ghn.predict(part, differentiable=True), part.architecture, strict=True):
+        torch.manual_seed(seed_of(0, STEP, int.from_bytes(one.key[:8])))  # dropout
+        logits = torch.func.functional_call(skeleton(one, 10, 8, "cpu"), dict(prediction), (exact[1][0],))
+        loss = meta_loss(logits, exact[1][1], [])
+        own = torch.autograd.grad(loss, [*prediction.values()], allow_unused=True, retain_graph=True)
+        norm = torch.cat([one.flatten() for one in own if one is not None]).norm()
+        share = loss * 7 / (COUNT * norm)
+        mine = torch.autograd.grad(share, [*ghn.parameters()], allow_unused=True, retain_graph=True)
+        expected += torch.cat([
+            torch.zeros_like(one).flatten() if gradient is None else gradient.flatten()
+            for one, gradient in zip(ghn.parameters(), mine, strict=True)
+        ])  # fmt: skip
+    # Losses are in single precision.
+    close(found.float(), expected.float())
+
+
+def test_networks_whose_loss_is_not_finite_are_left_out(ghn, batch):
+    images = batch[0].clone()
+    images[0] = torch.nan
+    share, found = gradient(ghn, architectures(), (images, batch[1]), balance=1.0)
+    assert share[0] == 10
+    assert not found.any()
+
+
+@pytest.mark.parametrize("odd", [0.0, torch.nan, torch.inf])
+def test_gradients_without_a_norm_stay(odd):
+    gradients = [torch.tensor([odd])]
+    assert not normalize_(gradients, 1.0)
+    torch.testing.assert_close(gradients[0], torch.tensor([odd]), equal_nan=True)

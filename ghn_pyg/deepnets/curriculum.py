@@ -1,0 +1,57 @@
+"""Small networks first: a GHN learns from them sooner, and what it learns holds for large ones."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from .architecture import Architecture
+from .layout import wire
+from .sampling import SEARCH_SPACES, split_of
+
+MOST_CELLS = SEARCH_SPACES["train"].cells[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Curriculum:
+    """How many cells networks have at most, which grows from one to all during the first steps.
+
+    Args:
+        steps: From this step on there is no limit.
+
+    Raises:
+        ValueError: If ``steps`` is negative.
+
+    Example:
+        >>> curriculum = Curriculum(360)
+        >>> [curriculum.limit(step) for step in (0, 100, 359)]
+        [1, 6, 18]
+    """
+
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ValueError(f"steps expected a number of at least 0, got {self.steps}")
+
+    def limit(self, step: int) -> int:
+        """The largest number of cells at a step before the last one."""
+        return 1 + MOST_CELLS * step // self.steps
+
+    def apply(self, architecture: Architecture, step: int) -> Architecture:
+        """The architecture, cut to the largest number of cells with which it is one for training as well.
+
+        An architecture that with fewer cells would belong to another split, or whose output would not depend on the
+        input, keeps the next larger number of cells.
+
+        Args:
+            architecture: Any.
+            step: Which step of training it is for.
+        """
+        if step >= self.steps:
+            return architecture
+        split = split_of(architecture)
+        for cells in range(self.limit(step), architecture.cells):
+            small = dataclasses.replace(architecture, cells=cells)
+            if split_of(small) == split and wire(small, [cells - 1]) is not None:
+                return small
+        return architecture
