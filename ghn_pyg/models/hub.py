@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import os
 import re
 from pathlib import Path
 from typing import Final
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from ..naming import similar
 from .checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from .keys import CheckpointError
 
@@ -31,11 +32,6 @@ _FILE_SUFFIXES: Final = (".pt", ".pth", ".safetensors", ".json")
 
 # What went wrong, by what the hub's client raises; the first row that fits counts.
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (
-        LocalEntryNotFoundError,
-        "it is not in the local cache, and the hub was not asked or could not be reached. Check the network, "
-        "HF_HUB_OFFLINE and local_files_only, or pass the path of a file that you have",
-    ),
     (EntryNotFoundError, "the repository has no such file. Check the name and the revision"),
     (RevisionNotFoundError, "the repository has no such revision. Check the branch, tag or commit"),
     (GatedRepoError, "access to the repository must be asked for. Ask for it on its page and pass a token"),
@@ -94,7 +90,8 @@ def resolve(
         except Exception as error:
             where = f"{file} of the hub's repository {repository!r} at revision {revision or 'main'!r}"
             raise CheckpointError(
-                f"{name!r} is no file or folder here, and {where} cannot be loaded: {_reason(error)}"
+                f"{name!r} is no file or folder here, and {where} cannot be loaded: "
+                f"{_reason(error, local_files_only)}{_beside(path)}"
             ) from error
         return Path(found)
 
@@ -105,15 +102,34 @@ def resolve(
         config = download(name, CONFIG_FILE, revision)
         # Of the same commit, even if the repository changes in between: the cache's folders are named after it.
         return download(name, WEIGHTS_FILE, config.parent.name).parent
-    near = difflib.get_close_matches(os.path.basename(stem), PUBLISHED_NAMES, n=3, cutoff=0.7)
+    near = similar(os.path.basename(stem), PUBLISHED_NAMES, cutoff=0.7)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise CheckpointError(
         f"{name!r} is no file or folder here, and no published checkpoint. Expected a path, one of "
-        f"{', '.join(PUBLISHED_NAMES)}, or the user/repository of a saved model{hint}"
+        f"{', '.join(PUBLISHED_NAMES)}, or the user/repository of a saved model{hint}{_beside(path)}"
     )
 
 
-def _reason(error: Exception) -> str:
+def _beside(path: str) -> str:
+    """What there is in the folder that a missing file or folder would be in, if that is here."""
+    folder, missing = os.path.split(path)
+    found: list[str] = []
+    if not folder or not os.path.isdir(folder):
+        return ""
+    with contextlib.suppress(OSError):
+        found = [os.path.join(folder, name) for name in similar(missing, sorted(os.listdir(folder)))]
+    return f". The folder {folder!r} is here, but has no {missing!r}" + (
+        f"; it has {', '.join(found)}" if found else ""
+    )
+
+
+def _reason(error: Exception, local_files_only: bool) -> str:
+    if isinstance(error, LocalEntryNotFoundError):
+        asked = "the hub could not be reached; check the network"
+        if local_files_only or constants.HF_HUB_OFFLINE:
+            asked = f"the hub was not asked, as {'local_files_only' if local_files_only else 'HF_HUB_OFFLINE'} is set"
+        advice = "Pass the path of a checkpoint that you have, or make an untrained GHN with `ghn-pyg init`"
+        return f"it is not in the local cache, and {asked}. {advice}"
     for kind, reason in _REASONS:
         if isinstance(error, kind):
             return reason

@@ -151,23 +151,23 @@ def test_a_cache_made_elsewhere(tmp_path, monkeypatch):
 
 OFFLINE = (
     r"^'ghn2' is no file or folder here, and ghn2\.pt of the hub's repository 'SamsungSAILMontreal/ghn3' at revision "
-    r"'main' cannot be loaded: it is not in the local cache, and the hub was not asked or could not be reached\. Check"
+    r"'main' cannot be loaded: it is not in the local cache, and the hub {}\. Pass the path .*`ghn-pyg init`$"
 )
 
 
 @pytest.mark.usefixtures("no_hub")
 def test_offline_without_a_cache(tmp_path, monkeypatch):
-    with pytest.raises(CheckpointError, match=OFFLINE):
+    with pytest.raises(CheckpointError, match=OFFLINE.format("was not asked, as local_files_only is set")):
         resolve("ghn2", cache_dir=tmp_path, local_files_only=True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match=OFFLINE):
+    with pytest.raises(CheckpointError, match=OFFLINE.format("was not asked, as HF_HUB_OFFLINE is set")):
         resolve("ghn2", cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize("failure", [httpx2.ConnectError("no"), httpx2.ConnectTimeout("no"), httpx2.ReadTimeout("no")])
 def test_without_a_network(failure, hub, tmp_path):
     hub.failure = failure
-    with pytest.raises(CheckpointError, match=OFFLINE):
+    with pytest.raises(CheckpointError, match=OFFLINE.format("could not be reached; check the network")):
         resolve("ghn2", cache_dir=tmp_path)
 
 
@@ -212,6 +212,7 @@ def test_repositories_that_one_must_ask_for(hub, tmp_path, monkeypatch):
     ("name", "hint"),
     [
         ("ghn3tm16", r"did you mean .*ghn3tm8.*\?$"),
+        ("GHN3TM8", r"a saved model; did you mean ghn3tm8 or .*\?$"),
         ("ghn3_xl.pt", r"did you mean ghn3xlm16 or ghn3lm8\?$"),
         ("resnet50", r"a saved model$"),
         ("", r"a saved model$"),
@@ -219,7 +220,7 @@ def test_repositories_that_one_must_ask_for(hub, tmp_path, monkeypatch):
         ("checkpoints/mine.safetensors", r"a saved model$"),
         ("./someone/my-ghn", r"a saved model$"),
         ("/nowhere/my-model", r"a saved model$"),
-        ("~/nowhere", r"a saved model$"),
+        ("~/nowhere", r"a saved model\. The folder '.*' is here, but has no 'nowhere'$"),
         ("a/b/c", r"a saved model$"),
         ("someone/my\x00ghn", r"a saved model$"),
         ("x" * 5000, r"a saved model$"),
@@ -227,9 +228,22 @@ def test_repositories_that_one_must_ask_for(hub, tmp_path, monkeypatch):
 )
 def test_names_of_nothing(name, hint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     expected = r"is no file or folder here, and no published checkpoint\. Expected a path, one of ghn3tm8, ghn3sm8, .*"
     with pytest.raises(CheckpointError, match=expected + hint):
         resolve(name, cache_dir=tmp_path)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_missing_folder_beside_others(tmp_path, monkeypatch):
+    """It may be meant for a repository of the hub, so that is asked first."""
+    (tmp_path / "models" / "ghn3tm8").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    beside = r"\. The folder 'models' is here, but has no 'ghn3'; it has models/ghn3tm8$"
+    with pytest.raises(CheckpointError, match=r"of the hub's repository 'models/ghn3' .* Check its name.*" + beside):
+        resolve("models/ghn3", cache_dir=tmp_path)
+    with pytest.raises(CheckpointError, match=r"a saved model\. The folder 'models' is here, but has no 'x\.pt'$"):
+        resolve("models/x.pt", cache_dir=tmp_path)
 
 
 @pytest.mark.usefixtures("no_hub")
