@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,20 @@ from .statistics import Measured, operation_shares
 _PANELS = (("nodes", False), ("parameters", True), ("depth", False))
 
 
+def import_figure() -> Any:
+    """Matplotlib's ``Figure``, which nothing else needs.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    try:
+        return importlib.import_module("matplotlib.figure").Figure
+    except ImportError as error:
+        raise ImportError('pictures need matplotlib; install it with: pip install "ghn_pyg[plot]"') from error
+
+
 def plot_statistics(measured: Mapping[str, Sequence[Measured]], path: str | os.PathLike[str]) -> None:
-    """Draws nodes, parameters and depth of each split as box plots, and the shares of its operations.
+    """Draws nodes, parameters and depth of each split as box plots, and the shares of its operations as a table.
 
     Boxes span the middle half of the architectures, whiskers all but the outermost 5 % on each side.
 
@@ -26,17 +39,15 @@ def plot_statistics(measured: Mapping[str, Sequence[Measured]], path: str | os.P
         ImportError: If matplotlib is not installed.
         OSError: If it cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('pictures need matplotlib; install it with: pip install "ghn_pyg[plot]"') from error
-    figure = Figure(figsize=(13, 3.2 + 0.32 * len(measured)), layout="constrained")
-    panels = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.5), sharey=True)
+    figure = import_figure()(figsize=(15, 3.2 + 0.32 * len(measured)), layout="constrained")
+    spread = "median, middle half, and all but the outermost 5 % on each side"
+    figure.suptitle(f"DeepNets-1M by split (number of architectures): {spread}", fontsize=10)
+    panels = figure.subplots(1, 4, width_ratios=(1, 1, 1, 2), sharey=True)
     for panel, (name, logarithmic) in zip(panels, _PANELS, strict=False):
         _boxes(panel, measured, name, logarithmic)
-    panels[0].set_yticks(range(len(measured)), list(measured))
-    panels[0].invert_yaxis()
     _operations(panels[-1], measured)
+    panels[0].set_yticks(range(len(measured)), [f"{split} ({len(found):,})" for split, found in measured.items()])
+    panels[0].set_ylim(len(measured) - 0.5, -0.5)
     path = Path(path)
     with replacing(path) as unfinished:
         figure.savefig(unfinished, format=path.suffix.removeprefix("."), dpi=150)
@@ -61,14 +72,14 @@ def _boxes(panel: Any, measured: Mapping[str, Sequence[Measured]], name: str, lo
 
 
 def _operations(panel: Any, measured: Mapping[str, Sequence[Measured]]) -> None:
-    from matplotlib import colormaps
-
-    colors = colormaps["tab20"].colors  # type: ignore[attr-defined]
+    """A table, as nobody can tell fifteen colours apart; the larger a share, the darker its field."""
     shares = [operation_shares(found) for found in measured.values()]
-    left = [0.0] * len(shares)
-    for color, name in zip(colors, shares[0], strict=False):
-        widths = [100 * share[name] for share in shares]
-        panel.barh(range(len(shares)), widths, left=left, color=color, label=name, height=0.7)
-        left = [start + width for start, width in zip(left, widths, strict=True)]
+    table = [[100 * share for share in row.values()] for row in shares]
+    largest = max(map(max, table))
+    panel.imshow(table, cmap="Blues", vmin=0, vmax=largest, aspect="auto")
+    for row, values in enumerate(table):
+        for column, value in enumerate(values):
+            color = "white" if value > 0.6 * largest else "black"
+            panel.text(column, row, f"{value:.0f}", ha="center", va="center", color=color, fontsize=7)
+    panel.set_xticks(range(len(shares[0])), list(shares[0]), rotation=90, fontsize=7)
     panel.set_xlabel("operations, %")
-    panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False)
