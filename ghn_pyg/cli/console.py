@@ -7,9 +7,11 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
+
+from ..naming import similar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +20,29 @@ if TYPE_CHECKING:
 Seed = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Seed of everything that is drawn at random.")
 ]
+
+
+# Known here too, so that a mistake shows before torch is imported.
+GRAPH_SUFFIXES: Final = (".graphml", ".json", ".svg")
+SPLITS: Final = ("train", "val", "test", "wide", "deep", "dense", "bnfree", "search")
+
+
+def check_splits(*splits: str) -> None:
+    """Ends the command where there is no such split of DeepNets-1M."""
+    for split in splits:
+        if split not in SPLITS:
+            near = similar(split, SPLITS)
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"expected one of {', '.join(SPLITS)}"
+            fail(f"unknown split {split!r}; {hint}")
+
+
+def check_folder(out: Path) -> None:
+    """Finds before the work that a folder for a checkpoint cannot be made or written to."""
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        fail(f"cannot write a checkpoint into {out}: {there} is a file, expected the name of a folder")
+    if not os.access(there, os.W_OK):
+        fail(f"cannot write a checkpoint into {out}: the folder {there} is read-only")
 
 
 def check_output(out: Path, suffixes: Sequence[str], what: str) -> None:

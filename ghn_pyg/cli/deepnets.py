@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Seed, check_output, counted, fail, make_console, make_table, print_rows, status, user_errors
+from .console import (
+    GRAPH_SUFFIXES,
+    SPLITS,
+    Seed,
+    check_output,
+    check_splits,
+    counted,
+    fail,
+    make_console,
+    make_table,
+    print_rows,
+    status,
+    user_errors,
+)
 
 if TYPE_CHECKING:
     from ..deepnets.architecture import Architecture
@@ -21,7 +34,7 @@ app = typer.Typer(
 
 Split = Annotated[
     str,
-    typer.Argument(metavar="SPLIT", help="train, val, test, wide, deep, dense, bnfree or search."),
+    typer.Argument(metavar="SPLIT", help=f"{', '.join(SPLITS[:-1])} or {SPLITS[-1]}."),
 ]
 Start = Annotated[int, typer.Option(min=0, metavar="N", help="Position of the first architecture in the split.")]
 ImageSize = Annotated[int, typer.Option(metavar="PIXELS", help="Height and width of the networks' images.")]
@@ -39,6 +52,7 @@ def sample(
     ] = None,
 ) -> None:
     """Draws architectures of a split and lists them."""
+    check_splits(split)
     if out is not None:
         check_output(out, [".json"], "architectures")
     architectures = list(_draw(split, start, count, seed, "Sampling"))
@@ -76,6 +90,7 @@ def stats(
     ] = None,
 ) -> None:
     """Shows how large and how deep the architectures of splits are, and of which operations."""
+    check_splits(*(splits or ()))
     if out is not None:
         check_output(out, [".csv"], "figures")
     if plot is not None:
@@ -84,6 +99,11 @@ def stats(
         from ..deepnets.sampling import SPLIT_SIZES
         from ..deepnets.statistics import operation_shares, summarize
 
+    if plot is not None:
+        from ..deepnets.plots import import_figure, plot_statistics
+
+        with user_errors(ImportError):
+            import_figure()
     measured: dict[str, list[Measured]] = {}
     for split in splits or SPLIT_SIZES:
         number = min(count, SPLIT_SIZES.get(split, count))
@@ -103,9 +123,7 @@ def stats(
             _save_figures(out, measured)
         console.print(f"saved {out}", soft_wrap=True)
     if plot is not None:
-        with status("Drawing"), user_errors(ImportError, OSError):
-            from ..deepnets.plots import plot_statistics
-
+        with status("Drawing"), user_errors(OSError):
             plot_statistics(measured, plot)
         console.print(f"saved {plot}", soft_wrap=True)
 
@@ -123,6 +141,7 @@ def export(
     seed: Seed = 0,
 ) -> None:
     """Writes architectures in the published format, HDF5 and JSON."""
+    check_splits(split)
     check_output(out, [".hdf5"], "architectures")
     with status("Loading"), user_errors(ImportError):
         from ..deepnets.published_files import DatasetError, import_h5py
@@ -151,16 +170,17 @@ def show(
     ] = None,
 ) -> None:
     """Shows one architecture: its cells, its size and its graph."""
+    check_splits(split)
+    if out is not None:
+        check_output(out, GRAPH_SUFFIXES, "a graph")
     with status("Loading"):
         import dataclasses
 
         from ..deepnets.dataset import sized_graph
         from ..deepnets.statistics import measure
         from ..deepnets.widths import evaluation_width
-        from ..graphs.view import FORMATS, save_view
+        from ..graphs.view import save_view
 
-    if out is not None:
-        check_output(out, list(FORMATS), "a graph")
     (drawn,) = _draw(split, position, 1, seed, "Sampling")
     architecture = dataclasses.replace(drawn, width=evaluation_width(split, image_size))
     with user_errors(ValueError):
@@ -170,18 +190,12 @@ def show(
         with user_errors(OSError):
             save_view(graph, out, title)
     genotype = architecture.genotype
-    stem = (
-        "patches"
-        if architecture.attention
-        else f"type {architecture.stem_type}, {architecture.stem_kernel}×"
-        f"{architecture.stem_kernel}{', max-pool' if architecture.stem_pool else ''}"
-    )
     rows = [
         ("normal cell", _cell(genotype.normal, genotype.normal_concat)),
         ("reduction cell", _cell(genotype.reduce, genotype.reduce_concat)),
         ("cells", f"{architecture.cells}, width {architecture.width} × {architecture.multiplier} at each reduction"),
         ("norm", architecture.norm or "none"),
-        ("stem", stem),
+        ("stem", _stem(architecture)),
         ("preprocessing", "1×1 convolutions" if architecture.preprocess else "none"),
         ("classifier", f"{counted(architecture.classifier_layers, 'layer')} on "
          f"{'the global average' if architecture.global_average else 'the flattened map'}"),
@@ -202,7 +216,8 @@ def _draw(split: str, start: int, count: int, seed: int, message: str) -> Iterat
     with user_errors(ValueError):
         check_place(split, 0, seed)
     if start + count > SPLIT_SIZES[split]:
-        fail(f"split {split!r} has positions 0 to {SPLIT_SIZES[split] - 1:,}, got {start:,} to {start + count - 1:,}")
+        asked = f"{start:,}" if count == 1 else f"{start:,} to {start + count - 1:,}"
+        fail(f"split {split!r} has positions 0 to {SPLIT_SIZES[split] - 1:,}, got {asked}")
     console = Console(stderr=True)
     positions = range(start, start + count)
     return (
@@ -241,6 +256,15 @@ def _save_figures(out: Path, measured: dict[str, list[Measured]]) -> None:
             for position, one in enumerate(found):
                 figures = [getattr(one, name) for name in MEASURES]
                 writer.writerow([split, position, *figures, *(one.operations[name] for name in OPERATIONS)])
+
+
+def _stem(architecture: Architecture) -> str:
+    if architecture.attention:
+        return "patches"
+    kernel = f"{architecture.stem_kernel}×{architecture.stem_kernel}"
+    if architecture.stem_type == 0:
+        return f"one {kernel} convolution{', max-pool' if architecture.stem_pool else ''}"
+    return f"three convolutions, the first {kernel}"
 
 
 def _cell(branches: Iterable[tuple[str, int]], concat: Iterable[int]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Seed, make_console, make_table, print_names, print_rows, status, user_errors
+from .console import Seed, check_folder, make_console, make_table, print_names, print_rows, status, user_errors
 
 if TYPE_CHECKING:
     import torch
@@ -26,14 +26,16 @@ def init(
     ] = None,
 ) -> None:
     """Makes an untrained GHN."""
+    from ..models.config import GHNConfig
+
+    check_folder(out)
+    with user_errors(ValueError):
+        config = GHNConfig.preset(model, **({} if num_classes is None else {"num_classes": num_classes}))
     with status(f"Building {model}"):
         import torch
 
-        from ..models.config import GHNConfig
         from ..models.ghn import GHN
 
-        with user_errors(ValueError):
-            config = GHNConfig.preset(model, **({} if num_classes is None else {"num_classes": num_classes}))
         torch.manual_seed(seed)
         ghn = GHN(config)
     _save_ghn(ghn, model, out)
@@ -44,6 +46,7 @@ def convert(
     out: Folder,
 ) -> None:
     """Converts a published checkpoint to a folder with config.json and model.safetensors."""
+    check_folder(out)
     with status(f"Loading {checkpoint}"):
         from ..models.ghn import GHN
         from ..models.hub import resolve

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..version import __version__
-from .console import Seed, check_device, check_output, counted, make_table, print_rows, status, user_errors
+from .console import (
+    GRAPH_SUFFIXES,
+    Seed,
+    check_device,
+    check_output,
+    counted,
+    make_table,
+    print_rows,
+    status,
+    user_errors,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -109,13 +119,13 @@ def graph(
     ] = None,
 ) -> None:
     """Shows the graph of a torchvision network."""
+    if out is not None:
+        check_output(out, GRAPH_SUFFIXES, "a graph")
     with status(f"Building {arch}"):
         import networkx as nx
 
-        from ..graphs.view import FORMATS, save_view
+        from ..graphs.view import save_view
 
-    if out is not None:
-        check_output(out, list(FORMATS), "a graph")
     network, data, seconds = _trace(arch)
     if out is not None:
         with user_errors(OSError):
@@ -174,7 +184,12 @@ def _kept_rows(kept: Mapping[str, str], sizes: Mapping[str, int]) -> list[tuple[
     reasons: dict[str, list[str]] = {}
     for name, reason in kept.items():
         reasons.setdefault(reason, []).append(name)
-    return [("kept", f"{_amount(names, sizes)}: {reason}") for reason, names in reasons.items()] or [("kept", "none")]
+    rows = [("kept", f"{_amount(names, sizes)}: {reason} ({_some(names)})") for reason, names in reasons.items()]
+    return rows or [("kept", "none")]
+
+
+def _some(names: Sequence[str], limit: int = 3) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _amount(names: Sequence[str] | Mapping[str, Any], sizes: Mapping[str, int]) -> str:

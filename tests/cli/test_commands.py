@@ -81,7 +81,8 @@ def test_predict_without_the_classifier_in_half_precision(run, folder, tmp_path)
     assert code == 0
     assert out[2:4] == [
         "predicted 50 tensors, 722,496 parameters",
-        "kept 2 tensors, 513,000 parameters: it belongs to the classification layer",
+        "kept 2 tensors, 513,000 parameters: it belongs to the classification layer (classifier.1.weight, "
+        "classifier.1.bias)",
     ]
     saved = load_file(path)
     assert {tensor.dtype for tensor in saved.values()} == {torch.bfloat16}
@@ -99,6 +100,8 @@ def test_kept_parameters_are_grouped_by_reason(run, folder):
         "kept 18 tensors, 6,624 parameters",
         "kept 2 tensors, 769,000 parameters",
     ]
+    named = "(features.1.0.layer_scale, features.1.1.layer_scale, features.1.2.layer_scale and 15 more)"
+    assert kept[0].endswith(named)
     assert not any(line.startswith("saved") for line in out)
 
 
@@ -181,7 +184,9 @@ def test_graph(run):
 def test_graph_says_what_is_kept(run):
     _, out, _ = run("graph", "vit_b_32")
     assert "predicted 151 tensors, 88,223,464 parameters" in out
-    assert any(line.startswith("kept 1 tensor, 768 parameters: ") for line in out)
+    (kept,) = [line for line in out if line.startswith("kept")]
+    assert kept.startswith("kept 1 tensor, 768 parameters: ")
+    assert kept.endswith(" (class_token)")
 
 
 @pytest.mark.parametrize("suffix", ["graphml", "json", "svg"])
@@ -270,8 +275,8 @@ def test_networks(run):
         ("graph resnet18 --out {tmp}/x.pdf", "x.pdf, expected a name that ends in .graphml, .json, .svg"),
         ("graph resnet18 --out {tmp}/a/x.svg", "there is no folder"),
         ("init ghn3tm --out {tmp}/x", "unknown preset 'ghn3tm'"),
-        ("init mlp --out {tmp}/note.txt", "cannot write a checkpoint into"),
-        ("init mlp --out {tmp}/note.txt/x", "cannot write a checkpoint into"),
+        ("init mlp --out {tmp}/note.txt", "note.txt: {tmp}/note.txt is a file, expected the name of a folder"),
+        ("init mlp --out {tmp}/note.txt/x", "note.txt/x: {tmp}/note.txt is a file, expected the name of a folder"),
         ("convert {tmp}/none --out {tmp}/x", "none' is no file or folder here"),
         ("convert {tmp}/note.txt --out {tmp}/x", "note.txt: expected a folder with config.json"),
         ("convert {ghn} --out {tmp}/note.txt", "cannot write a checkpoint into"),
@@ -280,8 +285,15 @@ def test_networks(run):
 def test_errors_are_one_line_and_leave_nothing(arguments, message, run, folder, tmp_path):
     (tmp_path / "note.txt").write_text("no checkpoint")
     (tmp_path / "folder.safetensors").mkdir()
-    assert message in failed(run(*arguments.format(ghn=folder, tmp=tmp_path).split()))
+    assert message.format(tmp=tmp_path) in failed(run(*arguments.format(ghn=folder, tmp=tmp_path).split()))
     assert sorted(os.listdir(tmp_path)) == ["folder.safetensors", "note.txt"]
+
+
+@pytest.mark.parametrize("command", ["init mlp", "convert {ghn}"])
+def test_a_read_only_folder_shows_before_the_work(command, run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    message = failed(run(*command.format(ghn=folder).split(), "--out", tmp_path / "a" / "b"))
+    assert f"cannot write a checkpoint into {tmp_path}/a/b: the folder {tmp_path} is read-only" in message
 
 
 @pytest.mark.parametrize("command", ["predict resnet18 --ghn {ghn}", "graph resnet18"])
@@ -348,14 +360,27 @@ def test_output_is_plain_in_a_pipe_and_nothing_warns():
     assert "\x1b" not in done.stdout
 
 
-def test_help_does_not_wait_for_torch():
-    script = """
+EARLY = [
+    "predict --help",
+    "predict resnet18 --ghn x --out x.pt",
+    "graph resnet18 --out x.png",
+    "init ghn3 --out x",
+    "deepnets stats val foo",
+    "deepnets show val 0 --out x.png",
+]
+
+
+@pytest.mark.parametrize("arguments", EARLY)
+def test_help_and_slips_do_not_wait_for_torch(arguments):
+    script = f"""
 import sys
 from ghn_pyg import cli
-sys.argv = ["ghn-pyg", "predict", "--help"]
+sys.argv = ["ghn-pyg", *"{arguments}".split()]
 try:
     cli.main()
 finally:
-    print("\\n", {"torch", "torch_geometric", "torchvision", "numpy"} & set(sys.modules))
+    print("\\n", {{"torch", "torch_geometric", "torchvision", "numpy"}} & set(sys.modules))
 """
-    assert command("-c", script).stdout.endswith(" set()\n")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == (0 if "--help" in arguments else 2)
+    assert done.stdout.endswith(" set()\n")
