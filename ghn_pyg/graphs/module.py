@@ -65,7 +65,8 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
 
     Raises:
         TypeError: If ``model`` is no module, or ``example_inputs`` hold no tensor.
-        ValueError: If it has no parameters or uninitialised ones, or ``cutoff`` is out of range.
+        ValueError: If it has no parameters or uninitialised ones, ``cutoff`` is out of range, or a handler of
+            :func:`~ghn_pyg.register_layer` returned what does not fit its layer.
         TracingError: If its forward pass fails, or depends on the values of activations.
 
     Example:
