@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..version import __version__
-from . import evaluation, ghns, networks, training
+from . import demo, evaluation, finetuning, ghns, networks, training
 from .deepnets import app as deepnets
 
 app = typer.Typer(
@@ -21,7 +21,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (networks.predict, networks.graph, ghns.init, ghns.convert, ghns.models, training.train):
+for _command in (
+    networks.predict,
+    networks.graph,
+    ghns.init,
+    ghns.convert,
+    ghns.models,
+    training.train,
+    finetuning.finetune,
+    demo.demo,
+):
     app.command()(_command)
 app.command("eval")(evaluation.evaluate)
 app.add_typer(deepnets, name="deepnets")

@@ -70,10 +70,10 @@ def fit(
     network.to(fabric.device).train()
     optimizer = make_optimizer(network, config)
     wrapped: Any = fabric.setup_optimizers(optimizer)
-    stream = iter(DataLoader(batches, batch_size=None, num_workers=workers))
     mix = _mixing(config, images.num_classes)
     devices = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
+        stream = iter(DataLoader(batches, batch_size=None, num_workers=workers))
         for epoch in range(1, config.epochs + 1):
             start, losses = time.perf_counter(), []
             for step in range((epoch - 1) * steps, epoch * steps):

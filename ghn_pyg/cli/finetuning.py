@@ -1,0 +1,147 @@
+"""The command that trains a network from a prediction."""
+
+from __future__ import annotations
+
+import copy
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import Seed, check_device, check_output, counted, fail, make_table, print_rows, status, user_errors
+from .evaluation import Data, DataFolder, ImageSize
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..finetuning.config import FitConfig
+    from ..images import Images
+    from ..models.ghn import GHN
+
+
+def finetune(
+    arch: Annotated[
+        str, typer.Argument(metavar="ARCH", help="A torchvision network; up to 64 pixels adapted to them.")
+    ],
+    ghn: Annotated[str, typer.Option(metavar="NAME_OR_FILE", help="The GHN: a file, a folder, or a name.")] = "digits",
+    images: Data = "digits",
+    data: DataFolder = Path("data"),
+    image_size: ImageSize = None,
+    recipe: Annotated[str, typer.Option(metavar="NAME", help="sgd, adamw or timm.")] = "sgd",
+    epochs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Epochs, if not those of the recipe.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="Images in a step, if not those of the recipe.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Largest learning rate, if not that of the recipe.")
+    ] = None,
+    noise: Annotated[float, typer.Option(min=0, metavar="BETA", help="Noise on predicted weights.")] = 1e-5,
+    orthogonal: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Make the weights from the N-th on orthogonal.")
+    ] = None,
+    keep_classifier: Annotated[
+        bool, typer.Option("--keep-classifier", help="Predict all but the last layer, for another number of classes.")
+    ] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Train the network from random values as well.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.safetensors", help="Where to save the trained network's state dict.")
+    ] = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute, such as cuda.")] = "cpu",
+    workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that read images.")] = 0,
+) -> None:
+    """Trains a network from its predicted parameters."""
+    if out is not None:
+        check_output(out, [".safetensors"], "the network")
+    check_device(device)
+    with status("Loading"), user_errors(ImportError):
+        from ..evaluation.evaluate import check_torchmetrics
+        from ..finetuning.config import FitConfig
+        from ..images import ImagesError, load_images
+        from ..models.ghn import GHN
+        from ..models.hub import resolve
+        from ..models.keys import CheckpointError
+
+        check_torchmetrics()
+    options = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    with user_errors(ValueError, ImportError, ImagesError, CheckpointError):
+        config = FitConfig.recipe(recipe, **{name: value for name, value in options.items() if value is not None})
+        pictures = load_images(images, data, image_size=image_size)
+        model = GHN.from_pretrained(resolve(ghn)).to(device)
+        if model.config.num_classes != pictures.num_classes and not keep_classifier:
+            fail(
+                f"the GHN is for {model.config.num_classes} classes and {images} has {pictures.num_classes}; add "
+                "--keep-classifier to predict all but the last layer"
+            )
+        start = {"noise": noise, "orthogonal": orthogonal, "keep_classifier": keep_classifier}
+        networks = _networks(model, arch, pictures, compare, seed, start)
+    table = make_table("parameters", "before", *(["after 1 epoch"] if config.epochs > 1 else []),
+                       f"after {counted(config.epochs, 'epoch')}", "seconds")  # fmt: skip
+    for name, network in networks.items():
+        with (
+            status(f"Training {arch} from {name} parameters"),
+            user_errors(FloatingPointError, ImportError, ValueError),
+        ):
+            table.add_row(name, *_train(network, pictures, config, device, workers))
+    rows = [("network", counted(sum(p.numel() for p in networks["predicted"].parameters()), "parameter"))]
+    if out is not None:
+        _save(out, networks["predicted"], {"architecture": arch, "ghn": ghn, "images": images, "recipe": recipe})
+        rows.append(("saved", str(out)))
+    print_rows(f"{arch} on {len(pictures.test):,} test images of {images}, by {ghn}", rows, table)
+
+
+def _networks(
+    ghn: GHN, arch: str, images: Images, compare: bool, seed: int, start: dict[str, Any]
+) -> dict[str, nn.Module]:
+    """The network with predicted parameters, and with random ones if it is to be compared."""
+    import torch
+
+    from ..evaluation.subjects import torchvision_subjects
+    from ..finetuning.start import start_from
+
+    (subject,) = torchvision_subjects([arch], images.num_classes, images.image_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        random = subject.build()
+    predicted = copy.deepcopy(random)
+    start_from(ghn, predicted, subject.graph(predicted), seed=seed, **start)
+    return {"predicted": predicted, **({"random": random} if compare else {})}
+
+
+def _train(network: nn.Module, images: Images, config: FitConfig, device: str, workers: int) -> list[str]:
+    """Accuracy before and after training, and the time that it took, for a table."""
+    from ..evaluation.accuracy import Batches, measure, norms
+    from ..finetuning.fit import Epoch, fit
+    from ..training.engine import make_fabric
+
+    batches = Batches(images.test)
+    found: list[str] = []
+
+    def accuracy() -> str:
+        with norms(network, "batch", images, config.seed, device):
+            return f"{measure(network, batches, device, workers).top1:.1%}"
+
+    def note(epoch: Epoch) -> None:
+        if epoch.epoch in (1, config.epochs):
+            found.append(accuracy())
+            network.train()
+
+    network.to(device)
+    found.append(accuracy())
+    began = time.perf_counter()
+    fit(network, images, config, fabric=make_fabric(device=device.partition(":")[0]), workers=workers, progress=note)
+    return [*found, f"{time.perf_counter() - began:.1f}"]
+
+
+def _save(out: Path, network: nn.Module, metadata: dict[str, str]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_model
+
+    from ..files import replacing
+
+    with status(f"Saving {out}"), user_errors(OSError), replacing(out) as unfinished:
+        try:
+            save_model(network.cpu(), str(unfinished), metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
