@@ -48,7 +48,7 @@ def demo(
         with user_errors(ValueError, CheckpointError):
             (subject,) = torchvision_subjects([network], images.num_classes, images.image_size)
             model = GHN.from_pretrained(resolve(ghn))
-        with torch.random.fork_rng(devices=[]), user_errors(ValueError):
+        with torch.random.fork_rng(devices=[]), user_errors(ValueError, TypeError):
             torch.default_generator.manual_seed(seed)
             random = subject.build()
     predicted, trained, times = copy.deepcopy(random), copy.deepcopy(random), {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -162,7 +163,8 @@ def _show(ghn: str, images: Images, found: dict[str, dict[str, Report]], out: Pa
     table.columns[1].justify = "left"
     for group, reports in found.items():
         for place, (method, report) in enumerate(reports.items()):
-            figures = [f"{value:.2%}" for one in ("top1", "top5") for value in (report.mean(one), report.std(one))]
+            means = [value for one in ("top1", "top5") for value in (report.mean(one), report.std(one))]
+            figures = ["–" if math.isnan(value) else f"{value:.2%}" for value in means]
             head = (group if place == 0 else "", method, f"{len(report.rows):,}", f"{report.coverage:.1%}")
             table.add_row(*head, *figures, end_section=place == len(reports) - 1)
     console.print(table)
@@ -197,7 +199,7 @@ def _save(out: Path, found: dict[str, dict[str, Report]]) -> None:
         rows: list[dict[str, Any]] = []
         for group, reports in found.items():
             for method, report in reports.items():
-                rows += [{"networks": group, "parameters": method, **vars(row)} for row in report.rows]
+                rows += [{"networks": group, "method": method, **vars(row)} for row in report.rows]
         writer = csv.DictWriter(stream, [*rows[0]])
         writer.writeheader()
         writer.writerows(rows)

@@ -65,7 +65,7 @@ def finetune(
 
         check_torchmetrics()
     options = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
-    with user_errors(ValueError, ImportError, ImagesError, CheckpointError):
+    with user_errors(ValueError, TypeError, ImportError, ImagesError, CheckpointError):
         config = FitConfig.recipe(recipe, **{name: value for name, value in options.items() if value is not None})
         pictures = load_images(images, data, image_size=image_size)
         model = GHN.from_pretrained(resolve(ghn)).to(device)

@@ -42,10 +42,13 @@ def init(
 
 
 def convert(
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A published file, or a published name.")],
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A file or folder of a GHN, or a published name.")
+    ],
     out: Folder,
+    half: Annotated[bool, typer.Option("--half", help="Save in half precision, which takes half the space.")] = False,
 ) -> None:
-    """Converts a published checkpoint to a folder with config.json and model.safetensors."""
+    """Converts a checkpoint to a folder with config.json and model.safetensors."""
     check_folder(out)
     with status(f"Loading {checkpoint}"):
         from ..models.ghn import GHN
@@ -56,7 +59,7 @@ def convert(
         path = resolve(checkpoint)  # shows its own progress
         with status(f"Loading {checkpoint}"):
             ghn = GHN.from_pretrained(path)
-    _save_ghn(ghn, checkpoint, out)
+    _save_ghn(ghn.half() if half else ghn, checkpoint, out)
 
 
 def models(
@@ -73,19 +76,23 @@ def models(
     with status("Measuring"):
         import torch
 
+        from ..models.checkpoint import read_checkpoint
         from ..models.config import PRESETS
         from ..models.ghn import GHN
-        from ..models.hub import PUBLISHED_NAMES
+        from ..models.hub import BUNDLED, PUBLISHED_NAMES
 
-        table = make_table("name", "parameters", "width", "channels", "layers", "heads", "on the hub")
-        for name, config in PRESETS.items():
+        table = make_table("name", "parameters", "width", "channels", "layers", "heads", "classes", "trained")
+        table.columns[-1].justify = "left"
+        bundled = {name: read_checkpoint(path)[0] for name, path in BUNDLED.items()}
+        for name, config in {**PRESETS, **bundled}.items():
             with torch.device("meta"):
                 size = _size(GHN(config))
             figures = (config.hidden_channels, config.max_channels, config.layers or "", config.heads or "")
-            table.add_row(name, f"{size:,}", *map(str, figures), "yes" if name in PUBLISHED_NAMES else "")
+            where = "here" if name in bundled else "on the hub" if name in PUBLISHED_NAMES else ""
+            table.add_row(name, f"{size:,}", *map(str, figures), str(config.num_classes), where)
     console = make_console()
     console.print(table)
-    console.print("`ghn-pyg init NAME` makes any of them, untrained; `--ghn NAME` takes those on the hub.")
+    console.print("`ghn-pyg init NAME` makes one untrained; `--ghn NAME` takes those that are trained.")
 
 
 def _save_ghn(ghn: Any, name: str, out: Path) -> None:

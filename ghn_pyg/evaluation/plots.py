@@ -59,7 +59,7 @@ def _bars(panel: Any, accuracies: Mapping[str, float], images: Images) -> None:
 
 
 def _grid(panels: Any, choices: Mapping[str, Tensor], pictures: Tensor, labels: Tensor) -> None:
-    for column, picture in zip(panels[0], pictures.mean(1), strict=True):
+    for column, picture in zip(panels[0], pictures.mean(1).numpy(), strict=True):
         column.imshow(picture, cmap="gray_r")
         column.set_axis_off()
     for row, (name, chosen) in zip(panels[1:], choices.items(), strict=True):

@@ -21,11 +21,13 @@ from ..naming import similar
 from .checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from .keys import CheckpointError
 
-__all__ = ["DEFAULT_NAME", "PUBLISHED_NAMES", "PUBLISHED_REPOSITORY", "resolve"]
+__all__ = ["BUNDLED", "DEFAULT_NAME", "PUBLISHED_NAMES", "PUBLISHED_REPOSITORY", "resolve"]
 
 PUBLISHED_REPOSITORY: Final = "SamsungSAILMontreal/ghn3"
 PUBLISHED_NAMES: Final = ("ghn3tm8", "ghn3sm8", "ghn3lm8", "ghn3xlm16", "ghn2")
 DEFAULT_NAME: Final = "ghn3xlm16"
+BUNDLED: Final = {"digits": Path(__file__).parent / "bundled" / "digits"}
+"""What comes with the package: a small GHN-3 for networks that tell digits of 16×16 pixels apart."""
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _FILE_SUFFIXES: Final = (".pt", ".pth", ".safetensors", ".json")
@@ -52,8 +54,8 @@ def resolve(
 
     Args:
         name: The path of a file or folder, which is taken as it is without asking the hub; else one of
-            :data:`PUBLISHED_NAMES`, with or without ``.pt``; else the ``user/repository`` of a model that was
-            saved in this library's own format.
+            :data:`BUNDLED`, or of :data:`PUBLISHED_NAMES`, with or without ``.pt``; else the ``user/repository`` of a
+            model that was saved in this library's own format.
         repo_id: Repository of the published checkpoints.
         revision: Branch, tag or commit of the repository; the main branch by default.
         cache_dir: Folder of downloads; the hub's own cache by default.
@@ -75,6 +77,8 @@ def resolve(
     if os.path.exists(path):
         return Path(path)
     name = os.fspath(name)
+    if name in BUNDLED:
+        return BUNDLED[name]
 
     def download(repository: str, file: str, revision: str | None) -> Path:
         try:
@@ -102,11 +106,12 @@ def resolve(
         config = download(name, CONFIG_FILE, revision)
         # Of the same commit, even if the repository changes in between: the cache's folders are named after it.
         return download(name, WEIGHTS_FILE, config.parent.name).parent
-    near = similar(os.path.basename(stem), PUBLISHED_NAMES, cutoff=0.7)
+    known = (*PUBLISHED_NAMES, *BUNDLED)
+    near = similar(os.path.basename(stem), known, cutoff=0.7)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise CheckpointError(
-        f"{name!r} is no file or folder here, and no published checkpoint. Expected a path, one of "
-        f"{', '.join(PUBLISHED_NAMES)}, or the user/repository of a saved model{hint}{_beside(path)}"
+        f"{name!r} is no file or folder here, and the name of no checkpoint. Expected a path, one of "
+        f"{', '.join(known)}, or the user/repository of a saved model{hint}{_beside(path)}"
     )
 
 

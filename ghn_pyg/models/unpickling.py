@@ -125,7 +125,8 @@ def load_weights(file: str | os.PathLike[str] | IO[bytes], *, mmap: bool | None 
         return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         asked = _GLOBAL.search(str(error))
-        reason = f"asks for {asked[1]}, which no checkpoint needs" if asked else "is not made of tensors and plain values"
+        wanted = f"asks for {asked[1]}, which no checkpoint needs" if asked else None
+        reason = wanted or "is not made of tensors and plain values"
         raise pickle.UnpicklingError(f"the file {reason}") from None
 
 

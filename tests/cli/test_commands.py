@@ -238,14 +238,15 @@ def test_models(run):
     assert (code, err) == (0, "")
     rows = [line for line in out if line and "─" not in line]
     assert rows[:-1] == [
-        "name parameters width channels layers heads on the hub",
-        "ghn3tm8 6,906,632 64 64 3 8 yes",
-        "ghn3sm8 35,810,368 128 128 5 16 yes",
-        "ghn3lm8 214,668,960 256 256 12 16 yes",
-        "ghn3xlm16 654,365,184 384 384 24 16 yes",
-        "ghn2 2,319,720 32 64 yes",
-        "ghn1 2,319,688 32 64",
-        "mlp 2,313,352 32 64",
+        "name parameters width channels layers heads classes trained",
+        "ghn3tm8 6,906,632 64 64 3 8 1000 on the hub",
+        "ghn3sm8 35,810,368 128 128 5 16 1000 on the hub",
+        "ghn3lm8 214,668,960 256 256 12 16 1000 on the hub",
+        "ghn3xlm16 654,365,184 384 384 24 16 1000 on the hub",
+        "ghn2 2,319,720 32 64 1000 on the hub",
+        "ghn1 2,319,688 32 64 1000",
+        "mlp 2,313,352 32 64 1000",
+        "digits 1,748,588 64 32 3 8 10 here",
     ]
     assert "ghn-pyg init NAME" in rows[-1]
 

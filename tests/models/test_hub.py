@@ -229,7 +229,7 @@ def test_repositories_that_one_must_ask_for(hub, tmp_path, monkeypatch):
 def test_names_of_nothing(name, hint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    expected = r"is no file or folder here, and no published checkpoint\. Expected a path, one of ghn3tm8, ghn3sm8, .*"
+    expected = r"the name of no checkpoint\. Expected a path, one of ghn3tm8, ghn3sm8, .*, digits, .*"
     with pytest.raises(CheckpointError, match=expected + hint):
         resolve(name, cache_dir=tmp_path)
 
