@@ -1,14 +1,17 @@
-"""The log of a run: a CSV file with one row for each step."""
+"""The logs of a run: a CSV file with one row for each step, and the same for TensorBoard."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import logging
 import os
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from ..files import replacing
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +75,39 @@ class CSVLog:
 
     def __exit__(self, *_: object) -> None:
         self._stream.close()
+
+
+class TensorBoardLog:
+    """Writes rows as scalars for TensorBoard, in a ``with`` statement; where it is not installed, nothing.
+
+    Args:
+        folder: Where its files go.
+        step: The step that the run goes on with; later ones from before are not shown any more.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            _logger.info("no log for TensorBoard, which is not installed")
+            self._writer: Any = None
+            return
+        self._writer = SummaryWriter(os.fspath(folder), purge_step=step)
+
+    def write(self, row: LogRow) -> None:
+        """Adds a row."""
+        if self._writer is None:
+            return
+        for name, value in dataclasses.asdict(row).items():
+            if name != "step":
+                self._writer.add_scalar(name, value, row.step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
 
 
 def read_log(path: str | os.PathLike[str]) -> list[dict[str, float]]:

@@ -29,7 +29,7 @@ from .calibration import calibrate
 from .checkpoints import Progress, checkpoint_paths, read_training_checkpoint, write_checkpoint
 from .config import TrainConfig
 from .engine import SMALLEST_SCALE, join_gradients, join_images, make_fabric, scaler_of
-from .logs import CSVLog, LogRow
+from .logs import CSVLog, LogRow, TensorBoardLog
 from .schedules import learning_rate
 from .step import meta_gradient
 from .streams import ImageBatches
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "train.json"
 LOG_FILE = "log.csv"
+BOARD = "tensorboard"
 
 _CALIBRATED = 8
 
@@ -55,7 +56,8 @@ def train(
 ) -> GHN:  # fmt: skip
     """Meta-trains a GHN, or goes on with a run that was stopped.
 
-    The folder holds the configuration (``train.json``), a row for each step (``log.csv``), the last ``checkpoints/``,
+    The folder holds the configuration (``train.json``), a row for each step (``log.csv``, and for
+    TensorBoard), the last ``checkpoints/``,
     the GHN with the lowest mean loss between two checkpoints (``best/``) and at the end the trained one (``ghn/``).
     On several machines it must be one that they share.
 
@@ -203,10 +205,12 @@ class Run:
             unfinished.write_text(json.dumps(self.config.to_dict(), indent=2) + "\n", encoding="utf-8")
         if self.progress.step:
             _logger.info("going on with step %d", self.progress.step)
-        with CSVLog(self.folder / LOG_FILE, self.progress.step) as log:
+        start = self.progress.step
+        with CSVLog(self.folder / LOG_FILE, start) as log, TensorBoardLog(self.folder / BOARD, start) as board:
 
             def note(row: LogRow) -> None:
                 log.write(row)
+                board.write(row)
                 report(row)
 
             self.steps(stop, workers, note)

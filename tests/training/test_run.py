@@ -40,7 +40,7 @@ def whole(tmp_path_factory):
 
 def test_what_a_run_writes(whole):
     folder, weights = whole
-    assert sorted(os.listdir(folder)) == ["best", "checkpoints", "ghn", "log.csv", "train.json"]
+    assert sorted(os.listdir(folder)) == ["best", "checkpoints", "ghn", "log.csv", "tensorboard", "train.json"]
     assert [path.name for path in checkpoint_paths(folder / "checkpoints")] == [
         "step-000000006.pt", "step-000000009.pt", "step-000000010.pt"
     ]  # fmt: skip
@@ -291,3 +291,20 @@ def test_the_global_generator_stays(tmp_path):
     state = torch.get_rng_state()
     train(CONFIG, tmp_path, fabric=make_fabric(device="cpu"), images=digits(), steps=1)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_tensorboard_shows_the_log(whole):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder, _ = whole
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert shown == [(step, pytest.approx(loss)) for step, loss in enumerate(losses(folder))]
+    assert {"top1", "norm", "rate"} <= set(events.Tags()["scalars"])
+
+
+def test_without_tensorboard(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    run(tmp_path, 1)
+    assert len(losses(tmp_path)) == 1
+    assert not (tmp_path / "tensorboard").exists()
