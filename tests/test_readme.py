@@ -13,6 +13,7 @@ from ghn_pyg import GHN, GHNConfig
 from ghn_pyg.graphs import layers
 
 TEXT = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+FROM_PRETRAINED = ghn_pyg.from_pretrained
 SMALL = GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2)
 
 
@@ -41,7 +42,14 @@ def test_loading_what_the_command_wrote(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     prediction = GHN(SMALL).predict(torchvision.models.resnet50())
     safetensors.torch.save_file(dict(prediction), "resnet50.safetensors")
-    assert torch.equal(run("Try it")["model"].fc.weight, prediction["fc.weight"])
+    assert torch.equal(run("Command line")["model"].fc.weight, prediction["fc.weight"])
+
+
+def test_evaluation(monkeypatch):
+    monkeypatch.setattr(ghn_pyg, "from_pretrained", FROM_PRETRAINED)
+    report = run("Train and evaluate")["report"]
+    assert (len(report.rows), report.coverage) == (3, 1)
+    assert report.mean("top1") > 0.4
 
 
 def test_predictions_and_architectures():

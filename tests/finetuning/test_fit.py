@@ -57,7 +57,8 @@ def test_the_same_again_and_other_random_numbers_do_not_matter(digits):
 
 
 @pytest.mark.parametrize("changes", [
-    {"optimizer": "adamw", "learning_rate": 1e-3}, {"optimizer": "lamb", "learning_rate": 8e-3}, {"loss": "binary"}, {"mixup": 0.5}, {"cutmix": 0.5},
+    {"optimizer": "adamw", "learning_rate": 1e-3}, {"optimizer": "lamb", "learning_rate": 8e-3}, {"loss": "binary"},
+    {"mixup": 0.5}, {"cutmix": 0.5},
     {"label_smoothing": 0.1, "clip": 0.0}, {"warmup_epochs": 0.5},
 ], ids=str)  # fmt: skip
 def test_options_train(digits, changes):
