@@ -48,6 +48,7 @@ _MEANING: Final = {
     "limit": "times the arithmetic limit",
     "rate": "architectures per second",
     "memory": "GB of peak memory over the weights",
+    "smaller": "times less peak memory than published",
 }
 
 

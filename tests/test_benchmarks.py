@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 from benchmarks import __main__ as everything
-from benchmarks import deepnets, growth, harness, prediction, published, published_package, textbook, tracing
+from benchmarks import deepnets, growth, harness, prediction, published, published_package, textbook, tracing, training
 from benchmarks.subjects import IMAGE, SEVEN, build_ghn, deep_network, operations
 from ghn_pyg import GHN, PRIMITIVES, GHNConfig, from_module
 from ghn_pyg.vision import build
@@ -263,6 +263,16 @@ class TestQuickRuns:
             assert isinstance(found["exponents"][stage]["seconds"], float)
         assert "## encoder" in report
 
+    def test_training(self, tmp_path):
+        assert training.main(["--quick", "--out", str(tmp_path)]) == 0
+        found, report = self.result(tmp_path, "training")
+        (row,) = found["rows"]
+        assert row["nodes"] > 30
+        assert min(row[name] for name in ("ours", "ours_peak", "one_graph", "one_graph_peak")) > 0
+        assert found["mean_seconds"] == row["ours"]
+        assert "published 11.8 s and 8.9 GB" in report
+        assert all(goal["measured"] is None or not goal["measured"] for goal in found["goals"])
+
     def test_deepnets(self, tmp_path):
         pytest.importorskip("h5py")
         assert deepnets.main(["--quick", "--out", str(tmp_path)]) == 0
@@ -276,10 +286,12 @@ class TestQuickRuns:
 
 def test_all_benchmarks_run_one_after_another(monkeypatch):
     given = []
-    for module in (tracing, prediction, growth, deepnets):
+    for module in (tracing, prediction, growth, deepnets, training):
         monkeypatch.setattr(module, "main", lambda options, module=module: given.append((module, options)) or 0)
     assert everything.main(["--quick", "--out", "x"]) == 0
-    assert given == [(module, ["--quick", "--out", "x"]) for module in (tracing, prediction, growth, deepnets)]
+    assert given == [
+        (module, ["--quick", "--out", "x"]) for module in (tracing, prediction, growth, deepnets, training)
+    ]
 
 
 def test_a_ghn_that_does_not_fit_is_left_out(monkeypatch, tmp_path, capsys):
@@ -330,3 +342,15 @@ def test_published_figures_are_about_networks_that_are_measured():
     assert {name for section in sections for name in section["seconds"]} <= set(SEVEN)
     assert build_ghn("tiny").config.encoder == "ghn3"
     assert build_ghn("tiny2").config.encoder == "ghn2"
+
+
+def test_both_ways_to_train_give_the_same_gradient():
+    config, ghn, images = training.material(quick=True)
+    meta_batch = training.batches(config).meta_batch(0)
+    found = []
+    for method in training.METHODS.values():
+        torch.manual_seed(3)
+        method(config, ghn, meta_batch, *images)
+        found.append(torch.cat([one.grad.flatten() for one in ghn.parameters() if one.grad is not None]))
+    difference = (found[0] - found[1]).norm() / found[1].norm()
+    assert difference < 1e-4
