@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -63,8 +63,8 @@ def evaluate(
     ] = None,
     compare: Annotated[
         list[str] | None,
-        typer.Option(metavar="WHAT", help="Also measure networks as initialised (random), or trained for N epochs of "
-                     "SGD (sgd:N); repeatable."),
+        typer.Option(metavar="WHAT", help="Also measure networks as initialised (random), after N epochs of SGD from "
+                     "there (sgd:N), or from the prediction (finetuned:N); repeatable."),
     ] = None,
     statistics: Annotated[
         Statistics, typer.Option(help="Of batch norms: of each batch, as published, or recalibrated.")
@@ -89,7 +89,7 @@ def evaluate(
         from ..models.keys import CheckpointError
 
     with user_errors(ValueError, ImportError, ImagesError, CheckpointError):
-        methods = {"predicted": None, **_methods(compare or ())}
+        methods = [_method(name) for name in ("predicted", *(compare or ()))]
         pictures = load_images(images, data, image_size=image_size)
         model = GHN.from_pretrained(resolve(ghn)).to(device)
         groups = _groups(split, network, pictures, width, count)
@@ -98,11 +98,12 @@ def evaluate(
         with _bar(total) as note:
             for group, subjects in groups.items():
                 found[group] = {
-                    method: run(
-                        model if method == "predicted" else None, subjects, pictures, statistics=statistics.value,
-                        noise=noise, seed=seed, device=device, workers=workers, training=training, progress=note,
+                    method.name: run(
+                        model if method.predicted else None, subjects, pictures, statistics=statistics.value,
+                        noise=noise, seed=seed, device=device, workers=workers, training=method.training,
+                        progress=note,
                     )
-                    for method, training in methods.items()
+                    for method in methods
                 }  # fmt: skip
     if out is not None:
         with user_errors(OSError):
@@ -110,20 +111,23 @@ def evaluate(
     _show(ghn, pictures, found, out)
 
 
-def _methods(names: Sequence[str]) -> dict[str, FitConfig | None]:
-    """What is compared to predictions."""
+class _Method(NamedTuple):
+    """Where the parameters of networks come from, and how they are trained after that."""
+
+    name: str
+    predicted: bool
+    training: FitConfig | None
+
+
+def _method(name: str) -> _Method:
     from ..finetuning.config import FitConfig
 
-    found: dict[str, FitConfig | None] = {}
-    for name in names:
-        kind, _, epochs = name.partition(":")
-        if name == "random":
-            found[name] = None
-        elif kind == "sgd" and epochs.isdecimal() and int(epochs) > 0:
-            found[name] = FitConfig(epochs=int(epochs))
-        else:
-            raise ValueError(f"--compare expected random or sgd:N with N epochs, got {name!r}")
-    return found
+    if name in ("predicted", "random"):
+        return _Method(name, name == "predicted", None)
+    kind, _, epochs = name.partition(":")
+    if kind not in ("sgd", "finetuned") or not epochs.isdecimal() or not int(epochs):
+        raise ValueError(f"--compare expected random, sgd:N or finetuned:N with N epochs, got {name!r}")
+    return _Method(name, kind == "finetuned", FitConfig(epochs=int(epochs)))
 
 
 def _groups(

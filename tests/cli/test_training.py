@@ -97,14 +97,16 @@ def test_wrong_training(run, arguments, message):
 def test_eval_compares(run, ghn, tmp_path):
     path = tmp_path / "found.json"
     what = ("--split", "val", "--count", 2, "--width", 8, "--image-size", 8)
-    options = (*what, "--compare", "random", "--compare", "sgd:1")
+    options = (*what, "--compare", "random", "--compare", "sgd:1", "--compare", "finetuned:1")
     code, out, _ = run("eval", ghn, *options, "--out", path)
     assert code == 0
     assert out[0] == f"{ghn} on 355 test images of digits"
     found = json.loads(path.read_text())["val"]
-    assert list(found) == ["predicted", "random", "sgd:1"]
-    assert [len(report["rows"]) for report in found.values()] == [2, 2, 2]
-    assert found["sgd:1"]["settings"]["training"]["epochs"] == 1
+    assert list(found) == ["predicted", "random", "sgd:1", "finetuned:1"]
+    assert [len(report["rows"]) for report in found.values()] == [2, 2, 2, 2]
+    settings = [(report["settings"]["parameters"], report["settings"]["training"]) for report in found.values()]
+    assert [kind for kind, _ in settings] == ["predicted", "initial", "initial", "predicted"]
+    assert [training and training["epochs"] for _, training in settings] == [None, None, 1, 1]
     lines = [line for line in out if "100.0%" in line]
     for line, (name, report) in zip(lines, found.items(), strict=True):
         assert f"{name} 2 100.0% {report['top1_mean']:.2%} {report['top1_std']:.2%}" in line
@@ -124,7 +126,7 @@ def test_eval_of_torchvision_networks_as_a_table(run, ghn, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--compare", "sgd"), "--compare expected random or sgd:N with N epochs, got 'sgd'"),
+        (("--compare", "sgd"), "--compare expected random, sgd:N or finetuned:N with N epochs, got 'sgd'"),
         (("--split", "tests"), "unknown split 'tests'; did you mean 'test'"),
         (("--network", "resnet19"), "did you mean resnet18"),
         (("--images", "cifar10", "--data", "/nowhere"), "cannot be read in the folder /nowhere"),
