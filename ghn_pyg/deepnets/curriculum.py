@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from .architecture import Architecture
-from .layout import wire
-from .sampling import SEARCH_SPACES, split_of
+from .sampling import SEARCH_SPACES, fits, split_of
 
 MOST_CELLS = SEARCH_SPACES["train"].cells[1]
 
@@ -40,8 +39,8 @@ class Curriculum:
     def apply(self, architecture: Architecture, step: int) -> Architecture:
         """The architecture, cut to the largest number of cells with which it is one for training as well.
 
-        An architecture that with fewer cells would belong to another split, or whose output would not depend on the
-        input, keeps the next larger number of cells.
+        An architecture that with fewer cells would belong to another split, would be too large (a classifier on a map
+        that is not reduced) or whose output would not depend on the input, keeps the next larger number of cells.
 
         Args:
             architecture: Any.
@@ -52,6 +51,6 @@ class Curriculum:
         split = split_of(architecture)
         for cells in range(self.limit(step), architecture.cells):
             small = dataclasses.replace(architecture, cells=cells)
-            if split_of(small) == split and wire(small, [cells - 1]) is not None:
+            if split_of(small) == split and fits(small, SEARCH_SPACES[split]):
                 return small
         return architecture

@@ -113,7 +113,7 @@ def sample(split: str, index: int, seed: int = 0) -> Architecture:
     numbers = Numbers(seed, [*SPLIT_SIZES].index(split), index)
     while True:
         architecture = draw(space, numbers)
-        if architecture is not None and split_of(architecture) == split and _fits(architecture, space):
+        if architecture is not None and split_of(architecture) == split and fits(architecture, space):
             return architecture
 
 
@@ -235,8 +235,13 @@ def admitted(normal: Sequence[Branch], reduce: Sequence[Branch]) -> bool:
     return all(names.count("cse") <= 1 and sum(name in LARGE_KERNELS for name in names) <= 1 for names in cells)
 
 
-def _fits(architecture: Architecture, space: SearchSpace) -> bool:
-    """Whether the output depends on the input and the network is not too large."""
+def fits(architecture: Architecture, space: SearchSpace) -> bool:
+    """Whether the output depends on the input and the network is not too large.
+
+    Example:
+        >>> fits(sample("deep", 0), SEARCH_SPACES["deep"])
+        True
+    """
     if wire(architecture, [architecture.cells - 1]) is None:
         return False
     return all(count_parameters(architecture, image_size=size) <= space.max_parameters for size in (32, 224))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from typing import Any, Final, Literal, get_args
+
+from ..naming import similar
 
 Optimizer = Literal["sgd", "adamw", "lamb"]
 Loss = Literal["cross-entropy", "binary"]
@@ -80,7 +81,7 @@ class FitConfig:
             ValueError: If there is no such recipe, for which near names are suggested, or a change is out of range.
         """
         if name not in RECIPES:
-            near = difflib.get_close_matches(name, RECIPES, n=2)
+            near = similar(name, RECIPES)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise ValueError(f"unknown recipe {name!r}, expected one of {', '.join(RECIPES)}{hint}")
         return dataclasses.replace(RECIPES[name], **changes)
@@ -94,4 +95,5 @@ RECIPES: Final = {
         loss="binary", mixup=0.1, cutmix=1.0, clip=0.0,
     ),
 }  # fmt: skip
-"""``sgd``: that of GHN-2's networks (arXiv 2110.13100); ``adamw``; ``timm``: procedure A3 of arXiv 2110.00476."""
+"""``sgd``: that of GHN-2's networks (arXiv 2110.13100); ``adamw``; ``timm``: LAMB, binary cross-entropy, mixup and
+CutMix as in procedure A3 of arXiv 2110.00476, without its RandAugment and repeated augmentation."""

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from ..images import Images
-from ..training.streams import ImageBatches, seed_of
+from ..training.seeds import reseed, restored
+from ..training.streams import ImageBatches
 from .config import FitConfig
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def fit(
         config: How to train.
         fabric: The engine, which knows device and precision; see :func:`~ghn_pyg.training.engine.make_fabric`.
         workers: Processes that read images.
-        progress: Called after each epoch.
+        progress: Called after each epoch; it may evaluate the network.
 
     Returns:
         ``network``, in evaluation mode and on the device.
@@ -67,17 +68,17 @@ def fit(
     """
     batches = ImageBatches(images.train, config.batch_size, seed=config.seed)
     steps = batches.steps_per_epoch
-    network.to(fabric.device).train()
+    network.to(fabric.device)
     optimizer = make_optimizer(network, config)
     wrapped: Any = fabric.setup_optimizers(optimizer)
     mix = _mixing(config, images.num_classes)
-    devices = [fabric.device] if fabric.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with restored(fabric.device):
         stream = iter(DataLoader(batches, batch_size=None, num_workers=workers))
         for epoch in range(1, config.epochs + 1):
             start, losses = time.perf_counter(), []
+            network.train()
             for step in range((epoch - 1) * steps, epoch * steps):
-                torch.manual_seed(seed_of(config.seed, _MIX, step))
+                reseed(fabric.device, config.seed, _MIX, step)
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(config, step, steps)
                 inputs, labels = mix(*fabric.to_device(next(stream)))

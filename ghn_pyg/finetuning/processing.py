@@ -49,11 +49,11 @@ def add_noise(
 
 
 def _spread(matrix: Tensor) -> Tensor:
-    """Standard deviation of the correlation coefficients of rows; constant rows have none."""
-    if matrix.size(0) == 1:
+    """Standard deviation of the correlation coefficients of rows; one row, and constant rows, have none."""
+    if min(matrix.shape) == 1:
         return matrix.new_zeros(())
-    coefficients = torch.corrcoef(matrix.double())
-    return torch.nan_to_num(coefficients).std(correction=0).to(matrix.dtype)
+    coefficients = torch.corrcoef(matrix.to("cpu", torch.float64))  # some devices have no double precision
+    return torch.nan_to_num(coefficients).std(correction=0).to(matrix)
 
 
 def orthogonalize(parameters: Mapping[str, Tensor], first: int = 0, *, skip: Collection[str] = ()) -> dict[str, Tensor]:
@@ -87,8 +87,8 @@ def orthogonalize(parameters: Mapping[str, Tensor], first: int = 0, *, skip: Col
 
 
 def _orthogonal(tensor: Tensor) -> Tensor:
-    matrix = tensor.flatten(1)
+    matrix = tensor.flatten(1).to("cpu", torch.float64)  # some devices have no double precision
     tall = matrix.size(0) > matrix.size(1)
-    q, r = torch.linalg.qr(matrix.double() if tall else matrix.double().t())
+    q, r = torch.linalg.qr(matrix if tall else matrix.t())
     q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)
-    return (q if tall else q.t()).reshape(tensor.shape).to(tensor.dtype)
+    return (q if tall else q.t()).reshape(tensor.shape).to(tensor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any, Final, Literal, get_args
@@ -11,6 +10,7 @@ from typing import Any, Final, Literal, get_args
 from ..deepnets.dataset import NODE_BUDGET
 from ..deepnets.widths import CIFAR, IMAGENET, Bound, WidthRule
 from ..models.config import GHNConfig
+from ..naming import similar
 
 Optimizer = Literal["adam", "adamw"]
 Schedule = Literal["cosine", "steps"]
@@ -42,7 +42,7 @@ class TrainConfig:
         milestones: Epochs at which the learning rate falls.
         penalty: Weight of the Frobenius norms of predicted tensors in the loss.
         label_smoothing: Share of a label that is spread over all classes.
-        clip: Largest norm of the gradient.
+        clip: Largest norm of the gradient; 0 for any.
         balance: Whether the gradients of all networks are scaled to the same norm; see
             :func:`~ghn_pyg.training.step.meta_gradient`.
         calibrate: Whether the GHN starts with weights that make predictions of Kaiming's variance; see
@@ -110,6 +110,10 @@ class TrainConfig:
                 self._refuse(field, "a number of at least 0")
         if self.curriculum > 1:
             self._refuse("curriculum", "a share of the run, from 0 to 1")
+        self._check_data()
+        if self.balance and self.precision == "16-mixed":
+            # A network whose gradient overflows would be left out before the scaler could lower the scale.
+            self._refuse("balance", "false with 16-mixed; take bf16-mixed or 32-true")
         for field in ("augment", "balance", "calibrate"):
             if not isinstance(getattr(self, field), bool):
                 self._refuse(field, "true or false")
@@ -118,6 +122,17 @@ class TrainConfig:
                 self._refuse(field, "a number below 1")
         if self.warmup_epochs > self.epochs:
             self._refuse("warmup_epochs", f"no more than the {self.epochs} epochs")
+
+    def _check_data(self) -> None:
+        for field in ("images", "folder"):
+            if not isinstance(getattr(self, field), str):
+                self._refuse(field, "a text")
+        if self.image_size is not None and (isinstance(self.image_size, bool) or not isinstance(self.image_size, int)):
+            self._refuse("image_size", "a number of pixels, or nothing")
+        epochs = self.milestones
+        whole = isinstance(epochs, tuple) and all(isinstance(epoch, int) and epoch > 0 for epoch in epochs)
+        if not whole or list(epochs) != sorted(epochs):
+            self._refuse("milestones", "ascending numbers of epochs")
 
     def _refuse(self, field: str, expected: str) -> None:
         raise ValueError(f"TrainConfig.{field} expected {expected}, got {getattr(self, field)!r}")
@@ -142,7 +157,7 @@ class TrainConfig:
         if "ghn" not in fields:
             raise ValueError("TrainConfig.ghn is missing: say which GHN to train")
         fields["ghn"] = _ghn(fields["ghn"])
-        if "milestones" in fields:
+        if isinstance(fields.get("milestones"), list):
             fields["milestones"] = tuple(fields["milestones"])
         if "widths" in fields:
             fields["widths"] = _widths(fields["widths"])
@@ -164,7 +179,7 @@ def _ghn(values: Any) -> GHNConfig:
         raise ValueError(f"TrainConfig.ghn expected fields of GHNConfig, or a preset and changes to it, got {values!r}")
     if "preset" not in values:
         return GHNConfig.from_dict(dict(values))
-    base = GHNConfig.preset(values["preset"]).to_dict()
+    base = GHNConfig.preset(str(values["preset"])).to_dict()
     return GHNConfig.from_dict(base | {name: value for name, value in values.items() if name != "preset"})
 
 
@@ -178,10 +193,15 @@ def _widths(values: Any) -> WidthRule:
         )
     _check_fields(WidthRule, values)
     rule = dict(values)
-    rule |= {name: tuple(rule[name]) for name in ("widths", "hidden") if name in rule}
-    if "bounds" in rule:
-        rule["bounds"] = tuple(Bound(*bound) for bound in rule["bounds"])
-    return WidthRule(**rule)
+    try:
+        rule |= {name: tuple(rule[name]) for name in ("widths", "hidden") if name in rule}
+        if "bounds" in rule:
+            rule["bounds"] = tuple(Bound(*bound) for bound in rule["bounds"])
+        return WidthRule(**rule)
+    except TypeError as error:
+        raise ValueError(
+            f"TrainConfig.widths expected lists of numbers, and bounds as lists of three, got {values!r}"
+        ) from error
 
 
 _RULES: Final = {"cifar": CIFAR, "imagenet": IMAGENET}
@@ -191,7 +211,7 @@ def _check_fields(kind: Any, values: Mapping[str, Any]) -> None:
     known = [field.name for field in dataclasses.fields(kind)]
     for name in values:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=2)
+            near = similar(str(name), known)
             hint = f"did you mean {' or '.join(near)}?" if near else f"expected some of {', '.join(known)}"
             raise ValueError(f"{kind.__name__} has no field {name!r}; {hint}")
 

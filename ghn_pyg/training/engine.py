@@ -23,7 +23,7 @@ def make_fabric(precision: str = "32-true", device: str = "auto", **options: Any
     Args:
         precision: As in :class:`~ghn_pyg.training.config.TrainConfig`. With ``"16-mixed"`` the scale of the loss grows
             after 100 good steps and never falls below 1024.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
         options: Further arguments of ``lightning_fabric.Fabric``, such as ``devices`` and ``num_nodes``.
 
     Raises:
@@ -41,7 +41,10 @@ def make_fabric(precision: str = "32-true", device: str = "auto", **options: Any
     if precision == "16-mixed":
         kind = torch.accelerator.current_accelerator(check_available=True) if device == "auto" else torch.device(device)
         chosen = {"plugins": [half_precision("cpu" if kind is None else kind.type)]}
-    fabric = Fabric(accelerator=device, **{**_processes(), **chosen, **options})
+    kind_name, _, index = device.partition(":")
+    if index:
+        chosen["devices"] = [int(index)]
+    fabric = Fabric(accelerator=kind_name, **{**_processes(), **chosen, **options})
     fabric.launch()
     return fabric
 
@@ -65,6 +68,13 @@ def scaler_of(fabric: Fabric) -> torch.amp.GradScaler | None:
     """The gradient scaler, where the precision has one."""
     scaler: torch.amp.GradScaler | None = getattr(fabric.strategy.precision, "scaler", None)
     return scaler
+
+
+def agree(fabric: Fabric, module: torch.nn.Module) -> None:
+    """Gives all ranks the weights of the first: machines differ in the last bits of what they compute."""
+    if fabric.world_size > 1:
+        for tensor in module.state_dict().values():
+            torch.distributed.broadcast(tensor, 0)
 
 
 def join_gradients(fabric: Fabric, parameters: Iterable[Tensor]) -> None:

@@ -7,9 +7,11 @@ import dataclasses
 import logging
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from ..files import replacing
+
+_FLUSH: Final = 10
 
 _logger = logging.getLogger(__name__)
 
@@ -21,11 +23,12 @@ class LogRow:
     Args:
         step: From 0 on.
         epoch: Passes over the training images before it.
-        loss: Mean over all networks of all ranks.
+        loss: Mean over all networks of all ranks; with balanced gradients each counts as 10 at most.
         top1: Accuracy on the training images, from 0 to 1, likewise.
         norm: Norm of the gradient before clipping.
         rate: Learning rate.
         scale: Factor of the loss in half precision, else 1.
+        left_out: Networks that were left out, as their gradient was not finite (with balanced gradients).
         skipped: 1 if the step was left out, as its loss or gradient was not finite.
         seconds: What the step took.
         architectures: Architectures of the step, on all ranks together.
@@ -38,6 +41,7 @@ class LogRow:
     norm: float
     rate: float
     scale: float
+    left_out: int
     skipped: int
     seconds: float
     architectures: int
@@ -92,7 +96,7 @@ class TensorBoardLog:
             _logger.info("no log for TensorBoard, which is not installed")
             self._writer: Any = None
             return
-        self._writer = SummaryWriter(os.fspath(folder), purge_step=step)
+        self._writer = SummaryWriter(os.fspath(folder), purge_step=step, flush_secs=_FLUSH)
 
     def write(self, row: LogRow) -> None:
         """Adds a row."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 import yaml
 
+from ..naming import similar
 from .config import TrainConfig
 
 _FOLDER: Final = Path(__file__).parent / "recipes"
@@ -22,7 +22,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789")
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
 
@@ -65,7 +65,7 @@ def _find(source: str) -> Path:
     names = recipe_names()
     if source in names:
         return _FOLDER / f"{source}.yaml"
-    near = difflib.get_close_matches(source, names, n=3)
+    near = similar(source, names)
     hint = f"did you mean {' or '.join(near)}?" if near else f"expected a YAML file or one of {', '.join(names)}"
     raise ValueError(f"there is no recipe {source!r}; {hint}")
 
@@ -84,6 +84,8 @@ def _parse(text: str) -> Any:
     loader = _Loader(text)
     try:
         return loader.get_single_data()
+    except ValueError as error:  # a date that does not exist
+        raise yaml.YAMLError(str(error)) from error
     finally:
         loader.dispose()
 

@@ -28,9 +28,10 @@ from ..models.keys import CheckpointError, strip_wrappers
 from .calibration import calibrate
 from .checkpoints import Progress, checkpoint_paths, read_training_checkpoint, write_checkpoint
 from .config import TrainConfig
-from .engine import SMALLEST_SCALE, join_gradients, join_images, make_fabric, scaler_of
+from .engine import SMALLEST_SCALE, agree, join_gradients, join_images, make_fabric, scaler_of
 from .logs import CSVLog, LogRow, TensorBoardLog
 from .schedules import learning_rate
+from .seeds import restored
 from .step import meta_gradient
 from .streams import ImageBatches
 
@@ -85,8 +86,7 @@ def train(
     fabric = fabric or make_fabric(config.precision)
     images = images or load_images(config.images, config.folder, image_size=config.image_size, augment=config.augment)
     run = Run(config, Path(folder), fabric, images)
-    devices = [fabric.device] if fabric.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with restored(fabric.device):
         run.go(run.length if steps is None else min(steps, run.length), workers, progress)
     return run.trained.eval()
 
@@ -120,6 +120,7 @@ class Run:
         if config.calibrate and not checkpoint_paths(self.checkpoints):
             calibrate(self.ghn, self.first_networks())
         self.ghn.to(fabric.device).train()
+        agree(fabric, self.ghn)
         kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
         optimizer = kind(self.ghn.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         self.optimizer: Any = fabric.setup_optimizers(optimizer)
@@ -132,6 +133,11 @@ class Run:
     def trained(self) -> GHN:
         """The GHN, or its average over the steps so far."""
         return self.ghn if self.average is None else cast(GHN, self.average.module)
+
+    @property
+    def curriculum(self) -> Curriculum:
+        """How networks grow."""
+        return Curriculum(round(self.config.curriculum * self.length))
 
     @property
     def checkpoints(self) -> Path:
@@ -176,7 +182,7 @@ class Run:
             config.meta_batch, num_classes=self.images.num_classes, image_size=self.images.image_size,
             widths=config.widths, seed=config.seed, first_step=step, node_budget=config.node_budget,
             rank=self.fabric.global_rank, world_size=self.fabric.world_size,
-            curriculum=Curriculum(round(config.curriculum * self.length)),
+            curriculum=self.curriculum,
         )  # fmt: skip
 
     def first_networks(self) -> list[ArchData]:
@@ -242,30 +248,36 @@ class Run:
         self.optimizer.zero_grad()
         share = meta_gradient(
             self.ghn, meta_batch, images, labels, architectures=config.meta_batch, penalty=config.penalty,
-            label_smoothing=config.label_smoothing, seed=config.seed, backward=self.fabric.backward,
-            balance=scale if config.balance else 0.0,
-            autocast=self.fabric.autocast,
+            label_smoothing=config.label_smoothing, seed=config.seed, balance=config.balance,
+            backward=self.fabric.backward, autocast=self.fabric.autocast,
         )  # fmt: skip
         join_gradients(self.fabric, self.ghn.parameters())
         joint: Any = self.fabric.all_reduce(share, reduce_op="sum")
-        loss, top1 = joint.tolist()
-        norm = self.update(loss)
-        good = math.isfinite(norm) and math.isfinite(loss)
+        loss, top1, left_out = joint.tolist()
+        norm = self.update(usable=math.isfinite(loss) and left_out < 1)
+        good = math.isfinite(norm)
         self.count(loss, good)
         seconds = time.perf_counter() - start
-        return LogRow(step, step / per_epoch, loss, top1, norm, rate, scale, int(not good), seconds, config.meta_batch)
+        return LogRow(
+            step, step / per_epoch, loss, top1, norm, rate, scale, round(left_out * config.meta_batch), int(not good),
+            seconds, config.meta_batch,
+        )  # fmt: skip
 
-    def update(self, loss: float) -> float:
+    def update(self, usable: bool) -> float:
         """Lets the optimizer take a step, unless a number is not finite; returns the norm of the gradient."""
+        if not usable:
+            # Neither the optimizer nor the scaler then takes the step for a good one.
+            for parameter in self.ghn.parameters():
+                cast(Tensor, parameter.grad).fill_(math.nan)
         found: Any = self.fabric.clip_gradients(
-            self.ghn, self.optimizer, max_norm=self.config.clip, error_if_nonfinite=False
+            self.ghn, self.optimizer, max_norm=self.config.clip or math.inf, error_if_nonfinite=False
         )
         norm = float(found)
         # A scaler leaves such a step out by itself, and lowers the scale.
-        if self.scaler is not None or (math.isfinite(norm) and math.isfinite(loss)):
+        if self.scaler is not None or math.isfinite(norm):
             self.optimizer.step()
-            if self.average is not None and math.isfinite(norm):
-                self.average.update_parameters(self.ghn)
+        if self.average is not None and math.isfinite(norm):
+            self.average.update_parameters(self.ghn)
         if self.scaler is not None and self.scaler.get_scale() < SMALLEST_SCALE:
             self.scaler.update(SMALLEST_SCALE)
         return norm
@@ -285,18 +297,31 @@ class Run:
 
     def save(self) -> None:
         """Writes a checkpoint, and the GHN if it is the best one so far."""
-        progress, best = self.progress, False
-        if progress.loss_count:
-            mean = progress.loss_sum / progress.loss_count
-            best = progress.best is None or mean < progress.best
-            progress.best = mean if best else progress.best
-            progress.loss_sum, progress.loss_count = 0.0, 0
+        loss = self.judge()
         if self.fabric.is_global_zero:
-            if best:
-                metadata = {"step": str(progress.step), "loss": repr(progress.best)}
+            if loss is not None:
+                metadata = {"step": str(self.progress.step), "loss": repr(loss)}
                 write_folder(self.folder / "best", self.config.ghn, strip_wrappers(self.trained.state_dict()), metadata)
             write_checkpoint(self.checkpoints, self.state(), self.config.keep)
         self.fabric.barrier()
+
+    def judge(self) -> float | None:
+        """The mean loss since the last checkpoint, if it is the lowest one so far.
+
+        A run that is stopped between checkpoints is not judged there, so that stopping changes nothing. While networks
+        grow, losses cannot be compared, and the newest GHN is the best one.
+        """
+        progress, config = self.progress, self.config
+        whole = progress.step % config.checkpoint_every == 0 or progress.step == self.length
+        if not whole or not progress.loss_count:
+            return None
+        mean = progress.loss_sum / progress.loss_count
+        progress.loss_sum, progress.loss_count = 0.0, 0
+        growing = progress.step <= self.curriculum.steps
+        if growing or progress.best is None or mean < progress.best:
+            progress.best = None if growing else mean
+            return mean
+        return None
 
     def state(self) -> dict[str, Any]:
         """All that the run needs to go on."""

@@ -15,7 +15,7 @@ from ..deepnets.architecture import Architecture
 from ..deepnets.dataset import MetaBatch
 from ..deepnets.network import Network
 from ..models.ghn import GHN
-from .streams import seed_of
+from .seeds import reseed, restored
 
 _MOST: Final = 10.0
 
@@ -47,7 +47,7 @@ def meta_loss(
 
 def meta_gradient(
     ghn: GHN, meta_batch: MetaBatch, images: Tensor, labels: Tensor, *, architectures: int, penalty: float = 0.0,
-    label_smoothing: float = 0.0, seed: int = 0, balance: float = 0.0,
+    label_smoothing: float = 0.0, seed: int = 0, balance: bool = False,
     backward: Callable[[Tensor], Any] = Tensor.backward,
     autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> Tensor:  # fmt: skip
@@ -66,17 +66,18 @@ def meta_gradient(
         penalty: See :func:`meta_loss`.
         label_smoothing: See :func:`meta_loss`.
         seed: Seed of dropout, which does not depend on how architectures are parted.
-        balance: If not 0, the gradient of each network's loss with respect to its own parameters is scaled to this
-            norm, so that all networks have the same say. Otherwise a network without norms, whose loss can be many
-            orders larger than those of others, drowns them. One whose gradient is not finite is then left out, and a
-            loss counts as 10 at most.
+        balance: Whether the gradient of each network's loss with respect to its own parameters is scaled to the norm
+            1, so that all networks have the same say. Otherwise a network without norms, whose loss can be many orders
+            larger than those of others, drowns them. One whose gradient is not finite is then left out, and a loss
+            counts as 10 at most.
         backward: Called with each network's share of the loss; it may scale it.
         autocast: Context for the GHN's encoder and the networks. Decoder, classifiers and loss are in single precision.
 
     Returns:
-        The rank's shares of loss and top-1 accuracy, of shape (2,); over all ranks they add up to the means.
+        The rank's shares of the loss, of top-1 accuracy and of networks that are left out, of shape (3,); over all
+        ranks they add up to the means.
     """
-    share = torch.zeros(2, device=images.device)
+    share = torch.zeros(3, device=images.device)
     for part in meta_batch.parts:
         with autocast():
             predictions = ghn.predict(part, differentiable=True)
@@ -84,19 +85,21 @@ def meta_gradient(
         gradients: list[Tensor] = []
         for prediction, architecture in zip(predictions, part.architecture, strict=True):
             leaves = {name: tensor.detach().requires_grad_() for name, tensor in prediction.items()}
-            torch.manual_seed(seed_of(seed, meta_batch.step, int.from_bytes(architecture.key[:8])))
             network = skeleton(architecture, meta_batch.num_classes, meta_batch.image_size, images.device.type)
-            with autocast():
+            with restored(images.device), autocast():
+                reseed(images.device, seed, meta_batch.step, int.from_bytes(architecture.key[:8]))
                 logits = torch.func.functional_call(network, leaves, (images,))
             loss = meta_loss(logits, labels, [*leaves.values()], penalty, label_smoothing) / architectures
             backward(loss)
-            counted = loss.detach().nan_to_num(_MOST).clamp(max=_MOST / architectures) if balance else loss.detach()
-            share += torch.stack([counted, (logits.argmax(1) == labels).float().mean() / architectures])
             reached = [name for name, leaf in leaves.items() if leaf.grad is not None]
             own = [cast(Tensor, leaves[name].grad) for name in reached]
-            if not balance or normalize_(own, balance / architectures):
+            used = not balance or normalize_(own, 1 / architectures)
+            if used:
                 predicted += [prediction[name] for name in reached]
                 gradients += own
+            counted = loss.detach().nan_to_num(_MOST).clamp(max=_MOST / architectures) if balance else loss.detach()
+            top1 = (logits.argmax(1) == labels).float().mean() / architectures
+            share += torch.stack([counted, top1, top1.new_tensor((not used) / architectures)])
         if predicted:
             torch.autograd.backward(predicted, gradients)
     return share

@@ -5,22 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..images import ImageSet
-
-
-def seed_of(*numbers: int) -> int:
-    """A seed that is a function of some numbers, the same on every machine.
-
-    Example:
-        >>> seed_of(3, 5) == seed_of(3, 5) != seed_of(5, 3)
-        True
-    """
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+from .seeds import seed_of
 
 
 class ImageBatches(IterableDataset[tuple[Tensor, Tensor]]):

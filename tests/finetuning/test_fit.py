@@ -58,14 +58,24 @@ def test_the_same_again_and_other_random_numbers_do_not_matter(digits):
 
 @pytest.mark.parametrize("changes", [
     {"optimizer": "adamw", "learning_rate": 1e-3}, {"optimizer": "lamb", "learning_rate": 8e-3}, {"loss": "binary"},
-    {"mixup": 0.5}, {"cutmix": 0.5},
-    {"label_smoothing": 0.1, "clip": 0.0}, {"warmup_epochs": 0.5},
+    {"mixup": 0.5}, {"cutmix": 0.5}, {"label_smoothing": 0.1}, {"warmup_epochs": 0.5}, {"weight_decay": 0.1},
+    {"clip": 0.01},
 ], ids=str)  # fmt: skip
-def test_options_train(digits, changes):
-    before = network().state_dict()
+def test_options_have_an_effect(digits, changes):
+    before, plain = network().state_dict(), trained(digits)[0].state_dict()
     one, (epoch,) = trained(digits, **changes)
     assert math.isfinite(epoch.loss)
-    assert all(not torch.equal(value, before[name]) for name, value in one.state_dict().items() if value.dim() > 1)
+    for name, value in one.state_dict().items():
+        if value.dim() > 1:
+            assert not torch.equal(value, before[name])
+            assert not torch.equal(value, plain[name])
+
+
+def test_a_callback_may_evaluate(digits):
+    one = network()
+    config = FitConfig(epochs=3)
+    fit(one, digits, config, fabric=make_fabric(device="cpu"), progress=lambda _: one.eval())
+    assert one[1].num_batches_tracked == 66
 
 
 def test_a_frozen_parameter_stays(digits):

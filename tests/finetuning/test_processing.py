@@ -42,9 +42,10 @@ def test_noise_is_a_function_of_the_seed_alone(parameters):
 
 
 def test_noise_where_there_are_no_correlations():
-    single, constant = torch.randn(1, 5), torch.ones(3, 5)
-    found = add_noise({"single": single, "constant": constant}, 0.5)
+    single, column, constant = torch.randn(1, 5), torch.randn(5, 1, 1, 1), torch.ones(3, 5)
+    found = add_noise({"single": single, "column": column, "constant": constant}, 0.5)
     torch.testing.assert_close(found["single"], single)
+    torch.testing.assert_close(found["column"], column)
     assert found["constant"].isfinite().all()
 
 

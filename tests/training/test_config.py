@@ -43,6 +43,7 @@ def test_changes():
     changes = ["epochs=7", "ghn.layers=5", "learning_rate=1e-3", "widths={widths: [8, 16]}", "images=cifar100"]
     one = load_config("ghn3-t-cifar10", changes)
     assert (one.epochs, one.ghn.layers, one.ghn.max_kernel_size, one.learning_rate) == (7, 5, 11, 1e-3)
+    assert load_config("digits", ["folder=3e2abc"]).folder == "3e2abc"
     assert (one.widths, one.images) == (WidthRule(widths=(8, 16)), "cifar100")
 
 
@@ -81,6 +82,7 @@ def test_faulty_files(tmp_path, text, message):
         ("missing.yaml", [], "cannot read the configuration missing.yaml: .*No such file"),
         ("ghn3-t-cifar10", ["epochs"], "written name=value, got 'epochs'"),
         ("ghn3-t-cifar10", ["epochs=["], r"cannot read the value of 'epochs=\['"),
+        ("ghn3-t-cifar10", ["seed=2020-13-45"], "cannot read the value of 'seed=2020-13-45': month"),
         ("ghn3-t-cifar10", ["epoch=3"], "no field 'epoch'; did you mean epochs"),
         ("ghn3-t-cifar10", ["widths.hidden=[3]"], "changes a part of widths, which is 'cifar'; give the whole of it"),
     ],
@@ -116,6 +118,19 @@ def test_missing_values_have_defaults():
         ({"ghn": {}, "clip": float("nan")}, "clip expected a number of at least 0, got nan"),
         ({"ghn": {}, "learning_rate": "fast"}, "learning_rate expected a number"),
         ({"ghn": {}, "optimizer": "sgd"}, "optimizer expected one of adam, adamw, got 'sgd'"),
+        ({"ghn": {}, "milestones": 3}, "milestones expected ascending numbers of epochs, got 3"),
+        ({"ghn": {}, "milestones": ["a"]}, "milestones expected ascending numbers of epochs"),
+        ({"ghn": {}, "milestones": [5, 3]}, "milestones expected ascending numbers of epochs"),
+        ({"ghn": {}, "images": 3}, "images expected a text, got 3"),
+        ({"ghn": {}, "folder": 300.0}, "folder expected a text, got 300.0"),
+        ({"ghn": {}, "image_size": "abc"}, "image_size expected a number of pixels"),
+        ({"ghn": {}, "widths": {"widths": 3}}, "widths expected lists of numbers"),
+        ({"ghn": {}, "widths": {"widths": ["a"]}}, "widths expected"),
+        ({"ghn": {}, "widths": {"bounds": [3]}}, "bounds as lists of three"),
+        ({"ghn": {"preset": 3}}, "unknown preset '3'"),
+        ({"ghn": {}, "balance": 1}, "balance expected true or false"),
+        ({"ghn": {}, "balance": True, "precision": "16-mixed"}, "balance expected false with 16-mixed"),
+        ({"ghn": {}, "curriculum": 1.5}, "curriculum expected a share of the run"),
         ({"ghn": {}, "ema": 1.0}, "ema expected a number below 1, got 1.0"),
         ({"ghn": {}, "label_smoothing": 1}, "label_smoothing expected a number below 1"),
         ({"ghn": {}, "epochs": 3}, "warmup_epochs expected no more than the 3 epochs, got 5"),

@@ -57,10 +57,58 @@ def test_what_a_run_writes(whole):
 def test_the_best_one_has_the_lowest_mean_loss_between_checkpoints(whole):
     folder, _ = whole
     found = losses(folder)
-    means = [sum(found[start : start + 3]) / 3 for start in (0, 3, 6)] + [found[9]]
+    means = [sum(found[start : start + 3]) / 3 for start in (0, 3, 6)]
     progress = read_training_checkpoint(folder / "checkpoints" / "step-000000010.pt")["progress"]
     assert progress["best"] == pytest.approx(min(means), rel=1e-12)
-    assert (progress["loss_sum"], progress["loss_count"], progress["skipped"]) == (0, 0, 0)
+    assert (progress["loss_sum"], progress["loss_count"], progress["skipped"]) == (found[9], 1, 0)
+
+
+def test_stopping_does_not_change_which_one_is_best(whole, tmp_path):
+    for stop in range(1, 11):
+        run(tmp_path, stop)
+    states = [
+        read_training_checkpoint(folder / "checkpoints" / "step-000000010.pt")["progress"]
+        for folder in (whole[0], tmp_path)
+    ]
+    assert states[0] == states[1]
+    same(dict(from_pretrained(whole[0] / "best").state_dict()), dict(from_pretrained(tmp_path / "best").state_dict()))
+
+
+def test_while_networks_grow_the_newest_one_is_best(tmp_path):
+    run(tmp_path, 6, {"curriculum": 0.5})
+    newest = read_training_checkpoint(tmp_path / "checkpoints" / "step-000000006.pt")
+    assert newest["progress"]["best"] is None
+    same(dict(from_pretrained(tmp_path / "best").state_dict()), newest["ghn"])
+
+
+EARLY = {"curriculum": 0.5, "calibrate": True, "balance": True, "ema": 0.5}
+
+
+def test_a_run_with_all_that_helps_goes_on_too(tmp_path):
+    whole = run(tmp_path / "whole", 7, EARLY)
+    for stop in (2, 3):
+        run(tmp_path / "parts", stop, EARLY)
+    same(run(tmp_path / "parts", 7, EARLY), whole)
+    assert all(not row["left_out"] for row in read_log(tmp_path / "whole" / "log.csv"))
+
+
+def test_a_step_without_any_network_is_skipped(tmp_path):
+    one = Run(config(balance=True), tmp_path, make_fabric(device="cpu"), digits())
+    with torch.no_grad():
+        one.ghn.decoder.weight.last_layers()[0].weight.fill_(torch.nan)
+    before = [parameter.clone() for parameter in one.ghn.parameters()]
+    one.folder.mkdir(exist_ok=True)
+    row = one.step(*next(one.batches(0)))
+    assert (row.left_out, row.skipped, row.loss) == (2, 1, 10)
+    assert all(torch.equal(a, b) or a.isnan().any() for a, b in zip(before, one.ghn.parameters(), strict=True))
+    assert one.progress.skipped == 1
+
+
+def test_no_clipping(tmp_path):
+    plain, free = run(tmp_path / "plain", 2, {"clip": 1e9}), run(tmp_path / "free", 2, {"clip": 0.0})
+    same(plain, free)
+    tight = run(tmp_path / "tight", 2, {"clip": 1e-3})
+    assert any(not torch.equal(tight[name], free[name]) for name in free)
 
 
 def test_the_average_of_weights_is_what_was_trained(tmp_path):
@@ -157,7 +205,7 @@ def spoil(monkeypatch, bad):
         share = original(ghn, meta_batch, *batch, **options)
         if bad(meta_batch.step):
             next(ghn.parameters()).grad.fill_(torch.nan)
-            share.fill_(torch.nan)
+            share[:2] = torch.nan
         return share
 
     monkeypatch.setattr(module, "meta_gradient", spoiled)
