@@ -116,6 +116,18 @@ class Images:
     image_size: int
     std: Colours
 
+    def check_classes(self, what: str, classes: int, advice: str = "") -> None:
+        """Raises a ValueError unless ``what`` is for as many classes as there are.
+
+        Example:
+            >>> load_images("digits").check_classes("the GHN", 10)
+        """
+        if classes != self.num_classes:
+            raise ValueError(
+                f"{what} is for {classes} classes and {self.name} has {self.num_classes}, so that accuracy would be "
+                f"that of chance{advice and '; ' + advice}"
+            )
+
 
 def load_images(
     name: str | os.PathLike[str] = "digits", folder: str | os.PathLike[str] = "data", *,

@@ -100,7 +100,8 @@ def stats(
         from ..deepnets.statistics import operation_shares, summarize
 
     if plot is not None:
-        from ..deepnets.plots import import_figure, plot_statistics
+        from ..deepnets.plots import plot_statistics
+        from ..figures import import_figure
 
         with user_errors(ImportError):
             import_figure()

@@ -38,16 +38,20 @@ def demo(
 
         from ..evaluation.evaluate import check_torchmetrics
         from ..evaluation.subjects import torchvision_subjects
+        from ..figures import import_figure
         from ..images import load_images
         from ..models.ghn import GHN
         from ..models.hub import resolve
         from ..models.keys import CheckpointError
 
         check_torchmetrics()
+        if out is not None:
+            import_figure()
         images = load_images("digits")
         with user_errors(ValueError, CheckpointError):
             (subject,) = torchvision_subjects([network], images.num_classes, images.image_size)
             model = GHN.from_pretrained(resolve(ghn))
+            images.check_classes("the GHN", model.config.num_classes)
         with torch.random.fork_rng(devices=[]), user_errors(ValueError, TypeError):
             torch.default_generator.manual_seed(seed)
             random = subject.build()
@@ -56,7 +60,7 @@ def demo(
         began = time.perf_counter()
         model(predicted)
         times["predicted"] = time.perf_counter() - began
-    with status(f"Training {network}"):
+    with status(f"Training {network}"), user_errors(FloatingPointError):
         began = time.perf_counter()
         _train(trained, images, seed)
         times["trained"] = time.perf_counter() - began

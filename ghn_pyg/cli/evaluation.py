@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
-from .console import Seed, check_device, check_output, make_console, make_table, status, user_errors
+from .console import Seed, check_device, check_output, check_splits, fail, make_console, make_table, status, user_errors
 
 if TYPE_CHECKING:
     from ..evaluation.report import Report, Row
@@ -74,12 +74,17 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE", help="Where to save the results, as .json or .csv.")
     ] = None,
     seed: Seed = 0,
+    other_classes: Annotated[
+        bool, typer.Option("--other-classes", help="Accept a GHN for another number of classes.")
+    ] = False,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute, such as cuda or cuda:1.")] = "cpu",
     workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that read images.")] = 0,
 ) -> None:  # fmt: skip
     """Measures the accuracy of networks whose parameters a GHN predicts."""
     if out is not None:
         check_output(out, [".json", ".csv"], "results")
+    check_splits(*(split or ()))
+    methods = [_method(name) for name in dict.fromkeys(["predicted", *(compare or ())])]
     check_device(device)
     with status("Loading"):
         from ..evaluation.evaluate import evaluate as run
@@ -89,7 +94,6 @@ def evaluate(
         from ..models.keys import CheckpointError
 
     with user_errors(ValueError, ImportError, ImagesError, CheckpointError):
-        methods = [_method(name) for name in ("predicted", *(compare or ()))]
         pictures = load_images(images, data, image_size=image_size)
         model = GHN.from_pretrained(resolve(ghn)).to(device)
         groups = _groups(split, network, pictures, width, count)
@@ -100,34 +104,38 @@ def evaluate(
                 found[group] = {
                     method.name: run(
                         model if method.predicted else None, subjects, pictures, statistics=statistics.value,
-                        noise=noise, seed=seed, device=device, workers=workers, training=method.training,
-                        progress=note,
+                        noise=noise, seed=seed, device=device, workers=workers, training=method.training(seed),
+                        other_classes=other_classes, progress=note,
                     )
                     for method in methods
                 }  # fmt: skip
+    _show(ghn, pictures, found)
     if out is not None:
         with user_errors(OSError):
             _save(out, found)
-    _show(ghn, pictures, found, out)
+        make_console().print(f"saved {out}", soft_wrap=True, markup=False)
 
 
 class _Method(NamedTuple):
-    """Where the parameters of networks come from, and how they are trained after that."""
+    """Where the parameters of networks come from, and for how many epochs they are trained after that."""
 
     name: str
     predicted: bool
-    training: FitConfig | None
+    epochs: int
+
+    def training(self, seed: int) -> FitConfig | None:
+        from ..finetuning.config import FitConfig
+
+        return FitConfig(epochs=self.epochs, seed=seed) if self.epochs else None
 
 
 def _method(name: str) -> _Method:
-    from ..finetuning.config import FitConfig
-
     if name in ("predicted", "random"):
-        return _Method(name, name == "predicted", None)
+        return _Method(name, name == "predicted", 0)
     kind, _, epochs = name.partition(":")
     if kind not in ("sgd", "finetuned") or not epochs.isdecimal() or not int(epochs):
-        raise ValueError(f"--compare expected random, sgd:N or finetuned:N with N epochs, got {name!r}")
-    return _Method(name, kind == "finetuned", FitConfig(epochs=int(epochs)))
+        fail(f"--compare expected random, sgd:N or finetuned:N with N epochs, got {name!r}")
+    return _Method(name, kind == "finetuned", int(epochs))
 
 
 def _groups(
@@ -136,14 +144,19 @@ def _groups(
     """The networks to measure, by split."""
     from ..deepnets.dataset import DeepNets
     from ..evaluation.subjects import deepnets_subjects, torchvision_subjects
+    from ..vision import check_name
 
     found = {}
     for name in splits or (() if networks else _SPLITS):
         split = DeepNets(name, num_classes=images.num_classes, image_size=images.image_size, width=width)
         found[name] = deepnets_subjects(split[: min(count or len(split), len(split))])
     if networks:
-        names = None if "all" in networks else networks
-        found[_NETWORKS] = torchvision_subjects(names, images.num_classes, images.image_size)
+        named = [name for name in networks if name != "all"]
+        for name in named:
+            check_name(name)
+        found[_NETWORKS] = torchvision_subjects(
+            None if "all" in networks else named, images.num_classes, images.image_size
+        )
     return found
 
 
@@ -158,7 +171,7 @@ def _bar(total: int) -> Iterator[Callable[[Row], None]]:
         yield lambda row: progress.update(task, advance=1)
 
 
-def _show(ghn: str, images: Images, found: dict[str, dict[str, Report]], out: Path | None) -> None:
+def _show(ghn: str, images: Images, found: dict[str, dict[str, Report]]) -> None:
     from rich.text import Text
 
     console = make_console()
@@ -178,8 +191,6 @@ def _show(ghn: str, images: Images, found: dict[str, dict[str, Report]], out: Pa
                 console.print(Text(f"failed: {group}, {method}, {name}: {failure}", style="red"), soft_wrap=True)
     if _NETWORKS in found:
         _show_singles(found[_NETWORKS])
-    if out is not None:
-        console.print(f"saved {out}", soft_wrap=True)
 
 
 def _show_singles(reports: dict[str, Report]) -> None:

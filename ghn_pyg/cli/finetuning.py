@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Seed, check_device, check_output, counted, fail, make_table, print_rows, status, user_errors
+from .console import Seed, check_device, check_output, counted, make_table, print_rows, status, user_errors
 from .evaluation import Data, DataFolder, ImageSize
 
 if TYPE_CHECKING:
@@ -58,6 +57,7 @@ def finetune(
     with status("Loading"), user_errors(ImportError):
         from ..evaluation.evaluate import check_torchmetrics
         from ..finetuning.config import FitConfig
+        from ..finetuning.fit import check_fit
         from ..images import ImagesError, load_images
         from ..models.ghn import GHN
         from ..models.hub import resolve
@@ -69,11 +69,10 @@ def finetune(
         config = FitConfig.recipe(recipe, **{name: value for name, value in options.items() if value is not None})
         pictures = load_images(images, data, image_size=image_size)
         model = GHN.from_pretrained(resolve(ghn)).to(device)
-        if model.config.num_classes != pictures.num_classes and not keep_classifier:
-            fail(
-                f"the GHN is for {model.config.num_classes} classes and {images} has {pictures.num_classes}; add "
-                "--keep-classifier to predict all but the last layer"
-            )
+        if not keep_classifier:
+            advice = "add --keep-classifier to predict all but the last layer"
+            pictures.check_classes("the GHN", model.config.num_classes, advice)
+        check_fit(pictures, config)
         start = {"noise": noise, "orthogonal": orthogonal, "keep_classifier": keep_classifier}
         networks = _networks(model, arch, pictures, compare, seed, start)
     table = make_table("parameters", "before", *(["after 1 epoch"] if config.epochs > 1 else []),
@@ -117,21 +116,22 @@ def _train(network: nn.Module, images: Images, config: FitConfig, device: str, w
 
     batches = Batches(images.test)
     found: list[str] = []
+    seconds = 0.0
 
     def accuracy() -> str:
         with norms(network, "batch", images, config.seed, device):
             return f"{measure(network, batches, device, workers).top1:.1%}"
 
     def note(epoch: Epoch) -> None:
+        nonlocal seconds
+        seconds += epoch.seconds
         if epoch.epoch in (1, config.epochs):
             found.append(accuracy())
-            network.train()
 
     network.to(device)
     found.append(accuracy())
-    began = time.perf_counter()
-    fit(network, images, config, fabric=make_fabric(device=device.partition(":")[0]), workers=workers, progress=note)
-    return [*found, f"{time.perf_counter() - began:.1f}"]
+    fit(network, images, config, fabric=make_fabric(device=device), workers=workers, progress=note)
+    return [*found, f"{seconds:.1f}"]
 
 
 def _save(out: Path, network: nn.Module, metadata: dict[str, str]) -> None:

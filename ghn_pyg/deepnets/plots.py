@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..figures import import_figure
 from ..files import replacing
 from .statistics import Measured, operation_shares
 
 _PANELS = (("nodes", False), ("parameters", True), ("depth", False))
-
-
-def import_figure() -> Any:
-    """Matplotlib's ``Figure``, which nothing else needs.
-
-    Raises:
-        ImportError: If matplotlib is not installed.
-    """
-    try:
-        return importlib.import_module("matplotlib.figure").Figure
-    except ImportError as error:
-        raise ImportError('pictures need matplotlib; install it with: pip install "ghn_pyg[plot]"') from error
 
 
 def plot_statistics(measured: Mapping[str, Sequence[Measured]], path: str | os.PathLike[str]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
 from ..apply import batch_statistics, recalibrate
@@ -121,12 +122,13 @@ def norms(network: nn.Module, statistics: Statistics, images: Images, seed: int,
         device: Where the network is.
 
     Raises:
-        ValueError: If there are no such statistics.
+        ValueError: If statistics are to be recalibrated, and the batch norms keep none.
     """
-    if statistics not in get_args(Statistics):
-        raise ValueError(f"statistics expected one of {get_args(Statistics)}, got {statistics!r}")
     network.eval()
     if statistics == "recalibrated":
+        kept = [norm.running_mean is not None for norm in network.modules() if isinstance(norm, _BatchNorm)]
+        if kept and not any(kept):
+            raise ValueError("its batch norms keep no statistics that could be recalibrated; use those of each batch")
         recalibrate(network, Batches(images.train, seed).load(), device=device)
         yield
     else:

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from torch import nn
 from ..apply import load_prediction
 from ..data import ArchData
 from ..finetuning.config import FitConfig
-from ..finetuning.fit import fit
+from ..finetuning.fit import check_fit, fit
 from ..images import Images
 from ..models.ghn import GHN
 from ..training.engine import make_fabric
@@ -71,15 +71,20 @@ def evaluate(
     """
     subjects = list(subjects)
     if ghn is not None and not other_classes:
-        _check_classes("the GHN was trained", ghn.config.num_classes, images, "; train one for it, or say so")
+        images.check_classes("the GHN", ghn.config.num_classes, "train one for it, or say so by other_classes")
     for subject in subjects:
-        _check_classes(f"{subject.name} is", subject.num_classes, images)
+        images.check_classes(subject.name, subject.num_classes)
+    if statistics not in get_args(Statistics):
+        raise ValueError(f"statistics expected one of {', '.join(get_args(Statistics))}, got {statistics!r}")
     if not math.isfinite(noise) or noise < 0 or batch_size < 2:
         raise ValueError(f"expected noise of at least 0 and batch_size of at least 2, got {noise} and {batch_size}")
     check_torchmetrics()
     device = device or (ghn.device if ghn is not None else torch.device("cpu"))
     batches = Batches(images.test, seed, batch_size, [noise / std for std in images.std])
-    fabric = None if training is None else make_fabric(device=torch.device(device).type)
+    fabric = None
+    if training is not None:
+        check_fit(images, training)
+        fabric = make_fabric(device=str(device))
 
     def accuracy(network: nn.Module) -> dict[str, Any]:
         if training is not None and fabric is not None:
@@ -108,14 +113,6 @@ def check_torchmetrics() -> None:
         importlib.import_module("torchmetrics")
     except ImportError as error:
         raise ImportError('evaluation needs torchmetrics; install it with: pip install "ghn_pyg[train]"') from error
-
-
-def _check_classes(what: str, classes: int, images: Images, hint: str = "") -> None:
-    if classes != images.num_classes:
-        raise ValueError(
-            f"{what} for {classes} classes and {images.name} has {images.num_classes}, so that accuracy would be that "
-            f"of chance{hint and hint + ' by other_classes=True'}"
-        )
 
 
 def _row(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..figures import import_figure
 from ..files import replacing
 from ..images import Images
 
@@ -33,11 +34,7 @@ def plot_choices(
         ImportError: If matplotlib is not installed.
         OSError: If it cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('pictures need matplotlib; install it with: pip install "ghn_pyg[plot]"') from error
-    figure = Figure(figsize=(10, 2.2 + 0.7 * len(accuracies)), layout="constrained")
+    figure = import_figure()(figsize=(10, 2.2 + 0.7 * len(accuracies)), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(0.9 + 0.4 * len(accuracies), 0.9 + 0.3 * len(choices)))
     top, bottom = parts
     _bars(top.subplots(), accuracies, images)

@@ -66,6 +66,7 @@ def fit(
         >>> digits = load_images("digits", image_size=8)
         >>> network = fit(network, digits, FitConfig(epochs=2), fabric=make_fabric(device="cpu"))
     """
+    check_fit(images, config)
     batches = ImageBatches(images.train, config.batch_size, seed=config.seed)
     steps = batches.steps_per_epoch
     network.to(fabric.device)
@@ -96,6 +97,17 @@ def fit(
                 raise FloatingPointError(f"losses are not finite in epoch {epoch}; lower the learning rate")
             progress(Epoch(epoch, mean, time.perf_counter() - start))
     return network.eval()
+
+
+def check_fit(images: Images, config: FitConfig) -> None:
+    """Raises the errors of :func:`fit` for what does not depend on the network.
+
+    Example:
+        >>> from ghn_pyg.images import load_images
+        >>> check_fit(load_images("digits"), FitConfig())
+    """
+    ImageBatches(images.train, config.batch_size)
+    make_optimizer(nn.LayerNorm(1), config)  # any network that draws nothing
 
 
 def fit_loss(logits: Tensor, labels: Tensor, config: FitConfig) -> Tensor:

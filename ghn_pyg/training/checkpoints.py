@@ -13,6 +13,7 @@ import torch
 
 from ..files import replacing
 from ..models.keys import CheckpointError, strip_wrappers
+from ..models.unpickling import load_weights
 
 _NAME: Final = re.compile(r"step-(\d{9})\.pt")
 _PARTS: Final = ("config", "ghn", "average", "optimizer", "scaler", "progress")
@@ -82,8 +83,8 @@ def read_training_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: If it cannot be read or holds something else.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what torch.load raises for a damaged file is not documented
+        state = load_weights(path)
+    except Exception as error:  # what a damaged file leads to is not documented
         message = f"cannot read the checkpoint {path}: {error}; remove it to go on from an older one"
         raise CheckpointError(message) from error
     if not isinstance(state, dict) or set(state) != set(_PARTS):

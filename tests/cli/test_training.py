@@ -170,7 +170,7 @@ def test_other_classes(run, tmp_path):
     assert "add --keep-classifier to predict all but the last layer" in failed(
         run("finetune", "resnet18", "--ghn", tmp_path)
     )
-    assert "trained for 7 classes" in failed(run("eval", tmp_path, "--count", 1))
+    assert "the GHN is for 7 classes and digits has 10" in failed(run("eval", tmp_path, "--count", 1))
 
 
 def test_demo(run, ghn, tmp_path):

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from ghn_pyg import GHN, GHNConfig, batch_statistics, load_prediction
+from ghn_pyg import GHN, GHNConfig, batch_statistics, from_module, load_prediction
 from ghn_pyg.deepnets.dataset import DeepNets
 from ghn_pyg.evaluation.evaluate import evaluate
 from ghn_pyg.evaluation.subjects import Subject, deepnets_subjects, torchvision_subjects
+from ghn_pyg.finetuning.config import FitConfig
 from ghn_pyg.images import load_images
 
 TINY = GHNConfig(hidden_channels=8, max_channels=8, max_kernel_size=5, num_classes=10, layers=1, heads=2)
@@ -134,7 +135,7 @@ def test_another_number_of_classes(ghn, subjects, digits):
         raise AssertionError("something ran")
 
     other = GHN(GHNConfig(**{**TINY.to_dict(), "num_classes": 7}))
-    with pytest.raises(ValueError, match=r"trained for 7 classes and digits has 10.*chance; train one"):
+    with pytest.raises(ValueError, match=r"the GHN is for 7 classes and digits has 10.*chance; train one"):
         evaluate(other, [Subject("a", 10, never)], digits)
     with pytest.raises(ValueError, match=r"^b is for 1000 classes and digits has 10"):
         evaluate(ghn, [Subject("a", 10, never), Subject("b", 1000, never)], digits)
@@ -156,3 +157,25 @@ def test_without_torchmetrics(ghn, digits, monkeypatch):
 def test_networks_without_a_small_version_fail_by_themselves(ghn, digits):
     report = evaluate(ghn, torchvision_subjects(["squeezenet1_1"], 10, 8), digits)
     assert "has no version for small inputs" in report.failures["squeezenet1_1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"statistics": "running"}, "statistics expected one of batch, recalibrated, got 'running'"),
+        ({"training": FitConfig(batch_size=2000)}, "batch_size must not exceed the 1442 training images, got 2000"),
+    ],
+)
+def test_wrong_options_are_no_failures_of_networks(ghn, digits, options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(ghn, [], digits, **options)
+
+
+def test_networks_that_are_trained(digits):
+    def build():
+        return nn.Sequential(nn.Conv2d(3, 7, 3), nn.BatchNorm2d(7), nn.ReLU(), nn.Flatten(), nn.Linear(7 * 36, 10))
+
+    subject = Subject("small", 10, build, lambda network: from_module(network, torch.zeros(1, 3, 8, 8)))
+    plain, trained = (evaluate(None, [subject], digits, training=training) for training in (None, FitConfig(epochs=2)))
+    assert trained.settings["training"]["epochs"] == 2
+    assert trained.rows[0].top1 > 0.8 > 0.4 > plain.rows[0].top1
