@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import inspect
 import os
@@ -16,6 +15,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 from torchvision.transforms import v2
+
+from .naming import similar
 
 Colours = tuple[float, float, float]
 
@@ -171,7 +172,7 @@ def load_images(
     if os.sep in name:
         raise ImagesError(f"there is no folder {name}; {_LAYOUT}")
     if key not in (classes := _dataset_classes()):
-        near = difflib.get_close_matches(key, ["digits", *classes], n=3)
+        near = similar(key, ["digits", *classes])
         hint = f"did you mean {' or '.join(near)}?" if near else "nor is it a folder"
         raise ImagesError(f"there is no image data {name!r}: it is no class of torchvision.datasets; {hint}")
     make = _Maker(classes[key], Path(folder), download)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
+
+from ..naming import similar
 
 OPERATIONS: Final = (
     "none",
@@ -115,7 +116,7 @@ def _branches(kind: str, given: Any) -> tuple[Branch, ...]:
     for position, (name, state) in enumerate(branches):
         step = position // 2
         if name not in OPERATIONS:
-            near = difflib.get_close_matches(name, OPERATIONS, n=1)
+            near = similar(name, OPERATIONS)
             hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(OPERATIONS)}"
             raise ValueError(f"{kind}: unknown operation {name!r} in step {step}; {hint}")
         if not 0 <= state < step + 2:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch_geometric.data import Dataset
 
 from ..collecting import collector_paused
 from ..data import ArchData
+from ..naming import similar
 from .architecture import Architecture
 from .layout import lay_out
 from .published_files import DatasetError, PublishedFiles, meta_path
@@ -188,6 +188,6 @@ class PublishedDeepNets(Dataset):
 
 
 def _no_split(path: Path, split: object, present: Sequence[str]) -> str:
-    near = difflib.get_close_matches(str(split), present, n=1)
+    near = similar(str(split), present)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"{path} has no split {split!r}{hint} It has {', '.join(present) or 'none'}"

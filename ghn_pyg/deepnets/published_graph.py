@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import heapq
 import re
 from collections import Counter
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..data import NO_SHAPE, ArchData, NodeShape, ParamSpec
+from ..naming import similar
 from ..primitives import PRIMITIVE_ID, PRIMITIVES
 from ..transforms import shortest_paths
 from .graph import UNUSED, unused_parameters
@@ -267,7 +267,7 @@ def _unknown(name: str, layout: Layout) -> str:
     names = _parameter_nodes(layout)
     if name in names:
         return f"two nodes have the name {name!r}"
-    near = difflib.get_close_matches(name, names, n=3)
+    near = similar(name, names)
     hint = f"; near it are {', '.join(near)}" if near else ""
     return f"it names a parameter {name!r}, which its network does not have{hint}"
 

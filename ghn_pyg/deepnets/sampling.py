@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
 
+from ..naming import similar
 from .architecture import Architecture
 from .genotype import LARGE_KERNELS, OPERATIONS, PARAMETERLESS, VIT, Branch, Genotype
 from .layout import count_parameters, wire
@@ -128,7 +128,7 @@ def check_place(split: str, index: int, seed: int) -> None:
     if split == "predefined":
         raise ValueError("the split 'predefined' is a fixed list, not a distribution; see PREDEFINED")
     if split not in SPLIT_SIZES:
-        near = difflib.get_close_matches(str(split), SPLIT_SIZES, n=1)
+        near = similar(str(split), SPLIT_SIZES)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(SPLIT_SIZES)}"
         raise ValueError(f"unknown split {split!r}; {hint}")
     for name, value in (("index", index), ("seed", seed)):

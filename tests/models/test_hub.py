@@ -1,10 +1,13 @@
 import time
+from pathlib import Path
 
 import httpx2
 import pytest
 import torch
 from huggingface_hub import constants
 
+from ghn_pyg import from_pretrained
+from ghn_pyg.models import hub as hub_module
 from ghn_pyg.models.checkpoint import read_checkpoint, write_folder
 from ghn_pyg.models.hub import DEFAULT_NAME, PUBLISHED_NAMES, resolve
 from ghn_pyg.models.keys import CheckpointError, from_published
@@ -250,3 +253,15 @@ def test_a_missing_folder_beside_others(tmp_path, monkeypatch):
 def test_paths_that_are_missing_are_not_asked_for(tmp_path):
     with pytest.raises(CheckpointError, match="no file or folder here"):
         resolve(tmp_path / "ghn3tm8.pt")
+
+
+def test_what_comes_with_the_package_needs_no_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hub_module, "hf_hub_download", None)
+    assert resolve("digits") == Path(hub_module.__file__).parent / "bundled" / "digits"
+    ghn = from_pretrained("digits")
+    assert (ghn.config.num_classes, ghn.config.layers, ghn.config.max_kernel_size) == (10, 3, 7)
+    assert {parameter.dtype for parameter in ghn.parameters()} == {torch.float32}
+    assert sum(path.stat().st_size for path in resolve("digits").iterdir()) < 5e6
+    (tmp_path / "digits").mkdir()
+    assert resolve("digits") == Path("digits")  # what is on disk comes first, as for every name
