@@ -23,7 +23,7 @@ _EPOCHS: Final = 1
 def demo(
     network: Annotated[
         str, typer.Option(metavar="ARCH", help="A torchvision network; it is adapted to images of 16 pixels.")
-    ] = "resnet18",
+    ] = "resnet50",
     ghn: Annotated[str, typer.Option(metavar="NAME_OR_FILE", help="A GHN for ten classes.")] = "digits",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to save a picture, as .png, .svg or .pdf.")
