@@ -77,16 +77,17 @@ def finetune(
         networks = _networks(model, arch, pictures, compare, seed, start)
     table = make_table("parameters", "before", *(["after 1 epoch"] if config.epochs > 1 else []),
                        f"after {counted(config.epochs, 'epoch')}", "seconds")  # fmt: skip
-    for name, network in networks.items():
-        with (
-            status(f"Training {arch} from {name} parameters"),
-            user_errors(FloatingPointError, ImportError, ValueError),
-        ):
-            table.add_row(name, *_train(network, pictures, config, device, workers))
     rows = [("network", counted(sum(p.numel() for p in networks["predicted"].parameters()), "parameter"))]
-    if out is not None:
-        _save(out, networks["predicted"], {"architecture": arch, "ghn": ghn, "images": images, "recipe": recipe})
-        rows.append(("saved", str(out)))
+    for name, network in networks.items():
+        with status(f"Training {arch} from {name} parameters"):
+            try:
+                table.add_row(name, *_train(network, pictures, config, device, workers))
+            except FloatingPointError as error:
+                rows.append((f"{name} failed", str(error)))
+                continue
+        if out is not None and name == "predicted":
+            _save(out, network, {"architecture": arch, "ghn": ghn, "images": images, "recipe": recipe})
+            rows.append(("saved", str(out)))
     print_rows(f"{arch} on {len(pictures.test):,} test images of {images}, by {ghn}", rows, table)
 
 

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from ghn_pyg import GHN, GHNConfig, from_pretrained
 from ghn_pyg.evaluation.subjects import torchvision_subjects
+from ghn_pyg.finetuning import fit
 from ghn_pyg.training.logs import read_log
 from ghn_pyg.training.recipes import recipe_names
 from tests.cli.outcomes import failed
@@ -163,6 +164,25 @@ def test_finetune(run, ghn, tmp_path):
 )
 def test_wrong_finetuning(run, ghn, arguments, message):
     assert message in failed(run("finetune", *arguments, "--ghn", ghn))
+
+
+def test_a_trained_network_is_kept_when_the_other_diverges(run, ghn, tmp_path, monkeypatch):
+    real, calls = fit.fit, []
+
+    def diverging(network, *arguments, **options):
+        calls.append(network)
+        if len(calls) == 2:
+            raise FloatingPointError("losses are not finite in epoch 1")
+        return real(network, *arguments, **options)
+
+    monkeypatch.setattr(fit, "fit", diverging)
+    path = tmp_path / "network.safetensors"
+    options = ("--ghn", ghn, "--image-size", 8, "--compare", "--out", path)
+    code, out, _ = run("finetune", "shufflenet_v2_x0_5", *options)
+    assert code == 0
+    assert "random failed losses are not finite in epoch 1" in out
+    assert f"saved {path}" in out
+    assert path.exists()
 
 
 def test_other_classes(run, tmp_path):
