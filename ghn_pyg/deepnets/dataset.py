@@ -23,6 +23,8 @@ NODE_BUDGET: Final = 2200
 
 NO_CURRICULUM: Final = Curriculum()
 
+_FREE: Final = frozenset(("none", "skip_connect"))
+
 _STREAM: Final = 1 << 20
 """Marks the random numbers of widths, so that they differ from those of architectures."""
 
@@ -122,8 +124,8 @@ class MetaBatches(IterableDataset[MetaBatch]):
     """An endless stream of meta-batches for meta-training.
 
     A meta-batch is a function of (seed, step, rank) alone: to resume, start at the next step. Whatever the number of
-    workers, steps come in order, each once. All ranks together hold ``size`` architectures of a step, rank :math:`r`
-    of :math:`R` those at :math:`r, r + R, …`.
+    workers, steps come in order, each once. All ranks together hold ``size`` architectures of a step, which are dealt
+    so that all ranks have about as much to compute (see :func:`deal`).
 
     Published training code drops meta-batches of many nodes, which makes large networks rarer than they are in the
     distribution. Here nothing is dropped: a meta-batch is cut into parts that fit the node budget, whose gradients
@@ -183,12 +185,12 @@ class MetaBatches(IterableDataset[MetaBatch]):
 
     def architectures(self, step: int) -> list[Architecture]:
         """The architectures of this rank at a step, each with the width and head size of this use."""
-        slots = range(step * self.size + self.rank, (step + 1) * self.size, self.world_size)
-        drawn = (
-            (slot, self.curriculum.apply(sample(self.split, slot % SPLIT_SIZES[self.split], self.seed), step))
-            for slot in slots
-        )
-        return [self.widths.draw(architecture, Numbers(self.seed, _STREAM, slot)) for slot, architecture in drawn]
+        joint = [self._architecture(slot, step) for slot in range(step * self.size, (step + 1) * self.size)]
+        return [joint[position] for position in deal([effort(one) for one in joint], self.world_size)[self.rank]]
+
+    def _architecture(self, slot: int, step: int) -> Architecture:
+        drawn = self.curriculum.apply(sample(self.split, slot % SPLIT_SIZES[self.split], self.seed), step)
+        return self.widths.draw(drawn, Numbers(self.seed, _STREAM, slot))
 
     def meta_batch(self, step: int) -> MetaBatch:
         """The meta-batch of this rank at a step."""
@@ -205,6 +207,41 @@ class MetaBatches(IterableDataset[MetaBatch]):
         while True:
             yield self.meta_batch(step)
             step += stride
+
+
+def effort(architecture: Architecture) -> int:
+    """About how long a network takes, in no unit: its cells, times the operations of one, times its width.
+
+    Example:
+        >>> from ghn_pyg.deepnets.genotype import DARTS
+        >>> effort(Architecture(genotype=DARTS, cells=20, width=32))
+        3840
+    """
+    costly = sum(name not in _FREE for name, _ in architecture.genotype.normal)
+    return architecture.cells * (costly + 1) * architecture.width
+
+
+def deal(efforts: Sequence[int], hands: int) -> list[list[int]]:
+    """Deals things so that all hands have about the same effort: the largest first, each to the hand with the least.
+
+    Args:
+        efforts: The effort of each thing, at least 1.
+        hands: How many there are; none stays empty if there are as many things.
+
+    Returns:
+        For each hand the ascending positions of its things.
+
+    Example:
+        >>> deal([2, 7, 3, 4], 2)
+        [[1], [0, 2, 3]]
+    """
+    dealt: list[list[int]] = [[] for _ in range(hands)]
+    totals = [0] * hands
+    for position in sorted(range(len(efforts)), key=lambda position: -efforts[position]):
+        hand = totals.index(min(totals))
+        dealt[hand].append(position)
+        totals[hand] += efforts[position]
+    return [sorted(hand) for hand in dealt]
 
 
 def pack(sizes: Sequence[int], budget: int) -> list[list[int]]:

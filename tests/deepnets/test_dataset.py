@@ -1,5 +1,6 @@
 import itertools
 import pickle
+import statistics
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from torch_geometric.loader import DataLoader as GraphLoader
 
-from ghn_pyg.deepnets.dataset import DeepNets, MetaBatches, pack, sized_graph
+from ghn_pyg.deepnets.dataset import DeepNets, MetaBatches, deal, effort, pack, sized_graph
 from ghn_pyg.deepnets.graph import architecture_graph
 from ghn_pyg.deepnets.network import Network
 from ghn_pyg.deepnets.sampling import sample
@@ -99,8 +100,27 @@ def test_a_small_split_begins_again():
 def test_ranks_share_a_step():
     joint = MetaBatches(7, seed=2).architectures(5)
     shares = [MetaBatches(7, seed=2, rank=rank, world_size=3).architectures(5) for rank in range(3)]
-    assert shares == [joint[0::3], joint[1::3], joint[2::3]]
-    assert [len(share) for share in shares] == [3, 2, 2]
+    assert sorted(one.key for share in shares for one in share) == sorted(one.key for one in joint)
+    assert all(share for share in shares)
+
+
+def test_ranks_have_about_as_much_to_do():
+    """By position the busiest of three ranks would have 1.7 times the mean."""
+    busiest = []
+    for step in range(20):
+        shares = [MetaBatches(7, seed=2, rank=rank, world_size=3).architectures(step) for rank in range(3)]
+        totals = [sum(effort(one) for one in share) for share in shares]
+        busiest.append(3 * max(totals) / sum(totals))
+    assert statistics.fmean(busiest) < 1.25
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=17), st.integers(1, 5))
+def test_hands_differ_by_no_more_than_one_thing(efforts, hands):
+    dealt = deal(efforts, hands)
+    assert sorted(position for hand in dealt for position in hand) == list(range(len(efforts)))
+    totals = [sum(efforts[position] for position in hand) for hand in dealt]
+    assert max(totals) - min(totals) <= max(efforts)
+    assert sum(bool(hand) for hand in dealt) == min(hands, len(efforts))
 
 
 @pytest.mark.parametrize("workers", [1, 3])
