@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .graphs.layers import register_layer
     from .graphs.module import TracingError, from_module
     from .models.config import PRESETS, GHNConfig
+    from .models.encoders import register_encoder
     from .models.ghn import GHN, Prediction
     from .models.keys import CheckpointError
     from .primitives import PRIMITIVES
@@ -35,6 +36,7 @@ __all__ = [
     "from_pretrained",
     "load_prediction",
     "recalibrate",
+    "register_encoder",
     "register_layer",
 ]
 
@@ -53,6 +55,7 @@ _HOME = {
     "from_module": "graphs.module",
     "load_prediction": "apply",
     "recalibrate": "apply",
+    "register_encoder": "models.encoders",
     "register_layer": "graphs.layers",
 }
 

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..files import replacing
-from .config import Encoder, GHNConfig
+from .config import GHNConfig
 from .keys import CheckpointError, from_published, is_ours, strip_wrappers
 from .unpickling import LEGACY_PICKLES, LEGACY_START, check_nesting, load_joblib, load_weights
 
@@ -56,6 +56,9 @@ _PUBLISHED_FIELDS: Final = {
     "layers": "layers",
     "heads": "heads",
 }
+
+# Encoders that are told apart by their tensors.
+_PUBLISHED_ENCODERS: Final = ("ghn3", "ghn2", "ghn1", "mlp")
 
 # What tensors tell of a GHN-3, and of the others.
 _IN_TENSORS: Final = (
@@ -127,7 +130,7 @@ def infer_config(state: Mapping[str, Tensor]) -> GHNConfig:
     state = _ours(state)
     d = _size(state, "node_embedding.weight", 1)
     layers = sum(name.endswith(".norm1.weight") for name in state)
-    encoder: Encoder = "ghn3" if layers else "mlp"
+    encoder = "ghn3" if layers else "mlp"
     if any(name.startswith("encoder.gru.") for name in state):
         encoder = "ghn2" if any(name.startswith("encoder.virtual_mlp.") for name in state) else "ghn1"
     try:
@@ -338,7 +341,8 @@ def _configured(given: Mapping[str, Any], state: Mapping[str, Tensor]) -> GHNCon
             f"its configuration is not valid: expected text and numbers, got others as {_some(wrong)}"
         )
     try:
-        if ours and given.get("decoder") == "mlp":  # nothing to infer; the shapes are checked against the model's
+        if ours and (given.get("decoder") == "mlp" or given["encoder"] not in _PUBLISHED_ENCODERS):
+            # Nothing to infer; the shapes are checked against the model's.
             return GHNConfig.from_dict(dict(given))
         inferred = infer_config(state)
         config = GHNConfig.from_dict(dict(given)) if ours else _from_published_config(given, inferred)

@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any, Literal, get_args
 
 from ..naming import similar
+from .encoders import ENCODERS
 
-Encoder = Literal["ghn3", "ghn2", "ghn1", "mlp"]
 Decoder = Literal["conv", "mlp"]
 KernelCrop = Literal["center", "corner"]
 
@@ -18,14 +18,16 @@ class GHNConfig:
 
     Args:
         encoder: Graph encoder: ``"ghn3"`` (Graphormer, arXiv 2303.04143), ``"ghn2"`` (gated graph network with
-            virtual edges, arXiv 2110.13100), ``"ghn1"`` (the same without virtual edges) or ``"mlp"`` (no graph).
+            virtual edges, arXiv 2110.13100), ``"ghn1"`` (the same without virtual edges), ``"mlp"`` (no graph), or
+            another of :data:`~ghn_pyg.models.encoders.ENCODERS`, to which
+            :func:`~ghn_pyg.register_encoder` adds.
         decoder: Weight decoder: ``"conv"`` (published) or ``"mlp"`` (ablation of arXiv 2110.13100).
-        hidden_channels: Width :math:`d` of node embeddings; a multiple of 4, and of ``heads`` for GHN-3.
+        hidden_channels: Width :math:`d` of node embeddings; a multiple of 4, and of ``heads`` where there are some.
         max_channels: Channels :math:`C` that are decoded directly; wider tensors repeat them.
         max_kernel_size: Kernel size :math:`S` that is decoded directly; larger kernels are interpolated.
         num_classes: Classes :math:`K` of the networks that the GHN was trained on.
-        layers: Transformer layers (GHN-3 only; 0 otherwise).
-        heads: Attention heads (GHN-3 only; 0 otherwise).
+        layers: Layers of the encoder (0 for GHN-2, GHN-1 and the MLP, which have no such number).
+        heads: Attention heads (0 for encoders without attention).
         final_norm: Whether a layer norm closes the encoder.
         weight_norm: Whether decoded tensors are scaled by their fan-in.
         kernel_crop: Which part of the :math:`S \times S` map a smaller kernel is: ``"center"`` (GHN-3) or
@@ -39,7 +41,7 @@ class GHNConfig:
         3
     """
 
-    encoder: Encoder = "ghn3"
+    encoder: str = "ghn3"
     decoder: Decoder = "conv"
     hidden_channels: int = 64
     max_channels: int = 64
@@ -52,13 +54,18 @@ class GHNConfig:
     kernel_crop: KernelCrop = "center"
 
     def __post_init__(self) -> None:
-        for field, kind in (("encoder", Encoder), ("decoder", Decoder), ("kernel_crop", KernelCrop)):
+        if self.encoder not in ENCODERS:
+            near = similar(str(self.encoder), list(ENCODERS))
+            hint = f"; did you mean {' or '.join(near)}?" if near else "; register_encoder makes others known"
+            raise ValueError(f"GHNConfig.encoder must be one of {', '.join(ENCODERS)}, got {self.encoder!r}{hint}")
+        for field, kind in (("decoder", Decoder), ("kernel_crop", KernelCrop)):
             if getattr(self, field) not in get_args(kind):
                 raise ValueError(f"GHNConfig.{field} must be one of {get_args(kind)}, got {getattr(self, field)!r}")
         for field in ("hidden_channels", "max_channels", "max_kernel_size", "num_classes"):
             self._require_integer(field, minimum=1)
-        for field in ("layers", "heads"):
-            self._require_integer(field, minimum=int(self.encoder == "ghn3"))
+        needed = ENCODERS[self.encoder]
+        self._require_integer("layers", minimum=int(needed.layers))
+        self._require_integer("heads", minimum=int(needed.heads))
         for field in ("final_norm", "weight_norm"):
             if not isinstance(getattr(self, field), bool):
                 raise ValueError(f"GHNConfig.{field} must be true or false, got {getattr(self, field)!r}")
@@ -67,7 +74,7 @@ class GHNConfig:
                 f"GHNConfig.hidden_channels must be a multiple of 4 (four shape embeddings share it), "
                 f"got {self.hidden_channels}"
             )
-        if self.encoder == "ghn3" and self.hidden_channels % self.heads:
+        if needed.heads and self.hidden_channels % self.heads:
             raise ValueError(
                 f"GHNConfig.hidden_channels must be a multiple of heads, got {self.hidden_channels} and {self.heads}"
             )

@@ -19,13 +19,11 @@ from ..data import ArchData
 from ..graphs.module import from_module
 from ..nn.decoders import ConvDecoder, MLPDecoder, VectorDecoder
 from ..nn.encodings import Embedding, ShapeEncoding
-from ..nn.gated import GatedGNN
-from ..nn.mlp import NodeMLP
-from ..nn.transformer import GraphTransformer
 from ..primitives import PRIMITIVES
 from .checkpoint import check_state, read_checkpoint, write_folder
 from .config import GHNConfig
 from .decoding import ParameterDecoder, Target, fill_, targets
+from .encoders import ENCODERS
 from .hub import DEFAULT_NAME, resolve
 
 Architecture = nn.Module | ArchData
@@ -52,14 +50,6 @@ class Prediction(dict[str, Tensor]):
         return math.hypot(
             *(torch.linalg.vector_norm(tensor.detach().to("cpu", torch.float64)).item() for tensor in self.values())
         )
-
-
-def build_encoder(config: GHNConfig) -> nn.Module:
-    """The graph encoder of a configuration."""
-    width = config.hidden_channels
-    if config.encoder == "ghn3":
-        return GraphTransformer(width, config.layers, config.heads)
-    return NodeMLP(width) if config.encoder == "mlp" else GatedGNN(width, virtual_edges=config.encoder == "ghn2")
 
 
 def build_decoder(config: GHNConfig) -> ParameterDecoder:
@@ -125,7 +115,7 @@ class GHN(
         width = config.hidden_channels
         self.node_embedding = Embedding(len(PRIMITIVES), width)
         self.shape_encoding = ShapeEncoding(width, config.num_classes, config.max_kernel_size)
-        self.encoder = build_encoder(config)
+        self.encoder = ENCODERS[config.encoder].build(config)
         self.norm: nn.Module = nn.LayerNorm(width) if config.final_norm else nn.Identity()
         self.decoder = build_decoder(config)
         self._shrink_last_layers()  # each part has drawn its own parameters
@@ -253,7 +243,7 @@ class GHN(
             shape = shape.clone()
             shape[classifier, 0] = self.config.num_classes
         x = self.node_embedding(graph.node_type.to(device)) + self.shape_encoding(shape)
-        x = self.encoder(x, graph.edge_index.to(device), graph.distance.to(device), graph.graph_sizes)
+        x = self.encoder(x, graph.edge_index.to(device), graph.distance.to(device), graph.get("batch"))
         return self.norm(x)
 
     def forward(self, model: nn.Module, *, keep_classifier: bool = False, seed: int | None = None) -> nn.Module:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .ragged import block_starts
+from .ragged import Blocks
 
 MAX_DEGREE = 100
 MAX_DEPTH = 1000
@@ -133,14 +133,14 @@ class DepthEncoding(Embedding):
         channels: Width :math:`d`.
 
     Shapes:
-        - **input:** distances :math:`(\sum_g N_g^2,)` and the sizes :math:`N_g`
-        - **output:** encodings :math:`(\sum_g N_g, d)`
+        - **input:** distances :math:`(\sum_g N_g^2,)` and the blocks of the batch
+        - **output:** encodings :math:`(N, d)`
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__(MAX_DEPTH + 1, channels)
 
-    def forward(self, distance: Tensor, sizes: Sequence[int]) -> Tensor:  # type: ignore[override]
+    def forward(self, distance: Tensor, blocks: Blocks) -> Tensor:  # type: ignore[override]
         """Encodes the distances, clamped to 1,000."""
-        rows = [distance[at : at + size] for at, size in zip(block_starts(sizes), sizes, strict=True)]
-        return super().forward(torch.cat(rows).long().clamp_(max=MAX_DEPTH))
+        depth = blocks.join([block.split_pairs(distance)[:, 0] for block in blocks])
+        return super().forward(depth.long().clamp_(max=MAX_DEPTH))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .ragged import distance_blocks, to_numpy
+from .ragged import Blocks, distance_blocks, to_numpy
 
 MAX_VIRTUAL_DISTANCE = 50
 
@@ -106,9 +106,9 @@ class GatedGNN(nn.Module):
         virtual_edges: Whether messages travel over shortest paths too (GHN-2) or over edges alone (GHN-1).
 
     Shapes:
-        - **input:** nodes :math:`(\sum_g N_g, d)`, edges :math:`(2, E)`, distances :math:`(\sum_g N_g^2,)` and the
-          sizes :math:`N_g` (one graph by default)
-        - **output:** nodes :math:`(\sum_g N_g, d)`
+        - **input:** nodes :math:`(N, d)`, edges :math:`(2, E)`, distances :math:`(\sum_g N_g^2,)` and for each node
+          its graph ``batch`` :math:`(N,)`, or the blocks of the batch (one graph by default)
+        - **output:** nodes :math:`(N, d)`
 
     Example:
         >>> encoder = GatedGNN(channels=8)
@@ -163,11 +163,11 @@ class GatedGNN(nn.Module):
             sent.index_copy_(0, nodes, messages.to(x.dtype))
         return states
 
-    def forward(self, x: Tensor, edge_index: Tensor, distance: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
+    def forward(self, x: Tensor, edge_index: Tensor, distance: Tensor, batch: Tensor | Blocks | None = None) -> Tensor:
         """Encodes the nodes of one or more graphs."""
         num_nodes = x.size(0)
         edges = to_numpy(edge_index)
-        messages = self.messages(edges, distance_blocks(distance, [num_nodes] if sizes is None else sizes))
+        messages = self.messages(edges, distance_blocks(distance, Blocks.of(batch, num_nodes).sizes))
         x = self.sweep(x, schedule(longest_paths(edges, num_nodes), messages, x))
         backward = longest_paths(num_nodes - 1 - edges[::-1], num_nodes)[::-1]
         return self.sweep(x, schedule(backward, messages.reversed(), x))

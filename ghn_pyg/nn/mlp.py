@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
+
+from .ragged import Blocks
 
 
 class NodeMLP(nn.Module):
@@ -16,7 +16,7 @@ class NodeMLP(nn.Module):
         channels: Width :math:`d`.
 
     Shapes:
-        - **input:** nodes :math:`(N, d)`; edges, distances and sizes are taken as by every encoder, and not used
+        - **input:** nodes :math:`(N, d)`; edges, distances and the batch are taken as by every encoder, and not used
         - **output:** nodes :math:`(N, d)`
     """
 
@@ -24,6 +24,6 @@ class NodeMLP(nn.Module):
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels), nn.ReLU())
 
-    def forward(self, x: Tensor, edge_index: Tensor, distance: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
+    def forward(self, x: Tensor, edge_index: Tensor, distance: Tensor, batch: Tensor | Blocks | None = None) -> Tensor:
         """Encodes the nodes."""
         return self.mlp(x)

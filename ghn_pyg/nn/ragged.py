@@ -1,19 +1,172 @@
-"""Batches of graphs of different size: values of all graphs one after another, without padding."""
+"""Batches of graphs of different size: nodes of all graphs one after another, computed in dense blocks."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+_SMALL: Final = 128
+_STEP: Final = 16
 
-def block_starts(sizes: Sequence[int]) -> list[int]:
-    """Where each graph's square block begins in the flattened distances."""
-    return [0, *itertools.accumulate(size * size for size in sizes)][:-1]
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Block:
+    """Graphs of a batch that are computed side by side, padded to the same number of nodes.
+
+    Args:
+        graphs: Positions of the graphs in the batch.
+        size: Number of nodes :math:`n` that each of the :math:`G` graphs is padded to.
+        start: The first node, and the first pair of nodes, if the graphs stand one after another and are of this size.
+        rows: Otherwise for each place its node, of shape :math:`(G, n)`; padding repeats the first node.
+        pairs: Otherwise for each graph its first pair and its size, of shape :math:`(G, 2)`.
+        mask: Which places are nodes, of shape :math:`(G, n)`; ``None`` if all are.
+    """
+
+    graphs: list[int]
+    size: int
+    start: tuple[int, int] = (0, 0)
+    rows: Tensor | None = None
+    pairs: Tensor | None = None
+    mask: Tensor | None = None
+
+    def split(self, x: Tensor) -> Tensor:
+        """The nodes of the block: :math:`(N, *)` → :math:`(G, n, *)`, as a view where that is possible."""
+        places = len(self.graphs) * self.size
+        part = x.narrow(0, self.start[0], places) if self.rows is None else x.index_select(0, self.rows.flatten())
+        return part.unflatten(0, (len(self.graphs), self.size))
+
+    def split_pairs(self, values: Tensor) -> Tensor:
+        r"""Values of pairs of nodes: :math:`(\sum_g N_g^2, *)` → :math:`(G, n, n, *)`; padding is undefined."""
+        shape = (len(self.graphs), self.size, self.size)
+        if self.rows is None or self.pairs is None:
+            part = values.narrow(0, self.start[1], shape[0] * shape[1] * shape[2])
+        else:
+            inside = self.rows - self.rows[:, :1]
+            first, size = self.pairs[:, None].unbind(-1)
+            places = (first + inside * size)[:, :, None] + inside[:, None]
+            part = values.index_select(0, places.flatten())
+        return part.unflatten(0, shape)
+
+    def hide(self, pairs: Tensor, value: float) -> Tensor:
+        """Gives pairs of shape (*, G, n, n) a value where the second node, the key, is padding."""
+        return pairs if self.mask is None else pairs.masked_fill(~self.mask[:, None], value)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Blocks:
+    r"""How the nodes of a batch of graphs lie in dense blocks, without much padding.
+
+    Graphs of up to 128 nodes share a block with those whose size is the same when rounded up to a multiple of 16,
+    larger ones with those of exactly their size. Nothing is copied where graphs of a block stand one after another
+    and are equally large. Layers make it from the vector ``batch``; whoever calls several makes it once.
+
+    Args:
+        sizes: Number of nodes of each graph.
+        blocks: The blocks.
+        order: The place of each node in the concatenation of all blocks; ``None`` if it is its own.
+
+    Example:
+        >>> blocks = Blocks.of(torch.tensor([0, 0, 0, 1, 1]), num_nodes=5)
+        >>> blocks.sizes, [block.mask.tolist() for block in blocks]
+        ([3, 2], [[[True, True, True], [True, True, False]]])
+    """
+
+    sizes: list[int]
+    blocks: list[Block]
+    order: Tensor | None = None
+
+    @classmethod
+    def of(cls, batch: Tensor | Blocks | None, num_nodes: int) -> Blocks:
+        """The blocks of a batch.
+
+        Args:
+            batch: For each node its graph, ascending, as in PyTorch Geometric; ``None`` for one graph; or the blocks.
+            num_nodes: Number of nodes.
+
+        Raises:
+            ValueError: If the batch is of another number of nodes, or graphs are mixed.
+        """
+        if batch is None:
+            return cls.of_sizes([num_nodes])
+        found = sum(batch.sizes) if isinstance(batch, Blocks) else batch.numel()
+        if found != num_nodes:
+            raise ValueError(f"the batch holds {found} nodes and x {num_nodes}; pass the batch of these nodes")
+        if isinstance(batch, Blocks):
+            return batch
+        graphs = to_numpy(batch)
+        if (graphs[1:] < graphs[:-1]).any():
+            raise ValueError("batch must ascend, got graphs whose nodes are mixed; sort the nodes by their graph")
+        return cls.of_sizes(np.bincount(graphs).tolist(), batch.device)
+
+    @classmethod
+    def of_sizes(cls, sizes: Sequence[int], device: torch.device | str = "cpu") -> Blocks:
+        """The blocks of graphs of these sizes."""
+        together: dict[int, list[int]] = {}
+        for graph, size in enumerate(sizes):
+            if size:
+                together.setdefault(-(-size // _STEP) * _STEP if size <= _SMALL else size, []).append(graph)
+        return cls._of_groups(list(sizes), together.values(), device)
+
+    @classmethod
+    def _of_groups(cls, sizes: list[int], groups: Iterable[list[int]], device: torch.device | str) -> Blocks:
+        count = np.array(sizes, dtype=np.int64)
+        starts, squares = np.cumsum(count) - count, np.cumsum(count**2) - count**2
+        order, blocks, place = np.empty(count.sum(), dtype=np.int64), [], 0
+        for graphs in groups:
+            size = int(count[graphs].max())
+            mask = np.arange(size) < count[graphs, None]
+            rows = starts[graphs, None] + np.where(mask, np.arange(size), 0)
+            order[rows[mask]] = place + mask.ravel().nonzero()[0]
+            place += rows.size
+            if mask.all() and all(after == graph + 1 for graph, after in itertools.pairwise(graphs)):
+                blocks.append(Block(graphs, size, (int(starts[graphs[0]]), int(squares[graphs[0]]))))
+                continue
+            pairs = np.stack((squares[graphs], count[graphs]), axis=1)
+            on_device = [torch.from_numpy(array).to(device) for array in (rows, pairs, mask)]
+            blocks.append(Block(graphs, size, (0, 0), on_device[0], on_device[1], None if mask.all() else on_device[2]))
+        moved = place != len(order) or (order != np.arange(len(order))).any()
+        return cls(sizes, blocks, torch.from_numpy(order).to(device) if moved else None)
+
+    def __iter__(self) -> Any:
+        return iter(self.blocks)
+
+    def split(self, x: Tensor) -> list[Tensor]:
+        """The nodes of each block: :math:`(N, *)` → :math:`(G, n, *)`."""
+        return [block.split(x) for block in self.blocks]
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """The inverse of :meth:`split`."""
+        flat = [part.flatten(0, 1) for part in parts]
+        joined = flat[0] if len(flat) == 1 else torch.cat(flat)
+        return joined if self.order is None else joined.index_select(0, self.order)
+
+    def biases(self, values: Tensor) -> list[Tensor]:
+        r"""One's own attention biases for every block.
+
+        Args:
+            values: For every pair (query, key) of each graph its bias for each head, :math:`(\sum_g N_g^2, H)`.
+
+        Returns:
+            Biases of shape :math:`(G, H, n, n)`, :math:`-\infty` where the key is padding.
+        """
+        parts = [(block, block.split_pairs(values)) for block in self.blocks]
+        return [block.hide(part.movedim(-1, 0), -torch.inf).transpose(0, 1) for block, part in parts]
+
+    def vector(self, device: torch.device | str = "cpu") -> Tensor:
+        """For each node its graph, as PyTorch Geometric's ``batch``."""
+        return torch.arange(len(self.sizes), device=device).repeat_interleave(torch.tensor(self.sizes, device=device))
+
+    def with_tokens(self) -> Blocks:
+        """The blocks after each graph got one more node in front of its own."""
+        device = "cpu" if self.order is None else self.order.device
+        groups = [block.graphs for block in self.blocks]
+        return self._of_groups([size + bool(size) for size in self.sizes], groups, device)
 
 
 def distance_blocks(distance: Tensor, sizes: Sequence[int]) -> list[Tensor]:

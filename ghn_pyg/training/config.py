@@ -26,6 +26,8 @@ class TrainConfig:
 
     Args:
         ghn: The GHN to train.
+        start: Name or folder of the GHN whose weights the run starts from, as
+            :func:`~ghn_pyg.models.ghn.from_pretrained` takes it; by default from new ones.
         images: Name of the image data; see :func:`~ghn_pyg.images.load_images`.
         folder: Where its files lie.
         image_size: Height and width of the images in pixels; by default that of the image data.
@@ -67,6 +69,7 @@ class TrainConfig:
     """
 
     ghn: GHNConfig
+    start: str | None = None
     images: str = "digits"
     folder: str = "data"
     image_size: int | None = None
@@ -108,6 +111,10 @@ class TrainConfig:
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 self._refuse(field, "a number of at least 0")
+        if self.start is not None and (not isinstance(self.start, str) or not self.start):
+            self._refuse("start", "the name or folder of a GHN, or nothing")
+        if self.start and self.calibrate:
+            self._refuse("calibrate", f"false, as calibration is for new weights and the run starts from {self.start}")
         if self.curriculum > 1:
             self._refuse("curriculum", "a share of the run, from 0 to 1")
         self._check_data()

@@ -114,12 +114,7 @@ class Run:
         self.progress = Progress()
         self._check()
         self.length = config.epochs * self.images_from(0).steps_per_epoch
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(config.seed)
-            self.ghn = GHN(config.ghn)
-        if config.calibrate and not checkpoint_paths(self.checkpoints):
-            calibrate(self.ghn, self.first_networks())
-        self.ghn.to(fabric.device).train()
+        self.ghn = self.first_ghn().to(fabric.device).train()
         agree(fabric, self.ghn)
         kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
         optimizer = kind(self.ghn.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -184,6 +179,28 @@ class Run:
             rank=self.fabric.global_rank, world_size=self.fabric.world_size,
             curriculum=self.curriculum,
         )  # fmt: skip
+
+    def first_ghn(self) -> GHN:
+        """The GHN as it is before the first step; its weights are of no interest if the run is gone on with."""
+        config = self.config
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(config.seed)
+            ghn = GHN(config.ghn)
+        if checkpoint_paths(self.checkpoints):
+            return ghn
+        if config.start is not None:
+            start = GHN.from_pretrained(config.start)
+            before, now = start.config.to_dict(), config.ghn.to_dict()
+            if odd := [name for name in now if before[name] != now[name]]:
+                raise TrainingError(
+                    f"the run starts from the weights of {config.start}, whose configuration differs in "
+                    + ", ".join(f"{name} ({before[name]!r}, here {now[name]!r})" for name in odd)
+                    + "; set these fields of ghn to its values"
+                )
+            ghn.load_state_dict(start.state_dict())
+        if config.calibrate:
+            calibrate(ghn, self.first_networks())
+        return ghn
 
     def first_networks(self) -> list[ArchData]:
         """Graphs of training networks, the same on all ranks, that a new GHN is calibrated on."""

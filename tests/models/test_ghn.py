@@ -9,11 +9,11 @@ from torch.func import functional_call
 from torch_geometric.data import Batch
 
 from ghn_pyg import GHN, PRESETS, Prediction, from_module
-from ghn_pyg.models.ghn import build_decoder, build_encoder
+from ghn_pyg.models.ghn import build_decoder
 from ghn_pyg.nn.decoders import ConvDecoder, MLPDecoder
 from ghn_pyg.nn.gated import GatedGNN
+from ghn_pyg.nn.ghn3 import GHN3Encoder
 from ghn_pyg.nn.mlp import NodeMLP
-from ghn_pyg.nn.transformer import GraphTransformer
 from tests.graphs.tracing import assert_unchanged, network, snapshot, weight
 from tests.models.ghns import ENCODERS, IMAGES, X, dense, loss_of, make, shape_of, vision
 from tests.properties import assert_close
@@ -43,10 +43,10 @@ def test_numbers_of_parameters(preset, count):
 
 
 def test_parts_by_configuration():
-    kinds = {"ghn3": GraphTransformer, "ghn2": GatedGNN, "ghn1": GatedGNN, "mlp": NodeMLP}
+    kinds = {"ghn3": GHN3Encoder, "ghn2": GatedGNN, "ghn1": GatedGNN, "mlp": NodeMLP}
     for encoder, kind in kinds.items():
-        assert type(build_encoder(make(encoder).config)) is kind
-    assert build_encoder(make("ghn1").config).virtual_mlp is None
+        assert type(make(encoder).encoder) is kind
+    assert make("ghn1").encoder.virtual_mlp is None
     assert type(build_decoder(make().config).weight) is ConvDecoder
     assert type(build_decoder(make(decoder="mlp").config).weight) is MLPDecoder
     assert make("ghn2").decoder.weight.crop == "corner"

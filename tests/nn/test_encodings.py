@@ -11,6 +11,7 @@ from ghn_pyg.nn.encodings import (
     kernel_sizes,
     nearest_rows,
 )
+from ghn_pyg.nn.ragged import Blocks
 from tests.properties import assert_close, assert_pure, chain, graph_of, join, unequal_graphs
 
 # --- embeddings ------------------------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ def depth():
 
 def test_distances_from_the_first_node_of_each_graph():
     graphs = [chain(3, 2), graph_of([], 1, 2), graph_of([(0, 1), (0, 2), (1, 3), (2, 3), (1, 2)], 5, 2)]
-    result = depth()(join(graphs)[2], [3, 1, 5])
+    result = depth()(join(graphs)[2], Blocks.of_sizes([3, 1, 5]))
     assert result[:, 0].tolist() == [0, 1, 2, 0, 0, 1, 1, 2, 0]
     assert (result - result[:, :1]).tolist() == [[0, 0.25, 0.5]] * 9
 
@@ -237,12 +238,15 @@ def test_distances_from_the_first_node_of_each_graph():
 def test_distances_are_counted_to_1000():
     distance = torch.zeros(7, 7, dtype=torch.int16)
     distance[0] = torch.tensor([0, 1, 254, 255, 1000, 1001, 32766])
-    assert depth()(distance.flatten(), [7])[:, 0].tolist() == [0, 1, 254, 255, 1000, 1000, 1000]
+    assert depth()(distance.flatten(), Blocks.of(None, 7))[:, 0].tolist() == [0, 1, 254, 255, 1000, 1000, 1000]
 
 
 def test_graphs_alone_and_together():
     torch.manual_seed(3)
     encoding, graphs = DepthEncoding(5).double(), unequal_graphs(5)
-    *_, distance, sizes = join(graphs)
-    assert_close(encoding(distance, sizes), torch.cat([encoding(one.distance, [len(one.x)]) for one in graphs]))
-    assert_pure(encoding, distance, sizes)
+    *_, distance, batch = join(graphs)
+    blocks = Blocks.of(batch, len(batch))
+    assert_close(
+        encoding(distance, blocks), torch.cat([encoding(one.distance, Blocks.of(None, len(one.x))) for one in graphs])
+    )
+    assert_pure(lambda pairs: encoding(pairs, blocks), distance)

@@ -7,6 +7,7 @@ import torch
 from ghn_pyg.nn.gated import GatedGNN, Messages, longest_paths, schedule
 from tests.properties import (
     ENCODER_PROPERTIES,
+    TOLERANCE,
     assert_close,
     assert_same_gradients,
     chain,
@@ -63,9 +64,10 @@ def reference(encoder, graph):
 
 
 @KINDS
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("holds", ENCODER_PROPERTIES, ids=name_of)
-def test_properties(holds, virtual):
-    holds(encoder(virtual), D)
+def test_properties(holds, dtype, virtual):
+    holds(encoder(virtual).to(dtype), D)
 
 
 @KINDS

@@ -4,6 +4,7 @@ import torch
 from ghn_pyg.nn.mlp import NodeMLP
 from tests.properties import (
     ENCODER_PROPERTIES,
+    TOLERANCE,
     any_order,
     assert_close,
     assert_equivariant,
@@ -19,9 +20,10 @@ def encoder(channels=12):
     return NodeMLP(channels).double()
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("holds", ENCODER_PROPERTIES, ids=name_of)
-def test_properties(holds):
-    holds(encoder(), 12)
+def test_properties(holds, dtype):
+    holds(encoder().to(dtype), 12)
 
 
 def test_every_node_for_itself():

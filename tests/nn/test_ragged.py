@@ -2,13 +2,114 @@ import numpy as np
 import pytest
 import torch
 
-from ghn_pyg.nn.ragged import block_starts, distance_blocks, to_numpy
+from ghn_pyg.nn.ragged import Blocks, distance_blocks, to_numpy
+from tests.properties import assert_close, assert_same_gradients
+
+# --- blocks ----------------------------------------------------------------------------------------------------------
+
+BATCHES = {
+    "one graph": [7],
+    "equal graphs": [5, 5, 5],
+    "one block": [3, 16, 1],
+    "several blocks": [3, 40, 17, 2, 128, 33],
+    "large graphs": [130, 129, 130, 2],
+    "graphs without nodes": [0, 3, 0, 0, 20, 0],
+}
 
 
-def test_starts():
-    assert block_starts([3, 1, 5, 2]) == [0, 9, 10, 35]
-    assert block_starts([7]) == [0]
-    assert block_starts([]) == []
+def places(sizes):
+    """For each block the rows of its nodes, -1 for padding."""
+    nodes = torch.arange(sum(sizes))
+    found = []
+    for block in Blocks.of_sizes(sizes):
+        rows = block.split(nodes)
+        found.append((rows if block.mask is None else rows.masked_fill(~block.mask, -1)).tolist())
+    return found
+
+
+def test_graphs_of_about_the_same_size_share_a_block():
+    assert places([2, 3, 1]) == [[[0, 1, -1], [2, 3, 4], [5, -1, -1]]]
+    assert [block.graphs for block in Blocks.of_sizes([16, 17, 1, 32, 33, 48])] == [[0, 2], [1, 3], [4, 5]]
+    assert [block.graphs for block in Blocks.of_sizes([128, 129, 127, 130, 129])] == [[0, 2], [1, 4], [3]]
+    assert [block.size for block in Blocks.of_sizes([11, 3, 29, 30])] == [11, 30]
+
+
+def test_graphs_without_nodes_have_no_place():
+    assert places([0, 2, 0, 1]) == [[[0, 1], [2, -1]]]
+    assert Blocks.of(torch.tensor([1, 1, 3]), 3).sizes == [0, 2, 0, 1]
+
+
+@pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES)
+def test_splitting_and_joining(sizes):
+    blocks = Blocks.of_sizes(sizes)
+    x = torch.randn(sum(sizes), 2, 3, dtype=torch.float64, requires_grad=True)
+    joined = blocks.join(blocks.split(x))
+    assert torch.equal(joined, x)
+    assert_same_gradients(joined, x * 1, [x])
+    starts = np.cumsum([0, *sizes])
+    for block, part in zip(blocks, blocks.split(x), strict=True):
+        assert part.shape == (len(block.graphs), block.size, 2, 3)
+        for graph, rows in zip(block.graphs, part, strict=True):
+            assert torch.equal(rows[: sizes[graph]], x[starts[graph] : starts[graph + 1]])
+
+
+@pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES)
+def test_pairs(sizes):
+    values = torch.randn(sum(size * size for size in sizes), 3)
+    parts = values.split([size * size for size in sizes])
+    blocks = Blocks.of_sizes(sizes)
+    for block, bias in zip(blocks, blocks.biases(values), strict=True):
+        pairs = block.split_pairs(values)
+        for graph, found, biases in zip(block.graphs, pairs, bias, strict=True):
+            size = sizes[graph]
+            expected = parts[graph].view(size, size, 3)
+            assert torch.equal(found[:size, :size], expected)
+            assert torch.equal(biases[:, :size, :size], expected.permute(2, 0, 1))
+            assert (biases[:, :, size:] == -torch.inf).all()
+            assert biases[:, :, :size].isfinite().all()
+
+
+@pytest.mark.parametrize("sizes", [[7], [5, 5, 5], [3, 19], [130, 2]])
+def test_nothing_is_copied_where_graphs_stand_together(sizes):
+    x, values = torch.randn(sum(sizes), 3), torch.randn(sum(size * size for size in sizes))
+    blocks = Blocks.of_sizes(sizes)
+    assert blocks.order is None
+    for block in blocks:
+        assert block.mask is None
+        assert block.split(x).untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+        assert block.split_pairs(values).untyped_storage().data_ptr() == values.untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES)
+def test_tokens_keep_graphs_together(sizes):
+    blocks = Blocks.of_sizes(sizes)
+    more = blocks.with_tokens()
+    assert more.sizes == [size + 1 if size else 0 for size in sizes]
+    assert [block.graphs for block in more] == [block.graphs for block in blocks]
+    assert [block.size for block in more] == [block.size + 1 for block in blocks]
+    x = torch.randn(sum(more.sizes), 2)
+    assert torch.equal(more.join(more.split(x)), x)
+
+
+def test_a_batch_is_its_sizes():
+    batch = torch.tensor([0, 0, 0, 1, 2, 2])
+    blocks = Blocks.of(batch, 6)
+    assert blocks.sizes == [3, 1, 2]
+    assert Blocks.of(blocks, 6) is blocks
+    assert Blocks.of(None, 6).sizes == [6]
+
+
+def test_batches_inside_transforms_of_functions():
+    batch = torch.tensor([0, 0, 1])
+
+    def function(x):
+        blocks = Blocks.of(batch, 3)
+        return sum(part.sum() for part in blocks.split(x * torch.ones(3, 1)))
+
+    assert_close(torch.func.grad(function)(torch.tensor(2.0)), torch.tensor(4.0))  # padding repeats the first node
+
+
+# --- distances -------------------------------------------------------------------------------------------------------
 
 
 def test_blocks():

@@ -83,6 +83,8 @@ def test_faulty_files(tmp_path, text, message):
         ("ghn3-t-cifar10", ["epochs"], "written name=value, got 'epochs'"),
         ("ghn3-t-cifar10", ["epochs=["], r"cannot read the value of 'epochs=\['"),
         ("ghn3-t-cifar10", ["seed=2020-13-45"], "cannot read the value of 'seed=2020-13-45': month"),
+        ("ghn3-t-cifar10", ["start=3"], "TrainConfig.start expected the name or folder of a GHN, or nothing, got 3"),
+        ("digits", ["start=digits"], "TrainConfig.calibrate expected false, as calibration is for new weights"),
         ("ghn3-t-cifar10", ["epoch=3"], "no field 'epoch'; did you mean epochs"),
         ("ghn3-t-cifar10", ["widths.hidden=[3]"], "changes a part of widths, which is 'cifar'; give the whole of it"),
     ],
@@ -110,7 +112,7 @@ def test_missing_values_have_defaults():
     [
         ({}, "TrainConfig.ghn is missing"),
         ({"ghn": {}, "epoch": 3}, "TrainConfig has no field 'epoch'; did you mean epochs"),
-        ({"ghn": {}, "qqq": 3}, "has no field 'qqq'; expected some of ghn, images"),
+        ({"ghn": {}, "qqq": 3}, "has no field 'qqq'; expected some of ghn, start"),
         ({"ghn": {}, "widths": {"width": [8]}}, "WidthRule has no field 'width'; did you mean widths"),
         ({"ghn": {"layer": 3}}, "unknown GHNConfig fields"),
         ({"ghn": {}, "epochs": 0}, "TrainConfig.epochs expected an integer of at least 1, got 0"),

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -9,7 +10,7 @@ import time
 import pytest
 import torch
 
-from ghn_pyg import CheckpointError, from_pretrained
+from ghn_pyg import GHN, CheckpointError, from_pretrained
 from ghn_pyg.deepnets.dataset import MetaBatches
 from ghn_pyg.images import load_images
 from ghn_pyg.training import run as module
@@ -325,6 +326,35 @@ def test_without_fabric(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
     with pytest.raises(ImportError, match=r'pip install "ghn_pyg\[train\]"'):
         make_fabric()
+
+
+# --- starting from a GHN ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_starts_from_the_weights_of_a_ghn(whole, tmp_path):
+    trained = whole[0] / "ghn"
+    first = Run(config(start=str(trained)), tmp_path, make_fabric(device="cpu"), digits()).ghn
+    same(dict(first.state_dict()), dict(whole[1]))
+
+
+def test_a_run_from_a_ghn_goes_on_without_it(whole, tmp_path):
+    trained = GHN.from_pretrained(whole[0] / "ghn")
+    trained.save_pretrained(tmp_path / "before")
+    changes = {"start": str(tmp_path / "before")}
+    expected = run(tmp_path / "one", 5, changes)
+    run(tmp_path / "two", 3, changes)
+    shutil.rmtree(tmp_path / "before")
+    same(dict(run(tmp_path / "two", 5, changes)), dict(expected))
+    assert any(not torch.equal(value, expected[name]) for name, value in trained.state_dict().items())
+
+
+def test_a_ghn_of_another_configuration(whole, tmp_path):
+    changes = {"start": str(whole[0] / "ghn"), "ghn": dataclasses.replace(CONFIG.ghn, layers=2)}
+    with pytest.raises(TrainingError, match=r"configuration differs in layers \(1, here 2\); set these fields of ghn"):
+        run(tmp_path, 1, changes)
+    with pytest.raises(CheckpointError, match=r"'digit' is no file or folder here.*did you mean digits"):
+        run(tmp_path, 1, {"start": "digit"})
+    assert not list(tmp_path.iterdir())
 
 
 def test_images_by_name(tmp_path):

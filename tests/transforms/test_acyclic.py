@@ -2,9 +2,8 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from torch_geometric.data import Data
 
-from ghn_pyg.transforms import ShortestPaths, shortest_paths
+from ghn_pyg.transforms import shortest_paths
 
 
 def random_graph(nodes, density, seed):
@@ -106,12 +105,3 @@ def test_the_input_is_not_changed():
 def test_the_order_of_edges_does_not_matter():
     edge_index = random_graph(43, 0.1, seed=3)
     assert torch.equal(shortest_paths(edge_index.flip(1), 43), shortest_paths(edge_index, 43))
-
-
-def test_the_transform_adds_the_flattened_distances():
-    data = Data(edge_index=chain(3), num_nodes=3)
-    result = ShortestPaths(cutoff=1)(data)
-    assert result.distance.tolist() == [0, 1, 0, 0, 0, 1, 0, 0, 0]
-    assert "distance" not in data
-    assert ShortestPaths()(data).distance.tolist() == [0, 1, 2, 0, 0, 1, 0, 0, 0]
-    assert repr(ShortestPaths()) == "ShortestPaths()"

@@ -1,4 +1,4 @@
-"""Shortest-path distances along the direction of the data flow."""
+"""Shortest-path distances along the direction of the data flow, in graphs whose nodes stand in order."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import itertools
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
-from torch_geometric.transforms import BaseTransform
 
 NO_PATH = 0
 """Entry of a distance matrix for pairs without a path (and for the diagonal)."""
@@ -64,21 +62,3 @@ def shortest_paths(edge_index: Tensor, num_nodes: int, cutoff: int = 50) -> Tens
         rows[head:end, head:end] = inside[:length, :length]
     rows[rows > cutoff] = NO_PATH
     return torch.from_numpy(rows.T.astype(np.uint8 if cutoff <= 254 else np.int16, order="C"))
-
-
-class ShortestPaths(BaseTransform):
-    """Adds the attribute ``distance``: :func:`shortest_paths` of the graph, flattened to :math:`(N^2,)`.
-
-    Flattened, graphs of different size batch by plain concatenation.
-
-    Args:
-        cutoff: Largest distance that is kept.
-    """
-
-    def __init__(self, cutoff: int = 50) -> None:
-        self.cutoff = cutoff
-
-    def forward(self, data: Data) -> Data:
-        """Returns ``data`` with its distances."""
-        data.distance = shortest_paths(data.edge_index, data.num_nodes, self.cutoff).flatten()
-        return data

@@ -1,0 +1,123 @@
+import pytest
+import torch
+
+from ghn_pyg.nn.attention import TableBias, add_biases, dense_attention, lookup_bias, table_attention
+from ghn_pyg.nn.ragged import Blocks
+from tests.properties import assert_close, assert_pure, assert_same_gradients
+
+# On a CPU it is not compiled, and says so.
+UNFUSED = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+
+SIZES = (3, 1, 0, 17, 2, 130, 130)
+HEADS, WIDTH = 3, 5
+
+
+def states(dtype=torch.float64):
+    generator = torch.Generator().manual_seed(7)
+    shape = (sum(SIZES), HEADS, WIDTH)
+    return [torch.randn(shape, generator=generator, dtype=dtype, requires_grad=True) for _ in range(3)]
+
+
+def table_bias(blocks):
+    generator = torch.Generator().manual_seed(11)
+    table = torch.randn(HEADS, 13, generator=generator, dtype=torch.float64, requires_grad=True)
+    columns = torch.randint(13, (sum(size * size for size in SIZES),), generator=generator)
+    return table, columns, TableBias(table, [block.split_pairs(columns) for block in blocks], blocks)
+
+
+def reference(states, columns=None, table=None):
+    """Graph by graph, head by head, by the formula."""
+    found, start, square = [], 0, 0
+    for size in SIZES:
+        query, key, value = (part[start : start + size] for part in states)
+        attended = []
+        for head in range(HEADS):
+            scores = query[:, head] @ key[:, head].T / WIDTH**0.5
+            if columns is not None:
+                scores = scores + table[head][columns[square : square + size * size].view(size, size)]
+            weights = scores.exp() / scores.exp().sum(1, keepdim=True)
+            attended.append(weights @ value[:, head])
+        found.append(torch.stack(attended, dim=1))
+        start, square = start + size, square + size * size
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("attention", [dense_attention, table_attention])
+def test_the_formula_agrees(attention):
+    blocks = Blocks.of_sizes(SIZES)
+    table, columns, bias = table_bias(blocks)
+    parts = states()
+    result, expected = blocks.join(attention(*parts, blocks, bias)), reference(parts, columns, table)
+    assert_close(result, expected, 1e-9)
+    assert_same_gradients(result, expected, [*parts, table], 1e-8)
+
+
+@UNFUSED
+def test_flex_attention_agrees():
+    blocks = Blocks.of_sizes(SIZES)
+    table, columns, bias = table_bias(blocks)
+    parts = [part.detach() for part in states()]
+    with torch.no_grad():
+        bias = TableBias(table, bias.positions, blocks)
+        result = blocks.join(table_attention(*parts, blocks, bias))
+    assert not bias._dense  # the biases of pairs were never made
+    assert_close(result, reference(parts, columns, table.detach()), 1e-6)
+
+
+@pytest.mark.parametrize("attention", [dense_attention, table_attention])
+def test_without_a_bias(attention):
+    blocks, parts = Blocks.of_sizes(SIZES), states()
+    result, expected = blocks.join(attention(*parts, blocks, None)), reference(parts)
+    assert_close(result, expected, 1e-9)
+    assert_same_gradients(result, expected, parts, 1e-8)
+
+
+def test_biases_are_looked_up_once():
+    *_, bias = table_bias(Blocks.of_sizes(SIZES))
+    assert len(bias) == 3
+    assert bias[0] is bias[0]  # looked up once
+    assert [len(part) for part in (bias[1:], bias[:1])] == [2, 1]
+
+
+def test_dropout_drops():
+    blocks, parts = Blocks.of_sizes(SIZES), states()
+    *_, bias = table_bias(blocks)
+    torch.manual_seed(3)
+    first = blocks.join(table_attention(*parts, blocks, bias, 0.5))
+    assert not torch.allclose(first, blocks.join(table_attention(*parts, blocks, bias)))
+    torch.manual_seed(3)
+    assert torch.equal(first, blocks.join(dense_attention(*parts, blocks, bias, 0.5)))
+
+
+def test_own_biases():
+    """A number for every pair and head, one graph after another."""
+    blocks = Blocks.of_sizes(SIZES)
+    table, columns, bias = table_bias(blocks)
+    own = blocks.biases(table.T[columns])
+    for mine, looked_up, block in zip(own, bias, blocks, strict=True):
+        nodes = slice(None) if block.mask is None else block.mask  # rows of padding mean nothing
+        torch.testing.assert_close(mine.transpose(1, 2)[nodes], looked_up.transpose(1, 2)[nodes], rtol=0, atol=0)
+
+
+def test_sums():
+    blocks = Blocks.of_sizes(SIZES)
+    *_, bias = table_bias(blocks)
+    double = add_biases(bias, list(bias))
+    for one, two in zip(bias, double, strict=True):
+        torch.testing.assert_close(two, one * 2)
+
+
+def test_nothing_is_changed():
+    blocks = Blocks.of_sizes(SIZES)
+    *_, bias = table_bias(blocks)
+    dense = [part.detach() for part in bias]
+    assert_pure(lambda *parts: dense_attention(*parts[:3], blocks, parts[3]), *[x.detach() for x in states()], dense)
+
+
+def test_lookup():
+    table = torch.arange(2 * 5.0).view(2, 5).requires_grad_()
+    position = torch.tensor([[0, 4, 2], [2, 2, 1]])
+    result = lookup_bias(table, position)
+    assert result.tolist() == [[[0, 4, 2], [2, 2, 1]], [[5, 9, 7], [7, 7, 6]]]
+    result.sum().backward()
+    assert table.grad.tolist() == [[1, 1, 3, 0, 1]] * 2

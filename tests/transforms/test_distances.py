@@ -1,0 +1,118 @@
+import networkx as nx
+import psutil
+import pytest
+import torch
+from torch_geometric.data import Batch, Data
+
+from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathPairs
+
+
+def any_graph(nodes, edges, seed):
+    """Edges between any two nodes: cycles, loops and repeated edges among them."""
+    ends = torch.randint(nodes, (2, edges), generator=torch.Generator().manual_seed(seed))
+    return Data(edge_index=ends, num_nodes=nodes)
+
+
+def reference(data, directed):
+    """Breadth-first search from every node, by networkx."""
+    graph = nx.DiGraph() if directed else nx.Graph()
+    graph.add_nodes_from(range(data.num_nodes))
+    graph.add_edges_from(data.edge_index.t().tolist())
+    expected = torch.zeros(data.num_nodes, data.num_nodes, dtype=torch.long)
+    for source, lengths in nx.all_pairs_shortest_path_length(graph):
+        for target, length in lengths.items():
+            expected[source, target] = length
+    return expected
+
+
+GRAPHS = pytest.mark.parametrize(("nodes", "edges"), [(1, 0), (1, 2), (2, 1), (7, 11), (41, 50), (67, 61), (101, 700)])
+DIRECTED = pytest.mark.parametrize("directed", [True, False])
+
+
+@DIRECTED
+@GRAPHS
+@pytest.mark.parametrize("cutoff", [None, 1, 3, 254, 255])
+def test_networkx_agrees(nodes, edges, directed, cutoff):
+    data = any_graph(nodes, edges, seed=nodes + edges)
+    expected = reference(data, directed)
+    if cutoff is not None:
+        expected[expected > cutoff] = 0
+    distance = AddShortestPathDistance(cutoff, directed)(data).distance
+    assert distance.dtype == (torch.uint8 if cutoff in (1, 3, 254) else torch.int16)
+    assert torch.equal(distance.long(), expected.flatten())
+
+
+@DIRECTED
+@GRAPHS
+@pytest.mark.parametrize("cutoff", [1, 2, 5, 300])
+def test_near_pairs_are_the_dense_ones(nodes, edges, directed, cutoff):
+    data = any_graph(nodes, edges, seed=nodes + edges)
+    dense = AddShortestPathDistance(cutoff, directed)(data).distance.view(nodes, nodes)
+    sparse = AddShortestPathPairs(cutoff, directed)(data)
+    assert torch.equal(sparse.pair_index, dense.nonzero().t())
+    assert torch.equal(sparse.pair_distance, dense[dense > 0])
+    assert sparse.pair_distance.dtype == (torch.int16 if cutoff == 300 else torch.uint8)
+
+
+def test_literal_distances():
+    data = Data(edge_index=torch.tensor([[0, 1, 2, 3, 0], [1, 2, 0, 4, 4]]), num_nodes=6)
+    assert AddShortestPathDistance(directed=True)(data).distance.view(6, 6).tolist() == [
+        [0, 1, 2, 0, 1, 0],
+        [2, 0, 1, 0, 3, 0],
+        [1, 2, 0, 0, 2, 0],
+        [0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0],
+    ]
+    assert AddShortestPathDistance()(data).distance.view(6, 6)[2].tolist() == [1, 1, 0, 3, 2, 0]
+
+
+def test_long_distances_fit():
+    chain = Data(edge_index=torch.stack((torch.arange(400), torch.arange(1, 401))), num_nodes=401)
+    assert AddShortestPathDistance()(chain).distance.max() == 400
+    assert AddShortestPathPairs(300)(chain).pair_distance.max() == 300
+
+
+def test_graphs_batch():
+    graphs = [any_graph(nodes, 9, nodes) for nodes in (5, 3, 7)]
+    batch = Batch.from_data_list([AddShortestPathPairs(3)(AddShortestPathDistance()(graph)) for graph in graphs])
+    assert batch.distance.shape == (25 + 9 + 49,)
+    last = AddShortestPathPairs(3)(graphs[2])
+    assert torch.equal(batch.pair_index[:, -last.pair_index.size(1) :], last.pair_index + 8)
+
+
+def test_the_graph_itself_is_not_changed():
+    data = any_graph(7, 11, 3)
+    before = data.edge_index.clone()
+    AddShortestPathPairs(2)(AddShortestPathDistance()(data))
+    assert sorted(data.keys()) == ["edge_index", "num_nodes"]
+    assert torch.equal(data.edge_index, before)
+
+
+@pytest.mark.parametrize("cutoff", [0, -1, 32_768])
+@pytest.mark.parametrize("transform", [AddShortestPathDistance, AddShortestPathPairs])
+def test_cutoffs_out_of_range(transform, cutoff):
+    with pytest.raises(ValueError, match=f"cutoff must be between 1 and 32,767, got {cutoff}"):
+        transform(cutoff)
+
+
+@pytest.mark.parametrize("transform", [AddShortestPathDistance(), AddShortestPathPairs(2)])
+@pytest.mark.parametrize("edge", [(0, 3), (-1, 0)])
+def test_edges_to_nowhere(transform, edge):
+    data = Data(edge_index=torch.tensor([[edge[0]], [edge[1]]]), num_nodes=3)
+    with pytest.raises(ValueError, match=f"edges name nodes {min(edge)} to {max(edge)} of a graph of 3 nodes; set num"):
+        transform(data)
+
+
+def test_graphs_that_are_too_large(monkeypatch):
+    class Memory:
+        available = 12_000
+
+    monkeypatch.setattr(psutil, "virtual_memory", Memory)
+    AddShortestPathDistance()(any_graph(31, 5, 0))
+    dense = any_graph(101, 3000, 0)
+    with pytest.raises(MemoryError, match=r"distances of all pairs of 101 nodes need 0.0 GB .* AddShortestPathPairs"):
+        AddShortestPathDistance()(dense)
+    with pytest.raises(MemoryError, match=r"the pairs of 101 nodes within distance 1 need"):
+        AddShortestPathPairs(3)(dense)
+    AddShortestPathPairs(1)(any_graph(101, 31, 0))

@@ -1,0 +1,44 @@
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathEdges
+from tests.transforms.test_distances import DIRECTED, GRAPHS, any_graph
+
+
+@DIRECTED
+@GRAPHS
+def test_every_path_leads_there_and_is_shortest(nodes, edges, directed):
+    data = any_graph(nodes, edges, seed=nodes + edges)
+    distance = AddShortestPathDistance(directed=directed)(data).distance.view(nodes, nodes)
+    paths = AddShortestPathEdges(100, directed)(data).path_edges
+    assert paths.shape == (nodes * nodes, 100)
+    assert paths.dtype == torch.int32
+    for start in range(nodes):
+        for end in range(nodes):
+            path = [edge for edge in paths[start * nodes + end].tolist() if edge >= 0]
+            assert len(path) == distance[start, end]
+            at = start
+            for edge in path:
+                source, target = data.edge_index[:, edge].tolist()
+                assert at == source or (not directed and at == target)
+                at = target if at == source else source
+            assert not path or at == end
+
+
+def test_the_first_of_several_edges_counts():
+    data = Data(edge_index=torch.tensor([[0, 0, 0, 1, 2], [1, 1, 2, 3, 3]]), num_nodes=4)
+    paths = AddShortestPathEdges(2, directed=True)(data).path_edges.view(4, 4, 2)
+    assert paths[0].tolist() == [[-1, -1], [0, -1], [2, -1], [0, 3]]
+    assert (paths[3] == -1).all()
+    assert AddShortestPathEdges(2)(data).path_edges.view(4, 4, 2)[3].tolist() == [[3, 0], [3, -1], [4, -1], [-1, -1]]
+
+
+def test_long_paths_are_cut():
+    chain = Data(edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]), num_nodes=4)
+    assert AddShortestPathEdges(2)(chain).path_edges.view(4, 4, 2)[0].tolist() == [[-1, -1], [0, -1], [0, 1], [0, 1]]
+
+
+def test_a_path_has_an_edge():
+    with pytest.raises(ValueError, match="max_hops must be at least 1, got 0"):
+        AddShortestPathEdges(0)
