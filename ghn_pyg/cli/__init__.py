@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..version import __version__
-from . import demo, evaluation, finetuning, ghns, networks, training
+from . import bench, demo, evaluation, finetuning, ghns, networks, training
 from .deepnets import app as deepnets
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ for _command in (
     app.command()(_command)
 app.command("eval")(evaluation.evaluate)
 app.add_typer(deepnets, name="deepnets")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

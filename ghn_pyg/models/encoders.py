@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-import torch
-from torch import nn
-from torch_geometric.nn import MLP, GATv2Conv, GCNConv, GINConv, GINEConv, GPSConv, PNAConv
-
-from ..nn.convolutions import ConvEncoder
-from ..nn.gated import GatedGNN
-from ..nn.ghn3 import GHN3Encoder
-from ..nn.mlp import NodeMLP
-from ..nn.sparse import SparseTransformer
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from .config import GHNConfig
 
-Builder = Callable[["GHNConfig"], nn.Module]
+Builder = Callable[["GHNConfig"], "nn.Module"]
 
 
 class EncoderKind(NamedTuple):
@@ -68,67 +61,19 @@ def register_encoder(name: str, build: Builder, *, layers: bool = True, heads: b
     ENCODERS[name] = EncoderKind(build, layers, heads)
 
 
-def _stack(config: GHNConfig, make: Callable[[int], nn.Module], *arguments: str) -> nn.Module:
-    width = config.hidden_channels
-    return ConvEncoder(width, [make(width) for _ in range(config.layers)], arguments or None)
+def _ours(name: str) -> Builder:
+    """One of this library's encoders, which are imported when one is made: torch takes seconds."""
 
+    def build(config: GHNConfig) -> Any:
+        return getattr(importlib.import_module(".builders", __package__), name)(config)
 
-def _mlp(width: int) -> nn.Module:
-    return MLP([width, width, width], norm=None)
-
-
-def _gcn(config: GHNConfig) -> nn.Module:
-    """GCN (arXiv 1609.02907)."""
-    return _stack(config, lambda width: GCNConv(width, width))
-
-
-def _gin(config: GHNConfig) -> nn.Module:
-    """GIN (arXiv 1810.00826)."""
-    return _stack(config, lambda width: GINConv(_mlp(width)))
-
-
-def _gine(config: GHNConfig) -> nn.Module:
-    """GIN with edge features (arXiv 1905.12265)."""
-    return _stack(config, lambda width: GINEConv(_mlp(width)))
-
-
-def _gatv2(config: GHNConfig) -> nn.Module:
-    """GATv2 (arXiv 2105.14491)."""
-    heads = config.heads
-    return _stack(config, lambda width: GATv2Conv(width, width // heads, heads, edge_dim=width))
-
-
-_DEGREES: Final = (0, 13, 787, 108, 75, 14, 3)
-"""Of 1,000 nodes of DeepNets-1M's training graphs, how many have 0, 1, … neighbours."""
-
-
-def _pna(config: GHNConfig) -> nn.Module:
-    """PNA (arXiv 2004.05718)."""
-    mixes = (["mean", "min", "max", "std"], ["identity", "amplification", "attenuation"])
-    degrees = torch.tensor(_DEGREES, device="cpu")
-    return _stack(config, lambda width: PNAConv(width, width, *mixes, deg=degrees, edge_dim=width))
-
-
-def _gps(config: GHNConfig) -> nn.Module:
-    """GPS (arXiv 2205.12454) with GINE inside."""
-
-    def make(width: int) -> nn.Module:
-        return GPSConv(width, GINEConv(_mlp(width)), config.heads, norm=None)
-
-    return _stack(config, make, "edge_index", "edge_attr", "batch")
+    return build
 
 
 ENCODERS: Final[dict[str, EncoderKind]] = {
-    "ghn3": EncoderKind(lambda c: GHN3Encoder(c.hidden_channels, c.layers, c.heads), heads=True),
-    "ghn2": EncoderKind(lambda c: GatedGNN(c.hidden_channels), layers=False),
-    "ghn1": EncoderKind(lambda c: GatedGNN(c.hidden_channels, virtual_edges=False), layers=False),
-    "mlp": EncoderKind(lambda c: NodeMLP(c.hidden_channels), layers=False),
-    "gcn": EncoderKind(_gcn),
-    "gin": EncoderKind(_gin),
-    "gine": EncoderKind(_gine),
-    "gatv2": EncoderKind(_gatv2, heads=True),
-    "pna": EncoderKind(_pna),
-    "gps": EncoderKind(_gps, heads=True),
-    "exphormer": EncoderKind(lambda c: SparseTransformer(c.hidden_channels, c.layers, c.heads), heads=True),
+    "ghn3": EncoderKind(_ours("ghn3"), heads=True),
+    **{name: EncoderKind(_ours(name), layers=False) for name in ("ghn2", "ghn1", "mlp")},
+    **{name: EncoderKind(_ours(name)) for name in ("gcn", "gin", "gine", "pna")},
+    **{name: EncoderKind(_ours(name), heads=True) for name in ("gatv2", "gps", "exphormer")},
 }
 """Encoders by name; :func:`register_encoder` adds to them."""

@@ -226,17 +226,18 @@ class GHN(
         url = self.push_to_hub(repo_id or folder.name, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs)
         return str(url)
 
-    def embed(self, graph: ArchData, keep_classifier: bool = False) -> Tensor:
-        """Embeds the nodes of a graph or batch.
+    def embed(self, networks: Architecture | Sequence[Architecture], keep_classifier: bool = False) -> Tensor:
+        """Embeds the nodes of one or more networks.
 
         Args:
-            graph: The graph or batch.
+            networks: A network, its graph, a list of either, or a :class:`torch_geometric.data.Batch` of graphs.
             keep_classifier: Whether classification layers will not be predicted. Their shape is then encoded as if
                 they had the GHN's own number of classes.
 
         Returns:
-            Embeddings of shape :math:`(N, d)`.
+            Embeddings of shape :math:`(N, d)`, of all nodes one network after another.
         """
+        graph, _ = _batch(networks)
         device = self.device
         shape, classifier = graph.node_shape.to(device), graph.classifier.to(device)
         if keep_classifier:
@@ -245,6 +246,28 @@ class GHN(
         x = self.node_embedding(graph.node_type.to(device)) + self.shape_encoding(shape)
         x = self.encoder(x, graph.edge_index.to(device), graph.distance.to(device), graph.get("batch"))
         return self.norm(x)
+
+    def embed_graphs(self, networks: Architecture | Sequence[Architecture]) -> Tensor:
+        """Embeds whole networks, each as the mean over its nodes: for retrieval and for predicting properties.
+
+        From "Parameter Prediction for Unseen Deep Architectures" (arXiv 2110.13100).
+
+        Args:
+            networks: A network, its graph, a list of either, or a :class:`torch_geometric.data.Batch` of graphs.
+
+        Returns:
+            Embeddings of shape :math:`(G, d)`; of shape :math:`(d,)` for a single network.
+
+        Example:
+            >>> import torchvision
+            >>> ghn = GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2))
+            >>> ghn.embed_graphs([torchvision.models.resnet18(), torchvision.models.alexnet()]).shape
+            torch.Size([2, 8])
+        """
+        graph, single = _batch(networks)
+        nodes = self.embed(graph)
+        means = torch.stack([part.mean(0) for part in nodes.split(graph.graph_sizes)])
+        return means[0] if single else means
 
     def forward(self, model: nn.Module, *, keep_classifier: bool = False, seed: int | None = None) -> nn.Module:
         """Initialises a network in place with predicted parameters.

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, get_args
 from ..deepnets.dataset import NODE_BUDGET
 from ..deepnets.widths import CIFAR, IMAGENET, Bound, WidthRule
 from ..models.config import GHNConfig
-from ..naming import similar
+from ..yamls import check_fields, plain
 
 Optimizer = Literal["adam", "adamw"]
 Schedule = Literal["cosine", "steps"]
@@ -146,7 +146,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, ready for JSON and YAML."""
-        return _plain(dataclasses.asdict(self))
+        return plain(dataclasses.asdict(self))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -159,7 +159,7 @@ class TrainConfig:
         Raises:
             ValueError: If a field is unknown, for which near names are suggested, missing or has a bad value.
         """
-        _check_fields(cls, values)
+        check_fields(cls, values)
         fields = dict(values)
         if "ghn" not in fields:
             raise ValueError("TrainConfig.ghn is missing: say which GHN to train")
@@ -198,7 +198,7 @@ def _widths(values: Any) -> WidthRule:
         raise ValueError(
             f"TrainConfig.widths expected one of {', '.join(_RULES)} or fields of WidthRule, got {values!r}"
         )
-    _check_fields(WidthRule, values)
+    check_fields(WidthRule, values)
     rule = dict(values)
     try:
         rule |= {name: tuple(rule[name]) for name in ("widths", "hidden") if name in rule}
@@ -212,18 +212,3 @@ def _widths(values: Any) -> WidthRule:
 
 
 _RULES: Final = {"cifar": CIFAR, "imagenet": IMAGENET}
-
-
-def _check_fields(kind: Any, values: Mapping[str, Any]) -> None:
-    known = [field.name for field in dataclasses.fields(kind)]
-    for name in values:
-        if name not in known:
-            near = similar(str(name), known)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"expected some of {', '.join(known)}"
-            raise ValueError(f"{kind.__name__} has no field {name!r}; {hint}")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

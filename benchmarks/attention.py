@@ -1,0 +1,193 @@
+"""How fast is attention with biases, and how does it grow with graphs? ``python -m benchmarks.attention``
+
+Eight graphs of 256 nodes, width 64, 8 heads; a batch of 128 graphs of the size of molecules; and one graph of 64 to
+4,096 nodes, each in a process of its own. Beside it stand the textbook formulation, which holds 2d numbers for every
+pair of nodes, and PyTorch Geometric's ``GPSConv``, which takes no bias.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import GPSConv
+
+from ghn_pyg.nn import Blocks, DistanceBias, GraphormerLayer
+
+from .harness import Run, arguments, available_memory, fresh, measure, number, peak_memory, slope, table
+
+WIDTH, HEADS = 64, 8
+BATCHES = {"8 graphs of 256 nodes": [256] * 8, "128 graphs of 9 to 37 nodes": [9 + (7 * i) % 29 for i in range(128)]}
+NODES = (64, 128, 256, 512, 1024, 2048, 4096)
+METHODS = ("bias and layer", "layer", "textbook", "gpsconv")
+
+
+class Batch:
+    """Nodes and distances of graphs whose nodes follow one another in a chain with shortcuts."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        generator = torch.Generator().manual_seed(7)
+        self.sizes = list(sizes)
+        self.x = torch.randn(sum(sizes), WIDTH, generator=generator, requires_grad=True)
+        self.vector = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+        parts = [_distances(size, generator) for size in sizes]
+        self.distance = torch.cat([part.flatten() for part in parts])
+        self.edge_index = torch.empty(2, 0, dtype=torch.long)
+
+
+def _distances(nodes: int, generator: torch.Generator) -> Tensor:
+    """Distances as in an acyclic graph: of each pair one direction has one, up to 50."""
+    drawn = torch.randint(0, 51, (nodes, nodes), generator=generator, dtype=torch.uint8)
+    return drawn.triu(1)
+
+
+class Textbook(nn.Module):
+    """The formulas as they stand: features of all pairs through the MLP, then attention graph by graph."""
+
+    def __init__(self, bias: DistanceBias, layer: GraphormerLayer) -> None:
+        super().__init__()
+        self.bias = bias
+        self.layer = layer
+
+    def forward(self, x: Tensor, distance: Tensor, sizes: Sequence[int]) -> Tensor:
+        squares = distance.split([size * size for size in sizes])
+        attended = [
+            self.attend(part, square.view(len(part), len(part)).long() + 2)
+            for part, square in zip(self.layer.norm1(x).split(sizes), squares, strict=True)
+        ]
+        x = x + self.layer.out(torch.cat(attended))
+        return x + self.layer.ff(self.layer.norm2(x))
+
+    def attend(self, x: Tensor, rows: Tensor) -> Tensor:
+        features = torch.cat((self.bias.distance(rows), self.bias.distance(rows.t())), dim=-1)
+        bias = self.bias.mlp(features).permute(2, 0, 1)
+        query, key, value = self.layer.qkv(x).view(len(x), 3, HEADS, -1).permute(1, 2, 0, 3)
+        scores = query @ key.transpose(1, 2) / query.size(-1) ** 0.5 + bias
+        return (scores.softmax(-1) @ value).transpose(0, 1).flatten(1)
+
+
+def methods(batch: Batch) -> dict[str, tuple[Callable[[], Tensor], nn.Module]]:
+    """What is measured, and whose gradients are computed."""
+    torch.manual_seed(3)
+    bias, layer = DistanceBias(WIDTH, HEADS), GraphormerLayer(WIDTH, HEADS)
+    both, textbook = nn.ModuleList([bias, layer]), Textbook(bias, layer)
+    gps = GPSConv(WIDTH, None, HEADS)
+    blocks = Blocks.of(batch.vector, len(batch.x))
+    prepared = [part.detach() for part in bias(batch.distance, blocks)]
+
+    def ours() -> Tensor:
+        blocks = Blocks.of(batch.vector, len(batch.x))
+        return layer(batch.x, blocks, bias(batch.distance, blocks))
+
+    return {
+        "bias and layer": (ours, both),
+        "layer": (lambda: layer(batch.x, blocks, prepared), layer),
+        "textbook": (lambda: textbook(batch.x, batch.distance, batch.sizes), textbook),
+        "gpsconv": (lambda: gps(batch.x, batch.edge_index, batch.vector), gps),
+    }
+
+
+def backward(function: Callable[[], Tensor], module: nn.Module) -> Callable[[], None]:
+    """A forward and a backward pass."""
+
+    def run() -> None:
+        module.zero_grad(set_to_none=True)
+        function().sum().backward()
+
+    return run
+
+
+def agree(batch: Batch) -> float:
+    """By how much ours and the textbook differ, in units of the largest number."""
+    found = methods(batch)
+    with torch.no_grad():
+        ours, textbook = found["bias and layer"][0](), found["textbook"][0]()
+    return ((ours - textbook).abs().max() / textbook.abs().max()).item()
+
+
+def times(batch: Batch, repeats: int) -> dict[str, dict[str, Any]]:
+    """Seconds of each method forward, and forward and backward."""
+    rows = {}
+    for name, (function, module) in methods(batch).items():
+        with torch.no_grad():
+            forward = measure(function, repeats, budget=6.0)
+        both = measure(backward(function, module), repeats, budget=6.0)
+        rows[name] = {"forward_s": forward.median, "both_s": both.median, "all": [forward.seconds, both.seconds]}
+    return rows
+
+
+def grow(nodes: int, method: str, repeats: int) -> dict[str, Any]:
+    """Time and peak memory of one graph forward and backward; runs in a process of its own."""
+    small = Batch([16])
+    for name, (function, module) in methods(small).items():
+        if name == method:
+            backward(function, module)()  # what is loaded once does not count
+    function, module = methods(Batch([nodes]))[method]
+    both = backward(function, module)
+    peak = peak_memory(both)["over_baseline"]
+    return {"seconds": measure(both, repeats, budget=4.0).median, "peak_bytes": peak}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = arguments(__doc__, "attention")
+    parser.add_argument("--nodes", nargs="+", type=int, help="sizes of the single graph; 64 to 4,096 by default")
+    options = parser.parse_args(argv)
+    sizes = options.nodes or ((16, 32) if options.quick else NODES)
+    repeats = options.repeats or (1 if options.quick else 15)
+    batches = {"2 graphs of 16 nodes": [16, 16]} if options.quick else BATCHES
+    run = Run("attention", options)
+    results: dict[str, Any] = {"batches": {}, "growth": {}}
+    for name, graphs in batches.items():
+        batch = Batch(graphs)
+        results["batches"][name] = {"difference": agree(batch), "methods": times(batch, repeats)}
+        run.probe.sample()
+        run.note(name)
+    for nodes in sizes:
+        found = {}
+        for method in METHODS:
+            if method == "textbook" and nodes**2 * WIDTH * 60 > available_memory():
+                continue
+            found[method] = fresh("attention:grow", nodes=nodes, method=method, repeats=min(repeats, 5))
+        results["growth"][str(nodes)] = found
+        run.note(f"{nodes} nodes")
+    run.finish(
+        results, *(_batch_report(n, b) for n, b in results["batches"].items()), _growth_report(results["growth"])
+    )
+    return 0 if all(found["difference"] < 1e-4 for found in results["batches"].values()) else 1
+
+
+def _batch_report(name: str, found: dict[str, Any]) -> str:
+    rows, textbook = [], found["methods"]["textbook"]
+    for method, row in found["methods"].items():
+        line = [method]
+        for key in ("forward_s", "both_s"):
+            line += [number(row[key] * 1e3), number(textbook[key] / row[key])]
+        rows.append(line)
+    head = ["", "forward ms", "textbook / this", "forward + backward ms", "textbook / this"]
+    return f"## {name}\n\nOurs and the textbook differ by {found['difference']:.0e}.\n\n" + table(head, rows)
+
+
+def _growth_report(growth: dict[str, Any]) -> str:
+    rows = []
+    for nodes, found in growth.items():
+        line = [nodes]
+        for method in METHODS:
+            here = found.get(method)
+            line += [number(here and here["seconds"] * 1e3), number(here and here["peak_bytes"] / 1e6)]
+        rows.append(line)
+    for key, title in (("seconds", "exponent of time"), ("peak_bytes", "exponent of memory")):
+        line = [f"{title} from 256 nodes"]
+        for method in METHODS:
+            chosen = [(int(n), found[method][key]) for n, found in growth.items() if method in found and int(n) >= 256]
+            value = number(slope(*zip(*chosen, strict=True))) if len(chosen) > 1 else "–"
+            line += [value, ""] if key == "seconds" else ["", value]
+        rows.append(line)
+    head = ["nodes", *(f"{method} {unit}" for method in METHODS for unit in ("ms", "MB"))]
+    return "## One graph, forward and backward\n\n" + table(head, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""How fast are shortest paths of all pairs? ``python -m benchmarks.paths``
+
+10,000 graphs of 25 nodes, as large as molecules, and one of 5,000 nodes, beside networkx.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import torch
+from torch_geometric.data import Data
+from torch_geometric.utils import to_networkx
+
+from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathEdges, AddShortestPathPairs
+
+from .harness import Run, arguments, fresh, measure, number, peak_memory, table
+
+MOLECULES, NODES = 10_000, 25
+LARGE = 5_000
+TRANSFORMS: dict[str, Callable[[Data], Data]] = {
+    "AddShortestPathDistance": AddShortestPathDistance(),
+    "AddShortestPathPairs(3)": AddShortestPathPairs(3),
+    "AddShortestPathEdges(5)": AddShortestPathEdges(5),
+}
+
+
+def ring_graph(nodes: int, seed: int) -> Data:
+    """A random tree with a few rings, both directions of each edge, as data sets of molecules hold them."""
+    generator = torch.Generator().manual_seed(seed)
+    child = torch.arange(1, nodes)
+    back = torch.randint(1, 4, (nodes - 1,), generator=generator)
+    tree = torch.stack(((child - back).clamp(min=0), child))
+    rings = torch.randint(nodes, (2, nodes // 8), generator=generator)
+    edges = torch.cat((tree, rings), dim=1)
+    return Data(edge_index=torch.cat((edges, edges.flip(0)), dim=1), num_nodes=nodes)
+
+
+def by_networkx(data: Data) -> torch.Tensor:
+    """The same distances by networkx, with the conversion that it needs."""
+    graph = to_networkx(data, to_undirected=True)
+    distance = np.zeros((data.num_nodes, data.num_nodes), np.int16)
+    for source, lengths in nx.all_pairs_shortest_path_length(graph):
+        distance[source, list(lengths)] = list(lengths.values())
+    return torch.from_numpy(distance)
+
+
+def search_by_networkx(graphs: Sequence[nx.Graph]) -> None:
+    """The search alone: no conversion before it and none after it."""
+    for graph in graphs:
+        dict(nx.all_pairs_shortest_path_length(graph))
+
+
+def large(nodes: int, name: str) -> dict[str, Any]:
+    """Time and memory of one large graph; runs in a process of its own."""
+    data, transform = ring_graph(nodes, 0), TRANSFORMS[name]
+    transform(ring_graph(5, 0))
+    peak = peak_memory(lambda: transform(data))["over_baseline"]
+    return {"seconds": measure(lambda: transform(data), 3, budget=5.0).median, "peak_bytes": peak}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = arguments(__doc__, "paths").parse_args(argv)
+    count, nodes = (20, 100) if options.quick else (MOLECULES, LARGE)
+    run = Run("paths", options)
+    graphs = [ring_graph(NODES, seed) for seed in range(count)]
+    some = graphs[: max(1, count // 20)]
+    networks = [to_networkx(graph, to_undirected=True) for graph in some]
+    transform = TRANSFORMS["AddShortestPathDistance"]
+    same = all(torch.equal(transform(graph).distance.view(NODES, NODES), by_networkx(graph)) for graph in some)
+    repeats = options.repeats or 3
+    rows: dict[str, float] = {}
+    for name, function in TRANSFORMS.items():
+        rows[name] = measure(lambda f=function: [f(graph) for graph in graphs], repeats).median / count
+        run.note(name)
+    slow = {
+        "networkx, with conversions": lambda: [by_networkx(graph) for graph in some],
+        "networkx, search alone": lambda: search_by_networkx(networks),
+    }
+    rows |= {name: measure(function, repeats).median / len(some) for name, function in slow.items()}
+    run.probe.sample()
+    found = {name: fresh("paths:large", nodes=nodes, name=name) for name in list(TRANSFORMS)[:2]}
+    run.note(f"one graph of {nodes:,} nodes")
+    ours = rows["AddShortestPathDistance"]
+    lines = [[name, number(value * 1e6), number(value / ours)] for name, value in rows.items()]
+    large_lines = [[name, number(row["seconds"]), number(row["peak_bytes"] / 1e6)] for name, row in found.items()]
+    run.finish(
+        {"graphs": count, "nodes": NODES, "seconds_per_graph": rows, "large": {"nodes": nodes, **found}, "agree": same},
+        f"## {count:,} graphs of {NODES} nodes\n\n" + table(["", "µs per graph", "times ours"], lines),
+        f"## One graph of {nodes:,} nodes\n\n" + table(["", "s", "MB"], large_lines),
+    )
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

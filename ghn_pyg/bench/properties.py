@@ -1,0 +1,192 @@
+"""How well embeddings of networks tell their properties: accuracy after training and the like."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..data import ArchData
+from ..deepnets.dataset import DeepNets
+from ..deepnets.network import Network
+from ..evaluation.accuracy import Batches, measure, norms
+from ..files import replacing
+from ..finetuning.config import FitConfig
+from ..finetuning.fit import Epoch, fit
+from ..images import Images, load_images
+from ..models.config import GHNConfig
+from ..training.engine import make_fabric
+from .parameters import ParameterTask
+
+PROPERTIES: Final = ("accuracy", "accuracy on noise", "inference time", "convergence")
+GRID: Final = {
+    "C": [1, 10, 50, 100, 200, 500, 1000],
+    "gamma": ["auto", 0.05, 0.1, 0.2, 0.5],
+    "epsilon": [0.05, 0.1, 0.2],
+}
+"""What support vector regression chooses from (arXiv 2110.13100)."""
+
+_FOLDS: Final = 5
+_TIMED: Final = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PropertyTask(ParameterTask):
+    r"""Predicts properties of trained networks from their embeddings, and ranks networks by them (Kendall's τ).
+
+    Networks of the split ``val`` are trained to learn from, those of ``test`` to be ranked. Support vector regression
+    goes from the mean of a GHN's node embeddings to the property, with hyper-parameters chosen by five-fold
+    cross-validation (arXiv 2110.13100). The GHN is that of the task ``parameters`` with the same recipe. Properties:
+
+    - *accuracy*: top-1 after training by SGD;
+    - *accuracy on noise*: the same with Gaussian noise on the test images;
+    - *inference time*: seconds for a batch of test images;
+    - *convergence*: the mean of the training loss over all epochs.
+
+    Args:
+        networks: Networks of each of both splits.
+        epochs: How long each is trained.
+        noise: Standard deviation of the noise, on pixels from 0 to 1.
+    """
+
+    kind: ClassVar[str] = "properties"
+    networks: int = 100
+    epochs: int = 5
+    noise: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.networks < 2 * _FOLDS:
+            raise ValueError(f"PropertyTask.networks expected at least {2 * _FOLDS}, got {self.networks}")
+
+    def run(self, ghn: GHNConfig, seed: int, folder: Path) -> dict[str, float]:
+        """Kendall's τ on the test networks for each property."""
+        # The same folder as the task "parameters", whose GHNs these are.
+        model = self.trained(ghn, seed, folder.parent / ParameterTask.kind)
+        config = self.config(ghn, seed)
+        images = load_images(config.images, config.folder, image_size=config.image_size, augment=False)
+        parts = [self.data(name, images, folder / "networks") for name in ("val", "test")]
+        (learn, known), (rank, truth) = (
+            (embeddings(model, [graph for graph, _ in part]), [values for _, values in part]) for part in parts
+        )
+        return {
+            f"{name} τ": correlation(learn, [row[name] for row in known], rank, [row[name] for row in truth])
+            for name in PROPERTIES
+        }
+
+    def data(self, name: str, images: Images, folder: Path) -> list[tuple[ArchData, dict[str, float]]]:
+        """Graphs of a split's first networks with their properties, trained unless they were before."""
+        split = DeepNets(name, num_classes=images.num_classes, image_size=images.image_size, width=self.width)
+        return [(graph, self.trained_network(graph, images, folder)) for graph in split[: self.networks]]
+
+    def trained_network(self, graph: ArchData, images: Images, folder: Path) -> dict[str, float]:
+        """The properties of one network, which a file keeps."""
+        architecture = json.dumps(dataclasses.asdict(graph.architecture), sort_keys=True, default=str)
+        wanted = {"architecture": architecture, "images": images.name, "size": images.image_size,
+                  "epochs": self.epochs, "noise": self.noise}  # fmt: skip
+        path = folder / f"{_digest(wanted)}.json"
+        if path.exists():
+            found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["properties"]
+            return found
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            found = properties(Network(graph.architecture, images.num_classes, images.image_size), images,
+                               FitConfig(epochs=self.epochs), self.noise)  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as unfinished:
+            unfinished.write_text(json.dumps({**wanted, "properties": found}) + "\n", encoding="utf-8")
+        return found
+
+
+def properties(network: nn.Module, images: Images, training: FitConfig, noise: float) -> dict[str, float]:
+    """Trains a network and measures it.
+
+    Args:
+        network: The network; it is changed.
+        images: The image data.
+        training: How to train it.
+        noise: Standard deviation of Gaussian noise on pixels from 0 to 1.
+
+    Returns:
+        A number for each of :data:`PROPERTIES`. A network whose losses are not finite has the accuracy of chance.
+    """
+    losses: list[float] = []
+
+    def note(epoch: Epoch) -> None:
+        losses.append(epoch.loss)
+
+    batches = [Batches(images.test, noise=[level / std for std in images.std]) for level in (0.0, noise)]
+    try:
+        fit(network, images, training, fabric=make_fabric(device="cpu"), progress=note)
+        with norms(network, "batch", images, 0, torch.device("cpu")):
+            clean, noisy = (measure(network, one).top1 for one in batches)
+            seconds = _inference(network, batches[0][0][0])
+    except FloatingPointError:
+        clean = noisy = 1 / images.num_classes
+        seconds, losses = _inference(network.eval(), batches[0][0][0]), [float(np.log(images.num_classes))]
+    return dict(zip(PROPERTIES, (clean, noisy, seconds, statistics.fmean(losses)), strict=True))
+
+
+@torch.inference_mode()
+def _inference(network: nn.Module, pixels: torch.Tensor) -> float:
+    seconds = []
+    for _ in range(1 + _TIMED):
+        start = time.perf_counter()
+        network(pixels)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
+
+
+def embeddings(ghn: Any, graphs: Sequence[ArchData], portion: int = 16) -> np.ndarray:
+    """Embeddings of networks, of shape (G, d)."""
+    with torch.inference_mode():
+        parts = [ghn.embed_graphs(list(graphs[at : at + portion])) for at in range(0, len(graphs), portion)]
+    return torch.cat(parts).cpu().numpy()
+
+
+def correlation(learn: np.ndarray, known: Sequence[float], rank: np.ndarray, truth: Sequence[float]) -> float:
+    """Kendall's τ between properties and what is predicted for them, from -1 to 1.
+
+    Args:
+        learn: Embeddings of networks whose property is known, (G, d).
+        known: The property.
+        rank: Embeddings of other networks.
+        truth: Their property.
+
+    Raises:
+        ImportError: If scikit-learn is missing.
+    """
+    spread = float(np.std(known)) or 1.0  # the grid fits values of deviation 1
+    model = regression().fit(learn, (np.asarray(known) - np.mean(known)) / spread)
+    try:
+        kendalltau = importlib.import_module("scipy.stats").kendalltau
+    except ImportError as error:
+        raise ImportError('properties need SciPy; install it with: pip install "ghn_pyg[train]"') from error
+    tau = float(kendalltau(model.predict(rank), truth).statistic)
+    return 0.0 if np.isnan(tau) else tau  # a constant ranks nothing
+
+
+def regression() -> Any:
+    """Support vector regression on standardised embeddings, with hyper-parameters by cross-validation."""
+    try:
+        selection, pipeline, preprocessing, svm = (
+            importlib.import_module(f"sklearn.{name}")
+            for name in ("model_selection", "pipeline", "preprocessing", "svm")
+        )
+    except ImportError as error:
+        raise ImportError('properties need scikit-learn; install it with: pip install "ghn_pyg[train]"') from error
+    steps = pipeline.make_pipeline(preprocessing.StandardScaler(), svm.SVR())
+    return selection.GridSearchCV(steps, {f"svr__{name}": values for name, values in GRID.items()}, cv=_FOLDS)
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,96 @@
+"""Runs a benchmark: every encoder with every seed on every task, each result kept as soon as it is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..files import replacing
+from .config import BenchConfig
+
+CONFIG_FILE = "bench.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """Figures of one encoder with one seed on one task.
+
+    Args:
+        task: Name of the task.
+        encoder: Name of the encoder.
+        seed: The seed.
+        figures: Figures by name.
+        seconds: How long it took.
+    """
+
+    task: str
+    encoder: str
+    seed: int
+    figures: dict[str, float]
+    seconds: float
+
+
+def run_bench(
+    config: BenchConfig, folder: str | os.PathLike[str], progress: Callable[[Result], None] = lambda result: None
+) -> list[Result]:
+    """Runs a benchmark, or goes on with one that was stopped.
+
+    Args:
+        config: The benchmark.
+        folder: Where results lie, one file for each (``results/TASK-ENCODER-SEED.json``), and what tasks keep. A
+            benchmark with more encoders or seeds may go on in the same folder; tasks must be the same.
+        progress: Called with each result, those that were there before first.
+
+    Returns:
+        All results, ordered by task, encoder and seed.
+
+    Raises:
+        ValueError: If the folder holds results of other tasks, or of encoders of another size.
+
+    Example:
+        >>> from ghn_pyg.bench.config import load_bench
+        >>> run_bench(load_bench("encoders"), "runs/encoders")  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    _check(config, folder / CONFIG_FILE)
+    (folder / "results").mkdir(parents=True, exist_ok=True)
+    with replacing(folder / CONFIG_FILE) as unfinished:
+        unfinished.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    found = []
+    for name in config.tasks:
+        for encoder in config.encoders:
+            for seed in config.seeds:
+                found.append(_result(config, name, encoder, seed, folder))
+                progress(found[-1])
+    return found
+
+
+def _result(config: BenchConfig, name: str, encoder: str, seed: int, folder: Path) -> Result:
+    path = folder / "results" / f"{name}-{encoder}-{seed}.json"
+    if path.exists():
+        return Result(**json.loads(path.read_text(encoding="utf-8")))
+    start = time.perf_counter()
+    figures = config.tasks[name].run(config.ghn(encoder), seed, folder / name)
+    result = Result(task=name, encoder=encoder, seed=seed, figures=figures, seconds=time.perf_counter() - start)
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(dataclasses.asdict(result), indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def _check(config: BenchConfig, path: Path) -> None:
+    """Raises an error if results in the folder would not be comparable."""
+    if not path.exists():
+        return
+    before, now = json.loads(path.read_text(encoding="utf-8")), config.to_dict()
+    odd = [field for field in now if field not in ("encoders", "seeds", "tasks") and before.get(field) != now[field]]
+    tasks: dict[str, Any] = before.get("tasks", {})
+    odd += [f"tasks.{name}" for name, task in now["tasks"].items() if name in tasks and tasks[name] != task]
+    if odd:
+        raise ValueError(
+            f"{path.parent} holds another benchmark, which differs in {', '.join(odd)}; take another folder"
+        )

@@ -1,0 +1,113 @@
+"""Results of a benchmark as CSV, as Markdown and as pictures."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..figures import import_figure
+from ..files import replacing
+from .config import BenchConfig
+from .runner import Result
+
+
+class Cell(NamedTuple):
+    """A figure of an encoder over all seeds: its mean and its standard deviation (of the sample; NaN for one)."""
+
+    mean: float
+    std: float
+
+    def text(self) -> str:
+        """Mean ± deviation, the larger of them in three digits."""
+        size = abs(self.mean) if math.isnan(self.std) else max(abs(self.mean), self.std)
+        digits = max(0, 2 - math.floor(math.log10(size))) if size else 0
+        spread = "" if math.isnan(self.std) else f" ± {self.std:.{digits}f}"
+        return f"{self.mean:.{digits}f}{spread}"
+
+
+def cells(results: Iterable[Result]) -> dict[str, dict[str, dict[str, Cell]]]:
+    """Cells by task, figure and encoder."""
+    values: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for result in results:
+        for figure, value in result.figures.items():
+            place = values.setdefault(result.task, {}).setdefault(figure, {})
+            place.setdefault(result.encoder, []).append(value)
+    return {
+        task: {figure: {encoder: _cell(found) for encoder, found in row.items()} for figure, row in figures.items()}
+        for task, figures in values.items()
+    }
+
+
+def _cell(values: Sequence[float]) -> Cell:
+    return Cell(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan)
+
+
+def save_summary(config: BenchConfig, results: Sequence[Result], folder: str | os.PathLike[str]) -> list[Path]:
+    """Writes ``results.csv`` (one row for each figure and seed), ``results.md`` and a picture for each task.
+
+    Args:
+        config: The benchmark.
+        results: Its results.
+        folder: An existing folder.
+
+    Returns:
+        The files. Pictures are left out where matplotlib is missing.
+
+    Raises:
+        OSError: If they cannot be written.
+    """
+    folder = Path(folder)
+    files = [folder / "results.csv", folder / "results.md"]
+    with replacing(files[0]) as unfinished, open(unfinished, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("task", "figure", "encoder", "seed", "value"))
+        for result in results:
+            writer.writerows((result.task, figure, result.encoder, result.seed, value)
+                             for figure, value in result.figures.items())  # fmt: skip
+    with replacing(files[1]) as unfinished:
+        unfinished.write_text(markdown(config, results), encoding="utf-8")
+    try:
+        figure = import_figure()
+    except ImportError:
+        return files
+    for task, rows in cells(results).items():
+        files.append(folder / f"{task}.png")
+        _plot(figure, rows, files[-1])
+    return files
+
+
+def markdown(config: BenchConfig, results: Sequence[Result]) -> str:
+    """Tables of means ± standard deviations over seeds, the best of each figure in bold."""
+    sections = []
+    for task, rows in cells(results).items():
+        sign = config.tasks[task].sign
+        lines = [["encoder", *rows], ["---", *["---:"] * len(rows)]]
+        best = {figure: max(row, key=lambda one: sign * row[one].mean) for figure, row in rows.items()}
+        for encoder in dict.fromkeys(result.encoder for result in results if result.task == task):
+            line = [encoder]
+            for figure, row in rows.items():
+                text = row[encoder].text() if encoder in row else "–"
+                line.append(f"**{text}**" if best[figure] == encoder else text)
+            lines.append(line)
+        seeds = len({result.seed for result in results if result.task == task})
+        sections.append(f"## {task}, {seeds} seed{'s' * (seeds > 1)}\n\n" + "\n".join(
+            "| " + " | ".join(line) + " |" for line in lines))  # fmt: skip
+    return "\n\n".join(sections) + "\n"
+
+
+def _plot(figure_kind: Any, rows: dict[str, dict[str, Cell]], path: Path) -> None:
+    figure = figure_kind(figsize=(3.4 * len(rows), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(rows), squeeze=False)[0]
+    for panel, (name, row) in zip(panels, rows.items(), strict=True):
+        spread = [0.0 if math.isnan(cell.std) else cell.std for cell in row.values()]
+        panel.barh([*row], [cell.mean for cell in row.values()], xerr=spread, color="#9ec5e8", height=0.7)
+        panel.set_title(name, fontsize=10)
+        panel.invert_yaxis()
+        panel.spines[["top", "right"]].set_visible(False)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=120)

@@ -1,0 +1,94 @@
+"""Makes the graph encoders of this library from a GHN's configuration; the names are those of ``ENCODERS``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import nn
+from torch_geometric.nn import MLP, GATv2Conv, GCNConv, GINConv, GINEConv, GPSConv, PNAConv
+
+from ..nn.convolutions import ConvEncoder
+from ..nn.gated import GatedGNN
+from ..nn.ghn3 import GHN3Encoder
+from ..nn.mlp import NodeMLP
+from ..nn.sparse import SparseTransformer
+
+if TYPE_CHECKING:
+    from .config import GHNConfig
+
+
+def ghn3(config: GHNConfig) -> nn.Module:
+    """GHN-3 (arXiv 2303.04143)."""
+    return GHN3Encoder(config.hidden_channels, config.layers, config.heads)
+
+
+def ghn2(config: GHNConfig) -> nn.Module:
+    """GHN-2 (arXiv 2110.13100)."""
+    return GatedGNN(config.hidden_channels)
+
+
+def ghn1(config: GHNConfig) -> nn.Module:
+    """GHN-1 (arXiv 1810.05749)."""
+    return GatedGNN(config.hidden_channels, virtual_edges=False)
+
+
+def mlp(config: GHNConfig) -> nn.Module:
+    """The baseline without a graph (arXiv 2110.13100)."""
+    return NodeMLP(config.hidden_channels)
+
+
+def exphormer(config: GHNConfig) -> nn.Module:
+    """Sparse attention in the style of Exphormer (arXiv 2303.06147)."""
+    return SparseTransformer(config.hidden_channels, config.layers, config.heads)
+
+
+def _stack(config: GHNConfig, make: Callable[[int], nn.Module], *arguments: str) -> nn.Module:
+    width = config.hidden_channels
+    return ConvEncoder(width, [make(width) for _ in range(config.layers)], arguments or None)
+
+
+def _mlp(width: int) -> nn.Module:
+    return MLP([width, width, width], norm=None)
+
+
+def gcn(config: GHNConfig) -> nn.Module:
+    """GCN (arXiv 1609.02907)."""
+    return _stack(config, lambda width: GCNConv(width, width))
+
+
+def gin(config: GHNConfig) -> nn.Module:
+    """GIN (arXiv 1810.00826)."""
+    return _stack(config, lambda width: GINConv(_mlp(width)))
+
+
+def gine(config: GHNConfig) -> nn.Module:
+    """GIN with edge features (arXiv 1905.12265)."""
+    return _stack(config, lambda width: GINEConv(_mlp(width)))
+
+
+def gatv2(config: GHNConfig) -> nn.Module:
+    """GATv2 (arXiv 2105.14491)."""
+    heads = config.heads
+    return _stack(config, lambda width: GATv2Conv(width, width // heads, heads, edge_dim=width))
+
+
+_DEGREES: Final = (0, 13, 787, 108, 75, 14, 3)
+"""Of 1,000 nodes of DeepNets-1M's training graphs, how many have 0, 1, … neighbours."""
+
+
+def pna(config: GHNConfig) -> nn.Module:
+    """PNA (arXiv 2004.05718)."""
+    mixes = (["mean", "min", "max", "std"], ["identity", "amplification", "attenuation"])
+    degrees = torch.tensor(_DEGREES, device="cpu")
+    return _stack(config, lambda width: PNAConv(width, width, *mixes, deg=degrees, edge_dim=width))
+
+
+def gps(config: GHNConfig) -> nn.Module:
+    """GPS (arXiv 2205.12454) with GINE inside."""
+
+    def make(width: int) -> nn.Module:
+        return GPSConv(width, GINEConv(_mlp(width)), config.heads, norm=None)
+
+    return _stack(config, make, "edge_index", "edge_attr", "batch")

@@ -1,0 +1,77 @@
+import csv
+import math
+
+import pytest
+
+from ghn_pyg.bench.runner import Result
+from ghn_pyg.bench.summary import Cell, cells, markdown, save_summary
+from tests.bench.tiny import LONG_RANGE, bench
+
+CONFIG = bench({"long_range": LONG_RANGE, "cost": {}})
+
+
+def result(task, encoder, seed, **figures):
+    return Result(task=task, encoder=encoder, seed=seed, figures=figures, seconds=1.0)
+
+
+RESULTS = [
+    result("long_range", "mlp", 0, accuracy=0.25),
+    result("long_range", "mlp", 1, accuracy=0.35),
+    result("long_range", "gcn", 0, accuracy=0.5),
+    result("long_range", "gcn", 1, accuracy=0.5),
+    result("cost", "mlp", 0, ms=2.0, MB=3.0),
+    result("cost", "gcn", 0, ms=7.0),
+]
+
+
+def test_means_and_deviations():
+    found = cells(RESULTS)
+    assert found["long_range"]["accuracy"]["mlp"] == pytest.approx((0.3, 0.1 / math.sqrt(2)))
+    assert found["cost"]["ms"]["gcn"].mean == 7
+    assert math.isnan(found["cost"]["ms"]["gcn"].std)
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (Cell(0.30001, 0.0707), "0.300 ± 0.071"),
+        (Cell(0.0, 0.4714), "0.000 ± 0.471"),
+        (Cell(1234.5, 20.4), "1234 ± 20"),
+        (Cell(7.0, math.nan), "7.00"),
+        (Cell(0.0, 0.0), "0 ± 0"),
+        (Cell(-0.2, 0.01), "-0.200 ± 0.010"),
+    ],
+)
+def test_texts(cell, text):
+    assert cell.text() == text
+
+
+def test_tables():
+    """More accuracy is better, and less time."""
+    assert (
+        markdown(CONFIG, RESULTS)
+        == """## long_range, 2 seeds
+
+| encoder | accuracy |
+| --- | ---: |
+| mlp | 0.300 ± 0.071 |
+| gcn | **0.500 ± 0.000** |
+
+## cost, 1 seed
+
+| encoder | ms | MB |
+| --- | ---: | ---: |
+| mlp | **2.00** | **3.00** |
+| gcn | 7.00 | – |
+"""
+    )
+
+
+def test_files(tmp_path):
+    files = save_summary(CONFIG, RESULTS, tmp_path)
+    assert [path.name for path in files] == ["results.csv", "results.md", "long_range.png", "cost.png"]
+    with open(files[0], encoding="utf-8", newline="") as stream:
+        rows = list(csv.reader(stream))
+    assert rows[:2] == [["task", "figure", "encoder", "seed", "value"], ["long_range", "accuracy", "mlp", "0", "0.25"]]
+    assert len(rows) == 1 + 7
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in files[2:])
