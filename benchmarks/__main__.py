@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import deepnets, growth, prediction, tracing, training
+from . import attention, deepnets, growth, paths, prediction, tracing, training
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,7 +15,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", help="folder to write results to; benchmarks/results by default, none with --quick")
     given = parser.parse_args(argv)
     options = [*(["--quick"] if given.quick else []), *(["--out", given.out] if given.out else [])]
-    return max(benchmark.main(options) for benchmark in (tracing, prediction, growth, deepnets, training))
+    benchmarks = (tracing, prediction, growth, attention, paths, deepnets, training)
+    return max(benchmark.main(options) for benchmark in benchmarks)
 
 
 if __name__ == "__main__":

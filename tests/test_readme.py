@@ -7,10 +7,12 @@ import pytest
 import safetensors.torch
 import torch
 import torchvision
+from torch_geometric.datasets import FakeDataset
 
 import ghn_pyg
 from ghn_pyg import GHN, GHNConfig
 from ghn_pyg.graphs import layers
+from ghn_pyg.models.encoders import ENCODERS
 
 TEXT = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 FROM_PRETRAINED = ghn_pyg.from_pretrained
@@ -50,6 +52,15 @@ def test_evaluation(monkeypatch):
     report = run("Train and evaluate")["report"]
     assert (len(report.rows), report.coverage) == (3, 1)
     assert report.mean("top1") > 0.4
+
+
+def test_layers():
+    try:
+        names = run("Layers for your own models", dataset=FakeDataset(5, avg_num_nodes=11))
+        assert names["embeddings"][0].shape == (5, 64)
+        assert names["ghn"].encoder.arguments == ("edge_index", "edge_attr")
+    finally:
+        ENCODERS.pop("my-gat", None)
 
 
 def test_predictions_and_architectures():

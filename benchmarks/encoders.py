@@ -1,0 +1,45 @@
+"""Which graph encoder is best, and at what? ``python -m benchmarks.encoders``
+
+The benchmark ``ghn-pyg bench encoders`` with its results kept beside all others: parameter prediction, property
+prediction, a long-range task, time and memory.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ghn_pyg.bench.config import load_bench
+from ghn_pyg.bench.runner import Result, run_bench
+from ghn_pyg.bench.summary import markdown, save_summary
+
+from .harness import Run, arguments
+
+QUICK = ("encoders=[mlp, ghn3]", "seeds=[0]", "tasks={long_range: {graphs: 40, epochs: 1}, cost: {nodes: [16]}}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = arguments(__doc__, "encoders")
+    parser.add_argument("--config", default="encoders", help="a YAML file; that of the package by default")
+    parser.add_argument("--set", "-s", dest="changes", action="append", default=[], help="a field to change")
+    parser.add_argument("--folder", help="where the benchmark lies, to go on with it; a temporary one by default")
+    options = parser.parse_args(argv)
+    config = load_bench(options.config, [*options.changes, *(QUICK if options.quick else ())])
+    run = Run("encoders", options)
+
+    def note(result: Result) -> None:
+        run.note(f"{result.task}, {result.encoder}, seed {result.seed}: {result.seconds:.0f} s")
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(options.folder or scratch)
+        results = run_bench(config, folder, note)
+        save_summary(config, results, folder)
+    kept = {"config": config.to_dict(), "results": [vars(result) for result in results]}
+    run.finish(kept, markdown(config, results).rstrip())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
