@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..version import __version__
-from . import bench, demo, evaluation, finetuning, ghns, networks, training
+from . import bench, demo, evaluation, finetuning, ghns, networks, ranking, training
 from .deepnets import app as deepnets
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ for _command in (
     ghns.models,
     training.train,
     finetuning.finetune,
+    ranking.rank,
     demo.demo,
 ):
     app.command()(_command)

@@ -99,7 +99,7 @@ def evaluate(
         groups = _groups(split, network, pictures, width, count)
         found: dict[str, dict[str, Report]] = {}
         total = len(methods) * sum(map(len, groups.values()))
-        with _bar(total) as note:
+        with bar(total) as note:
             for group, subjects in groups.items():
                 found[group] = {
                     method.name: run(
@@ -161,13 +161,14 @@ def _groups(
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[Row], None]]:
+def bar(total: int, what: str = "Evaluating") -> Iterator[Callable[[Row], None]]:
+    """A progress bar over networks."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("Evaluating", total=total)
+        task = progress.add_task(what, total=total)
         yield lambda row: progress.update(task, advance=1)
 
 

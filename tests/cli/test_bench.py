@@ -1,0 +1,85 @@
+import csv
+import sys
+
+import pytest
+import torch
+
+from ghn_pyg import GHN, GHNConfig
+from ghn_pyg.models.encoders import ENCODERS
+from tests.cli.outcomes import failed
+
+YAML = """
+encoders: [mlp]
+seeds: [0, 1]
+hidden_channels: 8
+heads: 2
+tasks: {long_range: {graphs: 24, epochs: 1, longest: 9}}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(YAML)
+    return path
+
+
+def test_encoders_are_compared(run, config, tmp_path):
+    code, out, _ = run("bench", "encoders", config, "--out", tmp_path / "out", "-s", "encoders=[mlp, gcn]")
+    assert code == 0
+    assert any(line.startswith("long_range accuracy") for line in out)
+    assert [line.split()[0] for line in out if "±" in line] == ["mlp", "gcn"]
+    assert sum("saved" in line for line in out) == 1
+    with open(tmp_path / "out" / "results.csv", encoding="utf-8", newline="") as stream:
+        assert len(list(csv.reader(stream))) == 1 + 4
+
+
+def test_ones_own_encoder(run, config, tmp_path, monkeypatch):
+    (tmp_path / "my_encoder.py").write_text(
+        "from ghn_pyg import register_encoder\n"
+        "from ghn_pyg.nn import NodeMLP\n"
+        "register_encoder('mine', lambda config: NodeMLP(config.hidden_channels), layers=False)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        options = ("-s", "encoders=[mine]", "-s", "seeds=[0]", "--import", "my_encoder")
+        code, out, _ = run("bench", "encoders", config, "--out", tmp_path / "out", *options)
+    finally:
+        ENCODERS.pop("mine", None)
+        sys.modules.pop("my_encoder", None)
+    assert code == 0
+    assert any(line.startswith("mine") for line in out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-s", "encoders=[mpl]"], "got 'mpl'; did you mean mlp"),
+        (["-s", "tasks.long_range.graph=3"], "LongRangeTask has no field 'graph'; did you mean graphs"),
+        (["--import", "no_such_module"], "No module named 'no_such_module'"),
+    ],
+)
+def test_slips(run, config, tmp_path, arguments, message):
+    assert message in failed(run("bench", "encoders", config, "--out", tmp_path / "out", *arguments))
+    assert not (tmp_path / "out").exists()
+
+
+def test_architectures_are_ranked(run, tmp_path):
+    torch.manual_seed(3)
+    small = GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2, num_classes=10)
+    GHN(small).save_pretrained(tmp_path / "ghn")
+    path = tmp_path / "ranking.csv"
+    options = ("--count", 4, "--top", 2, "--width", 8, "--image-size", 8, "--check", 1, "--out", path)
+    code, out, _ = run("rank", tmp_path / "ghn", *options)
+    assert code == 0
+    assert any(line.startswith("Kendall's τ") for line in out)
+    assert sum(line.startswith("search/") for line in out) == 2
+    with open(path, encoding="utf-8", newline="") as stream:
+        values = [float(row["top1"]) for row in csv.DictReader(stream)]
+    assert values == sorted(values, reverse=True)
+    assert len(values) == 4
+
+
+def test_slips_in_rankings(run, tmp_path):
+    assert "unknown split 'serch'; did you mean 'search'" in failed(run("rank", "digits", "--split", "serch"))
+    assert "expected a name that ends in .json, .csv" in failed(run("rank", "digits", "--out", tmp_path / "x.txt"))
