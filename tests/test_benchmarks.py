@@ -14,6 +14,7 @@ from benchmarks import (
     encoders,
     growth,
     harness,
+    learning,
     paths,
     prediction,
     published,
@@ -290,6 +291,15 @@ class TestQuickRuns:
         assert found["agree"]
         assert len(found["seconds_per_graph"]) == 5
         assert "## One graph of 100 nodes" in report
+
+    def test_learning(self, tmp_path):
+        options = ["--quick", "--minutes", "0.01", "--recipes", "as published", "--out", str(tmp_path)]
+        assert learning.main(options) == 0
+        found, report = self.result(tmp_path, "learning")
+        (published,) = found["recipes"].values()
+        assert not published["config"]["balance"]
+        assert sum(point["step"] == published["steps"] for point in published["curve"]) == 1
+        assert "18.7 % of 30 architectures" in report
 
     def test_encoders(self, tmp_path):
         assert encoders.main(["--quick", "--folder", str(tmp_path / "run"), "--out", str(tmp_path)]) == 0

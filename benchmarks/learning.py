@@ -1,0 +1,142 @@
+"""How soon does meta-training learn, and what makes the difference? ``python -m benchmarks.learning``
+
+Each recipe gets the same time, at the setting of the published trainer's run: digits of 32×32 pixels, networks of
+widths 8 and 16, 4 networks and 32 images in a step, d = C = 32. Measured is the top-1 accuracy of unseen test
+architectures with predicted parameters, and the curve on the way there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from ghn_pyg import GHN
+from ghn_pyg.deepnets.dataset import DeepNets
+from ghn_pyg.evaluation.evaluate import evaluate
+from ghn_pyg.evaluation.subjects import deepnets_subjects
+from ghn_pyg.images import Images, load_images
+from ghn_pyg.training.config import TrainConfig
+from ghn_pyg.training.logs import read_log
+from ghn_pyg.training.recipes import load_config
+
+from .harness import Run, arguments, number, table
+
+SETTING: Final = ["image_size=32", "batch_size=32", "ghn.hidden_channels=32", "ghn.max_channels=32", "ghn.heads=4",
+                  "widths={widths: [8, 16]}", "learning_rate=1e-3", "warmup_epochs=0"]  # fmt: skip
+TINY: Final = ["image_size=8", "batch_size=256", "ghn.hidden_channels=8", "ghn.max_channels=8", "ghn.heads=2",
+               "widths={widths: [8], hidden: [16]}", "meta_batch=1", "warmup_epochs=0"]  # fmt: skip
+PUBLISHED: Final[dict[str, Any]] = {
+    "curriculum": 0.0, "calibrate": False, "balance": False, "ema": 0.0, "learning_rate": 4e-4, "augment": True
+}  # fmt: skip
+RECIPES: Final[dict[str, dict[str, Any]]] = {
+    "digits": {},
+    "without growing networks": {"curriculum": 0.0},
+    "without calibration": {"calibrate": False},
+    "without balanced gradients": {"balance": False},
+    "without averaging": {"ema": 0.0},
+    "a third of the learning rate": {"learning_rate": 1e-3 / 3},
+    "as published": PUBLISHED,
+}
+FIGURE: Final = "published trainer, 566 steps in 25 minutes on another machine with 2 cores: 18.7 % of 30 architectures"
+_PROBED: Final = 20
+_POINTS: Final = 25
+_TESTED: Final = 30
+
+
+def trained(config: TrainConfig, folder: Path, steps: int | None = None) -> list[dict[str, float]]:
+    """Trains with a process for each core, as the README says; returns the rows of the log."""
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(config.to_dict()), encoding="utf-8")
+    ranks = min(os.cpu_count() or 1, config.meta_batch)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "-m", "ghn_pyg.cli",
+               "train", str(recipe), "--out", str(folder / "run"), "--device", "cpu"]  # fmt: skip
+    command += [] if steps is None else ["--steps", str(steps)]
+    done = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"training ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+    return read_log(folder / "run" / "log.csv")
+
+
+def lasting(config: TrainConfig, images: Images, seconds: float) -> TrainConfig:
+    """The configuration with as many epochs as fit into the time, by steps with networks of their full size."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = trained(dataclasses.replace(config, curriculum=0.0), Path(folder), _PROBED)
+    # While networks grow, a step takes about half as long.
+    step = statistics.fmean(row["seconds"] for row in rows[1:]) * (1 - config.curriculum / 2)
+    steps_per_epoch = len(images.train) // config.batch_size
+    return dataclasses.replace(config, epochs=max(1, round(seconds / step / steps_per_epoch)))
+
+
+def curve(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """Means of the log over equal parts of the run."""
+    points, elapsed = [], 0.0
+    size = max(1, len(rows) // _POINTS)
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        elapsed += sum(row["seconds"] for row in part)
+        loss, top1 = (statistics.fmean(row[name] for row in part) for name in ("loss", "top1"))
+        points.append({"step": part[-1]["step"] + 1, "minutes": elapsed / 60, "loss": loss, "top1": top1})
+    return points
+
+
+def learn(config: TrainConfig, images: Images, seconds: float, tested: int) -> dict[str, Any]:
+    """Trains for about so long; returns the curve and the accuracy on test architectures."""
+    config = lasting(config, images, seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = trained(config, Path(folder))
+        ghn = GHN.from_pretrained(Path(folder, "run", "ghn"))
+    width = config.widths.widths[0]
+    split = DeepNets("test", num_classes=images.num_classes, image_size=images.image_size, width=width)
+    report = evaluate(ghn, deepnets_subjects(split[:tested]), images)
+    return {
+        "config": config.to_dict(), "steps": len(rows), "minutes": sum(row["seconds"] for row in rows) / 60,
+        "top1": report.mean("top1"), "top1_std": report.std("top1"), "curve": curve(rows),
+    }  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = arguments(__doc__, "learning")
+    parser.add_argument("--minutes", type=float, default=25.0, help="for each recipe; 25 by default")
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES), help="all by default")
+    options = parser.parse_args(argv)
+    base = load_config("digits", TINY if options.quick else SETTING)
+    images = load_images("digits", image_size=base.image_size, augment=base.augment)
+    run = Run("learning", options)
+    found = {}
+    for name in options.recipes:
+        config = dataclasses.replace(base, **RECIPES[name])
+        found[name] = learn(config, images, 60 * options.minutes, 2 if options.quick else _TESTED)
+        run.probe.sample()
+        run.note(f"{name}: {found[name]['top1']:.1%} after {found[name]['minutes']:.1f} minutes")
+    lines = [
+        [name, str(row["steps"]), number(row["minutes"]), f"{row['top1']:.1%}", f"{row['top1_std']:.1%}"]
+        for name, row in found.items()
+    ]
+    head = ["recipe", "steps", "minutes", f"top-1 of {_TESTED} test architectures", "±"]
+    run.finish({"recipes": found}, table(head, lines), f"For comparison, {FIGURE}.", _curves(found))
+    return 0
+
+
+def _curves(found: dict[str, Any]) -> str:
+    """Losses on the way, at fifths of each run."""
+    lines = []
+    for name, row in found.items():
+        points = row["curve"]
+        chosen = [points[min(len(points) - 1, len(points) * part // 5)] for part in range(1, 6)]
+        lines.append([name, *(f"{point['loss']:.2f} ({point['minutes']:.0f} min)" for point in chosen)])
+    return "## Training loss\n\n" + table(["recipe", "20 %", "40 %", "60 %", "80 %", "100 %"], lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
