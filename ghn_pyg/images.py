@@ -107,7 +107,8 @@ class Images:
         test: Images to test on, without augmentation.
         num_classes: Number of classes.
         image_size: Height and width in pixels.
-        std: Standard deviation of each colour that images are divided by, of pixels from 0 to 1.
+        mean: Mean of each colour that is subtracted from images, of pixels from 0 to 1.
+        std: Standard deviation of each colour that images are divided by.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Images:
     test: ImageSet
     num_classes: int
     image_size: int
+    mean: Colours
     std: Colours
 
     def check_classes(self, what: str, classes: int, advice: str = "") -> None:
@@ -195,7 +197,7 @@ def _digits(size: int) -> Images:
     shade = pixels[~test].float() / 255
     mean, std = (shade.mean().item(),) * 3, (shade.std().item(),) * 3
     train, held_out = (TensorImages(pixels[own], labels[own], mean, std) for own in (~test, test))
-    return Images("digits", train, held_out, 10, size, std)
+    return Images("digits", train, held_out, 10, size, mean, std)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +253,7 @@ def _cifar(name: str, make: _Maker, size: int, augment: bool) -> Images:
             pixels = v2.functional.resize(pixels, [size, size], antialias=True)
         change = shift_and_mirror if data is found[0] and augment else None
         parts.append(TensorImages(pixels, torch.tensor(data.targets), mean, std, change))
-    return Images(name, parts[0], parts[1], len(found[0].classes), size, std)
+    return Images(name, parts[0], parts[1], len(found[0].classes), size, mean, std)
 
 
 def shift_and_mirror(pixels: Tensor) -> Tensor:
@@ -292,7 +294,7 @@ def _from_torchvision(name: str, make: _Maker, size: int, num_classes: int | Non
     classes = num_classes or len(getattr(train, "classes", ()))
     if not classes:
         raise ImagesError(f"torchvision.datasets.{make.kind.__name__} does not tell its classes; give num_classes")
-    return Images(name, FileImages(train), FileImages(test), classes, size, _IMAGENET[1])
+    return Images(name, FileImages(train), FileImages(test), classes, size, *_IMAGENET)
 
 
 def _from_folder(folder: Path, size: int, augment: bool) -> Images:
@@ -309,4 +311,4 @@ def _from_folder(folder: Path, size: int, augment: bool) -> Images:
     if train.classes != test.classes:
         odd = sorted(set(train.classes) ^ set(test.classes))
         raise ImagesError(f"{parts[0]} and {parts[1]} have different classes, expected the same: {', '.join(odd[:5])}")
-    return Images(folder.name, FileImages(train), FileImages(test), len(train.classes), size, _IMAGENET[1])
+    return Images(folder.name, FileImages(train), FileImages(test), len(train.classes), size, *_IMAGENET)

@@ -110,6 +110,8 @@ def evaluate(
                     for method in methods
                 }  # fmt: skip
     _show(ghn, pictures, found)
+    if _NETWORKS in found:
+        _show_norms(ghn, found[_NETWORKS]["predicted"])
     if out is not None:
         with user_errors(OSError):
             _save(out, found)
@@ -200,6 +202,16 @@ def _show_singles(reports: dict[str, Report]) -> None:
     for rows in zip(*(report.rows for report in reports.values()), strict=True):
         table.add_row(rows[0].name, *("–" if row.top1 is None else f"{row.top1:.2%}" for row in rows))
     make_console().print(table)
+
+
+def _show_norms(ghn: str, report: Report) -> None:
+    """Whether total norms are those that are published for this GHN, where there are some."""
+    try:
+        errors = report.norm_errors(Path(ghn).stem)
+    except ValueError:  # none are published
+        return
+    lines = [f"{name} {found:.3f}, published {published:.3f}" for name, (found, published) in errors.items()]
+    make_console().print("norms: " + ("; ".join(lines) or "as published"), soft_wrap=True, markup=False)
 
 
 def _save(out: Path, found: dict[str, dict[str, Report]]) -> None:

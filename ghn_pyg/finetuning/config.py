@@ -11,6 +11,8 @@ from ..naming import similar
 Optimizer = Literal["sgd", "adamw", "lamb"]
 Loss = Literal["cross-entropy", "binary"]
 
+_LARGEST: Final = 30
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FitConfig:
@@ -29,6 +31,7 @@ class FitConfig:
         label_smoothing: Share of a label that is spread over all classes.
         mixup: :math:`\alpha` of mixup (arXiv 1710.09412); 0 for none.
         cutmix: :math:`\alpha` of CutMix (arXiv 1905.04899); 0 for none. With both, each step uses one of them.
+        randaugment: Magnitude of RandAugment (arXiv 1909.13719), up to 30; 0 for none.
         clip: Largest norm of the gradient; 0 for any.
         seed: Seed of the order of images and of all that is drawn.
 
@@ -50,6 +53,7 @@ class FitConfig:
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    randaugment: int = 0
     clip: float = 5.0
     seed: int = 0
 
@@ -57,7 +61,7 @@ class FitConfig:
         for field, kind in (("optimizer", Optimizer), ("loss", Loss)):
             if getattr(self, field) not in get_args(kind):
                 self._refuse(field, f"one of {', '.join(get_args(kind))}")
-        for field, least in (("epochs", 1), ("batch_size", 2), ("seed", 0)):
+        for field, least in (("epochs", 1), ("batch_size", 2), ("seed", 0), ("randaugment", 0)):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 self._refuse(field, f"an integer of at least {least}")
@@ -65,6 +69,8 @@ class FitConfig:
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 self._refuse(field, "a number of at least 0")
+        if self.randaugment > _LARGEST:
+            self._refuse("randaugment", f"an integer up to {_LARGEST}")
         if self.label_smoothing >= 1:
             self._refuse("label_smoothing", "a number below 1")
         if self.warmup_epochs > self.epochs:
@@ -92,8 +98,8 @@ RECIPES: Final = {
     "adamw": FitConfig(optimizer="adamw", learning_rate=1e-3, weight_decay=0.05),
     "timm": FitConfig(
         epochs=100, batch_size=2048, optimizer="lamb", learning_rate=8e-3, weight_decay=0.02, warmup_epochs=5,
-        loss="binary", mixup=0.1, cutmix=1.0, clip=0.0,
+        loss="binary", mixup=0.1, cutmix=1.0, randaugment=6, clip=0.0,
     ),
 }  # fmt: skip
-"""``sgd``: that of GHN-2's networks (arXiv 2110.13100); ``adamw``; ``timm``: LAMB, binary cross-entropy, mixup and
-CutMix as in procedure A3 of arXiv 2110.00476, without its RandAugment and repeated augmentation."""
+"""``sgd``: that of GHN-2's networks (arXiv 2110.13100); ``adamw``; ``timm``: LAMB, binary cross-entropy, mixup,
+CutMix and RandAugment as in procedure A3 of arXiv 2110.00476, without its repeated augmentation."""

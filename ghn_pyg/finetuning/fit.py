@@ -72,7 +72,7 @@ def fit(
     network.to(fabric.device)
     optimizer = make_optimizer(network, config)
     wrapped: Any = fabric.setup_optimizers(optimizer)
-    mix = _mixing(config, images.num_classes)
+    augment, mix = _augmentation(config, images), _mixing(config, images.num_classes)
     with restored(fabric.device):
         stream = iter(DataLoader(batches, batch_size=None, num_workers=workers))
         for epoch in range(1, config.epochs + 1):
@@ -82,7 +82,8 @@ def fit(
                 reseed(fabric.device, config.seed, _MIX, step)
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(config, step, steps)
-                inputs, labels = mix(*fabric.to_device(next(stream)))
+                pixels, labels = next(stream)
+                inputs, labels = mix(*fabric.to_device((augment(pixels), labels)))
                 wrapped.zero_grad()
                 with fabric.autocast():
                     logits = network(inputs)
@@ -162,6 +163,20 @@ def make_optimizer(network: nn.Module, config: FitConfig) -> torch.optim.Optimiz
         raise ImportError('the optimizer LAMB needs timm; install it with: pip install "ghn_pyg[train]"') from error
     found: torch.optim.Optimizer = lamb(groups, lr=config.learning_rate)
     return found
+
+
+def _augmentation(config: FitConfig, images: Images) -> Callable[[Tensor], Tensor]:
+    """What is done with each image of a batch, besides the image data's own augmentation."""
+    if not config.randaugment:
+        return lambda pixels: pixels
+    change = v2.RandAugment(magnitude=config.randaugment)
+    mean, std = (torch.tensor(colours).view(3, 1, 1) for colours in (images.mean, images.std))
+
+    def augment(pixels: Tensor) -> Tensor:
+        whole = (pixels * std + mean).mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+        return (torch.stack([change(image) for image in whole]) / 255 - mean) / std
+
+    return augment
 
 
 def _mixing(config: FitConfig, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:

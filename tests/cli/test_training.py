@@ -7,8 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from ghn_pyg import GHN, GHNConfig, from_pretrained
+from ghn_pyg.evaluation import report as report_module
 from ghn_pyg.evaluation.subjects import torchvision_subjects
 from ghn_pyg.finetuning import fit
+from ghn_pyg.models.published import published_norm
 from ghn_pyg.training.logs import read_log
 from ghn_pyg.training.recipes import recipe_names
 from tests.cli.outcomes import failed
@@ -122,6 +124,19 @@ def test_eval_of_torchvision_networks_as_a_table(run, ghn, tmp_path):
     assert (row["networks"], row["method"], row["name"]) == ("torchvision", "predicted", "shufflenet_v2_x0_5")
     assert f"shufflenet_v2_x0_5 {float(row['top1']):.2%}" in out
     assert any(line.startswith("torchvision predicted 1 100.0%") and "nan" not in line for line in out)
+
+
+def test_norms_of_published_ghns_are_compared(run, tmp_path, monkeypatch):
+    torch.manual_seed(3)
+    small = GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2, num_classes=10)
+    GHN(small).save_pretrained(tmp_path / "ghn3tm8")
+    _, out, _ = run("eval", tmp_path / "ghn3tm8", "--network", "shufflenet_v2_x0_5")
+    (line,) = [line for line in out if line.startswith("norms: ")]
+    found, published = line.removeprefix("norms: shufflenet_v2_x0_5 ").split(", published ")
+    assert float(published) == pytest.approx(published_norm("shufflenet_v2_x0_5", "ghn3tm8"), abs=1e-3)
+    monkeypatch.setattr(report_module, "published_norm", lambda name, ghn: float(found))
+    _, out, _ = run("eval", tmp_path / "ghn3tm8", "--network", "shufflenet_v2_x0_5")
+    assert "norms: as published" in out
 
 
 @pytest.mark.parametrize(

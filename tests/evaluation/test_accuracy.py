@@ -93,7 +93,7 @@ def test_measure():
 
 
 def test_batch_norms():
-    images = Images("grey", shades(70), shades(70), 7, 5, UNIT)
+    images = Images("grey", shades(70), shades(70), 7, 5, (0.0, 0.0, 0.0), UNIT)
     network = nn.Sequential(nn.BatchNorm2d(3, affine=False), nn.Dropout(0.99), nn.Flatten())
     bright, brighter = torch.full((4, 3, 5, 5), 7.0), torch.full((4, 3, 5, 5), 9.0)
     brighter[:2] = 11

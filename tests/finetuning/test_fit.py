@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ghn_pyg import GHN, GHNConfig, from_module
+from ghn_pyg.finetuning import fit as module
 from ghn_pyg.finetuning.config import RECIPES, FitConfig
 from ghn_pyg.finetuning.fit import fit, fit_loss, learning_rate, make_optimizer
 from ghn_pyg.finetuning.start import start_from
@@ -58,8 +59,8 @@ def test_the_same_again_and_other_random_numbers_do_not_matter(digits):
 
 @pytest.mark.parametrize("changes", [
     {"optimizer": "adamw", "learning_rate": 1e-3}, {"optimizer": "lamb", "learning_rate": 8e-3}, {"loss": "binary"},
-    {"mixup": 0.5}, {"cutmix": 0.5}, {"label_smoothing": 0.1}, {"warmup_epochs": 0.5}, {"weight_decay": 0.1},
-    {"clip": 0.01},
+    {"mixup": 0.5}, {"cutmix": 0.5}, {"randaugment": 9}, {"label_smoothing": 0.1}, {"warmup_epochs": 0.5},
+    {"weight_decay": 0.1}, {"clip": 0.01},
 ], ids=str)  # fmt: skip
 def test_options_have_an_effect(digits, changes):
     before, plain = network().state_dict(), trained(digits)[0].state_dict()
@@ -69,6 +70,25 @@ def test_options_have_an_effect(digits, changes):
         if value.dim() > 1:
             assert not torch.equal(value, before[name])
             assert not torch.equal(value, plain[name])
+
+
+def test_randaugment_gets_pixels_and_gives_normalised_images(digits, monkeypatch):
+    seen = []
+
+    class Keep:
+        def __init__(self, magnitude):
+            assert magnitude == 7
+
+        def __call__(self, image):
+            seen.append(image)
+            return image
+
+    monkeypatch.setattr(module.v2, "RandAugment", Keep)
+    pixels, _ = digits.train.batch([3, 5])
+    result = module._augmentation(FitConfig(randaugment=7), digits)(pixels)
+    assert [(image.dtype, image.shape) for image in seen] == [(torch.uint8, pixels.shape[1:])] * 2
+    assert torch.equal(torch.stack(seen), digits.train.pixels[[3, 5]])
+    torch.testing.assert_close(result, pixels)
 
 
 def test_a_callback_may_evaluate(digits):
@@ -140,6 +160,7 @@ def test_recipes():
         ({"epochs": 0}, "FitConfig.epochs expected an integer of at least 1, got 0"),
         ({"optimizer": "adam"}, "optimizer expected one of sgd, adamw, lamb"),
         ({"learning_rate": -1}, "learning_rate expected a number of at least 0"),
+        ({"randaugment": 31}, "randaugment expected an integer up to 30, got 31"),
         ({"label_smoothing": 1.0}, "label_smoothing expected a number below 1"),
         ({"warmup_epochs": 3}, "warmup_epochs expected no more than the 1 epochs"),
     ],

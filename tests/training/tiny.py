@@ -30,7 +30,7 @@ def digits(count=55):
     whole = load_images("digits", image_size=8)
     pixels, labels = whole.train.pixels[:count], whole.train.labels[:count].clone()
     few = TensorImages(pixels, labels, whole.train.mean, whole.train.std)
-    return Images("digits", few, whole.test, 10, 8, whole.std)
+    return Images("digits", few, whole.test, 10, 8, whole.mean, whole.std)
 
 
 def run(folder, steps, changes=None, **options):
