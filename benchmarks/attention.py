@@ -76,7 +76,7 @@ def methods(batch: Batch) -> dict[str, tuple[Callable[[], Tensor], nn.Module]]:
     both, textbook = nn.ModuleList([bias, layer]), Textbook(bias, layer)
     gps = GPSConv(WIDTH, None, HEADS)
     blocks = Blocks.of(batch.vector, len(batch.x))
-    prepared = [part.detach() for part in bias(batch.distance, blocks)]
+    prepared = [part.detach() for part in bias(batch.distance, blocks).dense()]
 
     def ours() -> Tensor:
         blocks = Blocks.of(batch.vector, len(batch.x))

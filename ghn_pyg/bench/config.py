@@ -12,6 +12,7 @@ from ..models.config import GHNConfig
 from ..models.encoders import ENCODERS
 from ..naming import similar
 from ..yamls import check_fields, find_recipe, plain, read_fields
+from .checks import NAME
 from .tasks import TASKS, Task
 
 _FOLDER: Final = Path(__file__).parent / "recipes"
@@ -47,12 +48,17 @@ class BenchConfig:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ValueError(f"BenchConfig.tasks expected at least one of {', '.join(TASKS)}")
-        for field in ("encoders", "seeds"):
+        for name in self.tasks:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"the name of a task expected letters, digits, '-', '_' and '.', got {name!r}")
+        for field, kind in (("encoders", str), ("seeds", int)):
             values = getattr(self, field)
+            if not all(type(value) is kind for value in values):
+                raise ValueError(f"BenchConfig.{field} expected a list of {kind.__name__}, got {values!r}")
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"BenchConfig.{field} expected different values, at least one, got {values!r}")
         for seed in self.seeds:
-            if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            if seed < 0:
                 raise ValueError(f"BenchConfig.seeds expected integers of at least 0, got {seed!r}")
         for encoder in self.encoders:
             self.ghn(encoder)
@@ -98,7 +104,9 @@ def _tuple(name: str, value: Any) -> Any:
 
 def _task(name: str, values: Any) -> Task:
     """A task by its kind, which by default is its name, and its fields."""
-    fields = dict(values) if isinstance(values, Mapping) else {}
+    if values is not None and not isinstance(values, Mapping):
+        raise ValueError(f"the task {name!r} expected its fields, or nothing, got {values!r}")
+    fields = dict(values or {})
     kind = str(fields.pop("kind", name))
     if kind not in TASKS:
         near = similar(kind, TASKS)

@@ -20,13 +20,14 @@ from ..data import ArchData
 from ..deepnets.dataset import DeepNets
 from ..deepnets.network import Network
 from ..evaluation.accuracy import Batches, measure, norms
+from ..evaluation.ranking import check_scipy
 from ..files import replacing
 from ..finetuning.config import FitConfig
 from ..finetuning.fit import Epoch, fit
 from ..images import Images, load_images
 from ..models.config import GHNConfig
 from ..training.engine import make_fabric
-from .parameters import ParameterTask
+from .parameters import RUNS, ParameterTask
 
 PROPERTIES: Final = ("accuracy", "accuracy on noise", "inference time", "convergence")
 GRID: Final = {
@@ -65,13 +66,13 @@ class PropertyTask(ParameterTask):
     noise: float = 0.2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.networks < 2 * _FOLDS:
             raise ValueError(f"PropertyTask.networks expected at least {2 * _FOLDS}, got {self.networks}")
 
     def run(self, ghn: GHNConfig, seed: int, folder: Path) -> dict[str, float]:
         """Kendall's τ on the test networks for each property."""
-        # The same folder as the task "parameters", whose GHNs these are.
-        model = self.trained(ghn, seed, folder.parent / ParameterTask.kind)
+        model = self.trained(ghn, seed, folder.parent / RUNS)
         config = self.config(ghn, seed)
         images = load_images(config.images, config.folder, image_size=config.image_size, augment=False)
         parts = [self.data(name, images, folder / "networks") for name in ("val", "test")]
@@ -167,11 +168,7 @@ def correlation(learn: np.ndarray, known: Sequence[float], rank: np.ndarray, tru
     """
     spread = float(np.std(known)) or 1.0  # the grid fits values of deviation 1
     model = regression().fit(learn, (np.asarray(known) - np.mean(known)) / spread)
-    try:
-        kendalltau = importlib.import_module("scipy.stats").kendalltau
-    except ImportError as error:
-        raise ImportError('properties need SciPy; install it with: pip install "ghn_pyg[train]"') from error
-    tau = float(kendalltau(model.predict(rank), truth).statistic)
+    tau = float(check_scipy().kendalltau(model.predict(rank), truth).statistic)
     return 0.0 if np.isnan(tau) else tau  # a constant ranks nothing
 
 

@@ -19,6 +19,7 @@ from torch_geometric.nn import global_mean_pool
 from ..models.config import GHNConfig
 from ..models.encoders import ENCODERS
 from ..transforms import shortest_paths
+from .checks import check_task
 
 _ATOMS: Final = 28
 _BONDS: Final = 4
@@ -72,6 +73,9 @@ class _GraphTask:
     epochs: int = 30
     batch_size: int = 64
     learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_task(self)
 
     def fit(self, model: nn.Module, graphs: Sequence[Data], loss: Loss, seed: int) -> None:
         """Trains with Adam and a cosine schedule."""
@@ -187,6 +191,13 @@ class LongRangeTask(_GraphTask):
     graphs: int = 2000
     shortest: int = 6
     longest: int = 40
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 2 <= self.shortest <= self.longest:
+            raise ValueError(
+                f"LongRangeTask.shortest expected a number from 2 to longest, got {self.shortest} and {self.longest}"
+            )
 
     def run(self, ghn: GHNConfig, seed: int, folder: Path) -> dict[str, float]:
         """Accuracy on unseen graphs."""

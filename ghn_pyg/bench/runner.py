@@ -42,7 +42,7 @@ def run_bench(
 
     Args:
         config: The benchmark.
-        folder: Where results lie, one file for each (``results/TASK-ENCODER-SEED.json``), and what tasks keep. A
+        folder: Where results lie, one file for each (``results/TASK/ENCODER/SEED.json``), and what tasks keep. A
             benchmark with more encoders or seeds may go on in the same folder; tasks must be the same.
         progress: Called with each result, those that were there before first.
 
@@ -57,10 +57,10 @@ def run_bench(
         >>> run_bench(load_bench("encoders"), "runs/encoders")  # doctest: +SKIP
     """
     folder = Path(folder)
-    _check(config, folder / CONFIG_FILE)
-    (folder / "results").mkdir(parents=True, exist_ok=True)
+    kept = _joined(config, folder / CONFIG_FILE)
+    folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / CONFIG_FILE) as unfinished:
-        unfinished.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+        unfinished.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     found = []
     for name in config.tasks:
         for encoder in config.encoders:
@@ -71,26 +71,45 @@ def run_bench(
 
 
 def _result(config: BenchConfig, name: str, encoder: str, seed: int, folder: Path) -> Result:
-    path = folder / "results" / f"{name}-{encoder}-{seed}.json"
+    path = folder / "results" / name / encoder / f"{seed}.json"
     if path.exists():
-        return Result(**json.loads(path.read_text(encoding="utf-8")))
+        try:
+            return Result(**_read(path))
+        except TypeError as error:
+            raise ValueError(f"{path} is no result of a benchmark ({error}); remove it to measure again") from error
     start = time.perf_counter()
     figures = config.tasks[name].run(config.ghn(encoder), seed, folder / name)
     result = Result(task=name, encoder=encoder, seed=seed, figures=figures, seconds=time.perf_counter() - start)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
         unfinished.write_text(json.dumps(dataclasses.asdict(result), indent=1) + "\n", encoding="utf-8")
     return result
 
 
-def _check(config: BenchConfig, path: Path) -> None:
-    """Raises an error if results in the folder would not be comparable."""
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"cannot read {path}: {error}; remove it to measure again") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no fields; remove it to measure again")
+    return found
+
+
+def _joined(config: BenchConfig, path: Path) -> dict[str, Any]:
+    """The benchmark together with the tasks that the folder knows.
+
+    Raises:
+        ValueError: If results in the folder would not be comparable.
+    """
+    now = config.to_dict()
     if not path.exists():
-        return
-    before, now = json.loads(path.read_text(encoding="utf-8")), config.to_dict()
+        return now
+    before = _read(path)
     odd = [field for field in now if field not in ("encoders", "seeds", "tasks") and before.get(field) != now[field]]
     tasks: dict[str, Any] = before.get("tasks", {})
     odd += [f"tasks.{name}" for name, task in now["tasks"].items() if name in tasks and tasks[name] != task]
     if odd:
-        raise ValueError(
-            f"{path.parent} holds another benchmark, which differs in {', '.join(odd)}; take another folder"
-        )
+        differs = ", ".join(odd)
+        raise ValueError(f"{path.parent} holds another benchmark, which differs in {differs}; take another folder")
+    return {**now, "tasks": {**tasks, **now["tasks"]}}

@@ -6,7 +6,7 @@ import csv
 import math
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ class Cell(NamedTuple):
 
     def text(self) -> str:
         """Mean ± deviation, the larger of them in three digits."""
+        if not math.isfinite(self.mean):
+            return "–"
         size = abs(self.mean) if math.isnan(self.std) else max(abs(self.mean), self.std)
         digits = max(0, 2 - math.floor(math.log10(size))) if size else 0
         spread = "" if math.isnan(self.std) else f" ± {self.std:.{digits}f}"
@@ -44,6 +46,8 @@ def cells(results: Iterable[Result]) -> dict[str, dict[str, dict[str, Cell]]]:
 
 
 def _cell(values: Sequence[float]) -> Cell:
+    if not all(math.isfinite(value) for value in values):
+        return Cell(math.nan, math.nan)
     return Cell(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan)
 
 
@@ -87,7 +91,7 @@ def markdown(config: BenchConfig, results: Sequence[Result]) -> str:
     for task, rows in cells(results).items():
         sign = config.tasks[task].sign
         lines = [["encoder", *rows], ["---", *["---:"] * len(rows)]]
-        best = {figure: max(row, key=lambda one: sign * row[one].mean) for figure, row in rows.items()}
+        best = {figure: _best(row, sign) for figure, row in rows.items()}
         for encoder in dict.fromkeys(result.encoder for result in results if result.task == task):
             line = [encoder]
             for figure, row in rows.items():
@@ -100,12 +104,19 @@ def markdown(config: BenchConfig, results: Sequence[Result]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def _best(row: Mapping[str, Cell], sign: int) -> str | None:
+    """The encoder of the best mean, if there is one."""
+    known = [encoder for encoder, cell in row.items() if math.isfinite(cell.mean)]
+    return max(known, key=lambda encoder: sign * row[encoder].mean, default=None)
+
+
 def _plot(figure_kind: Any, rows: dict[str, dict[str, Cell]], path: Path) -> None:
     figure = figure_kind(figsize=(3.4 * len(rows), 3.6), layout="constrained")
     panels = figure.subplots(1, len(rows), squeeze=False)[0]
     for panel, (name, row) in zip(panels, rows.items(), strict=True):
         spread = [0.0 if math.isnan(cell.std) else cell.std for cell in row.values()]
-        panel.barh([*row], [cell.mean for cell in row.values()], xerr=spread, color="#9ec5e8", height=0.7)
+        means = [cell.mean if math.isfinite(cell.mean) else 0.0 for cell in row.values()]
+        panel.barh([*row], means, xerr=spread, color="#9ec5e8", height=0.7)
         panel.set_title(name, fontsize=10)
         panel.invert_yaxis()
         panel.spines[["top", "right"]].set_visible(False)

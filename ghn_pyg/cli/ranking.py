@@ -50,7 +50,7 @@ def rank(
     with status("Loading"):
         from ..deepnets.dataset import DeepNets
         from ..evaluation.evaluate import evaluate
-        from ..evaluation.ranking import agreement, ranked
+        from ..evaluation.ranking import agreement, check_scipy, ranked
         from ..evaluation.report import Report
         from ..evaluation.subjects import deepnets_subjects
         from ..finetuning.config import FitConfig
@@ -58,6 +58,8 @@ def rank(
         from ..models.ghn import GHN
         from ..models.keys import CheckpointError
     with user_errors(ValueError, ImportError, ImagesError, CheckpointError, OSError):
+        if check:
+            check_scipy()
         pictures = load_images(images, data, image_size=image_size)
         model = GHN.from_pretrained(ghn).to(device)
         networks = DeepNets(split, num_classes=pictures.num_classes, image_size=pictures.image_size, width=width)
@@ -69,8 +71,9 @@ def rank(
                 training = FitConfig(epochs=check, seed=seed)
                 trained = evaluate(None, subjects, pictures, seed=seed, device=device, training=training, progress=note)
         rows = ranked(report)
+        tau = math.nan if trained is None else agreement(report, trained)
         if out is not None:
-            Report(rows, report.settings).save(out)
+            Report([*rows, *(row for row in report.rows if row.failure is not None)], report.settings).save(out)
     reached = {} if trained is None else {row.name: row.top1 for row in trained.successes}
     table = make_table("network", "nodes", "parameters", "top-1", *(["trained"] if check else []))
     for row in rows[:top]:
@@ -79,7 +82,6 @@ def rank(
         table.add_row(row.name, *figures, *(["–" if value is None else f"{value:.2%}"] if check else []))
     lines = [("ran", f"{len(rows)} of {len(subjects)}")]
     if trained is not None:
-        tau = agreement(report, trained)
         lines.append(("Kendall's τ", "–" if math.isnan(tau) else f"{tau:.2f} with {check} epochs of SGD"))
     if out is not None:
         lines.append(("saved", str(out)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from .report import Report, Row
 
@@ -20,6 +21,14 @@ def ranked(report: Report) -> list[Row]:
     return sorted(report.successes, key=lambda row: -(row.top1 or 0.0))
 
 
+def check_scipy() -> Any:
+    """SciPy's statistics, or an error that says what to do where it is missing."""
+    try:
+        return importlib.import_module("scipy.stats")
+    except ImportError as error:
+        raise ImportError('Kendall\'s τ needs SciPy; install it with: pip install "ghn_pyg[train]"') from error
+
+
 def agreement(report: Report, other: Report) -> float:
     """Kendall's τ between the accuracies of the same networks in two reports, from -1 to 1; NaN for a constant.
 
@@ -30,10 +39,7 @@ def agreement(report: Report, other: Report) -> float:
     Raises:
         ImportError: If SciPy is missing.
     """
-    try:
-        kendalltau = importlib.import_module("scipy.stats").kendalltau
-    except ImportError as error:
-        raise ImportError('Kendall\'s τ needs SciPy; install it with: pip install "ghn_pyg[train]"') from error
+    kendalltau = check_scipy().kendalltau
     values = {row.name: row.top1 for row in other.successes}
     pairs = [(row.top1, values[row.name]) for row in report.successes if row.name in values]
     return float(kendalltau(*zip(*pairs, strict=True)).statistic) if len(pairs) > 1 else float("nan")

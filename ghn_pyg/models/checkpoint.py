@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ..files import replacing
 from .config import GHNConfig
+from .encoders import PUBLISHED_ENCODERS
 from .keys import CheckpointError, from_published, is_ours, strip_wrappers
 from .unpickling import LEGACY_PICKLES, LEGACY_START, check_nesting, load_joblib, load_weights
 
@@ -56,9 +57,6 @@ _PUBLISHED_FIELDS: Final = {
     "layers": "layers",
     "heads": "heads",
 }
-
-# Encoders that are told apart by their tensors.
-_PUBLISHED_ENCODERS: Final = ("ghn3", "ghn2", "ghn1", "mlp")
 
 # What tensors tell of a GHN-3, and of the others.
 _IN_TENSORS: Final = (
@@ -341,9 +339,9 @@ def _configured(given: Mapping[str, Any], state: Mapping[str, Tensor]) -> GHNCon
             f"its configuration is not valid: expected text and numbers, got others as {_some(wrong)}"
         )
     try:
-        if ours and (given.get("decoder") == "mlp" or given["encoder"] not in _PUBLISHED_ENCODERS):
+        if ours and (given.get("decoder") == "mlp" or given["encoder"] not in PUBLISHED_ENCODERS):
             # Nothing to infer; the shapes are checked against the model's.
-            return GHNConfig.from_dict(dict(given))
+            return _bounded(GHNConfig.from_dict(dict(given)), state)
         inferred = infer_config(state)
         config = GHNConfig.from_dict(dict(given)) if ours else _from_published_config(given, inferred)
     except CheckpointError:
@@ -357,6 +355,17 @@ def _configured(given: Mapping[str, Any], state: Mapping[str, Tensor]) -> GHNCon
                 f"its configuration says {field} = {stated!r}, but its tensors are those of {found!r}; "
                 f"save the checkpoint again, or correct or remove the configuration"
             )
+    return config
+
+
+def _bounded(config: GHNConfig, state: Mapping[str, Tensor]) -> GHNConfig:
+    """The configuration, unless it asks for a model far larger than the file."""
+    width = _size(state, "node_embedding.weight", 1)
+    if config.layers > len(state) or config.hidden_channels != width:
+        raise CheckpointError(
+            f"its configuration says {config.layers} layers of width {config.hidden_channels}, but it has "
+            f"{len(state)} tensors, and node embeddings of width {width}"
+        )
     return config
 
 

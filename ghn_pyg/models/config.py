@@ -54,7 +54,7 @@ class GHNConfig:
     kernel_crop: KernelCrop = "center"
 
     def __post_init__(self) -> None:
-        if self.encoder not in ENCODERS:
+        if not isinstance(self.encoder, str) or self.encoder not in ENCODERS:
             near = similar(str(self.encoder), list(ENCODERS))
             hint = f"; did you mean {' or '.join(near)}?" if near else "; register_encoder makes others known"
             raise ValueError(f"GHNConfig.encoder must be one of {', '.join(ENCODERS)}, got {self.encoder!r}{hint}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .config import GHNConfig
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 
 Builder = Callable[["GHNConfig"], "nn.Module"]
 
@@ -44,7 +47,8 @@ def register_encoder(name: str, build: Builder, *, layers: bool = True, heads: b
         heads: Whether it has attention heads, which then are at least 1 and divide the width.
 
     Raises:
-        ValueError: If there is an encoder of that name.
+        ValueError: If there is an encoder of that name, or it is no name: letters, digits, ``-``, ``_`` and ``.``.
+        TypeError: If ``build`` cannot be called.
 
     Example:
         >>> from ghn_pyg import GHN, GHNConfig
@@ -56,6 +60,10 @@ def register_encoder(name: str, build: Builder, *, layers: bool = True, heads: b
         >>> register_encoder("sage", sage)
         >>> ghn = GHN(GHNConfig(encoder="sage", layers=2, heads=0))
     """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"an encoder's name expected letters, digits, '-', '_' and '.', got {name!r}")
+    if not callable(build):
+        raise TypeError(f"build expected a function of the configuration, got {type(build).__name__}")
     if name in ENCODERS:
         raise ValueError(f"there is an encoder {name!r} already; choose another name")
     ENCODERS[name] = EncoderKind(build, layers, heads)
@@ -69,6 +77,9 @@ def _ours(name: str) -> Builder:
 
     return build
 
+
+PUBLISHED_ENCODERS: Final = ("ghn3", "ghn2", "ghn1", "mlp")
+"""Those that checkpoints without a configuration may have; they are told apart by their tensors."""
 
 ENCODERS: Final[dict[str, EncoderKind]] = {
     "ghn3": EncoderKind(_ours("ghn3"), heads=True),

@@ -12,7 +12,6 @@ import torch
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 from torch_geometric.data import Batch
-from torch_geometric.nn.inits import reset
 
 from ..apply import destinations
 from ..data import ArchData
@@ -23,7 +22,7 @@ from ..primitives import PRIMITIVES
 from .checkpoint import check_state, read_checkpoint, write_folder
 from .config import GHNConfig
 from .decoding import ParameterDecoder, Target, fill_, targets
-from .encoders import ENCODERS
+from .encoders import ENCODERS, PUBLISHED_ENCODERS
 from .hub import DEFAULT_NAME, resolve
 
 Architecture = nn.Module | ArchData
@@ -50,6 +49,27 @@ class Prediction(dict[str, Tensor]):
         return math.hypot(
             *(torch.linalg.vector_norm(tensor.detach().to("cpu", torch.float64)).item() for tensor in self.values())
         )
+
+
+def _encoder(config: GHNConfig) -> nn.Module:
+    """The encoder of a configuration.
+
+    Raises:
+        ValueError: If a checkpoint could not hold it.
+    """
+    encoder = ENCODERS[config.encoder].build(config)
+    names: dict[int, str] = {}
+    for name, tensor in encoder.state_dict(keep_vars=True).items():
+        if not tensor.is_floating_point():
+            raise ValueError(
+                f"the encoder {config.encoder!r} keeps {tensor.dtype} in {name}, which checkpoints do not hold: "
+                "register the buffer with persistent=False, and use no batch norms, which mix the graphs of a batch"
+            )
+        if (other := names.setdefault(id(tensor), name)) != name:
+            raise ValueError(
+                f"{other} and {name} of the encoder {config.encoder!r} are the same tensor; give each layer its own"
+            )
+    return encoder
 
 
 def build_decoder(config: GHNConfig) -> ParameterDecoder:
@@ -115,7 +135,7 @@ class GHN(
         width = config.hidden_channels
         self.node_embedding = Embedding(len(PRIMITIVES), width)
         self.shape_encoding = ShapeEncoding(width, config.num_classes, config.max_kernel_size)
-        self.encoder = ENCODERS[config.encoder].build(config)
+        self.encoder = _encoder(config)
         self.norm: nn.Module = nn.LayerNorm(width) if config.final_norm else nn.Identity()
         self.decoder = build_decoder(config)
         self._shrink_last_layers()  # each part has drawn its own parameters
@@ -127,9 +147,7 @@ class GHN(
 
     def reset_parameters(self) -> None:
         """Initialises for training from scratch, as the constructor does: after the same seed with the same values."""
-        for part in self.children():
-            reset(part)
-        self._shrink_last_layers()
+        self.load_state_dict(GHN(self.config).state_dict())
 
     def _shrink_last_layers(self) -> None:
         """GHN-3 starts with small predictions."""
@@ -153,6 +171,8 @@ class GHN(
         """
         with torch.device("meta"):
             ghn = cls(config)
+        if config.encoder not in PUBLISHED_ENCODERS:  # it may hold what no file does, which has no value on "meta"
+            ghn.encoder = _encoder(config)
         check_state({name: tensor.shape for name, tensor in ghn.state_dict().items()}, state)
         copies = {
             name: tensor.to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
@@ -244,7 +264,8 @@ class GHN(
             shape = shape.clone()
             shape[classifier, 0] = self.config.num_classes
         x = self.node_embedding(graph.node_type.to(device)) + self.shape_encoding(shape)
-        x = self.encoder(x, graph.edge_index.to(device), graph.distance.to(device), graph.get("batch"))
+        batch = None if graph.get("batch") is None else graph.batch.to(device)
+        x = self.encoder(x, graph.edge_index.to(device), graph.distance.to(device), batch)
         return self.norm(x)
 
     def embed_graphs(self, networks: Architecture | Sequence[Architecture]) -> Tensor:

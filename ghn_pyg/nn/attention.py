@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Final, overload
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -13,14 +13,9 @@ from torch.nn.attention.flex_attention import flex_attention
 
 from .ragged import Blocks
 
-Bias = Sequence[Tensor]
-"""For each block of a batch the biases of its pairs, of shape (G, heads, n, n)."""
 
-
-class TableBias(Sequence[Tensor]):
+class TableBias:
     r"""Biases that are looked up in a table: as many different ones as the table has columns.
-
-    As a sequence it holds for each block the biases :math:`(G, H, n, n)`, which are looked up once.
 
     Args:
         table: The biases of each head, :math:`(H, T)`.
@@ -32,19 +27,28 @@ class TableBias(Sequence[Tensor]):
         hidden = table.new_full((len(table), 1), -torch.inf)
         self.table = torch.cat((table, hidden), dim=1)
         self.positions = [block.hide(part, table.size(1)) for block, part in zip(blocks, positions, strict=True)]
-        self._dense: list[Tensor] = []
 
-    def __len__(self) -> int:
-        return len(self.positions)
+    def dense(self) -> list[Tensor]:
+        """The biases themselves: for each block :math:`(G, H, n, n)`. Who calls several layers calls it once."""
+        return [lookup_bias(self.table, position).transpose(0, 1) for position in self.positions]
 
-    @overload
-    def __getitem__(self, item: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, item: slice) -> Sequence[Tensor]: ...
-    def __getitem__(self, item: int | slice) -> Tensor | Sequence[Tensor]:
-        if not self._dense:
-            self._dense = [lookup_bias(self.table, position).transpose(0, 1) for position in self.positions]
-        return self._dense[item]
+
+Bias = Sequence[Tensor] | TableBias
+"""For each block of a batch the biases of its pairs, of shape (G, heads, n, n), or a table of them."""
+
+
+def dense_biases(bias: Bias, blocks: Blocks, heads: int) -> Sequence[Tensor]:
+    """The biases of each block, of shape (G, heads, n, n).
+
+    Raises:
+        ValueError: If they are of another batch or another number of heads.
+    """
+    found = bias.dense() if isinstance(bias, TableBias) else bias
+    expected = [(len(block.graphs), heads, block.size, block.size) for block in blocks]
+    shapes = [tuple(part.shape) for part in found]
+    if shapes != expected:
+        raise ValueError(f"bias expected a tensor for each block, of the shapes {expected}, got {shapes}")
+    return found
 
 
 def lookup_bias(table: Tensor, position: Tensor) -> Tensor:
@@ -53,14 +57,15 @@ def lookup_bias(table: Tensor, position: Tensor) -> Tensor:
     return table.gather(1, position.reshape(1, -1).expand(heads, -1)).view(heads, *position.shape)
 
 
-def add_biases(*biases: Bias) -> Bias:
+def add_biases(*biases: Bias) -> list[Tensor]:
     """The sum of biases of the same blocks.
 
     Example:
         >>> [block.tolist() for block in add_biases([torch.ones(1, 1, 1, 1)], [torch.ones(1, 1, 1, 1)])]
         [[[[[2.0]]]]]
     """
-    return [functools.reduce(torch.add, parts) for parts in zip(*biases, strict=True)]
+    dense = [bias.dense() if isinstance(bias, TableBias) else bias for bias in biases]
+    return [functools.reduce(torch.add, parts) for parts in zip(*dense, strict=True)]
 
 
 Attention = Callable[[Tensor, Tensor, Tensor, Blocks, Bias | None, float], list[Tensor]]
@@ -83,12 +88,13 @@ def dense_attention(
         For each block what its nodes attend to, :math:`(G, n, H, d_H)`.
     """
     found = []
+    biases = None if bias is None else dense_biases(bias, blocks, query.size(1))
     for position, block in enumerate(blocks):
         q, k, v = (block.split(part).transpose(1, 2) for part in (query, key, value))
         # All four dimensions: with fewer PyTorch leaves its fused kernel (7 times slower on a CPU).
         mask = None if block.mask is None else block.mask[:, None, None]
-        if bias is not None:
-            mask = bias[position].to(q.dtype)
+        if biases is not None:
+            mask = biases[position].to(q.dtype)
         found.append(F.scaled_dot_product_attention(q, k, v, mask, dropout).transpose(1, 2))
     return found
 

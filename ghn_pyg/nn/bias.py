@@ -48,11 +48,11 @@ class DistanceBias(nn.Module):
     Shapes:
         - **input:** distances :math:`(\sum_g N_g^2,)` of acyclic graphs, 0 for none, larger ones count as 254; and the
           ``batch`` (or its blocks) of the nodes
-        - **output:** for each block the biases :math:`(G, H, n, n)`
+        - **output:** a table, and for each block of the batch the columns of its pairs
 
     Example:
         >>> bias = DistanceBias(channels=8, heads=2)(torch.tensor([0, 1, 0, 0]), Blocks.of(None, 2))
-        >>> [part.shape for part in bias]
+        >>> [part.shape for part in bias.dense()]
         [torch.Size([1, 2, 2, 2])]
     """
 
@@ -72,7 +72,7 @@ class DistanceBias(nn.Module):
 
     def forward(self, distance: Tensor, blocks: Blocks) -> TableBias:
         """The biases of a batch."""
-        positions = [signed_distance(block.split_pairs(distance)) for block in blocks]
+        positions = [signed_distance(part) for part in blocks.split_pairs(distance)]
         return TableBias(self.table(), positions, blocks)
 
 
@@ -97,11 +97,11 @@ class SpatialEncoding(nn.Module):
     Shapes:
         - **input:** distances :math:`(\sum_g N_g^2,)` as :class:`~ghn_pyg.transforms.AddShortestPathDistance` gives
           them, 0 for the node itself or no path; and the blocks of the batch
-        - **output:** for each block the biases :math:`(G, H, n, n)`
+        - **output:** a table, and for each block of the batch the columns of its pairs
 
     Example:
         >>> spatial = SpatialEncoding(heads=2)
-        >>> [part.shape for part in spatial(torch.tensor([0, 1, 1, 0]), Blocks.of(None, 2))]
+        >>> [part.shape for part in spatial(torch.tensor([0, 1, 1, 0]), Blocks.of(None, 2)).dense()]
         [torch.Size([1, 2, 2, 2])]
     """
 
@@ -129,7 +129,7 @@ class SpatialEncoding(nn.Module):
 
     def forward(self, distance: Tensor, blocks: Blocks) -> TableBias:
         """The biases of a batch."""
-        positions = [self.rows(block.split_pairs(distance)) for block in blocks]
+        positions = [self.rows(part) for part in blocks.split_pairs(distance)]
         table = self.bias.weight
         if self.back is not None:
             rows = len(table)
@@ -168,6 +168,8 @@ class EdgePathEncoding(nn.Module):
 
     def __init__(self, channels: int, heads: int, max_hops: int = 5) -> None:
         super().__init__()
+        if max_hops < 1:
+            raise ValueError(f"max_hops must be at least 1, got {max_hops}")
         self.max_hops = max_hops
         self.heads = heads
         self.hops = nn.Linear(channels, max_hops * heads, bias=False)

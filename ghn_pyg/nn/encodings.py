@@ -142,5 +142,5 @@ class DepthEncoding(Embedding):
 
     def forward(self, distance: Tensor, blocks: Blocks) -> Tensor:  # type: ignore[override]
         """Encodes the distances, clamped to 1,000."""
-        depth = blocks.join([block.split_pairs(distance)[:, 0] for block in blocks])
+        depth = blocks.join([part[:, 0] for part in blocks.split_pairs(distance)])
         return super().forward(depth.long().clamp_(max=MAX_DEPTH))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import Attention, Bias, dense_attention
+from .attention import Attention, Bias, add_biases, dense_attention, dense_biases, table_attention
 from .ragged import Blocks
 
 
@@ -100,11 +100,15 @@ class GraphTransformer(nn.ModuleList):
         checkpointing: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(GraphormerLayer(channels, heads, dropout, attention) for _ in range(layers))
+        self.heads = heads
+        self.attention = attention
         self.checkpointing = checkpointing
 
     def forward(self, x: Tensor, batch: Tensor | Blocks | None = None, bias: Bias | None = None) -> Tensor:
         """Applies all layers."""
         blocks = Blocks.of(batch, x.size(0))
+        if bias is not None and self.attention is not table_attention:
+            bias = dense_biases(bias, blocks, self.heads)  # once for all layers
         for layer in self:
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(layer, x, blocks, bias, use_reentrant=False)
@@ -158,13 +162,15 @@ class GraphToken(nn.Module):
 
     def biases(self, blocks: Blocks, bias: Bias | None) -> list[Tensor]:
         """The biases of a batch with tokens."""
+        inner = [] if bias is None else add_biases(bias)
         found = []
         for position, block in enumerate(blocks):
             edge = self.bias.new_zeros(block.size, block.size)
             edge[0] = edge[:, 0] = 1
-            inner = edge.new_zeros(len(block.graphs), len(self.bias), *edge[1:, 1:].shape)
-            inner = F.pad(inner if bias is None else bias[position], (1, 0, 1, 0))
-            whole = (inner + self.bias[:, None, None] * edge).transpose(0, 1)
+            whole = self.bias[:, None, None] * edge
+            if position < len(inner):  # others are of graphs without nodes, or without biases
+                whole = whole + F.pad(inner[position], (1, 0, 1, 0))
+            whole = whole.expand(len(block.graphs), -1, -1, -1).transpose(0, 1)
             found.append(block.hide(whole, -torch.inf).transpose(0, 1))
         return found
 
@@ -176,7 +182,7 @@ class GraphToken(nn.Module):
 
 def places(blocks: Blocks, device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows of tokens and of nodes in a batch with tokens."""
-    sizes = torch.tensor([size for size in blocks.sizes if size], dtype=torch.long)
+    sizes = torch.tensor(blocks.sizes)
     is_token = torch.zeros(int(sizes.sum()), dtype=torch.bool)
     is_token[sizes.cumsum(0) - sizes] = True
     return is_token.nonzero().flatten().to(device), (~is_token).nonzero().flatten().to(device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -70,6 +70,7 @@ class Blocks:
         sizes: Number of nodes of each graph.
         blocks: The blocks.
         order: The place of each node in the concatenation of all blocks; ``None`` if it is its own.
+        device: Where the tensors of blocks are.
 
     Example:
         >>> blocks = Blocks.of(torch.tensor([0, 0, 0, 1, 1]), num_nodes=5)
@@ -80,6 +81,7 @@ class Blocks:
     sizes: list[int]
     blocks: list[Block]
     order: Tensor | None = None
+    device: torch.device | str = "cpu"
 
     @classmethod
     def of(cls, batch: Tensor | Blocks | None, num_nodes: int) -> Blocks:
@@ -90,8 +92,10 @@ class Blocks:
             num_nodes: Number of nodes.
 
         Raises:
-            ValueError: If the batch is of another number of nodes, or graphs are mixed.
+            ValueError: If the batch is of another number of nodes, of another type or empty, or graphs are mixed.
         """
+        if not num_nodes:
+            raise ValueError("expected a batch with nodes, got none")
         if batch is None:
             return cls.of_sizes([num_nodes])
         found = sum(batch.sizes) if isinstance(batch, Blocks) else batch.numel()
@@ -99,9 +103,11 @@ class Blocks:
             raise ValueError(f"the batch holds {found} nodes and x {num_nodes}; pass the batch of these nodes")
         if isinstance(batch, Blocks):
             return batch
+        if batch.dim() != 1 or batch.is_floating_point():
+            raise ValueError(f"batch expected whole numbers of shape (N,), got {batch.dtype} of {tuple(batch.shape)}")
         graphs = to_numpy(batch)
-        if (graphs[1:] < graphs[:-1]).any():
-            raise ValueError("batch must ascend, got graphs whose nodes are mixed; sort the nodes by their graph")
+        if graphs[0] < 0 or (graphs[1:] < graphs[:-1]).any():
+            raise ValueError("batch must ascend from 0 on, got mixed or negative ones; sort the nodes by their graph")
         return cls.of_sizes(np.bincount(graphs).tolist(), batch.device)
 
     @classmethod
@@ -131,9 +137,9 @@ class Blocks:
             on_device = [torch.from_numpy(array).to(device) for array in (rows, pairs, mask)]
             blocks.append(Block(graphs, size, (0, 0), on_device[0], on_device[1], None if mask.all() else on_device[2]))
         moved = place != len(order) or (order != np.arange(len(order))).any()
-        return cls(sizes, blocks, torch.from_numpy(order).to(device) if moved else None)
+        return cls(sizes, blocks, torch.from_numpy(order).to(device) if moved else None, device)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Block]:
         return iter(self.blocks)
 
     def split(self, x: Tensor) -> list[Tensor]:
@@ -146,6 +152,17 @@ class Blocks:
         joined = flat[0] if len(flat) == 1 else torch.cat(flat)
         return joined if self.order is None else joined.index_select(0, self.order)
 
+    def split_pairs(self, values: Tensor) -> list[Tensor]:
+        r"""Values of all pairs of nodes of each graph: :math:`(\sum_g N_g^2, *)` → :math:`(G, n, n, *)` per block.
+
+        Raises:
+            ValueError: If there are more or fewer of them.
+        """
+        pairs = sum(size * size for size in self.sizes)
+        if values.size(0) != pairs:
+            raise ValueError(f"expected a value for each of {pairs} pairs of nodes, got {values.size(0)}")
+        return [block.split_pairs(values) for block in self.blocks]
+
     def biases(self, values: Tensor) -> list[Tensor]:
         r"""One's own attention biases for every block.
 
@@ -155,7 +172,7 @@ class Blocks:
         Returns:
             Biases of shape :math:`(G, H, n, n)`, :math:`-\infty` where the key is padding.
         """
-        parts = [(block, block.split_pairs(values)) for block in self.blocks]
+        parts = zip(self.blocks, self.split_pairs(values), strict=True)
         return [block.hide(part.movedim(-1, 0), -torch.inf).transpose(0, 1) for block, part in parts]
 
     def vector(self, device: torch.device | str = "cpu") -> Tensor:
@@ -163,10 +180,11 @@ class Blocks:
         return torch.arange(len(self.sizes), device=device).repeat_interleave(torch.tensor(self.sizes, device=device))
 
     def with_tokens(self) -> Blocks:
-        """The blocks after each graph got one more node in front of its own."""
-        device = "cpu" if self.order is None else self.order.device
+        """The blocks after each graph got one more node in front of its own; graphs without nodes come last."""
         groups = [block.graphs for block in self.blocks]
-        return self._of_groups([size + bool(size) for size in self.sizes], groups, device)
+        if empty := [graph for graph, size in enumerate(self.sizes) if not size]:
+            groups.append(empty)
+        return self._of_groups([size + 1 for size in self.sizes], groups, self.device)
 
 
 def distance_blocks(distance: Tensor, sizes: Sequence[int]) -> list[Tensor]:

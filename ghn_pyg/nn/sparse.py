@@ -6,6 +6,7 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn.inits import reset
 from torch_geometric.utils import softmax
 
 from .ragged import Blocks, distance_blocks
@@ -98,7 +99,8 @@ class SparseTransformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws small biases and a small global node; the layers draw their own."""
+        """Draws all parameters anew, biases and the global node small."""
+        reset(self.layers)
         for table in (self.bias.weight, self.token):
             nn.init.normal_(table, std=0.02)
 

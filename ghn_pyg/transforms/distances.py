@@ -15,6 +15,7 @@ from torch_geometric.transforms import BaseTransform
 
 _LONGEST: Final = np.iinfo(np.int16).max
 _BYTES_PER_PAIR: Final = 12
+_BYTES_PER_NEAR_PAIR: Final = 56
 _SMALL: Final = 1 << 16
 
 
@@ -34,7 +35,7 @@ class AddShortestPathDistance(BaseTransform):
         - **output:** uint8 with a ``cutoff`` of up to 254, else int16
 
     Raises:
-        ValueError: If ``cutoff`` is not between 1 and 32,767.
+        ValueError: If ``cutoff`` is not between 1 and 32,767, or without one a distance is larger.
         MemoryError: If there is no room for the :math:`N^2` numbers; nothing was changed then.
 
     Example:
@@ -55,6 +56,8 @@ class AddShortestPathDistance(BaseTransform):
         distance = all_distances(data.edge_index, data.num_nodes, self.directed)
         if self.cutoff is not None:
             distance[distance > self.cutoff] = 0
+        elif data.num_nodes > _LONGEST and distance.max() > _LONGEST:
+            raise ValueError(f"distances up to {distance.max():.0f} do not fit into int16; give a cutoff")
         data.distance = torch.from_numpy(distance.astype(_type(self.cutoff)).ravel())
         return data
 
@@ -94,14 +97,16 @@ class AddShortestPathPairs(BaseTransform):
         return data
 
 
-def all_distances(edge_index: Tensor, num_nodes: int, directed: bool) -> np.ndarray:
+def all_distances(
+    edge_index: Tensor, num_nodes: int, directed: bool, bytes_per_pair: int = _BYTES_PER_PAIR
+) -> np.ndarray:
     """Distances of shape (N, N) as floating-point numbers, 0 for the node itself and for no path.
 
     Raises:
         ValueError: If edges name nodes that the graph does not have.
         MemoryError: If there is no room for them.
     """
-    _check_room(num_nodes**2, f"the distances of all pairs of {num_nodes:,} nodes")
+    _check_room(num_nodes**2, f"the distances of all pairs of {num_nodes:,} nodes", bytes_per_pair)
     sources, targets = edge_index.tolist()
     _check_ends([*sources, *targets], num_nodes)
     graph: rustworkx.PyDiGraph[int, None] = rustworkx.PyDiGraph()
@@ -127,7 +132,11 @@ def near_pairs(edge_index: Tensor, num_nodes: int, cutoff: int, directed: bool) 
     for _ in range(cutoff):
         start, node = np.divmod(frontier, max(num_nodes, 1))
         fan = degree[node]
-        _check_room(fan.sum() + found.size, f"the pairs of {num_nodes:,} nodes within distance {len(layers) + 1}")
+        _check_room(
+            fan.sum() + found.size,
+            f"the pairs of {num_nodes:,} nodes within distance {len(layers) + 1}",
+            _BYTES_PER_NEAR_PAIR,
+        )
         inside = np.arange(fan.sum()) - np.repeat(np.cumsum(fan) - fan, fan)
         reached = np.unique(np.repeat(start * num_nodes, fan) + targets[np.repeat(first[node], fan) + inside])
         frontier = np.setdiff1d(reached, found, assume_unique=True)
@@ -156,8 +165,8 @@ def _check_ends(ends: Sequence[int], num_nodes: int) -> None:
         raise ValueError(f"edges name nodes {min(ends)} to {max(ends)} of a graph of {num_nodes} nodes; set num_nodes")
 
 
-def _check_room(pairs: int, what: str) -> None:
-    needed = int(pairs) * _BYTES_PER_PAIR
+def _check_room(pairs: int, what: str, bytes_per_pair: int) -> None:
+    needed = int(pairs) * bytes_per_pair
     if needed < _SMALL:  # asking for the free memory takes longer than searching a molecule
         return
     if needed > (free := psutil.virtual_memory().available):

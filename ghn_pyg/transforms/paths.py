@@ -9,6 +9,8 @@ from torch_geometric.transforms import BaseTransform
 
 from .distances import all_distances
 
+_BYTES_PER_PAIR = 32
+
 
 class AddShortestPathEdges(BaseTransform):
     r"""Adds the attribute ``path_edges``: the edges along a shortest path of each pair of nodes, :math:`(N^2, L)`.
@@ -43,7 +45,7 @@ class AddShortestPathEdges(BaseTransform):
     def forward(self, data: Data) -> Data:
         """Returns ``data`` with its paths."""
         nodes = data.num_nodes
-        distance = all_distances(data.edge_index, nodes, self.directed)
+        distance = all_distances(data.edge_index, nodes, self.directed, _BYTES_PER_PAIR + 4 * self.max_hops)
         sources, targets = data.edge_index.cpu().numpy()
         edges = np.arange(sources.size, dtype=np.int32)
         if not self.directed:

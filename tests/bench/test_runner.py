@@ -29,7 +29,7 @@ def test_every_encoder_with_every_seed(fake, tmp_path):
     assert [(one.task, one.encoder, one.seed, one.figures) for one in results] == [
         ("long_range", encoder, seed, {"figure": seed}) for encoder in ("mlp", "gcn") for seed in (3, 5)
     ]
-    kept = json.loads((tmp_path / "results" / "long_range-gcn-5.json").read_text())
+    kept = json.loads((tmp_path / "results" / "long_range" / "gcn" / "5.json").read_text())
     assert kept == dataclasses.asdict(results[3])
 
 
@@ -50,7 +50,7 @@ def test_a_failure_keeps_what_was_there(fake, tmp_path, monkeypatch):
     monkeypatch.setattr(LongRangeTask, "run", fail)
     with pytest.raises(OSError, match="disk is full"):
         run_bench(bench(), tmp_path)
-    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["long_range-mlp-0.json"]
+    assert [path.parent.name for path in (tmp_path / "results").rglob("*.json")] == ["mlp"]
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,19 @@ def test_another_task_may_join(fake, tmp_path):
     run_bench(bench(encoders=["mlp"]), tmp_path)
     both = {"long_range": LONG_RANGE, "more": {"kind": "long_range", "epochs": 2}}
     assert [one.task for one in run_bench(bench(both, encoders=["mlp"]), tmp_path)] == ["long_range", "more"]
+
+
+def test_tasks_are_remembered(fake, tmp_path):
+    run_bench(bench(encoders=["mlp"]), tmp_path)
+    run_bench(bench({"more": {"kind": "long_range"}}, encoders=["mlp"]), tmp_path)
+    with pytest.raises(ValueError, match=r"differs in tasks.long_range; take another"):
+        run_bench(bench({"long_range": {**LONG_RANGE, "epochs": 99}}, encoders=["mlp"]), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"task": 3}'])
+@pytest.mark.parametrize("name", ["results/long_range/mlp/0.json"])
+def test_files_that_are_torn(fake, tmp_path, text, name):
+    run_bench(bench(), tmp_path)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=r"0\.json.*remove it to measure again"):
+        run_bench(bench(), tmp_path)

@@ -39,6 +39,7 @@ def test_means_and_deviations():
         (Cell(1234.5, 20.4), "1234 ± 20"),
         (Cell(7.0, math.nan), "7.00"),
         (Cell(0.0, 0.0), "0 ± 0"),
+        (Cell(math.nan, math.nan), "–"),
         (Cell(-0.2, 0.01), "-0.200 ± 0.010"),
     ],
 )
@@ -65,6 +66,15 @@ def test_tables():
 | gcn | 7.00 | – |
 """
     )
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_figures_that_are_no_numbers(tmp_path, bad):
+    results = [*RESULTS, result("long_range", "mlp", 2, accuracy=bad)]
+    assert "| mlp | – |" in markdown(CONFIG, results)
+    assert "| gcn | **0.500 ± 0.000** |" in markdown(CONFIG, results)
+    save_summary(CONFIG, results, tmp_path)
+    assert "**" not in markdown(CONFIG, [result("long_range", "mlp", 0, accuracy=bad)])
 
 
 def test_files(tmp_path):

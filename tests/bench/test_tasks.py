@@ -11,8 +11,9 @@ from ghn_pyg.bench.parameters import ParameterTask
 from ghn_pyg.bench.properties import PropertyTask, correlation, embeddings
 from ghn_pyg.bench.regression import GraphModel, LongRangeTask, ZINCTask, acyclic, chain_graph, molecule_graph
 from ghn_pyg.deepnets.dataset import DeepNets
+from ghn_pyg.models.encoders import ENCODERS, register_encoder
 from ghn_pyg.models.ghn import GHN
-from ghn_pyg.nn import GatedGNN
+from ghn_pyg.nn import GatedGNN, NodeMLP
 from tests.bench.tiny import PARAMETERS, RECIPE, bench
 
 CONFIG = bench()
@@ -28,14 +29,17 @@ def tuples(fields):
 def test_parameters(tmp_path):
     task = ParameterTask(**tuples(PARAMETERS))
     ghn = CONFIG.ghn("gcn")
-    figures = task.run(ghn, 3, tmp_path)
-    assert list(figures) == ["test top-1", "deep top-1"]
+    figures = task.run(ghn, 3, tmp_path / "parameters")
+    assert list(figures) == ["test top-1", "deep top-1", "networks that ran"]
+    assert figures["networks that ran"] == 1
     assert all(0 <= value <= 1 for value in figures.values())
     # Trained already: the second time only measures.
-    log = (tmp_path / "gcn-3" / "log.csv").read_text()
-    assert task.run(ghn, 3, tmp_path) == figures
-    assert (tmp_path / "gcn-3" / "log.csv").read_text() == log
-    assert GHN.from_pretrained(tmp_path / "gcn-3" / "ghn").config.encoder == "gcn"
+    (run,) = (tmp_path / "ghns").iterdir()
+    assert run.name.startswith("gcn-3-")
+    log = (run / "log.csv").read_text()
+    assert task.run(ghn, 3, tmp_path / "parameters") == figures
+    assert (run / "log.csv").read_text() == log
+    assert GHN.from_pretrained(run / "ghn").config.encoder == "gcn"
 
 
 # --- properties ------------------------------------------------------------------------------------------------------
@@ -188,8 +192,13 @@ def test_the_long_range_task_tells_encoders_apart():
 # --- cost ------------------------------------------------------------------------------------------------------------
 
 
-def test_cost(tmp_path):
-    figures = CostTask(nodes=(5, 11), repeats=2, graphs=3).run(CONFIG.ghn("gcn"), 0, tmp_path)
+def test_cost_of_ones_own_encoder(tmp_path):
+    """Which the process that measures does not know."""
+    register_encoder("mine", lambda config: NodeMLP(config.hidden_channels), layers=False)
+    try:
+        figures = CostTask(nodes=(5, 11), repeats=2, graphs=3).run(CONFIG.ghn("mine"), 0, tmp_path)
+    finally:
+        del ENCODERS["mine"]
     assert list(figures) == ["5 nodes, ms", "5 nodes, MB", "11 nodes, ms", "11 nodes, MB"]
     assert all(value >= 0 for value in figures.values())
 

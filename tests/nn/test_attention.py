@@ -60,7 +60,6 @@ def test_flex_attention_agrees():
     with torch.no_grad():
         bias = TableBias(table, bias.positions, blocks)
         result = blocks.join(table_attention(*parts, blocks, bias))
-    assert not bias._dense  # the biases of pairs were never made
     assert_close(result, reference(parts, columns, table.detach()), 1e-6)
 
 
@@ -72,11 +71,31 @@ def test_without_a_bias(attention):
     assert_same_gradients(result, expected, parts, 1e-8)
 
 
-def test_biases_are_looked_up_once():
-    *_, bias = table_bias(Blocks.of_sizes(SIZES))
-    assert len(bias) == 3
-    assert bias[0] is bias[0]  # looked up once
-    assert [len(part) for part in (bias[1:], bias[:1])] == [2, 1]
+def test_gradients_after_a_use_without_any():
+    """What was looked up without gradients is of no use with them."""
+    blocks = Blocks.of_sizes(SIZES)
+    table, _, bias = table_bias(blocks)
+    with torch.no_grad():
+        dense_attention(*states(), blocks, bias)
+    blocks.join(dense_attention(*states(), blocks, bias)).sum().backward()
+    assert table.grad.any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda dense: dense[:2],
+        lambda dense: [part[:, :1] for part in dense],
+        lambda dense: [part[0] for part in dense],
+        lambda dense: dense[0][0],
+        lambda dense: [part[..., :-1] for part in dense],
+    ],
+)
+def test_biases_of_another_batch(wrong):
+    blocks = Blocks.of_sizes(SIZES)
+    *_, bias = table_bias(blocks)
+    with pytest.raises(ValueError, match="bias expected a tensor for each block, of the shapes"):
+        dense_attention(*states(), blocks, wrong(bias.dense()))
 
 
 def test_dropout_drops():
@@ -94,7 +113,7 @@ def test_own_biases():
     blocks = Blocks.of_sizes(SIZES)
     table, columns, bias = table_bias(blocks)
     own = blocks.biases(table.T[columns])
-    for mine, looked_up, block in zip(own, bias, blocks, strict=True):
+    for mine, looked_up, block in zip(own, bias.dense(), blocks, strict=True):
         nodes = slice(None) if block.mask is None else block.mask  # rows of padding mean nothing
         torch.testing.assert_close(mine.transpose(1, 2)[nodes], looked_up.transpose(1, 2)[nodes], rtol=0, atol=0)
 
@@ -102,15 +121,15 @@ def test_own_biases():
 def test_sums():
     blocks = Blocks.of_sizes(SIZES)
     *_, bias = table_bias(blocks)
-    double = add_biases(bias, list(bias))
-    for one, two in zip(bias, double, strict=True):
+    double = add_biases(bias, bias.dense())
+    for one, two in zip(bias.dense(), double, strict=True):
         torch.testing.assert_close(two, one * 2)
 
 
 def test_nothing_is_changed():
     blocks = Blocks.of_sizes(SIZES)
     *_, bias = table_bias(blocks)
-    dense = [part.detach() for part in bias]
+    dense = [part.detach() for part in bias.dense()]
     assert_pure(lambda *parts: dense_attention(*parts[:3], blocks, parts[3]), *[x.detach() for x in states()], dense)
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch_geometric.data import Data
 
+from ghn_pyg.nn.attention import add_biases
 from ghn_pyg.nn.bias import DistanceBias, EdgePathEncoding, SpatialEncoding, signed_distance, sinusoids
 from ghn_pyg.nn.ragged import Blocks
 from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathEdges
@@ -26,7 +27,7 @@ def pairs(bias, graphs):
     """Biases (heads, N, N) of each graph, one after another."""
     blocks = Blocks.of_sizes([len(graph.x) for graph in graphs])
     found = {}
-    for block, values in zip(blocks, bias, strict=True):
+    for block, values in zip(blocks, add_biases(bias), strict=True):
         for graph, value in zip(block.graphs, values, strict=True):
             nodes = len(graphs[graph].x)
             assert (value[:, :, nodes:] == -torch.inf).all()
@@ -36,7 +37,7 @@ def pairs(bias, graphs):
 
 def alone(bias, distance):
     """The biases of one graph, of shape (heads, N, N)."""
-    ((result,),) = bias(distance.flatten(), Blocks.of(None, len(distance)))
+    ((result,),) = bias(distance.flatten(), Blocks.of(None, len(distance))).dense()
     return result
 
 
@@ -101,7 +102,7 @@ def test_signed_distances():
 def test_distances_are_not_changed(dtype):
     distance = torch.tensor([[0, 255, 1], [0, 0, 254], [0, 0, 0]], dtype=dtype)
     assert_pure(signed_distance, distance)
-    assert_pure(lambda pairs: list(distance_bias()(pairs, Blocks.of(None, 3))), distance.flatten())
+    assert_pure(lambda pairs: distance_bias()(pairs, Blocks.of(None, 3)).dense(), distance.flatten())
 
 
 def test_the_table_has_every_signed_distance():
@@ -232,3 +233,14 @@ def test_pairs_without_a_path_have_no_bias():
     path = AddShortestPathEdges()(Data(edge_index=torch.tensor([[0, 1], [1, 0]]), num_nodes=3)).path_edges
     (result,) = encoding(torch.tensor([[0, 1], [1, 0]]), torch.ones(2, 2), path, Blocks.of(None, 3))
     assert result[0].ne(0).any(0).tolist() == [[False, True, False], [True, False, False], [False] * 3]
+
+
+def test_an_edge_at_least():
+    with pytest.raises(ValueError, match="max_hops must be at least 1, got 0"):
+        EdgePathEncoding(2, HEADS, max_hops=0)
+
+
+@pytest.mark.parametrize("bias", [DistanceBias(D, HEADS), SpatialEncoding(HEADS)])
+def test_distances_of_another_batch(bias):
+    with pytest.raises(ValueError, match="expected a value for each of 13 pairs of nodes, got 16"):
+        bias(torch.zeros(16, dtype=torch.uint8), Blocks.of_sizes([2, 3]))

@@ -6,9 +6,19 @@ from torch import nn
 
 from ghn_pyg.nn.attention import add_biases, table_attention
 from ghn_pyg.nn.bias import SpatialEncoding
+from ghn_pyg.nn.ghn3 import GHN3Encoder
 from ghn_pyg.nn.graphormer import GraphormerLayer, GraphToken, GraphTransformer
 from ghn_pyg.nn.ragged import Blocks
-from tests.properties import ENCODER_PROPERTIES, TOLERANCE, assert_close, assert_pure, assert_same_gradients, name_of
+from tests.properties import (
+    ENCODER_PROPERTIES,
+    TOLERANCE,
+    assert_close,
+    assert_pure,
+    assert_same_gradients,
+    join,
+    name_of,
+    unequal_graphs,
+)
 from tests.textbook import reference_layer
 
 D, HEADS = 12, 3
@@ -122,6 +132,16 @@ def test_checkpointing_changes_nothing():
     assert next(iter(plain.state_dict())) == "0.norm1.weight"
 
 
+@pytest.mark.parametrize("kind", [Graphormer, lambda **options: GHN3Encoder(D, 2, HEADS, **options)])
+def test_checkpointing_with_biases_of_a_table(kind):
+    frugal, plain = model(kind, checkpointing=True), model(kind)
+    x, *rest = join(unequal_graphs(D))
+    x.requires_grad_()
+    assert_same_gradients(frugal(x, *rest), plain(x, *rest), [x])
+    frugal(x, *rest).sum().backward()
+    assert all(parameter.grad is not None for parameter in frugal.parameters())
+
+
 def test_dropout_is_for_training():
     x = nodes()
     stack = GraphTransformer(D, 2, HEADS, dropout=0.5).double()
@@ -142,7 +162,10 @@ def test_tables_on_gpus_are_the_same_layer():
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (torch.tensor([0, 1, 0]), "batch must ascend, got graphs whose nodes are mixed; sort the nodes by their graph"),
+        (torch.tensor([0, 1, 0]), "batch must ascend from 0 on, got mixed or negative ones; sort the nodes by"),
+        (torch.tensor([-1, 0, 0]), "batch must ascend from 0 on, got mixed or negative ones"),
+        (torch.tensor([0.0, 0, 1]), r"batch expected whole numbers of shape \(N,\), got torch.float32 of \(3,\)"),
+        (torch.tensor([[0, 0, 1]]), r"batch expected whole numbers of shape \(N,\), got torch.int64 of \(1, 3\)"),
         (torch.tensor([0, 1]), "the batch holds 2 nodes and x 3; pass the batch of these nodes"),
         (Blocks.of_sizes([2, 2]), "the batch holds 4 nodes and x 3; pass the batch of these nodes"),
     ],
@@ -150,6 +173,11 @@ def test_tables_on_gpus_are_the_same_layer():
 def test_batches_that_do_not_fit(batch, message):
     with pytest.raises(ValueError, match=message):
         layer()(nodes()[:3], batch)
+
+
+def test_a_batch_without_nodes():
+    with pytest.raises(ValueError, match="expected a batch with nodes, got none"):
+        layer()(nodes()[:0], torch.empty(0, dtype=torch.long))
 
 
 @pytest.mark.parametrize("heads", [0, 5])
@@ -169,13 +197,13 @@ def token():
 def test_tokens_stand_in_front_of_their_graph():
     x, module = nodes(), token()
     joined, blocks, bias = module(x, Blocks.of_sizes(SIZES))
-    assert blocks.sizes == [6, 2, 3, 20, 0, 4]
-    starts = [0, 6, 8, 11, 31]
-    assert torch.equal(joined[starts], module.embedding.expand(5, -1))
+    assert blocks.sizes == [6, 2, 3, 20, 1, 4]  # a graph without nodes has one too: as many tokens as graphs
+    starts = [0, 6, 8, 11, 31, 32]
+    assert torch.equal(joined[starts], module.embedding.expand(6, -1))
     tokens, rest = module.split(joined, blocks)
     assert torch.equal(tokens, joined[starts])
     assert torch.equal(rest, x)
-    assert len(bias) == len(blocks.blocks) == 2
+    assert len(bias) == len(blocks.blocks) == 3
 
 
 @pytest.mark.parametrize("biased", [True, False])
@@ -185,12 +213,11 @@ def test_tokens_see_all_nodes_of_their_graph(biased):
     joined, blocks, bias = module(x, before, before.biases(values) if biased else None)
     expected, values = [], values if biased else torch.zeros_like(values)
     for size, own, part in zip(SIZES, x.split(SIZES), values.split([s * s for s in SIZES]), strict=True):
-        if size:
-            numbers_of = module.bias.new_zeros(HEADS, size + 1, size + 1)
-            numbers_of[:, 1:, 1:] = part.view(size, size, HEADS).permute(2, 0, 1)
-            numbers_of[:, 0] += module.bias[:, None]
-            numbers_of[:, 1:, 0] += module.bias[:, None]
-            expected.append(reference_layer(one, torch.cat((module.embedding, own)), numbers_of))
+        numbers_of = module.bias.new_zeros(HEADS, size + 1, size + 1)
+        numbers_of[:, 1:, 1:] = part.view(size, size, HEADS).permute(2, 0, 1)
+        numbers_of[:, 0] += module.bias[:, None]
+        numbers_of[:, 1:, 0] += module.bias[:, None]
+        expected.append(reference_layer(one, torch.cat((module.embedding, own)), numbers_of))
     result, expected = one(joined, blocks, bias), torch.cat(expected)
     assert_close(result, expected, 1e-9)
     assert_same_gradients(result, expected, [x, *module.parameters(), *one.parameters()])

@@ -84,9 +84,10 @@ def test_nothing_is_copied_where_graphs_stand_together(sizes):
 def test_tokens_keep_graphs_together(sizes):
     blocks = Blocks.of_sizes(sizes)
     more = blocks.with_tokens()
-    assert more.sizes == [size + 1 if size else 0 for size in sizes]
-    assert [block.graphs for block in more] == [block.graphs for block in blocks]
-    assert [block.size for block in more] == [block.size + 1 for block in blocks]
+    assert more.sizes == [size + 1 for size in sizes]
+    empty = [graph for graph, size in enumerate(sizes) if not size]
+    assert [block.graphs for block in more] == [block.graphs for block in blocks] + [empty] * bool(empty)
+    assert [block.size for block in more] == [block.size + 1 for block in blocks] + [1] * bool(empty)
     x = torch.randn(sum(more.sizes), 2)
     assert torch.equal(more.join(more.split(x)), x)
 

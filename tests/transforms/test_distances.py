@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
-from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathPairs
+from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathEdges, AddShortestPathPairs, distances
 
 
 def any_graph(nodes, edges, seed):
@@ -116,3 +116,13 @@ def test_graphs_that_are_too_large(monkeypatch):
     with pytest.raises(MemoryError, match=r"the pairs of 101 nodes within distance 1 need"):
         AddShortestPathPairs(3)(dense)
     AddShortestPathPairs(1)(any_graph(101, 31, 0))
+    with pytest.raises(MemoryError, match=r"distances of all pairs of 80 nodes"):
+        AddShortestPathEdges(2)(any_graph(80, 5, 0))
+
+
+def test_distances_that_do_not_fit(monkeypatch):
+    monkeypatch.setattr(distances, "_LONGEST", 6)
+    chain = Data(edge_index=torch.stack((torch.arange(7), torch.arange(1, 8))), num_nodes=8)
+    with pytest.raises(ValueError, match="distances up to 7 do not fit into int16; give a cutoff"):
+        AddShortestPathDistance()(chain)
+    assert AddShortestPathDistance(5)(chain).distance.max() == 5
