@@ -215,7 +215,7 @@ def effort(architecture: Architecture) -> int:
     Example:
         >>> from ghn_pyg.deepnets.genotype import DARTS
         >>> effort(Architecture(genotype=DARTS, cells=20, width=32))
-        3840
+        4480
     """
     costly = sum(name not in _FREE for name, _ in architecture.genotype.normal)
     return architecture.cells * (costly + 1) * architecture.width
@@ -233,7 +233,7 @@ def deal(efforts: Sequence[int], hands: int) -> list[list[int]]:
 
     Example:
         >>> deal([2, 7, 3, 4], 2)
-        [[1], [0, 2, 3]]
+        [[0, 1], [2, 3]]
     """
     dealt: list[list[int]] = [[] for _ in range(hands)]
     totals = [0] * hands
