@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .data import ArchData, ParamSpec
     from .graphs.layers import register_layer
     from .graphs.module import TracingError, from_module
+    from .graphs.reasons import Kept, register_parameter
     from .models.config import PRESETS, GHNConfig
     from .models.encoders import register_encoder
     from .models.ghn import GHN, Prediction
@@ -27,6 +28,7 @@ __all__ = [
     "ArchData",
     "CheckpointError",
     "GHNConfig",
+    "Kept",
     "ParamSpec",
     "Prediction",
     "TracingError",
@@ -38,6 +40,7 @@ __all__ = [
     "recalibrate",
     "register_encoder",
     "register_layer",
+    "register_parameter",
 ]
 
 # Importing torch takes seconds, which the command line's --help and --version need not wait for.
@@ -48,6 +51,7 @@ _HOME = {
     "ArchData": "data",
     "CheckpointError": "models.keys",
     "GHNConfig": "models.config",
+    "Kept": "graphs.reasons",
     "ParamSpec": "data",
     "Prediction": "models.ghn",
     "TracingError": "graphs.module",
@@ -57,6 +61,7 @@ _HOME = {
     "recalibrate": "apply",
     "register_encoder": "models.encoders",
     "register_layer": "graphs.layers",
+    "register_parameter": "graphs.reasons",
 }
 
 

@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 
 from .primitives import PRIMITIVES
 
-Layout = Literal["out_in", "in_out"]
+Layout = Literal["out_in", "in_out", "channels_last"]
 NodeShape = tuple[int, int, int, int]
 NO_SHAPE: Final[NodeShape] = (0, 0, 0, 0)
 """Stands for nodes without parameter and without kernel."""
@@ -30,7 +30,8 @@ class ParamSpec:
         role: ``"weight"`` (convolutions and linear layers), ``"gain"`` (of a norm), ``"bias"`` (of a norm or a layer),
             or ``"position"`` (a learned position or an embedding table).
         layout: ``"out_in"`` as PyTorch stores convolutions and linear layers, ``"in_out"`` for those that store the
-            input dimension first (transposed convolutions, ``x @ W``).
+            input dimension first (transposed convolutions, ``x @ W``), ``"channels_last"`` for maps of learned
+            positions whose channels come last.
         groups: Groups of a transposed convolution, whose output dimension is stored divided by them.
         extra_rows: Leading rows of a position table that belong to class or register tokens.
     """
@@ -42,13 +43,19 @@ class ParamSpec:
     groups: int = 1
     extra_rows: int = 0
 
+    @property
+    def is_map(self) -> bool:
+        """Whether positions are those of a map (…, C, height, width), and not rows of C numbers."""
+        return len(self.shape) > 3 and self.layout != "channels_last"
+
     def node_shape(self) -> NodeShape:
         """The shape that the node's encoding sees: (out, in, height, width)."""
         size = self.shape
         if self.role == "position":
-            tokens = size[-2] if len(size) < 4 else 0
-            side = math.isqrt(tokens)
-            return (1, size[-1], side, side) if tokens else (1, *size[-3:])  # type: ignore[return-value]
+            if self.is_map:
+                return (1, *size[-3:])  # type: ignore[return-value]
+            side = math.isqrt(math.prod(size[:-1]))
+            return (1, size[-1], side, side)
         if len(size) < 2:
             return (*(size or (1,)), 1, 1, 1)  # type: ignore[return-value]
         out, into = (size[1] * self.groups, size[0] // self.groups) if self.layout == "in_out" else size[:2]

@@ -18,6 +18,11 @@ _KINDS: Final = tuple(kind for kind in PRIMITIVES if kind != "input")
 _DIMENSIONS: Final = {"weight": range(1, 6), "position": range(2, 7)}
 """Role → how many dimensions its parameters may have; others may have any number."""
 
+
+class RuleError(ValueError):
+    """What a registered rule returned fits neither the vocabulary nor its parameter."""
+
+
 HANDLERS: Final[dict[type[nn.Module], LayerHandler]] = {}
 """Layer class → handler; a subclass is handled as its nearest registered base class."""
 
@@ -94,6 +99,25 @@ def check_nodes(layer: nn.Module, nodes: Any) -> list[LayerNode]:
     if (fault := next(_faults(parameters, nodes), None)) is not None:
         raise ValueError(f"the handler that register_layer has for {type(layer).__name__} {fault}")
     return [(kind, [(name, role) for name, role in params if parameters[name] is not None]) for kind, params in nodes]
+
+
+def check_place(who: str, place: Any, name: str, parameter: nn.Parameter) -> None:
+    """Checks a rule's answer for a single parameter.
+
+    Args:
+        who: The rule, as the error names it.
+        place: The answer, which should be a node type and a role.
+        name: The parameter's name.
+        parameter: The parameter.
+
+    Raises:
+        RuleError: If it is no such pair, the type or role does not exist, or the parameter has other dimensions.
+    """
+    if not (_is_list(place, 2) and all(isinstance(part, str) for part in place)):
+        raise RuleError(f"{who} must return (node type, role) or None, got {place!r:.200}")
+    kind, role = place
+    if (fault := next(_faults({name: parameter}, [(kind, [(name, role)])]), None)) is not None:
+        raise RuleError(f"{who} {fault}")
 
 
 def _faults(parameters: Mapping[str, nn.Parameter | None], nodes: Any) -> Iterator[str]:

@@ -32,7 +32,9 @@ from . import (  # noqa: F401  (they register their rules)
     rules_values,
 )
 from .inputs import default_inputs
+from .layers import RuleError
 from .passes import rewrite
+from .reasons import Kept
 from .shadow import shadow
 from .steps import Sources, Step
 from .tensors import map_tensors, tensors_in
@@ -66,7 +68,7 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
     Raises:
         TypeError: If ``model`` is no module, or ``example_inputs`` hold no tensor.
         ValueError: If it has no parameters or uninitialised ones, ``cutoff`` is out of range, or a handler of
-            :func:`~ghn_pyg.register_layer` returned what does not fit its layer.
+            :func:`~ghn_pyg.register_layer` or a rule of :func:`~ghn_pyg.register_parameter` returned what does not fit.
         TracingError: If its forward pass fails, or depends on the values of activations.
 
     Example:
@@ -150,6 +152,8 @@ def _run(
         try:
             with _random_state(), _uncompiled(), torch.no_grad(), tracer:
                 result = copy(*args, **kwargs)
+        except RuleError:
+            raise
         except Exception as error:
             raise TracingError(_failure(model, tracer, args, kwargs, error)) from error
         outputs = list(tensors_in([_values(result)]))
@@ -231,11 +235,7 @@ def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
 
 
 def _reason(tracer: Tracer, name: str) -> str:
-    if name in tracer.reasons:
-        return tracer.reasons[name]
-    if (operation := tracer.folded.get(name)) is None:
-        return "the forward pass does not use it"
-    return f"it enters {operation}, for which the vocabulary has no node type"
+    return tracer.reasons.get(name) or tracer.folded.get(name, Kept.UNUSED)
 
 
 def _node_names(nodes: list[Step], kinds: list[str]) -> list[str]:

@@ -9,8 +9,9 @@ from .steps import Sources, Step, union
 
 _LAYER = frozenset(("conv", "sep_conv", "dil_conv", "bias"))
 _WEIGHT = _LAYER - {"bias"}
-_UNNAMED = frozenset(("softmax", "mul", "statistic", "centred", "normalised"))
+_UNNAMED = frozenset(("softmax", "mul", "product", "table", "statistic", "centred", "normalised"))
 _JOINS = frozenset(("sum", "concat"))
+_THROUGH = _JOINS | {"glob_avg", "avg_pool", "max_pool", "softmax", "statistic", "centred", "normalised"}
 
 
 def rewrite(steps: list[Step], output: Sources) -> tuple[list[Step], list[str], list[Sources], list[int]]:
@@ -26,8 +27,8 @@ def rewrite(steps: list[Step], output: Sources) -> tuple[list[Step], list[str], 
     """
     kinds, dropped = resolve_gates(steps)
     resolved, inputs = fold(steps, kinds, dropped)
+    layer = classifier(steps, output)
     output = union(*(resolved[source] for source in output))
-    layer = classifier(steps, inputs, output)
     pool_before_classifier(steps, inputs, output, layer)
     connect_to_input(steps, inputs)
     alive = prune(steps, inputs, output)
@@ -91,32 +92,34 @@ def fold(steps: Sequence[Step], kinds: Sequence[str], dropped: set[int]) -> tupl
     inputs: list[Sources] = []
     for position, step in enumerate(steps):
         entering = union(*(resolved[source] for source in step.inputs))
-        operands = {union(*(resolved[source] for source in operand)) for operand in step.operands}
-        single = kinds[position] in _JOINS and len(operands) == 1
+        operands = {union(*(resolved[source] for source in operand)) for operand in step.operands} - {()}
+        single = kinds[position] in _JOINS and len(operands) <= 1
         gone = kinds[position] in _UNNAMED or position in dropped or single
         resolved.append(entering if gone else (position,))
         inputs.append(() if gone else entering)
     return resolved, inputs
 
 
-def classifier(steps: Sequence[Step], inputs: Sequence[Sources], output: Sources) -> list[int]:
-    """The weight (and bias) of the last layer before the main output; empty when a norm comes last."""
-    seen: set[int] = set()
-    frontier = [-source for source in output]
-    heapq.heapify(frontier)
-    while frontier:
-        step = -heapq.heappop(frontier)
-        if step in seen:
-            continue
-        seen.add(step)
-        if steps[step].kind == "bias" and steps[step].params:
-            return [*(source for source in inputs[step] if steps[source].kind in _WEIGHT), step]
-        if steps[step].params or steps[step].kind in _LAYER:
-            # A layer whose weight is decoded elsewhere (a tied head) has no node to stand for it.
-            return [step] if steps[step].params and steps[step].kind in _LAYER else []
-        for source in inputs[step]:
-            heapq.heappush(frontier, -source)
-    return []
+def classifier(steps: Sequence[Step], output: Sources) -> list[int]:
+    """The weights (and biases) of the last layers before the main output, in ascending order.
+
+    There are several where the output joins several heads, and none where it is no layer's: when a norm comes last,
+    when a layer's result is added to a residual stream, or for products such as similarities.
+    """
+    found: set[int] = set()
+    waiting = list(output)
+    while waiting:
+        position = waiting.pop()
+        step = steps[position]
+        if step.kind == "bias" and step.params:
+            found.update((position, *(source for source in step.inputs if steps[source].kind in _WEIGHT)))
+        elif step.kind in _WEIGHT and step.params:
+            found.add(position)
+        elif step.kind in _THROUGH and step.inputs:
+            waiting.extend(set(step.inputs) - found)
+        else:
+            return []
+    return sorted(found)
 
 
 def pool_before_classifier(steps: Sequence[Step], inputs: list[Sources], output: Sources, layer: Sequence[int]) -> None:

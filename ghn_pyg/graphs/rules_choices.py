@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .reasons import Kept, enters
 from .rules_values import absorb
 from .tracer import CONSTANT, Tracer, rule
 
@@ -37,11 +38,11 @@ def masked_select(tracer: Tracer, input: Tensor, mask: Tensor, **_: Any) -> Tens
     """The elements where a mask is true."""
     shape = torch.broadcast_shapes(input.shape, mask.shape)
     count = tracer.chosen(shape.numel()) if tracer.is_abstract(mask) else int(mask.expand(shape).sum())
-    return tracer.emit((count,), input.dtype, absorb(tracer, "a choice", tracer.merged((input, mask))))
+    return tracer.emit((count,), input.dtype, absorb(tracer, Kept.TOKEN, tracer.merged((input, mask))))
 
 
 @rule("torchvision.nms")
 def non_maximum_suppression(tracer: Tracer, boxes: Tensor, scores: Tensor, *_: Any) -> Tensor:
     """Places of the boxes that no better one overlaps."""
-    value = absorb(tracer, "a choice", tracer.merged((boxes, scores)))
+    value = absorb(tracer, enters("a choice"), tracer.merged((boxes, scores)))
     return tracer.emit((tracer.chosen(boxes.shape[0]),), torch.int64, value)

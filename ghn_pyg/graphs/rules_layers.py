@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data import ParamSpec
+from .reasons import Kept, enters
 from .steps import Sources, union
-from .tracer import Tracer, Value, rule
+from .tracer import CONSTANT, Tracer, Value, rule
 
 _TAKES_BIAS: Final = ("conv", "sep_conv", "dil_conv", "ln", "bn")
 
@@ -27,28 +28,42 @@ def weight_step(
     groups: int = 1,
 ) -> Sources:
     """Records a layer: its weight and, when it has one, its bias; a weight that is no parameter is folded away."""
-    name = tracer.parameter(weight)
+    names = parts(tracer, weight)
     sources = union(inputs, tracer.sources(weight))
-    if name is not None:
-        tracer.fold(_others(tracer, weight, name), "the computation of another weight")
-        shape = tuple(tracer.parameters[name].shape)
-        sources = tracer.step(kind, sources, (ParamSpec(name, shape, "weight", layout, groups),))  # type: ignore[arg-type]
+    if names:
+        specs = (ParamSpec(name, tuple(tracer.parameters[name].shape), "weight", layout, groups) for name in names)  # type: ignore[arg-type]
+        sources = union(*(tracer.step(kind, sources, (spec,)) for spec in specs))
+        sources = _scaled_by_others(tracer, weight, names, sources)
     return bias_step(tracer, sources, bias)
 
 
 def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None) -> Sources:
     """Records a layer's bias as a node of its own."""
-    name = tracer.parameter(bias)
-    if name is None:
-        return inputs
-    assert bias is not None
-    tracer.fold(_others(tracer, bias, name), "the computation of a bias")
-    return tracer.step("bias", inputs, (ParamSpec(name, tuple(tracer.parameters[name].shape), "bias"),))
+    names = parts(tracer, bias)
+    for name in names:
+        inputs = tracer.step("bias", inputs, (ParamSpec(name, tuple(tracer.parameters[name].shape), "bias"),))
+    return _scaled_by_others(tracer, bias, names, inputs)
 
 
-def _others(tracer: Tracer, tensor: Tensor, name: str) -> list[str]:
-    value = tracer.value(tensor)
-    return [other for other in value.params if other != name] if value else []
+def parts(tracer: Tracer, tensor: Tensor | None) -> tuple[str, ...]:
+    """The parameters that ``tensor`` is the concatenation of; of others that enter it, the one that matters."""
+    joined: tuple[str, ...] | None = getattr(tensor, "_ghn_parts", None)
+    if joined is not None:
+        return joined
+    name = tracer.parameter(tensor)
+    return () if name is None else (name,)
+
+
+def _scaled_by_others(tracer: Tracer, tensor: Tensor | None, names: Sequence[str], sources: Sources) -> Sources:
+    """Keeps what else enters the computation of a weight or bias: a magnitude has one number for each channel."""
+    value = tracer.value(tensor) if tensor is not None else None
+    for other in value.params if value else ():
+        if other not in names:
+            shape = tracer.parameters[other].shape
+            scales = max(shape, default=1) == math.prod(shape)
+            reason = Kept.MAGNITUDE if scales else enters("the computation of another weight")
+            sources = tracer.fold((other,), reason, sources)
+    return sources
 
 
 def norm_step(tracer: Tracer, kind: str, x: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -243,14 +258,6 @@ def group_norm(
     return norm_step(tracer, "ln", input, weight, bias)
 
 
-def position_step(tracer: Tracer, inputs: Sources, table: str) -> Sources:
-    """Records a table of learned positions; rows beyond the nearest square are those of class tokens."""
-    shape = tuple(tracer.parameters[table].shape)
-    tokens = shape[-2] if len(shape) < 4 else 0
-    extra = tokens - math.isqrt(tokens) ** 2
-    return tracer.step("pos_enc", inputs, (ParamSpec(table, shape, "position", extra_rows=extra),))
-
-
 @rule(F.embedding)
 def embedding(tracer: Tracer, input: Tensor, weight: Tensor, *_: Any, **__: Any) -> Tensor:
     """A table that token or position ids are looked up in."""
@@ -279,6 +286,15 @@ def _looked_up(tracer: Tracer, ids: Tensor, table: Tensor) -> Sources:
     return tracer.step("pos_enc", sources, (ParamSpec(name, tuple(tracer.parameters[name].shape), "position"),))
 
 
+def position_bias(tracer: Tracer, bias: Tensor) -> None:
+    """Keeps the parameters that are added to scores of attention, and tables that they are looked up in."""
+    value = tracer.value(bias) or CONSTANT
+    tracer.fold(value.params, Kept.POSITION_BIAS)
+    for step in value.sources:
+        if tracer.steps[step].kind == "pos_enc":
+            tracer.unclaim(step, Kept.POSITION_BIAS)
+
+
 @rule(F.scaled_dot_product_attention)
 def scaled_dot_product_attention(
     tracer: Tracer, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any, **__: Any
@@ -290,8 +306,10 @@ def scaled_dot_product_attention(
         "attention got query, key and value of shapes "
         f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}",
     )
+    if attn_mask is not None:
+        position_bias(tracer, attn_mask)
     merged = tracer.merged(given)
-    tracer.fold(merged.params, "attention")
+    tracer.fold(merged.params, Kept.TOKEN)
     lead = query.shape[:-2] if len(query.shape) == len(key.shape) and query.shape[0] == key.shape[0] else None
     if lead is None:
         lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2])
@@ -323,7 +341,9 @@ def multi_head_attention(
         assert in_proj_weight is not None
         projected = weight_step(tracer, "conv", union(*entering), in_proj_weight, in_proj_bias)
     attended = tracer.step("msa", projected)
-    tracer.fold((name for extra in (bias_k, bias_v) if (name := tracer.parameter(extra))), "attention")
+    tracer.fold((name for extra in (bias_k, bias_v) if (name := tracer.parameter(extra))), Kept.TOKEN)
+    if isinstance(attn_mask, Tensor):
+        position_bias(tracer, attn_mask)
     out = tracer.like(query, weight_step(tracer, "conv", attended, out_proj_weight, out_proj_bias))
     if not need_weights:
         return out, None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .norms import over_length, statistic
 from .rules_values import axis_of
-from .steps import Sources
+from .steps import Sources, channels
 from .tensors import map_tensors
 from .tracer import CONSTANT, Rule, Tracer, Value, rule
 
@@ -67,11 +67,8 @@ def _ends_average(tracer: Tracer, x: Tensor, dims: Sequence[int]) -> bool:
 
 def _channels(tracer: Tracer, x: Tensor) -> int:
     """Channels of the layer or norm that ``x`` comes from, unless its last dimension has as many."""
-    sources = tracer.sources(x)
-    while sources and tracer.steps[sources[0]].kind not in ("conv", "sep_conv", "dil_conv", "bias", "bn", "ln"):
-        sources = tracer.steps[sources[0]].inputs
-    channels = tracer.steps[sources[0]].shape[0] if sources else 0
-    return 0 if channels == x.shape[-1] else channels
+    found = channels(tracer.steps, tracer.sources(x))
+    return 0 if found == x.shape[-1] else found
 
 
 def _spread(function: Callable[..., Any], position: int) -> Rule:

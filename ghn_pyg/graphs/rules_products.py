@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .reasons import Kept, enters
 from .rules_layers import weight_step
-from .rules_values import absorb, added, axis_of, broadcast
+from .rules_values import added, axis_of, broadcast
 from .steps import Sources, union
 from .tensors import map_tensors, tensors_in
 from .tracer import CONSTANT, Rule, Tracer, Value, rule
@@ -50,7 +51,7 @@ def _attended(tracer: Tracer, operands: Sequence[Tensor]) -> Sources:
         for sources in entering:
             if (mixed := _behind_layers(tracer, sources)) is not None:
                 tracer.steps[mixed].kind = "msa"
-    return union(*entering)
+    return tracer.step("product", union(*entering)) if all(entering) else union(*entering)
 
 
 def _behind_layers(tracer: Tracer, sources: Sources) -> int | None:
@@ -88,9 +89,11 @@ def _layer_or_product(
     """The result of a layer when there is one, else of a product of two values."""
     if layer is not None:
         return tracer.opened(tracer.emit(shape, operands[0].dtype, Value(layer)))
-    merged = absorb(tracer, name, tracer.merged(operands))
-    value = Value(_attended(tracer, operands), merged.params) if merged.sources else merged
-    return tracer.emit(shape, operands[0].dtype, value)
+    merged = tracer.merged(operands)
+    if merged.sources:
+        reason = Kept.POSITION_BIAS if tracer.looked_up.issuperset(merged.params) else enters(name)
+        merged = Value(tracer.fold(merged.params, reason, _attended(tracer, operands)))
+    return tracer.emit(shape, operands[0].dtype, merged)
 
 
 @rule(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm, torch.mv, Tensor.mv)

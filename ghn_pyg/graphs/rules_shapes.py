@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .reasons import enters
 from .rules_values import absorb, axis_of
 from .tensors import map_tensors, tensors_in
 from .tracer import CONSTANT, Tracer, rule
@@ -24,8 +25,10 @@ def getitem(tracer: Tracer, input: Tensor, index: Any) -> Tensor:
         for place, mask in zip(places, masks, strict=True):
             known.extend(_places(tracer, place) if mask else (place,))
         index = tuple(known)
-    value = absorb(tracer, "indexing", tracer.merged(tensors_in((input, index))))
+    value = absorb(tracer, enters("indexing"), tracer.merged(tensors_in((input, index))))
     result = tracer.lift(input)[map_tensors(tracer.lift, index)]
+    if any(isinstance(place, Tensor) for place in places):
+        tracer.looked_up.update(name for name in value.params if tracer.parameters[name].dim() == 2)
     return tracer.tag(result, input, value)
 
 

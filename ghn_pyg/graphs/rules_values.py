@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -12,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .norms import centred, normalised, scaled
-from .rules_layers import offset, position_step
+from .positions import position_tables, with_parts
+from .reasons import Kept
+from .rules_layers import offset, position_bias
 from .steps import Sources
 from .tensors import tensors_in
 from .tracer import CONSTANT, Rule, Tracer, Value, rule
@@ -30,6 +31,7 @@ _MULTIPLY: Final = "mul multiply __mul__ __rmul__"
 _ADD: Final = "add __add__ __radd__ sub subtract __sub__ __rsub__"
 _DIVIDE: Final = "div divide true_divide __truediv__ __div__ atan2"
 _COMBINE: Final = "pow __pow__ maximum minimum fmod remainder"
+_SCORES: Final = frozenset(("product", "softmax"))
 _NAMESPACES: Final = (torch, Tensor, F, torch.special)
 
 
@@ -89,19 +91,16 @@ def _result(tracer: Tracer, first: Any, second: Any, value: Value) -> Tensor:
     return tracer.emit(shape, tensors[0].dtype if same else torch.result_type(first, second), value)
 
 
-def absorb(tracer: Tracer, name: str, value: Value) -> Value:
+def absorb(tracer: Tracer, reason: str, value: Value) -> Value:
     """Once parameters meet activations in an operation without a node of its own they are out of reach."""
-    if not value.sources:
-        return value
-    tracer.fold(value.params, name)
-    return Value(value.sources)
+    return Value(tracer.fold(value.params, reason, value.sources)) if value.sources else value
 
 
 @rule(*named(_COMBINE))
 def combine(tracer: Tracer, input: Any, other: Any, *_: Any, **__: Any) -> Tensor:
     """An operation on two operands that is folded away."""
     merged = tracer.merged(tensors_in((input, other)))
-    return _result(tracer, input, other, absorb(tracer, "an operation on two values", merged))
+    return _result(tracer, input, other, absorb(tracer, _scaling(tracer, input, other), merged))
 
 
 @rule(*named(_DIVIDE))
@@ -126,10 +125,15 @@ def multiply(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
     norm = _norm(tracer, input, other, merged)
     if norm is not None:
         return tracer.opened(_result(tracer, input, other, Value(norm)))
-    merged = absorb(tracer, "multiplication", merged)
     if len(merged.sources) > 1:
-        merged = Value(tracer.join("mul", tracer.entering((input, other))))
-    return _result(tracer, input, other, merged)
+        merged = Value(tracer.join("mul", tracer.entering((input, other))), merged.params)
+    return _result(tracer, input, other, absorb(tracer, _scaling(tracer, input, other), merged))
+
+
+def _scaling(tracer: Tracer, input: Any, other: Any) -> Kept:
+    """What a parameter is that multiplies an activation."""
+    scores = _SCORES & (tracer.kinds(input) | tracer.kinds(other))
+    return Kept.LOGIT_SCALE if scores else Kept.LAYER_SCALE
 
 
 def _norm(tracer: Tracer, input: Any, other: Any, merged: Value) -> Sources | None:
@@ -165,28 +169,15 @@ def added(tracer: Tracer, input: Any, other: Any) -> Value:
             return Value(bias)
     elif len(merged.sources) > 1 and (less := centred(tracer, tracer.sources(input), tracer.sources(other))):
         return Value(less)
-    operands = []
-    entering = tracer.entering((input, other))
-    for operand, partner, sources in zip((input, other), (other, input), entering, strict=True):
-        table = _position_table(tracer, operand, partner)
-        operands.append(position_step(tracer, (), table) if table is not None else sources)
-    return absorb(tracer, "addition", Value(tracer.join("sum", operands), merged.params))
-
-
-def _position_table(tracer: Tracer, operand: Any, tokens: Any) -> str | None:
-    """The parameter behind ``operand`` when it holds a learned vector for each position of ``tokens``."""
-    if not (isinstance(operand, Tensor) and isinstance(tokens, Tensor)) or not tracer.sources(tokens):
-        return None
-    name = tracer.parameter(operand)
-    if name is None or name in tracer.claimed or tokens.dim() < 3:
-        return None
-    stored = tuple(tracer.parameters[name].shape)
-    while len(stored) > 2 and stored[0] == 1:
-        stored = stored[1:]
-    inner = tuple(tokens.shape[1:])
-    aligned = tuple(operand.shape[-len(inner) :]) == inner and len(stored) == len(inner)
-    channels_agree = stored[-1:] == inner[-1:] or (len(stored) == 3 and stored[0] == inner[0])
-    return name if aligned and channels_agree and math.prod(stored) > max(stored[0], stored[-1]) else None
+    operands = tracer.entering((input, other))
+    for operand, partner in ((input, other), (other, input)):
+        if not isinstance(operand, Tensor) or not isinstance(partner, Tensor):
+            continue
+        if _SCORES & tracer.kinds(partner):
+            position_bias(tracer, operand)
+        else:
+            operands += [tracer.step("pos_enc", (), (table,)) for table in position_tables(tracer, operand, partner)]
+    return absorb(tracer, Kept.OFFSET, Value(tracer.join("sum", operands), merged.params))
 
 
 @rule(torch.addcmul, Tensor.addcmul)
@@ -234,7 +225,7 @@ def concatenate(tracer: Tracer, tensors: Sequence[Tensor], dim: int = 0, **_: An
         raise RuntimeError(f"concatenation along dimension {dim} got tensors of shapes {shapes}")
     shape = list(shapes[0])
     shape[axis] = sum(other[axis] for other in shapes)
-    return tracer.emit(shape, _common_type(tensors), _joined(tracer, tensors))
+    return with_parts(tracer, tracer.emit(shape, _common_type(tensors), _joined(tracer, tensors)), tensors, axis)
 
 
 @rule(torch.stack)
@@ -268,6 +259,5 @@ def _common_type(tensors: Sequence[Tensor]) -> torch.dtype:
 
 
 def _joined(tracer: Tracer, tensors: Sequence[Tensor]) -> Value:
-    merged = absorb(tracer, "concatenation", tracer.merged(tensors))
     sources = tracer.join("concat", [tracer.sources(tensor) for tensor in tensors])
-    return Value(sources, merged.params)
+    return absorb(tracer, Kept.TOKEN, Value(sources, tracer.merged(tensors).params))

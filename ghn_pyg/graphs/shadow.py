@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..data import ParamSpec
 from .layers import LayerNode, check_nodes, handler_for
+from .reasons import Kept
 from .tensors import map_tensors, tensors_in
 from .tracer import CONSTANT, Tracer
 
@@ -22,8 +23,6 @@ _PLAIN = frozenset((str, int, float, bool, type(None), bytes, type, types.Functi
 _MODULE_STATE = frozenset(nn.Module().__dict__) | {"forward"}
 _HOOKS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
           "_forward_pre_hooks_with_kwargs")  # fmt: skip
-_SCRIPTED = "it belongs to a TorchScript module, whose inside cannot be followed"
-_LEFT_OUT = "the handler of its layer leaves it out"
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
@@ -58,7 +57,7 @@ class _Shadow:
         self.lists: dict[int, list[Any]] = {}
         self.hooks: list[tuple[dict[int, Any], dict[int, Any]]] = []
         self.collected: list[tuple[Any, Any]] = []
-        self.pending: list[tuple[nn.Module, nn.Module]] = []
+        self.pending: list[tuple[nn.Module, nn.Module, str]] = []
 
     def build(self, model: nn.Module) -> nn.Module:
         copy = self.module(model, "")
@@ -75,17 +74,17 @@ class _Shadow:
         if (wrapped := _wrapped(original)) is not None:
             return self.module(original._modules[wrapped], _join(path, wrapped))  # type: ignore[arg-type]
         if isinstance(original, torch.jit.ScriptModule):  # lives outside Python
-            self.tracer.adopt(path, dict(original.named_parameters()), dict(original.named_buffers()))
-            self.tracer.reasons.update((name, _SCRIPTED) for name, _ in original.named_parameters(path))
+            self.adopt(path, dict(original.named_parameters()), dict(original.named_buffers()))
+            self.tracer.reasons.update((name, Kept.SCRIPTED) for name, _ in original.named_parameters(path))
             return self.memo.setdefault(id(original), deepcopy(original))
         copy: nn.Module = object.__new__(type(original))
-        self.memo[id(original)] = copy
-        self.pending.append((original, copy))
+        self.memo[id(original)] = self.known[id(original)] = copy
+        self.pending.append((original, copy, path))
         state = copy.__dict__
         state.update(original.__dict__)
         state["training"] = self.training
         state["_compiled_call_impl"] = None  # it would call the original
-        self.tracer.adopt(path, original._parameters, original._buffers)
+        self.adopt(path, original._parameters, original._buffers)
         state["_parameters"] = original._parameters.copy()
         state["_buffers"] = original._buffers.copy()
         for name in _HOOKS:
@@ -102,10 +101,14 @@ class _Shadow:
         for slot in _slots(cls):
             if hasattr(original, slot):
                 setattr(copy, slot, getattr(original, slot))
-        state["forward"] = self.forward(copy, original, path)
         return copy
 
-    def attributes(self, original: nn.Module, copy: nn.Module) -> None:
+    def adopt(self, path: str, parameters: dict[str, Any], buffers: dict[str, Any]) -> None:
+        self.tracer.adopt(path, parameters, buffers)
+        self.known.update((id(tensor), tensor) for tensor in (*parameters.values(), *buffers.values()))
+
+    def attributes(self, original: nn.Module, copy: nn.Module, path: str) -> None:
+        copy.__dict__["forward"] = self.forward(copy, original, path)
         for name in original.__dict__.keys() - _MODULE_STATE:
             value = original.__dict__[name]
             if type(value) not in _PLAIN:
@@ -117,9 +120,6 @@ class _Shadow:
             return value if type(value) is tuple else self.lists.setdefault(id(value), list(value))
         if isinstance(value, nn.Module):
             return self.module(value, "")
-        if not self.known:
-            self.known.update(self.memo)
-            self.known.update((id(tensor), tensor) for tensor in self.tracer.owned())
         try:
             return deepcopy(value, self.known)
         except Exception:  # noqa: BLE001  # what cannot be copied (locks, files, ...) is shared
@@ -159,7 +159,7 @@ class _Shadow:
             with tracer.muted():
                 result = function(*args, **kwargs)
             for name, _ in original.named_parameters(path):
-                tracer.reasons.setdefault(tracer.tied.get(name, name), _LEFT_OUT)
+                tracer.reasons.setdefault(tracer.tied.get(name, name), Kept.LEFT_OUT)
             sources = tracer.merged(tensors_in((args, kwargs))).sources
             for kind, params in chain:
                 sources = tracer.step(kind, sources, tuple(spec(_join(path, short), role) for short, role in params))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Final
 
 from ..data import NO_SHAPE, NodeShape, ParamSpec
+
+_WITH_CHANNELS: Final = ("conv", "sep_conv", "dil_conv", "bias", "bn", "ln")
 
 Sources = tuple[int, ...]
 """Positions of the steps that a value is computed from directly, ascending, without repeats."""
@@ -14,7 +18,8 @@ Sources = tuple[int, ...]
 class Step:
     """A recorded operation; ``kind`` is a node type, or one that the rewrite passes resolve or fold away.
 
-    These are ``"softmax"`` and ``"mul"``, and ``"statistic"``, ``"centred"`` and ``"normalised"`` (see ``norms.py``).
+    These are ``"softmax"``, ``"mul"``, ``"product"`` of two values, a ``"table"`` that is kept after all, and
+    ``"statistic"``, ``"centred"`` and ``"normalised"`` (see ``norms.py``).
 
     Args:
         kind: What the step may become.
@@ -33,6 +38,13 @@ class Step:
     shape: NodeShape = NO_SHAPE
     operands: tuple[Sources, ...] = ()
     whole: bool = False
+
+
+def channels(steps: Sequence[Step], sources: Sources) -> int:
+    """Channels of the nearest layer or norm that a value comes from; 0 if there is none."""
+    while sources and steps[sources[0]].kind not in _WITH_CHANNELS:
+        sources = steps[sources[0]].inputs
+    return steps[sources[0]].shape[0] if sources else 0
 
 
 def union(*groups: Sources) -> Sources:

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from ..data import NO_SHAPE, ParamSpec
 from .constants import FACTORIES, computed, made, placed
 from .functions import ALIASES, ARRAYS, IN_PLACE, QUERIES
+from .reasons import Kept, enters, wanted
 from .steps import Sources, Step, union
 from .tensors import map_tensors, tensors_in
 
@@ -32,6 +33,9 @@ class Value(NamedTuple):
 
 
 CONSTANT: Final = Value()
+_REASONS: Final[dict[Callable[..., Any], Kept]] = {
+    Tensor.__setitem__: Kept.TOKEN, torch.where: Kept.TOKEN, torch.prelu: Kept.SLOPE, Tensor.prelu: Kept.SLOPE
+}  # fmt: skip
 
 
 def rule(*functions: Callable[..., Any] | str) -> Callable[[Rule], Rule]:
@@ -49,6 +53,11 @@ def _behind(tensor: Tensor) -> Tensor | None:
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return torch._C._functorch.get_unwrapped(tensor)
     return tensor._base
+
+
+def _reason(func: Callable[..., Any]) -> str:
+    """Why a parameter is kept that enters a function without a rule."""
+    return _REASONS.get(func) or enters(getattr(func, "__name__", "a function"))
 
 
 def _address(tensor: Tensor) -> int:
@@ -83,6 +92,7 @@ class Tracer(TorchFunctionMode):
         self.statistics: dict[int, tuple[str, tuple[int, ...]]] = {}
         self.normalised: dict[int, tuple[str, tuple[int, ...]]] = {}
         self.gains: dict[int, Tensor] = {}
+        self.looked_up: set[str] = set()  # matrices of which rows are taken by their numbers
         self._names: dict[int, str] = {}
         self._owned: set[int] = set()
         self._tensors: list[Tensor] = []
@@ -254,11 +264,40 @@ class Tracer(TorchFunctionMode):
         finally:
             self._muted = before
 
-    def fold(self, params: Iterable[str], operation: str) -> None:
-        """Notes that ``params`` entered an operation that is folded away."""
-        if not self._muted:
-            for param in params:
-                self.folded.setdefault(param, operation)
+    def fold(self, params: Iterable[str], reason: str, inputs: Sources = ()) -> Sources:
+        """Notes why ``params`` are kept; those that a user's rule predicts all the same become steps behind ``inputs``.
+
+        Returns:
+            What stands for ``inputs`` then.
+        """
+        if self._muted:
+            return inputs
+        for name in params:
+            parameter = self.parameters[name]
+            place = None if name in self.claimed else wanted(reason, name, parameter)
+            if place is None:
+                self.folded.setdefault(name, reason)
+                continue
+            kind, role = place
+            spec = ParamSpec(name, tuple(parameter.shape), role)  # type: ignore[arg-type]
+            root = kind == "pos_enc"
+            step = self.step(kind, () if root else inputs, (spec,))
+            inputs = union(inputs, step) if root else step
+        return inputs
+
+    def unclaim(self, step: int, reason: str) -> None:
+        """Keeps the parameters of a step after all, which is folded away then."""
+        for spec in self.steps[step].params:
+            if wanted(reason, spec.name, self.parameters[spec.name]) is not None:
+                return
+        for spec in self.steps[step].params:
+            del self.claimed[spec.name]
+            self.folded.setdefault(spec.name, reason)
+        self.steps[step].kind, self.steps[step].params = "table", ()
+
+    def kinds(self, tensor: Any) -> set[str]:
+        """The kinds of the steps that ``tensor`` is computed from directly."""
+        return {self.steps[step].kind for step in self.sources(tensor)}
 
     def join(self, kind: str, operands: Sequence[Sources]) -> Sources:
         """Joins several operands; a step is recorded when they come from different nodes."""
@@ -329,8 +368,7 @@ class Tracer(TorchFunctionMode):
             return self._compute(func, args, kwargs, tensors)
         merged = self.merged(tensors)
         if merged.sources:
-            self.fold(merged.params, name)
-            merged = Value(merged.sources)
+            merged = Value(self.fold(merged.params, _reason(func), merged.sources))
         result = func(*map_tensors(self.lift, args), **map_tensors(self.lift, kwargs))
         return map_tensors(lambda tensor: self.tag(tensor, args[0] if args else None, merged), result)
 
@@ -369,11 +407,11 @@ class Tracer(TorchFunctionMode):
             return self._compute(func, args, kwargs, tensors)
         sources = [tensor for tensor in tensors if out is None or not any(tensor is written for written in targets)]
         merged = self.merged(sources)
-        self.fold(merged.params if merged.sources else (), getattr(func, "__name__", ""))
+        entering = self.fold(merged.params if merged.sources else (), _reason(func), merged.sources)
         if all(tensor.is_meta for tensor in targets):
             func(*map_tensors(self.lift, args), **map_tensors(self.lift, kwargs))
         for tensor in targets:
-            self.mark(tensor, Value(merged.sources, () if merged.sources else merged.params))
+            self.mark(tensor, Value(entering, () if entering else merged.params))
         return target
 
     def owns(self, tensor: Tensor) -> bool:

@@ -182,7 +182,7 @@ def fill_(out: Tensor, spec: ParamSpec, block: Tensor, seed: int | None = None) 
 
 
 def _fill_positions_(out: Tensor, spec: ParamSpec, block: Tensor, seed: int | None) -> Tensor:
-    if out.dim() == 4:
+    if spec.is_map:
         tile_(out, block)
         return out
     table = out.view(-1, out.size(-1))

@@ -395,3 +395,22 @@ def test_rewriting_does_not_change_the_steps():
     assert types == ["input"]
     assert inputs == [()]
     assert layer == []
+
+
+BOTH = ["b.weight", "b.bias", "c.weight", "c.bias"]
+HEADS = {
+    "two heads": (lambda self, x: (self.b(self.a(x)[:, 0]) + self.c(x[:, 1])) / 2, BOTH),
+    "concatenated": (lambda self, x: torch.cat([self.b(self.a(x)), self.c(x)], -1), BOTH),
+    "one for tokens": (lambda self, x: self.b(self.a(x)) + 0.5 * self.c(x).amax(1, keepdim=True), BOTH),
+    "both pooled": (lambda self, x: self.b(self.a(x)).mean(1) + self.c(x).mean(1), BOTH),
+    "probabilities": (lambda self, x: self.b(self.a(x)).softmax(-1), ["b.weight", "b.bias"]),
+    "a residual stream": (lambda self, x: x + self.a(x), []),
+    "similarities": (lambda self, x: self.a(x) @ self.b(x).mT, []),
+    "attention": (lambda self, x: F.scaled_dot_product_attention(x, x, self.a(x)), []),
+}
+
+
+@pytest.mark.parametrize(("forward", "expected"), HEADS.values(), ids=HEADS)
+def test_the_classification_layers_are_those_that_the_output_is_made_of(forward, expected):
+    graph = from_module(network(forward, a=nn.Linear(5, 5), b=nn.Linear(5, 5), c=nn.Linear(5, 5)), TOKENS)
+    assert named(graph) == expected

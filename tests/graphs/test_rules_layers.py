@@ -7,6 +7,7 @@ from torch import nn
 
 from ghn_pyg import TracingError, from_module
 from ghn_pyg.graphs import rules_layers
+from ghn_pyg.graphs.reasons import Kept, enters
 from ghn_pyg.graphs.tracer import RULES
 from tests.graphs.tracing import assert_same_shapes, calls, functions_called, kinds, network, sources, traced, weight
 
@@ -281,22 +282,6 @@ def test_how_a_weight_is_stored(layer, x, layout, groups, shape):
     assert (spec.role, spec.layout, spec.groups, spec.shape) == ("weight", layout, groups, shape)
 
 
-@pytest.mark.parametrize(
-    ("tokens", "extra", "side"), [(197, 1, 14), (50, 1, 7), (198, 2, 14), (49, 0, 7), (2, 1, 1), (1025, 1, 32)]
-)
-def test_rows_of_positions_beyond_a_square_belong_to_extra_tokens(tokens, extra, side):
-    graph = from_module(
-        network(
-            lambda self, x: self.layer(x) + self.positions, layer=nn.Linear(5, 5, bias=False),
-            positions=weight(1, tokens, 5),
-        ),
-        torch.zeros(1, tokens, 5),
-    )  # fmt: skip
-    (spec,) = graph.params[2]
-    assert (spec.name, spec.role, spec.extra_rows) == ("positions", "position", extra)
-    assert graph.node_shape[2].tolist() == [1, 5, side, side]
-
-
 @pytest.mark.parametrize("layer", [nn.Embedding(11, 7), nn.EmbeddingBag(11, 7)])
 def test_no_row_of_an_embedding_belongs_to_an_extra_token(layer):
     graph = from_module(layer, IDS)
@@ -368,8 +353,22 @@ def test_parts_of_a_bias_are_all_decoded_or_kept_with_the_right_reason():
         ),
         TOKENS,
     )  # fmt: skip
-    assert kinds(graph) == ["input", "conv", "bias"]
-    assert "does not use it" not in " ".join(graph.kept.values())
+    assert kinds(graph) == ["input", "conv", "bias", "bias"]
+    assert graph.node_names[1:] == ["w", "q", "v"]
+    assert not graph.kept
+
+
+def test_a_weight_that_is_concatenated_is_several_layers_side_by_side():
+    graph = from_module(
+        network(
+            lambda self, x: F.linear(x, torch.cat([self.q, self.k]), self.b),
+            q=weight(7, 5), k=weight(3, 5), b=weight(10),
+        ),
+        TOKENS,
+    )  # fmt: skip
+    assert graph.node_names == ["input", "q", "k", "b"]
+    assert graph.edge_index.t().tolist() == [[0, 1], [0, 2], [1, 3], [2, 3]]
+    assert not graph.kept
 
 
 def test_a_weight_that_activations_give_is_folded():
@@ -383,23 +382,22 @@ def test_a_weight_that_activations_give_is_folded():
 
 
 UNNAMED = {
-    "a learned mask of fused attention": network(
-        lambda self, x: F.scaled_dot_product_attention(x, x, self.a(x), self.p), a=nn.Linear(5, 5), p=weight(7, 7)
+    "a learned mask of fused attention": (
+        lambda self, x: F.scaled_dot_product_attention(x, x, self.a(x), self.p), weight(7, 7), Kept.POSITION_BIAS
     ),
-    "biases of keys and values": network(
+    "biases of keys and values": (
         lambda self, x: self.p(self.a(x), x, x)[0],
-        a=nn.Linear(5, 5),
-        p=nn.MultiheadAttention(5, 1, add_bias_kv=True, batch_first=True),
+        nn.MultiheadAttention(5, 1, add_bias_kv=True, batch_first=True),
+        Kept.TOKEN,
     ),
-    "a bilinear form": network(lambda self, x: self.p(self.a(x), x), a=nn.Linear(5, 5), p=nn.Bilinear(5, 5, 7)),
-    "a slope": network(lambda self, x: self.p(self.a(x)), a=nn.Linear(5, 5), p=nn.PReLU()),
-    "a layer scale": network(lambda self, x: self.a(x) * self.p, a=nn.Linear(5, 5), p=weight(5)),
-    "an addcmul": network(lambda self, x: torch.addcmul(x, self.p, self.a(x)), a=nn.Linear(5, 5), p=weight(5)),
-}
+    "a bilinear form": (lambda self, x: self.p(self.a(x), x), nn.Bilinear(5, 5, 7), enters("a product")),
+    "a slope": (lambda self, x: self.p(self.a(x)), nn.PReLU(), Kept.SLOPE),
+    "a layer scale": (lambda self, x: self.a(x) * self.p, weight(5), Kept.LAYER_SCALE),
+    "an addcmul": (lambda self, x: torch.addcmul(x, self.p, self.a(x)), weight(5), Kept.LAYER_SCALE),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("model", UNNAMED.values(), ids=UNNAMED)
-def test_a_parameter_without_a_node_is_kept_with_the_right_reason(model):
-    graph = from_module(model, TOKENS)
-    assert graph.kept
-    assert all("vocabulary has no node type" in reason for reason in graph.kept.values()), graph.kept
+@pytest.mark.parametrize(("forward", "p", "reason"), UNNAMED.values(), ids=UNNAMED)
+def test_a_parameter_without_a_node_is_kept_with_the_right_reason(forward, p, reason):
+    graph = from_module(network(forward, a=nn.Linear(5, 5), p=p), TOKENS)
+    assert set(graph.kept.values()) == {reason}

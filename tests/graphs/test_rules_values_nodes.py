@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ghn_pyg import from_module
+from ghn_pyg.graphs.reasons import Kept
 from tests.graphs.tracing import kinds, network, sources, weight
 
 
@@ -231,25 +232,36 @@ def test_learned_positions_of_a_map():
 
 
 OFFSETS = {
-    "of channels": (lambda self, x: x.relu() + self.p, (5,)),
-    "of channels first": (lambda self, x: (x.relu().transpose(1, 2) + self.p).transpose(1, 2), (5, 1)),
-    "of one token": (lambda self, x: x + self.p, (1, 1, 5)),
-    "a scalar": (lambda self, x: x + self.p, ()),
-    "a gate": (lambda self, x: x * self.p, (1, 11, 5)),
-    "layer scale": (lambda self, x: x * self.p, (5,)),
-    "a class token": (lambda self, x: torch.cat([self.p.expand(2, -1, -1), x], 1), (1, 1, 5)),
-    "a divisor": (lambda self, x: x / self.p, (5,)),
+    "of channels": (lambda self, x: x.relu() + self.p, (5,), Kept.OFFSET),
+    "of channels first": (lambda self, x: (x.relu().mT + self.p).mT, (5, 1), Kept.OFFSET),
+    "of one token": (lambda self, x: x + self.p, (1, 1, 5), Kept.OFFSET),
+    "a scalar": (lambda self, x: x + self.p, (), Kept.OFFSET),
+    "a gate": (lambda self, x: x * self.p, (1, 11, 5), Kept.LAYER_SCALE),
+    "layer scale": (lambda self, x: x * self.p, (5,), Kept.LAYER_SCALE),
+    "a class token": (lambda self, x: torch.cat([self.p.expand(2, -1, -1), x], 1), (1, 1, 5), Kept.TOKEN),
+    "a divisor": (lambda self, x: x / self.p, (5,), Kept.LAYER_SCALE),
+    "a written token": (lambda self, x: write(x, self.p), (5,), Kept.TOKEN),
+    "a mask token": (lambda self, x: torch.where(torch.arange(11)[:, None] < 3, self.p, x), (5,), Kept.TOKEN),
+    "a temperature": (lambda self, x: (x @ x.mT * self.p) @ x, (1,), Kept.LOGIT_SCALE),
+    "a gate of attention": (lambda self, x: (x.softmax(1) * self.p).sum(1, keepdim=True), (5,), Kept.LOGIT_SCALE),
+    "a bias of scores": (lambda self, x: (x @ x.mT + self.p) @ x, (11, 11), Kept.POSITION_BIAS),
+    "looked-up keys": (lambda self, x: x @ x.mT @ self.p[torch.arange(11) % 3][None], (3, 5), Kept.POSITION_BIAS),
 }
 
 
-@pytest.mark.parametrize(("use", "shape"), OFFSETS.values(), ids=OFFSETS)
-def test_parameters_of_other_operations_are_kept_with_the_reason(use, shape):
+def write(x, token):
+    x = x.clone()
+    x[:, 3] = token
+    return x
+
+
+@pytest.mark.parametrize(("use", "shape", "reason"), OFFSETS.values(), ids=OFFSETS)
+def test_parameters_of_other_operations_are_kept_with_the_reason(use, shape, reason):
     graph = single(
         lambda self, x: self.b(use(self, self.a(x))), (2, 11, 5), a=linear(), b=linear(5, 2), p=weight(*shape)
     )
     assert kinds(graph) == ["input", "conv", "conv"]
-    assert list(graph.kept) == ["p"]
-    assert "vocabulary has no node type" in graph.kept["p"]
+    assert graph.kept == {"p": reason}
 
 
 # --- writing into views ----------------------------------------------------------------------------------------------

@@ -219,8 +219,8 @@ def test_functions_without_a_node_lead_on(use):
 
 
 def test_a_parameter_in_an_unknown_function_is_kept_with_its_name():
-    graph = between(lambda self, x: F.prelu(x, self.slope), slope=weight(3))
-    assert graph.kept == {"slope": "it enters prelu, for which the vocabulary has no node type"}
+    graph = between(lambda self, x: torch.hypot(x, self.other), other=weight(5))
+    assert graph.kept == {"other": "it enters hypot, for which the vocabulary has no node type"}
 
 
 def test_a_constant_that_activations_are_written_into_leads_on():

@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call
 from torch_geometric.data import Batch
 
-from ghn_pyg import GHN, PRESETS, Prediction, from_module
+from ghn_pyg import GHN, PRESETS, Kept, Prediction, from_module
 from ghn_pyg.models.ghn import build_decoder
 from ghn_pyg.nn.decoders import ConvDecoder, MLPDecoder
 from ghn_pyg.nn.gated import GatedGNN
@@ -216,7 +216,7 @@ def test_what_is_kept_and_what_is_tied():
     model.b.weight = model.a.weight
     prediction = make().predict(from_module(model, X))
     assert list(prediction) == ["a.weight", "a.bias", "b.bias"]
-    assert prediction.kept == {"scale": "it enters multiplication, for which the vocabulary has no node type"}
+    assert prediction.kept == {"scale": Kept.LAYER_SCALE}
     assert prediction.tied == {"b.weight": "a.weight"}
 
 

@@ -1,0 +1,73 @@
+"""Learned positions that are added to tokens or maps, and tensors that parameters are concatenated to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..data import Layout, ParamSpec
+from .steps import channels
+from .tracer import Tracer
+
+
+def with_parts(tracer: Tracer, joined: Tensor, tensors: Sequence[Tensor], axis: int) -> Tensor:
+    """Notes which parameters a concatenation consists of, or how many tokens it puts before others."""
+    names = [_only_parameter(tracer, tensor) for tensor in tensors]
+    found = tuple(name for name in names if name is not None)
+    if tracer.sources(joined):
+        first = next(at for at, tensor in enumerate(tensors) if tracer.sources(tensor))
+        if joined.dim() == 3 and axis == 1 and all(name is not None for name in names[:first]):
+            joined._ghn_tokens = sum(tensor.shape[1] for tensor in tensors[:first])  # type: ignore[attr-defined]
+    elif found and not any(name is None and tracer.parameter(t) for name, t in zip(names, tensors, strict=True)):
+        joined._ghn_parts = tuple(dict.fromkeys(found))  # type: ignore[attr-defined]
+    return joined
+
+
+def _only_parameter(tracer: Tracer, tensor: Tensor) -> str | None:
+    """The one parameter that a tensor consists of."""
+    name, value = tracer.parameter(tensor), tracer.value(tensor)
+    return name if value is not None and len(value.params) == 1 else None
+
+
+def position_tables(tracer: Tracer, operand: Any, tokens: Any) -> list[ParamSpec]:
+    """The parameters behind ``operand`` that hold learned vectors for the positions of ``tokens``.
+
+    A table has a vector for each position, for each row and each column, or is resized to the map; one that is stored
+    with its channels last has rows, of which the first belong to the tokens that come before all others.
+    """
+    if not (isinstance(operand, Tensor) and isinstance(tokens, Tensor)) or tokens.dim() < 3:
+        return []
+    value = tracer.value(operand)
+    if value is None or value.sources or not tracer.sources(tokens):
+        return []
+    inner = _without_ones(tokens.shape[1:])
+    if len(inner) < 2 or _without_ones(operand.shape)[-len(inner) :] != inner:
+        return []
+    last = len(inner) < 3 or channels(tracer.steps, tracer.sources(tokens)) == inner[-1] != inner[0]
+    extra = getattr(tokens, "_ghn_tokens", 0)
+    specs = (_table(tracer, name, inner, last, extra) for name in value.params if name not in tracer.claimed)
+    return [spec for spec in specs if spec is not None]
+
+
+def _table(tracer: Tracer, name: str, inner: tuple[int, ...], last: bool, extra: int) -> ParamSpec | None:
+    """The specification of a table for values of shape ``inner``, whose channels come last or first."""
+    shape = tuple(tracer.parameters[name].shape)
+    stored = _without_ones(shape)
+    if len(stored) < 2 or math.prod(stored) == max(stored):
+        return None
+    channels_last, channels_first = (stored[at] == inner[-1 if last else 0] for at in (-1, 0))
+    if len(stored) == 3 and len(shape) == 4 and channels_first and not (last and channels_last):
+        return ParamSpec(name, shape, "position")
+    if not channels_last and stored[-1] != inner[-1]:
+        return None
+    layout: Layout = "channels_last" if len(shape) > 3 else "out_in"
+    return ParamSpec(name, shape, "position", layout, extra_rows=extra if extra < math.prod(shape[:-1]) else 0)
+
+
+def _without_ones(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape without leading dimensions of size 1."""
+    first = next((at for at, size in enumerate(shape) if size != 1), len(shape))
+    return tuple(shape[first:])
