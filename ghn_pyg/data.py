@@ -33,6 +33,8 @@ class ParamSpec:
             input dimension first (transposed convolutions, ``x @ W``), ``"channels_last"`` for maps of learned
             positions whose channels come last.
         groups: Groups of a transposed convolution, whose output dimension is stored divided by them.
+        stacked: How many leading dimensions count matrices that are used alike, such as those of experts; all of them
+            get the same values.
         extra_rows: Leading rows of a position table that belong to class or register tokens.
     """
 
@@ -41,6 +43,7 @@ class ParamSpec:
     role: Literal["weight", "gain", "bias", "position"]
     layout: Layout = "out_in"
     groups: int = 1
+    stacked: int = 0
     extra_rows: int = 0
 
     @property
@@ -56,6 +59,7 @@ class ParamSpec:
                 return (1, *size[-3:])  # type: ignore[return-value]
             side = math.isqrt(math.prod(size[:-1]))
             return (1, size[-1], side, side)
+        size = size[self.stacked :]
         if len(size) < 2:
             return (*(size or (1,)), 1, 1, 1)  # type: ignore[return-value]
         out, into = (size[1] * self.groups, size[0] // self.groups) if self.layout == "in_out" else size[:2]

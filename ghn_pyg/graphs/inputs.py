@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import torch
@@ -12,10 +14,24 @@ IMAGE_SIZE: Final = 224
 SIZES_BY_CLASS: Final[dict[str, int]] = {"torchvision.models.inception.Inception3": 299}
 """Image sizes of networks that were made for one, but do not declare it."""
 
+_TOKENS: Final = 16
+_FRAMES: Final = 16
+_SAMPLES: Final = 16_000
+_SCORED: Final = 128
 
-def default_inputs(model: nn.Module) -> tuple[Tensor]:
-    """One image of the network's own input size, without data."""
-    return (torch.empty(1, *image_shape(model), device="meta"),)
+
+def default_inputs(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What the forward pass takes: arguments in their order, and those that have names.
+
+    Models of Transformers get what their configuration asks for, others an image of the size that they declare.
+    """
+    model = getattr(model, "_orig_mod", model)
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return default_inputs(model.module)
+    main = getattr(model, "main_input_name", None)
+    if isinstance(main, str) and hasattr(model, "config"):
+        return (), transformers_inputs(model, main)
+    return (torch.empty(1, *image_shape(model), device="meta"),), {}
 
 
 def image_shape(model: nn.Module) -> tuple[int, int, int]:
@@ -31,3 +47,102 @@ def image_shape(model: nn.Module) -> tuple[int, int, int]:
     name = f"{type(model).__module__}.{type(model).__qualname__}"
     side = declared if isinstance(declared, int) else SIZES_BY_CLASS.get(name, IMAGE_SIZE)
     return 3, side, side
+
+
+# --- models of Transformers ------------------------------------------------------------------------------------------
+
+
+def transformers_inputs(model: Any, main: str) -> dict[str, Any]:
+    """Inputs of a model of Transformers by name: its main one, and those of a decoder or of a second modality.
+
+    Args:
+        model: The model, with its ``config``.
+        main: Its ``main_input_name``.
+    """
+    config, taken = model.config, inspect.signature(model.forward).parameters
+    names = [main]
+    if getattr(config, "is_encoder_decoder", False):
+        names.append("decoder_input_ids")
+    if main == "input_ids" and _part(config, "vision_config") is not None and _part(config, "text_config") is not None:
+        names.append("pixel_values")
+    if "bbox" in taken and not hasattr(config, "vision_config"):
+        names.append("bbox")
+    inputs = {name: _MADE[name](config) for name in names if name in taken and name in _MADE}
+    # A cache of keys and values is for the next token, which a trace does not take.
+    return inputs | ({"use_cache": False} if "use_cache" in taken and inputs else {})
+
+
+def _part(config: Any, name: str) -> Any:
+    """The configuration of a part of a model, as an object."""
+    part = getattr(config, name, None)
+    return None if part is None or isinstance(part, Mapping) else part
+
+
+def _setting(config: Any, parts: tuple[str, ...], names: tuple[str, ...], default: Any) -> Any:
+    """The first setting of one of these names, of the configuration itself or of one of its parts."""
+    for owner in (config, *(part for name in parts if (part := _part(config, name)) is not None)):
+        for name in names:
+            if (value := getattr(owner, name, None)) is not None:
+                return value
+    return default
+
+
+def _ids(config: Any) -> Tensor:
+    """Token ids, which end with the token that marks an end where there is one."""
+    ids = torch.ones(1, _TOKENS, dtype=torch.long)
+    end = _setting(config, ("text_config",), ("eos_token_id",), None)
+    size = _setting(config, ("text_config",), ("vocab_size",), 0)
+    if isinstance(end, int) and 0 <= end < size:
+        ids[0, -1] = end
+    return ids
+
+
+def _image(config: Any) -> Tensor:
+    sizes = _setting(config, _VISION, ("image_size", "img_size", "input_size"), IMAGE_SIZE)
+    channels = _setting(config, _VISION, ("num_channels", "in_chans", "in_channels"), 3)
+    if isinstance(sizes, Mapping):
+        sizes = (sizes["height"], sizes["width"])
+    height, width = (sizes, sizes) if isinstance(sizes, int) else tuple(sizes)[-2:]
+    frames = getattr(config, "num_frames", None)
+    shape = (channels, height, width) if frames is None else (frames, channels, height, width)
+    return torch.empty(1, *shape, device="meta")
+
+
+def _video(config: Any) -> Tensor:
+    image = _image(config)
+    frames = getattr(config, "frames_per_clip", _FRAMES)
+    return image if image.dim() > 4 else image.unsqueeze(1).expand(1, frames, *image.shape[1:])
+
+
+def _spectrogram(config: Any) -> Tensor:
+    bins = _setting(config, _AUDIO, ("num_mel_bins", "input_feat_per_channel", "feature_size"), 80)
+    longest = _setting(config, _AUDIO, ("max_source_positions",), None)
+    if getattr(config, "max_source_positions", None) and hasattr(config, "num_mel_bins"):
+        return torch.empty(1, bins, 2 * longest, device="meta")
+    return torch.empty(1, _SCORED, bins, device="meta")
+
+
+def _waveform(config: Any) -> Tensor:
+    bins = getattr(config, "num_mel_bins", None)
+    if bins is not None and (longest := getattr(config, "max_length", None)):
+        return torch.empty(1, longest, bins, device="meta")
+    channels = getattr(config, "audio_channels", None)
+    return torch.empty(*((1,) if channels is None else (1, channels)), _SAMPLES, device="meta")
+
+
+def _boxes(config: Any) -> Tensor:
+    numbers = getattr(config, "dim_bbox", None)
+    return torch.zeros(1, _TOKENS, 4, dtype=torch.long) if numbers is None else torch.empty(1, _TOKENS, numbers)
+
+
+_VISION: Final = ("vision_config", "backbone_config", "image_encoder_config")
+_AUDIO: Final = ("audio_config", "encoder_config", "audio_encoder")
+_MADE: Final[dict[str, Callable[[Any], Tensor]]] = {
+    "input_ids": _ids,
+    "decoder_input_ids": _ids,
+    "pixel_values": _image,
+    "pixel_values_videos": _video,
+    "input_features": _spectrogram,
+    "input_values": _waveform,
+    "bbox": _boxes,
+}

@@ -109,7 +109,7 @@ def _check_parameters(model: nn.Module, tracer: Tracer) -> None:
 
 def _arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if example_inputs is None:
-        return default_inputs(model), {}
+        return default_inputs(model)
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}
     if isinstance(example_inputs, Mapping):

@@ -26,12 +26,14 @@ def weight_step(
     bias: Tensor | None,
     layout: str = "out_in",
     groups: int = 1,
+    stacked: int = 0,
 ) -> Sources:
     """Records a layer: its weight and, when it has one, its bias; a weight that is no parameter is folded away."""
     names = parts(tracer, weight)
     sources = union(inputs, tracer.sources(weight))
     if names:
-        specs = (ParamSpec(name, tuple(tracer.parameters[name].shape), "weight", layout, groups) for name in names)  # type: ignore[arg-type]
+        shapes = {name: tuple(tracer.parameters[name].shape) for name in names}
+        specs = (ParamSpec(*named, "weight", layout, groups, stacked) for named in shapes.items())  # type: ignore[arg-type]
         sources = union(*(tracer.step(kind, sources, (spec,)) for spec in specs))
         sources = _scaled_by_others(tracer, weight, names, sources)
     return bias_step(tracer, sources, bias)
@@ -43,6 +45,12 @@ def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None) -> Sources:
     for name in names:
         inputs = tracer.step("bias", inputs, (ParamSpec(name, tuple(tracer.parameters[name].shape), "bias"),))
     return _scaled_by_others(tracer, bias, names, inputs)
+
+
+def stored_shape(tracer: Tracer, weight: Tensor) -> tuple[int, ...]:
+    """The shape of the parameter that a weight is, or is computed from."""
+    name = tracer.parameter(weight)
+    return () if name is None else tuple(tracer.parameters[name].shape)
 
 
 def parts(tracer: Tracer, tensor: Tensor | None) -> tuple[str, ...]:
@@ -201,9 +209,11 @@ def linear(tracer: Tracer, input: Tensor, weight: Tensor, bias: Tensor | None = 
         bool(shape) and shape[-1] == weight.shape[-1],
         f"linear expected {weight.shape[-1]} input features, got an input of shape {shape}",
     )
-    name = tracer.parameter(weight)
-    turned = name is not None and tuple(weight.shape) != tracer.parameters[name].shape == tuple(weight.shape)[::-1]
-    sources = weight_step(tracer, "conv", tracer.sources(input), weight, bias, "in_out" if turned else "out_in")
+    stored, used = stored_shape(tracer, weight), tuple(weight.shape)
+    stacked = len(stored) - 2 if len(stored) > 2 and sorted(stored[-2:]) == sorted(used) else 0
+    turned = used != stored[stacked:] == used[::-1]
+    layout = "in_out" if turned else "out_in"
+    sources = weight_step(tracer, "conv", tracer.sources(input), weight, bias, layout, stacked=stacked)
     result = tracer.emit((*shape[:-1], *weight.shape[:-1]), input.dtype, Value(sources))
     return tracer.opened(result) if bias is None else result
 

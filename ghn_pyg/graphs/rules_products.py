@@ -69,18 +69,19 @@ def _linear(
 ) -> Sources | None:
     """A product over a dimension of a matrix of parameters: a linear layer; ``None`` for any other product.
 
-    ``out_first`` tells that the product is over the second dimension of ``weight`` as it is given.
+    ``out_first`` tells that the product is over the last dimension of ``weight`` as it is given. Of more than two
+    dimensions the last two are those of a stack of matrices.
     """
     name = tracer.parameter(weight) if isinstance(weight, Tensor) else None
-    if name is None or weight.dim() != 2 or not tracer.sources(input):
+    if name is None or weight.dim() < 2 or not tracer.sources(input):
         return None
-    stored = tuple(tracer.parameters[name].shape)
-    if len(stored) != 2 or sorted(stored) != sorted(weight.shape):
+    stored, used = tuple(tracer.parameters[name].shape), tuple(weight.shape)
+    if not 2 <= len(stored) <= len(used) or sorted(stored[-2:]) != sorted(used[-2:]):
         return None
-    square = stored[0] == stored[1]
-    turned = weight is not tracer.parameters[name] if square else stored != tuple(weight.shape)
+    square = used[-1] == used[-2]
+    turned = weight is not tracer.parameters[name] if square else stored[-2:] != used[-2:]
     layout = "out_in" if turned != out_first else "in_out"
-    return weight_step(tracer, "conv", tracer.sources(input), weight, bias, layout)
+    return weight_step(tracer, "conv", tracer.sources(input), weight, bias, layout, stacked=len(stored) - 2)
 
 
 def _layer_or_product(
@@ -136,10 +137,19 @@ def einsum(tracer: Tracer, equation: str, *operands: Any) -> Tensor:
 
 
 def _summed(tracer: Tracer, value: Tensor, weight: Tensor, entering: str, stored: str, result: str) -> Sources | None:
-    """The layer that an einsum is whose weight has one dimension to sum over and another that is new."""
-    summed = [index in entering and index not in result for index in stored]
-    new = [index in result and index not in entering for index in stored]
-    return _linear(tracer, value, weight, out_first=new[0]) if sorted(summed) == [False, True] == sorted(new) else None
+    """The layer that an einsum is whose weight ends in one dimension to sum over and one that is new."""
+    summed = [index in entering and index not in result for index in stored[-2:]]
+    new = [index in result and index not in entering for index in stored[-2:]]
+    if not sorted(summed) == [False, True] == sorted(new) or not set(stored[:-2]) <= set(entering) & set(result):
+        return None
+    return _linear(tracer, value, weight, out_first=new[0])
+
+
+@rule(torch._grouped_mm, F.grouped_mm)
+def grouped_product(tracer: Tracer, mat_a: Tensor, mat_b: Tensor, *_: Any, **__: Any) -> Tensor:
+    """Groups of rows, each by a matrix of its own: the experts of a mixture."""
+    shape = (*mat_a.shape[:-1], mat_b.shape[-1])
+    return _layer_or_product(tracer, _linear(tracer, mat_a, mat_b), (mat_a, mat_b), shape, "a matrix product")
 
 
 @rule(torch.tensordot)

@@ -148,9 +148,10 @@ class ParameterDecoder(nn.Module):
 
 def fan_shape(spec: ParamSpec) -> tuple[int, ...]:
     """The shape of a weight with its output dimension first, as its fan-in counts."""
+    shape = spec.shape[spec.stacked :]
     if spec.layout == "out_in":
-        return spec.shape
-    return (spec.shape[1] * spec.groups, spec.shape[0] // spec.groups, *spec.shape[2:])
+        return shape
+    return (shape[1] * spec.groups, shape[0] // spec.groups, *shape[2:])
 
 
 def fill_(out: Tensor, spec: ParamSpec, block: Tensor, seed: int | None = None) -> Tensor:
@@ -174,6 +175,11 @@ def fill_(out: Tensor, spec: ParamSpec, block: Tensor, seed: int | None = None) 
         # A gain for each place of a map: those of one channel are alike.
         channels = tile_(block.new_empty(out.size(0)), block) if out.dim() else block[0]
         return out.copy_(channels.view(-1, *[1] * (out.dim() - 1)) if out.dim() else channels)
+    if spec.stacked:
+        stack = out.flatten(0, spec.stacked - 1)
+        fill_(stack[0], dataclasses.replace(spec, shape=spec.shape[spec.stacked :], stacked=0), block)
+        stack[1:].copy_(stack[0].expand_as(stack[1:]))
+        return out
     view = out.transpose(0, 1) if spec.layout == "in_out" else out
     if view.dim() == 5:  # a volume repeats its planes
         block = block.unsqueeze(2).expand(-1, -1, view.size(2), -1, -1)

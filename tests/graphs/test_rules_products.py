@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ghn_pyg import from_module
+from ghn_pyg import GHN, GHNConfig, from_module
 from ghn_pyg.graphs.reasons import Kept, enters
 from tests.graphs.tracing import kinds, network, sources, weight
 
@@ -156,3 +156,57 @@ def test_a_layer_on_probabilities_that_weighs_no_values_is_no_attention():
 
     graph = from_module(network(forward, **{name: nn.Linear(5, 5, bias=False) for name in "abc"}), X)
     assert kinds(graph) == ["input", "conv", "conv", "conv"]
+
+
+# --- stacks of matrices ----------------------------------------------------------------------------------------------
+
+ROUTED = torch.tensor([0, 1, 2])
+STACKS = {
+    "bmm": (lambda self, x: torch.bmm(x, self.w), (3, 5, 7), "in_out"),
+    "matmul": (lambda self, x: x @ self.w.mT, (3, 7, 5), "out_in"),
+    "matmul in front": (lambda self, x: self.w @ x.mT, (3, 7, 5), "out_in"),
+    "einsum": (lambda self, x: torch.einsum("etc,ecd->etd", x, self.w), (3, 5, 7), "in_out"),
+    "einsum, turned": (lambda self, x: torch.einsum("etc,edc->etd", x, self.w), (3, 7, 5), "out_in"),
+    "one after the other": (lambda self, x: sum(F.linear(x, self.w[e]) for e in range(3)), (3, 7, 5), "out_in"),
+    "one after the other, turned": (lambda self, x: F.linear(x, self.w[1].t()), (3, 5, 7), "in_out"),
+    "groups": (lambda self, x: F.grouped_mm(x.flatten(0, 1), self.w.mT, offs=ROUTED), (3, 7, 5), "out_in"),
+    "square": (lambda self, x: x @ self.w, (3, 5, 5), "in_out"),
+    "square, turned": (lambda self, x: x @ self.w.mT, (3, 5, 5), "out_in"),
+}
+
+
+@pytest.mark.parametrize(("forward", "shape", "layout"), STACKS.values(), ids=STACKS)
+def test_a_stack_of_matrices_is_a_layer(forward, shape, layout):
+    graph = from_module(network(forward, w=weight(*shape)), torch.zeros(3, 11, 5))
+    spec = next(spec for specs in graph.params for spec in specs)
+    assert (spec.name, spec.shape, spec.role, spec.layout, spec.stacked) == ("w", shape, "weight", layout, 1)
+    assert graph.node_shape[1].tolist() == [5 if shape == (3, 5, 5) else 7, 5, 1, 1]
+    assert kinds(graph)[:2] == ["input", "conv"]
+    assert not graph.kept
+
+
+@pytest.mark.parametrize("equation", ["etc,tec->et", "etc,ced->etd"])
+def test_other_products_with_stacks_are_no_layers(equation):
+    shape = {"tec": (11, 3, 5), "ced": (5, 3, 7)}[equation.split(",")[1].split("-")[0]]
+    graph = from_module(
+        network(
+            lambda self, x: self.a(torch.einsum(equation, x, self.w).sum()[None]), w=weight(*shape), a=nn.Linear(1, 2)
+        ),
+        torch.zeros(3, 11, 5),
+    )
+    assert graph.kept == {"w": enters("a product")}
+
+
+def test_all_matrices_of_a_stack_get_the_values_of_one():
+    torch.manual_seed(0)
+    ghn = GHN(GHNConfig(hidden_channels=8, max_channels=3, num_classes=5, layers=1, heads=2))
+    stack, single = (
+        ghn.predict(
+            from_module(
+                network(lambda self, x: self.b(x @ self.w), w=weight(*shape), b=nn.Linear(7, 5)), torch.zeros(3, 2, 5)
+            )
+        )["w"]
+        for shape in ((3, 5, 7), (5, 7))
+    )
+    assert stack.shape == (3, 5, 7)
+    assert torch.equal(stack, single.expand(3, 5, 7))
