@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from .data import ArchData, ParamSpec
     from .graphs.layers import register_layer
     from .graphs.module import TracingError, from_module
+    from .graphs.report import Coverage, CoverageError, coverage
     from .models.config import PRESETS, GHNConfig
     from .models.encoders import register_encoder
-    from .models.ghn import GHN, Prediction
+    from .models.ghn import GHN
     from .models.keys import CheckpointError
+    from .models.prediction import Prediction
     from .primitives import PRIMITIVES
 
     from_pretrained = GHN.from_pretrained
@@ -26,12 +28,15 @@ __all__ = [
     "PRIMITIVES",
     "ArchData",
     "CheckpointError",
+    "Coverage",
+    "CoverageError",
     "GHNConfig",
     "ParamSpec",
     "Prediction",
     "TracingError",
     "__version__",
     "batch_statistics",
+    "coverage",
     "from_module",
     "from_pretrained",
     "load_prediction",
@@ -47,11 +52,14 @@ _HOME = {
     "PRIMITIVES": "primitives",
     "ArchData": "data",
     "CheckpointError": "models.keys",
+    "Coverage": "graphs.report",
+    "CoverageError": "graphs.report",
     "GHNConfig": "models.config",
     "ParamSpec": "data",
-    "Prediction": "models.ghn",
+    "Prediction": "models.prediction",
     "TracingError": "graphs.module",
     "batch_statistics": "apply",
+    "coverage": "graphs.report",
     "from_module": "graphs.module",
     "load_prediction": "apply",
     "recalibrate": "apply",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..data import ArchData
-    from ..models.ghn import Prediction
+    from ..models.prediction import Prediction
 
 Architecture = Annotated[
     str, typer.Argument(metavar="ARCH", help="A torchvision classification network; see `ghn-pyg models --networks`.")
