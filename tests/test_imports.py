@@ -12,12 +12,13 @@ MODULES = sorted(path.relative_to(ROOT).with_suffix("").parts for path in ROOT.r
 
 # From the ground to the roof; a part may import from lower floors and from itself.
 FLOORS = (
-    ("version", "primitives", "files", "figures", "collecting", "naming", "yamls"),
+    ("version", "primitives", "files", "figures", "collecting", "naming", "skeletons", "yamls"),
     ("data", "transforms"),
     ("deepnets", "graphs", "nn"),
     ("apply", "small_inputs"),
     ("models",),
     ("vision", "images"),
+    ("networks",),
     ("training",),
     ("finetuning",),
     ("evaluation",),
@@ -100,7 +101,10 @@ def test_no_module_imports_an_extra():
 import importlib, sys
 for name in sys.argv[1:]:
     importlib.import_module(name)
-extras = {"h5py", "lightning_fabric", "matplotlib", "sklearn", "tensorboard", "timm", "torch_scatter", "torchmetrics"}
+extras = {
+    "h5py", "lightning_fabric", "matplotlib", "sklearn", "tensorboard", "timm", "torch_scatter", "torchmetrics",
+    "transformers",
+}
 print(*extras.intersection(sys.modules))
 """
     names = [".".join(("ghn_pyg", *module)).removesuffix(".__init__") for module in MODULES]

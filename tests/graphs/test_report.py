@@ -1,4 +1,5 @@
 import json
+import operator
 
 import pytest
 import torch
@@ -32,7 +33,8 @@ def everything():
 def test_each_name_has_one_row():
     found = coverage(everything(), X)
     scale = next(row.why for row in found.rows if row.name == "scale")
-    assert [(row.name, row.shape, row.outcome, row.why, row.node, row.node_type, row.tied_to) for row in found.rows] == [
+    fields = operator.attrgetter("name", "shape", "outcome", "why", "node", "node_type", "tied_to")
+    assert [fields(row) for row in found.rows] == [
         ("last", (7, 3), "predicted", "weight of conv, stored (in, out)", "last", "conv", ""),
         ("scale", (1,), "kept", scale, "", "", ""),
         ("first.weight", (7, 5), "predicted", "weight of conv", "first.weight", "conv", ""),
