@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from .graphs.layers import register_layer
     from .graphs.module import TracingError, from_module
     from .graphs.reasons import Kept, register_parameter
+    from .graphs.report import Coverage, CoverageError, coverage
     from .models.config import PRESETS, GHNConfig
     from .models.encoders import register_encoder
-    from .models.ghn import GHN, Prediction
+    from .models.ghn import GHN
     from .models.keys import CheckpointError
+    from .models.prediction import Prediction
     from .primitives import PRIMITIVES
 
     from_pretrained = GHN.from_pretrained
@@ -27,6 +29,8 @@ __all__ = [
     "PRIMITIVES",
     "ArchData",
     "CheckpointError",
+    "Coverage",
+    "CoverageError",
     "GHNConfig",
     "Kept",
     "ParamSpec",
@@ -34,6 +38,7 @@ __all__ = [
     "TracingError",
     "__version__",
     "batch_statistics",
+    "coverage",
     "from_module",
     "from_pretrained",
     "load_prediction",
@@ -50,12 +55,15 @@ _HOME = {
     "PRIMITIVES": "primitives",
     "ArchData": "data",
     "CheckpointError": "models.keys",
+    "Coverage": "graphs.report",
+    "CoverageError": "graphs.report",
     "GHNConfig": "models.config",
     "Kept": "graphs.reasons",
     "ParamSpec": "data",
-    "Prediction": "models.ghn",
+    "Prediction": "models.prediction",
     "TracingError": "graphs.module",
     "batch_statistics": "apply",
+    "coverage": "graphs.report",
     "from_module": "graphs.module",
     "load_prediction": "apply",
     "recalibrate": "apply",

@@ -79,6 +79,7 @@ class ArchData(Data):
         params: For each node the parameters that are decoded from it.
         node_names: A name for each node: its (first) parameter, or the module and type of its operation.
         kept: Parameters that are not predicted, each with the reason.
+        kept_shapes: Their shapes.
         tied: Further names of shared parameters, each with the name that stands for it.
 
     Nodes stand in topological order, the input first and the classifier's last tensor last.
@@ -91,12 +92,18 @@ class ArchData(Data):
     """
 
     def __init__(
-        self, *args: Any, kept: dict[str, str] | None = None, tied: dict[str, str] | None = None, **fields: Any
+        self,
+        *args: Any,
+        kept: dict[str, str] | None = None,
+        kept_shapes: dict[str, tuple[int, ...]] | None = None,
+        tied: dict[str, str] | None = None,
+        **fields: Any,
     ) -> None:
         super().__init__(*args, **fields)
         # As pairs: PyG would batch dictionaries key by key, and graphs do not have the same keys.
         if kept is not None:
             self.kept_items = tuple(kept.items())
+            self.kept_shape_items = tuple((kept_shapes or {}).items())
         if tied is not None:
             self.tied_items = tuple(tied.items())
 
@@ -104,6 +111,11 @@ class ArchData(Data):
     def kept(self) -> Any:
         """Parameters that are not predicted, each with the reason (for a batch a list of them)."""
         return _dictionaries(self, self.kept_items)
+
+    @property
+    def kept_shapes(self) -> Any:
+        """The shapes of kept parameters (for a batch a list of them)."""
+        return _dictionaries(self, self.kept_shape_items)
 
     @property
     def tied(self) -> Any:

@@ -1,20 +1,22 @@
-"""torchvision's classification networks by name."""
+"""torchvision's networks by name."""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Final
 
-import torch
 import torchvision
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from .naming import similar
+from .skeletons import without_memory
 
 # Their own initialisation takes minutes without SciPy's help, and they warn when it is left open.
 _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "googlenet": {"init_weights": False},
     "inception_v3": {"init_weights": False},
+    "quantized_googlenet": {"init_weights": False},
+    "quantized_inception_v3": {"init_weights": False},
 }
 
 
@@ -28,21 +30,30 @@ def classification_models() -> list[str]:
     return sorted(torchvision.models.list_models(module=torchvision.models))
 
 
+def models() -> list[str]:
+    """Names of all networks of the installed torchvision: for detection, segmentation, videos and optical flow too.
+
+    Example:
+        >>> {"resnet18", "retinanet_resnet50_fpn", "deeplabv3_resnet50", "r3d_18", "raft_small"} <= set(models())
+        True
+    """
+    return sorted(torchvision.models.list_models())
+
+
 def check_name(name: str) -> None:
-    """Raises the errors of :func:`build` for a network that does not exist."""
-    names = classification_models()
-    if name not in names:
-        near = similar(str(name).replace("-", "_"), names)
-        lists = "ghn_pyg.vision.classification_models() and `ghn-pyg models --networks` list them"
-        hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of its {len(names)}; {lists}"
-        raise ValueError(f"torchvision has no classification network {name!r}; {hint}")
+    """Raises an error for a classification network that does not exist.
+
+    Raises:
+        ValueError: If there is no such network; near names are suggested.
+    """
+    _check(name, classification_models(), "classification network", "ghn_pyg.vision.classification_models()")
 
 
 def build(name: str, **options: Any) -> nn.Module:
-    """Builds an untrained classification network.
+    """Builds an untrained network; nothing is downloaded.
 
     Args:
-        name: One of :func:`classification_models`.
+        name: One of :func:`models`.
         options: Options of the network, such as ``num_classes=10``.
 
     Returns:
@@ -55,8 +66,10 @@ def build(name: str, **options: Any) -> nn.Module:
         >>> build("resnet18", num_classes=7).fc.weight.shape
         torch.Size([7, 512])
     """
-    check_name(name)
-    return torchvision.models.get_model(name, weights=None, **{**_OPTIONS.get(name, {}), **options})
+    _check(name, models(), "network", "ghn_pyg.vision.models()")
+    takes = inspect.signature(torchvision.models.get_model_builder(name)).parameters
+    defaults = {"weights_backbone": None} if "weights_backbone" in takes else {}
+    return torchvision.models.get_model(name, weights=None, **{**defaults, **_OPTIONS.get(name, {}), **options})
 
 
 def skeleton(name: str, **options: Any) -> nn.Module:
@@ -65,7 +78,7 @@ def skeleton(name: str, **options: Any) -> nn.Module:
     That is all that :func:`~ghn_pyg.from_module` needs, and so ``ghn.predict(from_module(skeleton(name)))`` too.
 
     Args:
-        name: One of :func:`classification_models`.
+        name: One of :func:`models`.
         options: Options of the network, such as ``num_classes=10``.
 
     Returns:
@@ -78,16 +91,12 @@ def skeleton(name: str, **options: Any) -> nn.Module:
         >>> skeleton("vit_h_14").conv_proj.weight.device
         device(type='meta')
     """
-    with _EmptyOnMeta():
-        return build(name, **options)
+    return without_memory(lambda: build(name, **options))
 
 
-class _EmptyOnMeta(TorchFunctionMode):
-    """Moves tensors that are made without values to the meta device.
-
-    ``with torch.device("meta")`` moves all, and RegNets compute their widths with tensors in their constructor.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        return func(*args, **({**kwargs, "device": "meta"} if func is torch.empty else kwargs))
+def _check(name: str, names: list[str], kind: str, source: str) -> None:
+    if name not in names:
+        near = similar(str(name).replace("-", "_"), names)
+        lists = f"{source} and `ghn-pyg models --networks` list them"
+        hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of its {len(names)}; {lists}"
+        raise ValueError(f"torchvision has no {kind} {name!r}; {hint}")

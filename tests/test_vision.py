@@ -5,7 +5,7 @@ import torch
 import torchvision
 
 from ghn_pyg import from_module
-from ghn_pyg.vision import build, classification_models, skeleton
+from ghn_pyg.vision import build, check_name, classification_models, models, skeleton
 
 
 def shapes(network):
@@ -17,7 +17,9 @@ def test_names():
     assert len(names) >= 80
     assert names == sorted(names)
     assert {"alexnet", "maxvit_t", "regnet_y_128gf", "swin_v2_b", "vit_h_14"} <= set(names)
-    assert not {"fcn_resnet50", "maskrcnn_resnet50_fpn", "r3d_18", "quantized_resnet18", "raft_small"} & set(names)
+    others = {"fcn_resnet50", "maskrcnn_resnet50_fpn", "r3d_18", "quantized_resnet18", "raft_small"}
+    assert not others & set(names)
+    assert others | set(names) <= set(models())
 
 
 def test_build():
@@ -46,17 +48,34 @@ def test_networks_with_auxiliary_heads_keep_them_and_do_not_warn(name, heads):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet5", r"no classification network 'resnet5'; did you mean .*resnet50.*\?"),
-        ("ResNet-50", r"no classification network 'ResNet-50'; did you mean resnet50 or "),
+        ("resnet5", r" 'resnet5'; did you mean .*resnet50.*\?"),
+        ("ResNet-50", r" 'ResNet-50'; did you mean resnet50 or "),
         ("ViT_B16", r"did you mean vit_b_16 or "),
-        ("transformer", r"no classification network 'transformer'; expected one of its \d+; .* list them"),
-        ("fcn_resnet50", r"no classification network 'fcn_resnet50'"),
+        ("transformer", r" 'transformer'; expected one of its \d+; .* list them"),
     ],
 )
-@pytest.mark.parametrize("make", [build, skeleton])
+@pytest.mark.parametrize("make", [build, skeleton, check_name])
 def test_unknown_names(make, name, message):
     with pytest.raises(ValueError, match=message):
         make(name)
+
+
+def test_what_needs_a_classifier_takes_no_other_network():
+    with pytest.raises(ValueError, match="no classification network 'fcn_resnet50'"):
+        check_name("fcn_resnet50")
+    check_name("resnet50")
+
+
+OTHERS = ["fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large", "lraspp_mobilenet_v3_large",
+          "r3d_18", "raft_small", "quantized_mobilenet_v2"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_networks_for_other_tasks_are_built_without_a_download(name, monkeypatch):
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert shapes(skeleton(name)) == shapes(build(name))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_b_32", "swin_t", "swin_v2_t", "regnet_y_400mf", "inception_v3"])

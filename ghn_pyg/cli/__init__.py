@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..version import __version__
-from . import bench, demo, evaluation, finetuning, ghns, networks, ranking, training
+from . import bench, coverage, demo, evaluation, finetuning, ghns, networks, ranking, training
 from .deepnets import app as deepnets
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 for _command in (
     networks.predict,
     networks.graph,
+    coverage.coverage,
     ghns.init,
     ghns.convert,
     ghns.models,

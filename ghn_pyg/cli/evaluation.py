@@ -15,7 +15,7 @@ import typer
 from .console import Seed, check_device, check_output, check_splits, fail, make_console, make_table, status, user_errors
 
 if TYPE_CHECKING:
-    from ..evaluation.report import Report, Row
+    from ..evaluation.report import Report
     from ..evaluation.subjects import Subject
     from ..finetuning.config import FitConfig
     from ..images import Images
@@ -163,7 +163,7 @@ def _groups(
 
 
 @contextmanager
-def bar(total: int, what: str = "Evaluating") -> Iterator[Callable[[Row], None]]:
+def bar(total: int, what: str = "Evaluating") -> Iterator[Callable[[Any], None]]:
     """A progress bar over networks."""
     from rich.console import Console
     from rich.progress import Progress
@@ -171,7 +171,7 @@ def bar(total: int, what: str = "Evaluating") -> Iterator[Callable[[Row], None]]
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=total)
-        yield lambda row: progress.update(task, advance=1)
+        yield lambda _: progress.update(task, advance=1)
 
 
 def _show(ghn: str, images: Images, found: dict[str, dict[str, Report]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,14 +64,14 @@ def convert(
 
 
 def models(
-    networks: Annotated[bool, typer.Option("--networks", help="List torchvision's networks instead.")] = False,
+    networks: Annotated[
+        bool, typer.Option("--networks", help="List the networks of torchvision, timm and Transformers instead.")
+    ] = False,
 ) -> None:
     """Lists the GHNs that can be made or downloaded, or the networks to predict."""
     if networks:
         with status("Looking"):
-            from ..vision import classification_models
-
-            names = classification_models()
+            names = _network_names()
         print_names(names)
         return
     with status("Measuring"):
@@ -93,6 +94,17 @@ def models(
     console = make_console()
     console.print(table)
     console.print("`ghn-pyg init NAME` makes one untrained; `--ghn NAME` takes those that are trained.")
+
+
+def _network_names() -> list[str]:
+    """The networks of all libraries that are installed."""
+    from ..networks.building import network_names
+
+    names: list[str] = []
+    for library in ("torchvision", "timm", "hf"):
+        with contextlib.suppress(ImportError):
+            names += network_names(library)
+    return names
 
 
 def _save_ghn(ghn: Any, name: str, out: Path) -> None:

@@ -26,16 +26,14 @@ from .console import (
     status,
     user_errors,
 )
+from .sources import Inputs, Network, Strict, build, check_sources
 
 if TYPE_CHECKING:
     import torch
 
     from ..data import ArchData
-    from ..models.ghn import Prediction
-
-Architecture = Annotated[
-    str, typer.Argument(metavar="ARCH", help="A torchvision classification network; see `ghn-pyg models --networks`.")
-]
+    from ..models.prediction import Prediction
+    from ..networks.sources import InputSpec
 
 
 class Precision(enum.StrEnum):
@@ -47,7 +45,7 @@ class Precision(enum.StrEnum):
 
 
 def predict(
-    arch: Architecture,
+    source: Network,
     ghn: Annotated[
         str,
         typer.Option(
@@ -65,12 +63,15 @@ def predict(
     ] = False,
     dtype: Annotated[Precision, typer.Option(help="Type of the predicted parameters.")] = Precision.float32,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute, such as cuda or cuda:1.")] = "cpu",
+    inputs: Inputs = None,
+    strict: Strict = False,
 ) -> None:
-    """Predicts the parameters of a torchvision network."""
+    """Predicts the parameters of a network."""
     if out is not None:
         check_output(out, [".safetensors"], "the parameters")
+    specs = check_sources([source], inputs)
     check_device(device)
-    network, graph, graph_time = _trace(arch)
+    network, graph, graph_time = _trace(source, specs, strict)
     import torch
 
     from ..models.ghn import GHN
@@ -83,19 +84,19 @@ def predict(
         path = resolve(ghn)  # shows its own progress
         with status(f"Loading {ghn}"):
             model = GHN.from_pretrained(path).to(device)
-    with status(f"Predicting {arch}"):
+    with status(f"Predicting {source}"):
         began = time.perf_counter()
         prediction = model.predict(graph, keep_classifier=keep_classifier, seed=seed, dtype=getattr(torch, dtype))
         if device != "cpu":
             torch.accelerator.synchronize(device)
         prediction_time = time.perf_counter() - began
     if out is not None:
-        _save(out, prediction, {"architecture": arch, "ghn": ghn, "seed": str(seed)})
+        _save(out, prediction, {"architecture": source, "ghn": ghn, "seed": str(seed)})
 
     sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
     norm = prediction.total_norm()
     # A file of the same name may be any GHN, and the published norms are of all parameters.
-    published = None if local or keep_classifier else published_norm(arch, ghn.removesuffix(".pt"))
+    published = None if local or keep_classifier else published_norm(source, ghn.removesuffix(".pt"))
     compared = "" if published is None else f", published {published:.4f} ({norm / published - 1:+.4%})"
     rows = [
         ("graph", f"{counted(graph.num_nodes, 'node')}, {counted(graph.num_edges, 'edge')}"),
@@ -108,28 +109,31 @@ def predict(
         from rich.filesize import decimal
 
         rows.append(("saved", f"{out}, {decimal(out.stat().st_size)}"))
-    print_rows(f"{arch} by {ghn}", rows)
+    print_rows(f"{source} by {ghn}", rows)
 
 
 def graph(
-    arch: Architecture,
+    source: Network,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Where to save the graph, as .graphml, .json or .svg (a picture)."),
     ] = None,
+    inputs: Inputs = None,
+    strict: Strict = False,
 ) -> None:
-    """Shows the graph of a torchvision network."""
+    """Shows the graph of a network."""
     if out is not None:
         check_output(out, GRAPH_SUFFIXES, "a graph")
-    with status(f"Building {arch}"):
+    specs = check_sources([source], inputs)
+    with status(f"Building {source}"):
         import networkx as nx
 
         from ..graphs.view import save_view
 
-    network, data, seconds = _trace(arch)
+    network, data, seconds = _trace(source, specs, strict)
     if out is not None:
         with user_errors(OSError):
-            save_view(data, out, arch)
+            save_view(data, out, source)
 
     nodes: collections.Counter[str] = collections.Counter()
     parameters: collections.Counter[str] = collections.Counter()
@@ -150,19 +154,23 @@ def graph(
         ("time", f"{seconds:.2f} s"),
         *([("saved", str(out))] if out is not None else []),
     ]
-    print_rows(arch, rows, table)
+    print_rows(source, rows, table)
 
 
-def _trace(arch: str) -> tuple[torch.nn.Module, ArchData, float]:
+def _trace(source: str, inputs: Sequence[InputSpec], strict: bool) -> tuple[torch.nn.Module, ArchData, float]:
     """The network without memory, its graph, and how long that took."""
-    with status(f"Building {arch}"):
-        from ..graphs.module import from_module
-        from ..vision import skeleton
+    network, example_inputs = build(source, inputs)
+    with status(f"Following {source}"):
+        from ..graphs.module import TracingError, from_module
+        from ..graphs.report import check_coverage
 
-        with user_errors(ValueError):
-            network = skeleton(arch)
         began = time.perf_counter()
-        return network, from_module(network), time.perf_counter() - began
+        with user_errors(ValueError, TypeError, TracingError):
+            graph = from_module(network, example_inputs)
+            seconds = time.perf_counter() - began
+            if strict:
+                check_coverage(graph)
+    return network, graph, seconds
 
 
 def _save(out: Path, prediction: Prediction, metadata: Mapping[str, str]) -> None:

@@ -116,12 +116,12 @@ def cell_nodes(cell: CellLayout, same: bool) -> tuple[list[Node], int]:
     return nodes, output
 
 
-def unused_parameters(layout: Layout) -> list[str]:
-    """Names of the parameters that the output does not depend on, in the order of the network's parameters."""
+def unused_parameters(layout: Layout) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the parameters that the output does not depend on, in the order of the network's."""
     unused = list(layout.stem[layout.stem_used :])
     for position, cell in enumerate(layout.cells):
         unused += [(f"cells.{position}{name}", part) for name, part, used in cell.parts() if not used]
-    return [name + short for name, part in unused for node in part.nodes for short, _, _ in node.params]
+    return {name + short: shape for name, part in unused for node in part.nodes for short, shape, _ in node.params}
 
 
 class _Columns(NamedTuple):
@@ -170,7 +170,7 @@ class _Graph:
         self.sources += [base + source if source >= 0 else entering[source] for source in nodes.sources]
         return base + nodes.output if nodes.output >= 0 else entering[nodes.output]
 
-    def finish(self, unused: list[str], cutoff: int) -> ArchData:
+    def finish(self, unused: dict[str, tuple[int, ...]], cutoff: int) -> ArchData:
         """The graph as data, its edges in the order of their targets."""
         size = len(self.kinds)
         edges = np.array([self.sources, self.targets])
@@ -184,6 +184,7 @@ class _Graph:
             params=self.params,
             node_names=self.names,
             kept=dict.fromkeys(unused, UNUSED),
+            kept_shapes=unused,
             tied={},
             num_nodes=size,
         )

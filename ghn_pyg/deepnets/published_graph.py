@@ -208,7 +208,7 @@ def published_graph(layout: Layout, edges: Array, kinds: Array, cells: Array, na
         edges = place[edges]
         kinds, cells, names = kinds[order], cells[order], [names[node] for node in order]
     edge_index = torch.from_numpy(edges[:, np.lexsort(edges[::-1])])
-    params, shapes, kept = _parameters(layout, kinds, names)
+    params, shapes, left = _parameters(layout, kinds, names)
     last_layer = {name + node.name for name, part in layout.head[-1:] for node in part.nodes[-2:]}
     return ArchData(
         node_type=torch.from_numpy(kinds),
@@ -218,7 +218,8 @@ def published_graph(layout: Layout, edges: Array, kinds: Array, cells: Array, na
         distance=shortest_paths(edge_index, size).flatten(),
         params=params,
         node_names=_node_names(params, kinds, cells),
-        kept=kept,
+        kept={name: reason for name, (reason, _) in left.items()},
+        kept_shapes={name: shape for name, (_, shape) in left.items()},
         tied={},
         num_nodes=size,
     )
@@ -226,8 +227,8 @@ def published_graph(layout: Layout, edges: Array, kinds: Array, cells: Array, na
 
 def _parameters(
     layout: Layout, kinds: Array, names: Sequence[str]
-) -> tuple[list[list[ParamSpec]], list[NodeShape], dict[str, str]]:
-    """Parameters and shape of each node, and the parameters of the network without one."""
+) -> tuple[list[list[ParamSpec]], list[NodeShape], dict[str, tuple[str, tuple[int, ...]]]]:
+    """Parameters and shape of each node, and the parameters of the network without one: reason and shape."""
     table = _parameter_nodes(layout)
     params: list[list[ParamSpec]] = []
     shapes: list[NodeShape] = []
@@ -240,9 +241,9 @@ def _parameters(
             raise DatasetError(_unknown(name, layout))
         params.append(found)
         shapes.append(shape)
-    unused = set(unused_parameters(layout)) if table else set()
-    left = [param.name for found, _ in table.values() for param in found]
-    return params, shapes, {name: UNUSED if name in unused else _NO_NODE for name in left}
+    unused = unused_parameters(layout) if table else {}
+    left = [param for found, _ in table.values() for param in found]
+    return params, shapes, {p.name: (UNUSED if p.name in unused else _NO_NODE, p.shape) for p in left}
 
 
 def _parameter_nodes(layout: Layout) -> dict[str, tuple[list[ParamSpec], NodeShape]]:

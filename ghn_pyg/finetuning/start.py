@@ -6,7 +6,8 @@ from torch import nn
 
 from ..apply import load_prediction
 from ..data import ArchData
-from ..models.ghn import GHN, Prediction
+from ..models.ghn import GHN
+from ..models.prediction import Prediction
 from .processing import add_noise, orthogonalize
 
 

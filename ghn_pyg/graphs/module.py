@@ -229,6 +229,7 @@ def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
         params=[list(node.params) for node in nodes],
         node_names=_node_names(nodes, kinds),
         kept={name: _reason(tracer, name) for name in tracer.parameters if name not in predicted},
+        kept_shapes={name: tuple(p.shape) for name, p in tracer.parameters.items() if name not in predicted},
         tied=dict(tracer.tied),
         num_nodes=len(nodes),
     )

@@ -425,8 +425,10 @@ class Tracer(TorchFunctionMode):
         return _address(tensor) in self._memory
 
     def lift(self, tensor: Tensor) -> Tensor:
-        """A stand-in without data for a real tensor."""
-        return tensor if tensor.is_meta else torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+        """A stand-in without data for a real tensor; a single integer may be a size, whose value counts."""
+        if tensor.is_meta or (tensor.dim() == 0 and tensor.dtype == torch.int64 and not self.is_abstract(tensor)):
+            return tensor
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
 
     def tag(self, result: Tensor, first: Any, value: Value) -> Tensor:
         """Notes where the result of a function comes from, and which tensor it is a view of."""

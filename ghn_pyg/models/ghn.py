@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch_geometric.data import Batch
 from ..apply import destinations
 from ..data import ArchData
 from ..graphs.module import from_module
+from ..graphs.report import check_coverage
 from ..nn.decoders import ConvDecoder, MLPDecoder, VectorDecoder
 from ..nn.encodings import Embedding, ShapeEncoding
 from ..primitives import PRIMITIVES
@@ -24,31 +24,9 @@ from .config import GHNConfig
 from .decoding import ParameterDecoder, Target, fill_, targets
 from .encoders import ENCODERS, PUBLISHED_ENCODERS
 from .hub import DEFAULT_NAME, resolve
+from .prediction import Prediction
 
 Architecture = nn.Module | ArchData
-
-
-class Prediction(dict[str, Tensor]):
-    """Predicted parameters by name.
-
-    Attributes:
-        kept: Parameters that are not predicted, each with the reason.
-        tied: Further names of shared parameters, each with the name that stands for it.
-    """
-
-    def __init__(self, kept: dict[str, str], tied: dict[str, str]) -> None:
-        super().__init__()
-        self.kept = kept
-        self.tied = tied
-
-    def total_norm(self) -> float:
-        r"""The L2 norm over all predicted parameters together, :math:`\sqrt{\sum_p \lVert p \rVert^2}`.
-
-        Published results give it for every network, so it tells whether a prediction is as it should be.
-        """
-        return math.hypot(
-            *(torch.linalg.vector_norm(tensor.detach().to("cpu", torch.float64)).item() for tensor in self.values())
-        )
 
 
 def _encoder(config: GHNConfig) -> nn.Module:
@@ -290,7 +268,9 @@ class GHN(
         means = torch.stack([part.mean(0) for part in nodes.split(graph.graph_sizes)])
         return means[0] if single else means
 
-    def forward(self, model: nn.Module, *, keep_classifier: bool = False, seed: int | None = None) -> nn.Module:
+    def forward(
+        self, model: nn.Module, *, keep_classifier: bool = False, seed: int | None = None, strict: bool = False
+    ) -> nn.Module:
         """Initialises a network in place with predicted parameters.
 
         Batch-norm running statistics are no parameters and stale afterwards: see :func:`~ghn_pyg.batch_statistics`
@@ -300,12 +280,14 @@ class GHN(
             model: The network, on any device.
             keep_classifier: Leave the classification layer as it is.
             seed: Seed of the rows of class tokens; drawn from PyTorch's global generator by default.
+            strict: Raise an error, and change nothing, where a weight matrix would keep its values.
 
         Returns:
             ``model``, whose other parameters (``from_module(model).kept``) keep their values.
 
         Raises:
             TypeError: If ``model`` is no module.
+            CoverageError: If ``strict``, and a weight matrix is not predicted (see :func:`~ghn_pyg.coverage`).
             TracingError: If the network takes no image; use :meth:`initialize` with its graph.
         """
         if isinstance(model, (ArchData, list, tuple)):
@@ -314,10 +296,16 @@ class GHN(
                 "ghn.predict(...) for the parameters of graphs and lists, or ghn.initialize(model, graph)"
             )
         graph = from_module(model)
-        return self.initialize(model, graph, keep_classifier=keep_classifier, seed=seed)
+        return self.initialize(model, graph, keep_classifier=keep_classifier, seed=seed, strict=strict)
 
     def initialize(
-        self, model: nn.Module, graph: ArchData, *, keep_classifier: bool = False, seed: int | None = None
+        self,
+        model: nn.Module,
+        graph: ArchData,
+        *,
+        keep_classifier: bool = False,
+        seed: int | None = None,
+        strict: bool = False,
     ) -> nn.Module:
         """Like ``ghn(model)``, with a graph that was built before (from example inputs, say).
 
@@ -325,6 +313,8 @@ class GHN(
             ValueError: If the graph belongs to another network. Nothing is written then.
         """
         tensors = destinations(model, graph)
+        if strict:
+            check_coverage(graph)
         with torch.no_grad():
             self._decode(graph, keep_classifier, lambda target: tensors[target.spec.name], seed)
         return model
@@ -337,6 +327,7 @@ class GHN(
         seed: int | None = None,
         dtype: torch.dtype | None = None,
         differentiable: bool = False,
+        strict: bool = False,
     ) -> Any:
         """Predicts parameters and changes nothing.
 
@@ -347,11 +338,14 @@ class GHN(
             dtype: Type of the predicted tensors; the GHN's own by default.
             differentiable: Keep the graph of gradients with respect to the GHN's weights. Use the prediction with
                 :func:`torch.func.functional_call`.
+            strict: Raise a :class:`~ghn_pyg.CoverageError` where a weight matrix is not predicted.
 
         Returns:
             A :class:`Prediction` (name → tensor on the GHN's device), or a list of them for a list or batch.
         """
         batch, single = _batch(networks)
+        if strict:
+            check_coverage(batch)
         graphs = [batch] if batch.get("ptr") is None else batch.to_data_list()
         predictions = [Prediction(dict(graph.kept), dict(graph.tied)) for graph in graphs]
         weight = self.node_embedding.weight

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import ghn_pyg
 from ghn_pyg import GHN, GHNConfig
 from ghn_pyg.models import hub
-from ghn_pyg.vision import build, classification_models
+from ghn_pyg.vision import build, models
 from tests.cli.outcomes import failed, small_disk
 from tests.models.checkpoints import TINY2, published_state
 
@@ -252,7 +252,16 @@ def test_models(run):
 
 
 def test_networks(run):
-    assert run("models", "--networks") == (0, classification_models(), "")
+    code, names, err = run("models", "--networks")
+    assert (code, err) == (0, "")
+    assert names[: len(models())] == models()
+    assert {"timm/test_vit", "timm/resnet18", "hf/bert", "hf/gpt2"} <= set(names)
+
+
+def test_networks_of_libraries_that_are_missing_are_left_out(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert run("models", "--networks") == (0, models(), "")
 
 
 # Errors
@@ -261,7 +270,7 @@ def test_networks(run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("predict resnet5 --ghn {ghn}", "no classification network 'resnet5'; did you mean resnet50 or"),
+        ("predict resnet5 --ghn {ghn}", "no network 'resnet5'; did you mean resnet50 or"),
         ("predict transformer --ghn {ghn}", "`ghn-pyg models --networks` list them"),
         ("predict resnet18 --ghn ghn3tm9", "did you mean ghn3tm8 or"),
         ("predict resnet18 --ghn {tmp}/none.pt", "none.pt' is no file or folder here"),
@@ -365,6 +374,11 @@ EARLY = [
     "predict --help",
     "predict resnet18 --ghn x --out x.pt",
     "graph resnet18 --out x.png",
+    "graph tim/resnet18",
+    "graph resnet18 --input 1x3xx",
+    "coverage --help",
+    "coverage resnet18 hf/nobody/nothing",
+    "coverage resnet18 --csv x.json",
     "init ghn3 --out x",
     "deepnets stats val foo",
     "deepnets show val 0 --out x.png",

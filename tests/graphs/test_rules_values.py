@@ -16,6 +16,7 @@ from tests.graphs.tracing import (
 )
 
 A = torch.rand(2, 3, 5, 7)
+ROWS, STACK, ENDS = torch.rand(6, 4), torch.rand(3, 4, 8), torch.tensor([2, 3, 6], dtype=torch.int32)
 B = torch.rand(5, 1)
 C = torch.rand(2, 3, 7, 11)
 ROW = torch.rand(7)
@@ -127,6 +128,8 @@ JOINED = [
     (torch.stack, ([A, A, A],), {"dim": -2}),
 ]
 PRODUCTS = [
+    (torch._grouped_mm, (ROWS, STACK), {"offs": ENDS}),
+    (F.grouped_mm, (ROWS, STACK), {"offs": ENDS}),
     (torch.matmul, (A, C), {}),
     (operator.matmul, (A, C), {}),
     (Tensor.__matmul__, (A, C), {}),

@@ -120,6 +120,8 @@ SHAPES = {
     "unbind": lambda self, x: sum(x.unbind(1)),
     "an assertion": lambda self, x: x if x.shape[-1] == 5 and x.ndim == 3 else None,
     "a list of sizes": lambda self, x: x.new_zeros(list(x.shape)) + x,
+    "a size that is a tensor": lambda self, x: x.new_zeros((x.shape[0], torch.tensor(x.shape[1]) // 1, x.shape[2])) + x,
+    "strides": lambda self, x: x.as_strided(size=(*x.shape[:2], torch.tensor(x.shape[2])), stride=x.stride()),
     "type": lambda self, x: x.to(self.a.weight.dtype) if x.is_floating_point() and x.dtype is torch.float32 else None,
     "device": lambda self, x: x + torch.zeros(5, device=self.a.weight.device, dtype=self.a.weight.dtype),
     "like a parameter": lambda self, x: x.to(next(self.parameters())),

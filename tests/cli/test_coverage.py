@@ -1,0 +1,175 @@
+import csv
+import json
+import os
+
+import pytest
+
+from ghn_pyg import GHN, GHNConfig, coverage
+from ghn_pyg.networks.building import skeleton
+from tests.cli.outcomes import failed, small_disk
+from tests.networks.test_hf_models import TINY
+
+CODE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used = nn.Linear(3, 5)
+        self.left = nn.Linear(7, 11)
+
+    def forward(self, x):
+        return self.used(x)
+
+def make():
+    return Net(), torch.zeros(1, 3)
+
+def whole():
+    return nn.Linear(3, 2)
+
+def broken():
+    raise LookupError("no data")
+"""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    (tmp_path / "coverage_nets.py").write_text(CODE)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **TINY["bert"]}))
+    monkeypatch.chdir(tmp_path)
+
+
+def read(path):
+    with open(path, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+OWN = "module:coverage_nets:make"
+WHOLE = "module:coverage_nets:whole"
+BROKEN = "module:coverage_nets:broken"
+
+
+def test_one_network(run):
+    code, out, err = run("coverage", OWN)
+    assert (code, err) == (0, "")
+    assert [line for line in out if line and "─" not in line] == [
+        OWN,
+        "outcome rule or reason tensors elements share parameters",
+        "predicted weight of conv 1 15 13.88% used.weight",
+        "predicted bias 1 5 4.62% used.bias",
+        "kept the forward pass does not use it 2 88 81.48% left.weight, left.bias",
+        "tensors 2 of 4 predicted",
+        "elements 20 of 108 predicted, 18.51%",
+        "layers 14.56% of weight matrices, convolutions, norms and embeddings predicted",
+    ]
+
+
+def test_each_parameter_of_one_network(run, tmp_path):
+    code, out, _ = run("coverage", OWN, "--full", "--csv", "own.csv")
+    assert code == 0
+    assert "left.weight 11×7 77 kept the forward pass does not use it" in out
+    assert "used.weight 5×3 15 predicted weight of conv used.weight (conv)" in out
+    assert out[-1] == "saved own.csv"
+    rows = read(tmp_path / "own.csv")
+    assert [row["name"] for row in rows] == ["used.weight", "used.bias", "left.weight", "left.bias"]
+    assert rows[2] == {
+        "name": "left.weight", "shape": "11x7", "elements": "77", "outcome": "kept",
+        "why": "the forward pass does not use it", "node": "", "node_type": "", "tied_to": "",
+    }  # fmt: skip
+
+
+def test_strict_shows_the_table_and_fails(run):
+    code, out, err = run("coverage", OWN, "--strict")
+    assert (code, err) == (1, "")
+    assert out[0] == OWN
+    assert out[-1].startswith(f"failed: {OWN}: 1 weight matrix is not predicted. left.weight (11×7): the forward pass")
+    assert run("coverage", "squeezenet1_1", "--strict")[0] == 0
+
+
+def test_several_networks(run, tmp_path):
+    code, out, err = run("coverage", "timm/test_vi?", "squeezenet1_1", OWN, "timm/test_vit", "--csv", "all.csv")
+    assert (code, err) == (0, "")
+    found = coverage(skeleton("timm/test_vit").network)
+    lines = [line for line in out if line and "─" not in line]
+    assert lines[:2] == ["Coverage", "network nodes tensors kept elements predicted of layers kept weights"]
+    assert lines[2].startswith(f"timm/test_vit {found.nodes} 80 {len(found.kept)} 371,240 9")
+    assert lines[3].startswith("squeezenet1_1 65 52 0 1,235,496 100.00% 100.00% 0")
+    assert lines[4] == f"{OWN} 3 4 2 108 18.51% 14.56% 1"
+    assert lines[5] == "networks 3 of 3 without failure"
+    assert lines[-1] == "saved all.csv"
+    rows = read(tmp_path / "all.csv")
+    assert [row["network"] for row in rows] == ["timm/test_vit", "squeezenet1_1", OWN]
+    assert (rows[2]["tensors_predicted"], rows[2]["kept_weights"], rows[2]["failure"]) == ("2", "1", "")
+    assert float(rows[2]["share"]) == pytest.approx(20 / 108)
+
+
+def test_failures_stand_beside_the_others(run, tmp_path):
+    code, out, err = run("coverage", WHOLE, BROKEN, "resnet_18", OWN, "--csv", "all.csv", "--strict", "--input", "1x3")
+    assert (code, err) == (1, "")
+    assert "networks 1 of 4 without failure" in out
+    assert f"failed: {BROKEN}: LookupError: no data" in out
+    assert any(line.startswith("failed: resnet_18: ValueError: torchvision has no network") for line in out)
+    assert any(line.startswith(f"failed: {OWN}: CoverageError: 1 weight matrix") for line in out)
+    rows = read(tmp_path / "all.csv")
+    assert [row["elements"] for row in rows] == ["8", "", "", "108"]
+    assert [bool(row["failure"]) for row in rows] == [False, True, True, True]
+
+
+def test_where_all_fail_the_table_is_there_too(run, tmp_path):
+    code, out, _ = run("coverage", BROKEN, "resnet_18", "--csv", "all.csv")
+    assert code == 1
+    assert "networks 0 of 2 without failure" in out
+    assert len(read(tmp_path / "all.csv")) == 2
+
+
+def test_transformers_with_inputs_by_keyword(run, tmp_path):
+    code, out, _ = run("coverage", f"hf/{tmp_path}:BertForMaskedLM", "--input", "input_ids=1x7:long")
+    assert code == 0
+    assert any(line.startswith("tied ") for line in out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("coverage resnet_18", "no network 'resnet_18'; did you mean resnet18 or"),
+        ("coverage timm/test_vits", "did you mean timm/test_vit"),
+        ("coverage hf/bertt", "did you mean hf/bert"),
+        ("coverage hf/user/model", "nothing is downloaded"),
+        ("coverage timm/no_such_*", "no network matches 'timm/no_such_*'"),
+        ("coverage tim/resnet18", "did you mean timm/resnet18?"),
+        ("coverage module:coverage_nets:mak", "coverage_nets has no mak; did you mean make?"),
+        ("coverage module:coverage_nets:whole", "the forward pass of Linear failed on input of shape (1, 3, 224, 224)"),
+        ("coverage alexnet --csv x.json", "cannot save a table as x.json, expected a name that ends in .csv"),
+        ("coverage alexnet --input 3,4", "expected the shape of an input"),
+        ("coverage alexnet --input a=3 --input 4", "expected a different keyword for each input"),
+        ("graph module:coverage_nets:make --strict --out x.svg", "1 weight matrix is not predicted. left.weight"),
+        ("predict module:coverage_nets:make --ghn none --strict --out x.safetensors", "left.weight (11×7)"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(arguments, message, run, tmp_path):
+    before = {name for name in os.listdir(tmp_path) if name != "__pycache__"}
+    assert message in failed(run(*arguments.split()))
+    assert {name for name in os.listdir(tmp_path) if name != "__pycache__"} == before
+
+
+@pytest.mark.parametrize("networks", [["resnet18"], ["alexnet", *(f"{'x' * 90}{number}" for number in range(11))]])
+def test_a_full_disk_leaves_the_old_file(networks, run, tmp_path):
+    (tmp_path / "all.csv").write_text("old")
+    with small_disk():
+        result = run("coverage", *networks, "--csv", "all.csv")
+    assert "cannot write all.csv: " in failed(result)
+    assert (tmp_path / "all.csv").read_text() == "old"
+
+
+def test_predict_and_graph_take_all_sources(run, tmp_path):
+    GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2)).save_pretrained(tmp_path / "ghn")
+    code, out, _ = run("predict", OWN, "--ghn", tmp_path / "ghn")
+    assert code == 0
+    assert "predicted 2 tensors, 20 parameters" in out
+    code, out, _ = run("predict", "timm/test_vit", "--ghn", tmp_path / "ghn", "--strict", "--out", "x.safetensors")
+    assert code == 0
+    assert out[0] == f"timm/test_vit by {tmp_path}/ghn"
+    code, out, _ = run("graph", WHOLE, "--input", "1x3")
+    assert code == 0
+    assert "predicted 2 tensors, 8 parameters" in out
