@@ -338,6 +338,8 @@ def _rule(spec: ParamSpec, kind: str) -> str:
         parts.append("stored (in, out)")
     if spec.groups > 1:
         parts.append(f"{spec.groups} groups")
+    if spec.stacked:
+        parts.append(f"a stack of {math.prod(spec.shape[: spec.stacked])}")
     if spec.extra_rows:
         parts.append(f"{spec.extra_rows} of its rows for tokens")
     return ", ".join(parts)
