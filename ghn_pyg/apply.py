@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .data import ArchData
+from .graphs.tensors import map_tensors
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -39,6 +40,33 @@ def destinations(model: nn.Module, graph: ArchData) -> dict[str, Tensor]:
                 "model.to_empty(device=...) first, or use predict() and functional_call"
             )
     return parameters
+
+
+def materialize(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Gives lazily built layers their parameters, as PyTorch does: by a forward pass, on inputs without information.
+
+    Args:
+        model: The network; its mode, running statistics and PyTorch's random state stay as they are.
+        args: What its forward pass takes; of tensors on the meta device only shape and type count.
+        kwargs: The same by name.
+
+    Raises:
+        ValueError: If the forward pass does not accept them.
+    """
+    args, kwargs = (
+        map_tensors(lambda tensor: torch.zeros_like(tensor, device="cpu"), given) for given in (args, kwargs)
+    )
+    parts = list(model.modules())
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), _restored(parts, "training"):
+        for part in parts:
+            part.training = False
+        try:
+            model(*args, **kwargs)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"{type(model).__name__} has layers that are built by the first forward pass, which fails on inputs of "
+                f"the default size ({error}); run the network once on inputs that it accepts"
+            ) from error
 
 
 def load_prediction(model: nn.Module, prediction: Mapping[str, Tensor]) -> nn.Module:

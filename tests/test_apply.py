@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch_geometric.data import Batch
 
-from ghn_pyg import batch_statistics, from_module, load_prediction, recalibrate
+from ghn_pyg import GHN, GHNConfig, batch_statistics, from_module, load_prediction, recalibrate
 from ghn_pyg.apply import destinations
 from tests.graphs.tracing import assert_unchanged, network, snapshot
 
@@ -378,3 +378,32 @@ def test_graphs_in_a_batch_have_their_own_networks():
     batch = Batch.from_data_list([from_module(first, X), from_module(second, X)])
     for model, graph in zip((first, second), batch.to_data_list(), strict=True):
         assert len(destinations(model, graph)) == 4
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
+def test_lazily_built_networks_are_built_and_predicted():
+    model = nn.Sequential(
+        nn.LazyConv2d(5, 3), nn.LazyBatchNorm2d(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(7)
+    )
+    state = torch.get_rng_state()
+    made = GHN(GHNConfig(hidden_channels=8, max_channels=5, num_classes=7, layers=1, heads=2))
+    torch.set_rng_state(state)
+    assert made(model) is model
+    assert torch.equal(torch.get_rng_state(), state)
+    assert {name: tuple(p.shape) for name, p in model.named_parameters()} == {
+        "0.weight": (5, 3, 3, 3), "0.bias": (5,), "1.weight": (5,), "1.bias": (5,), "4.weight": (7, 5), "4.bias": (7,)
+    }  # fmt: skip
+    assert all(module.training for module in model.modules())
+    assert model[1].num_batches_tracked == 0
+    for name, value in made.predict(model).items():
+        assert torch.equal(value, model.get_parameter(name))
+    assert model(torch.rand(2, 3, 11, 11)).shape == (2, 7)
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
+def test_lazily_built_networks_of_other_inputs_have_to_run_once():
+    model = nn.Sequential(nn.Linear(5, 3), nn.LazyLinear(7))
+    made = GHN(GHNConfig(hidden_channels=8, max_channels=5, num_classes=7, layers=1, heads=2))
+    with pytest.raises(ValueError, match=r"built by the first forward pass, which fails .*; run the network once"):
+        made(model)
+    assert nn.parameter.is_lazy(model[1].weight)

@@ -12,8 +12,9 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from ..apply import destinations
+from ..apply import destinations, materialize
 from ..data import ArchData
+from ..graphs.inputs import default_inputs
 from ..graphs.module import from_module
 from ..graphs.report import check_coverage
 from ..nn.decoders import ConvDecoder, MLPDecoder, VectorDecoder
@@ -295,6 +296,8 @@ class GHN(
                 f"ghn(model) initialises one torch.nn.Module in place, got {type(model).__name__}; call "
                 "ghn.predict(...) for the parameters of graphs and lists, or ghn.initialize(model, graph)"
             )
+        if any(map(nn.parameter.is_lazy, model.parameters())):
+            materialize(model, *default_inputs(model))
         graph = from_module(model)
         return self.initialize(model, graph, keep_classifier=keep_classifier, seed=seed, strict=strict)
 
