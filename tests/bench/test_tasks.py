@@ -200,7 +200,15 @@ def test_cost_of_ones_own_encoder(tmp_path):
     finally:
         del ENCODERS["mine"]
     assert list(figures) == ["5 nodes, ms", "5 nodes, MB", "11 nodes, ms", "11 nodes, MB"]
-    assert all(value >= 0 for value in figures.values())
+    assert figures["5 nodes, ms"] > 0
+
+
+def test_memory_of_large_graphs_is_told_from_that_of_small_ones(tmp_path):
+    figures = CostTask(nodes=(64, 1024), repeats=1).run(CONFIG.ghn("ghn3"), 0, tmp_path)
+    pairs = 1024**2
+    # Two heads' biases and the columns of the table alone take 16 bytes for each pair.
+    assert 16 * pairs / 1e6 < figures["1024 nodes, MB"] < 200 * pairs / 1e6
+    assert figures["64 nodes, MB"] < figures["1024 nodes, MB"] / 4
 
 
 def test_graphs_to_measure():
