@@ -23,7 +23,8 @@ from typing import Any, Final, NamedTuple
 import torch
 
 from ghn_pyg import __version__
-from ghn_pyg.bench.memory import peak_memory, resident_memory
+from ghn_pyg.bench.memory import peak_memory as peak_memory
+from ghn_pyg.bench.memory import resident_memory as resident_memory
 from ghn_pyg.files import replacing
 
 ROOT: Final = Path(__file__).resolve().parents[1]
