@@ -6,13 +6,14 @@ prediction, a long-range task, time and memory.
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from ghn_pyg.bench.config import load_bench
-from ghn_pyg.bench.runner import Result, run_bench
+from ghn_pyg.bench.runner import CONFIG_FILE, Result, kept_results, run_bench
 from ghn_pyg.bench.summary import markdown, save_summary
 
 from .harness import Run, arguments
@@ -30,15 +31,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = Run("encoders", options)
 
     def note(result: Result) -> None:
-        run.note(f"{result.task}, {result.encoder}, seed {result.seed}: {result.seconds:.0f} s")
+        state = f"{result.seconds:.0f} s{', failed: ' * bool(result.error)}{result.error}"
+        run.note(f"{result.task}, {result.encoder}, seed {result.seed}: {state}")
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(options.folder or scratch)
         results = run_bench(config, folder, note)
-        save_summary(config, results, folder)
-    kept = {"config": config.to_dict(), "results": [vars(result) for result in results]}
-    run.finish(kept, markdown(config, results).rstrip())
-    return 0
+        tasks, kept = kept_results(folder)
+        save_summary(tasks, kept, folder)
+        config_kept = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    found = {"config": config_kept, "results": [vars(result) for result in kept]}
+    run.finish(found, markdown(tasks, kept).rstrip())
+    return int(any(result.error for result in results))
 
 
 if __name__ == "__main__":

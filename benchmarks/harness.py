@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import datetime
 import gc
 import importlib
@@ -12,7 +11,6 @@ import json
 import math
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,6 +23,8 @@ from typing import Any, Final, NamedTuple
 import torch
 
 from ghn_pyg import __version__
+from ghn_pyg.bench.memory import peak_memory as peak_memory
+from ghn_pyg.bench.memory import resident_memory as resident_memory
 from ghn_pyg.files import replacing
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -124,26 +124,6 @@ def slope(sizes: Sequence[float], values: Sequence[float]) -> float | None:
 # --- memory --------------------------------------------------------------------------------------------------------
 
 
-def _status(field: str) -> int | None:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(f"{field}:"):
-                return int(line.split()[1]) * 1024
-    return None
-
-
-def resident_memory() -> int:
-    """Bytes that this process holds now (at its highest point where the system does not say)."""
-    return _status("VmRSS") or _highest()
-
-
-def _highest() -> int:
-    found = _status("VmHWM")
-    if found is None:  # not Linux
-        found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return found
-
-
 def available_memory() -> float:
     """Bytes that can be had without swapping; infinite where the system does not say."""
     with contextlib.suppress(OSError):
@@ -151,27 +131,6 @@ def available_memory() -> float:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     return math.inf
-
-
-def peak_memory(function: Callable[[], Any]) -> dict[str, int]:
-    """Resident memory of this process before a call and at its highest point, in bytes.
-
-    It means something in a process that has done little before: see :func:`fresh`. The kernel counts in steps of up to
-    a megabyte. Where it cannot forget an earlier peak, ``baseline`` is that peak, and ``over_baseline`` what the call
-    adds to it.
-    """
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the highest point starts anew
-        baseline = resident_memory()
-    except OSError:
-        baseline = _highest()
-    result = function()
-    peak = _highest()
-    del result
-    return {"baseline": baseline, "peak": peak, "over_baseline": max(0, peak - baseline)}
 
 
 def fresh(function: str, **arguments: Any) -> Any:

@@ -4,9 +4,10 @@ import copy
 from typing import NamedTuple
 
 import torch
+from torch_geometric.data import Data
 
 from ghn_pyg.nn.decoders import Group
-from ghn_pyg.transforms import shortest_paths
+from ghn_pyg.transforms import AddShortestPathDistance, shortest_paths
 
 
 class Graph(NamedTuple):
@@ -28,6 +29,15 @@ def random_graph(nodes, channels, seed=0, density=0.3, dtype=torch.float64):
     """A graph whose nodes stand in topological order."""
     draw = torch.rand(nodes, nodes, generator=torch.Generator().manual_seed(seed))
     return graph_of((draw.triu(1) > 1 - density).nonzero().tolist(), nodes, channels, seed, dtype)
+
+
+def cyclic_graph(nodes, channels, seed=0, dtype=torch.float64):
+    """A graph with edges between any two nodes: cycles and edges in both directions among them."""
+    generator = torch.Generator().manual_seed(seed)
+    edges = (torch.rand(nodes, nodes, generator=generator) < 0.2).fill_diagonal_(False).nonzero().t()
+    x = torch.randn(nodes, channels, generator=generator, dtype=torch.float64).to(dtype)
+    data = AddShortestPathDistance(directed=True)(Data(edge_index=edges, num_nodes=nodes))
+    return Graph(x, edges, data.distance)
 
 
 def chain(nodes, channels, seed=0, cutoff=50, dtype=torch.float64):
@@ -163,6 +173,14 @@ def nodes_may_come_in_any_topological_order(encoder, channels):
         assert_equivariant(encoder, graph, topological_order(graph, seed), tolerance)
 
 
+def nodes_may_come_in_any_order_in_cyclic_graphs(encoder, channels):
+    dtype, tolerance = precision(encoder)
+    for seed in range(3):
+        graph = cyclic_graph(13, channels, seed, dtype)
+        order = torch.randperm(13, generator=torch.Generator().manual_seed(seed))
+        assert_equivariant(encoder, graph, order, tolerance)
+
+
 def edges_may_come_in_any_order(encoder, channels):
     dtype, tolerance = precision(encoder)
     graph = random_graph(13, channels, dtype=dtype)
@@ -207,7 +225,7 @@ ENCODER_PROPERTIES = (
     gradients_are_finite,
 )
 
-# --- decoders, called as decoder(x, groups) -> blocks of each group; C = 7, S = 5 -----------------------------------
+# --- decoders, called as decoder(x, groups) -> blocks of each group, in any precision; C = 7, S = 5 -----------------
 
 GROUPS = (
     Group([3, 0], (3, 3), 7, 5),
@@ -225,54 +243,63 @@ def embeddings(channels, nodes=7, dtype=torch.float64):
 
 
 def groups_together_are_each_alone(decoder, channels):
-    x = embeddings(channels)
+    dtype, tolerance = precision(decoder)
+    x = embeddings(channels, dtype=dtype)
     together = decoder(x, GROUPS)
-    assert_close(together, [block for group in GROUPS for block in decoder(x, [group])])
-    assert_close(decoder(x, GROUPS[::-1])[::-1], together)
+    assert_close(together, [block for group in GROUPS for block in decoder(x, [group])], tolerance)
+    assert_close(decoder(x, GROUPS[::-1])[::-1], together, tolerance)
 
 
 def nodes_of_a_group_together_are_each_alone(decoder, channels):
-    x = embeddings(channels)
+    dtype, tolerance = precision(decoder)
+    x = embeddings(channels, dtype=dtype)
     for group, blocks in zip(GROUPS, decoder(x, GROUPS), strict=True):
         alone = [decoder(x, [group._replace(nodes=[node])])[0] for node in group.nodes]
-        assert_close(blocks, torch.cat(alone))
+        assert_close(blocks, torch.cat(alone), tolerance)
 
 
 def nodes_may_come_in_any_order(decoder, channels):
-    x, order = embeddings(channels), torch.tensor([4, 1, 0, 6, 2, 5, 3])
+    dtype, tolerance = precision(decoder)
+    x, order = embeddings(channels, dtype=dtype), torch.tensor([4, 1, 0, 6, 2, 5, 3])
     moved = [group._replace(nodes=[order.tolist().index(node) for node in group.nodes]) for group in GROUPS]
-    assert_close(decoder(x[order], moved), decoder(x, GROUPS))
+    assert_close(decoder(x[order], moved), decoder(x, GROUPS), tolerance)
 
 
 def a_smaller_block_is_the_start_of_a_larger(decoder, channels):
-    x = embeddings(channels)
+    dtype, tolerance = precision(decoder)
+    x = embeddings(channels, dtype=dtype)
     (whole,) = decoder(x, [Group([2, 3], (3, 2), 7, 7)])
     for out, into in [(1, 1), (3, 7), (7, 2), (5, 3)]:
         (part,) = decoder(x, [Group([2, 3], (3, 2), out, into)])
-        assert_close(part, whole[:, :out, :into])
+        assert_close(part, whole[:, :out, :into], tolerance)
 
 
 def embeddings_stay_and_a_second_call_is_identical(decoder, channels):
-    assert_pure(lambda x: decoder(x, GROUPS), embeddings(channels))
+    assert_pure(lambda x: decoder(x, GROUPS), embeddings(channels, dtype=precision(decoder)[0]))
 
 
 def blocks_have_the_shape_of_their_group(decoder, channels):
-    shapes = [tuple(blocks.shape) for blocks in decoder(embeddings(channels), GROUPS)]
+    dtype = precision(decoder)[0]
+    found = decoder(embeddings(channels, dtype=dtype), GROUPS)
+    assert all(blocks.dtype == dtype for blocks in found)
+    shapes = [tuple(blocks.shape) for blocks in found]
     assert shapes == [(2, 7, 5, 3, 3), (1, 2, 7, 1, 1), (3, 1, 1, 3, 3), (1, 11, 3, 1, 1), (2, 5, 2, 7, 4),
                       (2, 11, 7, 1, 1)]  # fmt: skip
 
 
 def every_block_is_finite(decoder, channels):
-    for x in (embeddings(channels), torch.zeros(7, channels, dtype=torch.float64), 1e3 * embeddings(channels)):
+    drawn = embeddings(channels, dtype=precision(decoder)[0])
+    for x in (drawn, torch.zeros_like(drawn), 1e3 * drawn):
         assert all(blocks.isfinite().all() for blocks in decoder(x, GROUPS))
 
 
 def blocks_in_single_precision_are_near(decoder, channels):
-    x = embeddings(channels)
+    dtype, tolerance = precision(decoder)
+    x = embeddings(channels, dtype=dtype)
     results = copy.deepcopy(decoder).float()(x.float(), GROUPS)
     for blocks, expected in zip(results, decoder(x, GROUPS), strict=True):
         assert blocks.dtype == torch.float32
-        assert_close(blocks.double(), expected, 1e-4)
+        assert_close(blocks.double(), expected.double(), max(tolerance, 1e-4))
 
 
 DECODER_PROPERTIES = (

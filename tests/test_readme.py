@@ -58,7 +58,7 @@ def test_layers():
     try:
         names = run("Layers for your own models", dataset=FakeDataset(5, avg_num_nodes=11))
         assert names["embeddings"][0].shape == (5, 64)
-        assert names["ghn"].encoder.arguments == ("edge_index", "edge_attr")
+        assert names["ghn"].encoder.arguments == [("edge_index", "edge_attr")] * 3
     finally:
         ENCODERS.pop("my-gat", None)
 

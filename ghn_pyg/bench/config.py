@@ -91,7 +91,7 @@ class BenchConfig:
         if not isinstance(tasks, Mapping):
             raise ValueError(f"BenchConfig.tasks expected names of tasks, each with its fields, got {tasks!r}")
         fields = {name: _tuple(name, value) for name, value in values.items() if name != "tasks"}
-        return cls(tasks={str(name): _task(str(name), task) for name, task in tasks.items()}, **fields)
+        return cls(tasks={str(name): make_task(str(name), task) for name, task in tasks.items()}, **fields)
 
 
 def _tuple(name: str, value: Any) -> Any:
@@ -102,7 +102,7 @@ def _tuple(name: str, value: Any) -> Any:
     return tuple(value)
 
 
-def _task(name: str, values: Any) -> Task:
+def make_task(name: str, values: Any) -> Task:
     """A task by its kind, which by default is its name, and its fields."""
     if values is not None and not isinstance(values, Mapping):
         raise ValueError(f"the task {name!r} expected its fields, or nothing, got {values!r}")

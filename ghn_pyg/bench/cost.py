@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import multiprocessing
-import resource
 import statistics
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -20,6 +17,7 @@ from ..models.config import GHNConfig
 from ..models.encoders import ENCODERS
 from ..transforms import shortest_paths
 from .checks import check_task
+from .memory import peak_memory
 
 _WARM: Final = 2
 
@@ -28,7 +26,8 @@ _WARM: Final = 2
 class CostTask:
     """Time and memory of a forward and a backward pass on graphs of several sizes.
 
-    Each graph is measured in a process of its own. Graphs are chains with as many shortcuts as nodes.
+    Each graph is measured in a process of its own; memory is what the passes add, at their highest point, to what it
+    holds before. Graphs are chains with as many shortcuts as nodes.
 
     Args:
         nodes: Sizes of the graphs.
@@ -68,13 +67,16 @@ def passes(
     torch.set_num_threads(threads)
     _pass(encoder, batch(8, 2, channels, seed))  # what is loaded once does not count
     inputs = batch(nodes, graphs, channels, seed)
-    before = _peak()
-    seconds = []
-    for _ in range(_WARM + repeats):
-        start = time.perf_counter()
-        _pass(encoder, inputs)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[_WARM:]), _peak() - before
+    seconds: list[float] = []
+
+    def repeat() -> None:
+        for _ in range(_WARM + repeats):
+            start = time.perf_counter()
+            _pass(encoder, inputs)
+            seconds.append(time.perf_counter() - start)
+
+    grown = peak_memory(repeat)["over_baseline"]
+    return statistics.median(seconds[_WARM:]), grown
 
 
 def batch(nodes: int, graphs: int, channels: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -96,12 +98,3 @@ def batch(nodes: int, graphs: int, channels: int, seed: int) -> tuple[Tensor, Te
 def _pass(encoder: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     encoder.zero_grad(set_to_none=True)
     encoder(*inputs).square().mean().backward()
-
-
-def _peak() -> int:
-    """The most bytes of memory that this process has held."""
-    with contextlib.suppress(OSError):  # the other way counts what was held before this process began, too
-        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.datasets import ZINC
 from torch_geometric.loader import DataLoader
-from torch_geometric.nn import global_mean_pool
 
 from ..models.config import GHNConfig
 from ..models.encoders import ENCODERS
+from ..nn.readouts import LastReadout, Readout
 from ..transforms import shortest_paths
 from .checks import check_task
 
@@ -25,7 +25,6 @@ _ATOMS: Final = 28
 _BONDS: Final = 4
 _KEYS: Final = 4
 
-Readout = Callable[[Tensor, Batch], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -36,14 +35,14 @@ class GraphModel(nn.Module):
         ghn: The encoder.
         types: Number of node types.
         outputs: Numbers that the head gives.
-        readout: Makes one embedding of a graph's nodes.
+        readout: Makes one embedding of a graph's nodes, as :class:`~ghn_pyg.nn.Readout` does.
 
     Shapes:
         - **input:** a batch with ``node_type``, ``edge_index`` and ``distance``
         - **output:** :math:`(G, \text{outputs})`
     """
 
-    def __init__(self, ghn: GHNConfig, types: int, outputs: int, readout: Readout) -> None:
+    def __init__(self, ghn: GHNConfig, types: int, outputs: int, readout: nn.Module) -> None:
         super().__init__()
         width = ghn.hidden_channels
         self.embedding = nn.Embedding(types, width)
@@ -55,17 +54,7 @@ class GraphModel(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Predicts for each graph."""
         x = self.encoder(self.embedding(batch.node_type), batch.edge_index, batch.distance, batch.batch)
-        return self.head(self.readout(self.norm(x), batch))
-
-
-def mean_readout(x: Tensor, batch: Batch) -> Tensor:
-    """The mean over each graph's nodes."""
-    return global_mean_pool(x, batch.batch)
-
-
-def last_readout(x: Tensor, batch: Batch) -> Tensor:
-    """Each graph's last node."""
-    return x[batch.ptr[1:] - 1]
+        return self.head(self.readout(self.norm(x), batch.batch))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,7 +116,7 @@ class ZINCTask(_GraphTask):
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = GraphModel(ghn, _ATOMS + _BONDS, 1, mean_readout)
+            model = GraphModel(ghn, _ATOMS + _BONDS, 1, Readout("mean"))
             self.fit(model, parts["train"], lambda output, y: F.l1_loss(output.flatten(), y), seed)
         output, y = self.predict(model, parts["test"])
         return {"MAE": F.l1_loss(output.flatten(), y).item()}
@@ -205,7 +194,7 @@ class LongRangeTask(_GraphTask):
         made = [chain_graph(self.shortest, self.longest, generator) for _ in range(self.graphs + self.graphs // 4)]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = GraphModel(ghn, _KEYS, _KEYS, last_readout)
+            model = GraphModel(ghn, _KEYS, _KEYS, LastReadout())
             self.fit(model, made[: self.graphs], F.cross_entropy, seed)
         output, y = self.predict(model, made[self.graphs :])
         return {"accuracy": (output.argmax(1) == y).float().mean().item()}

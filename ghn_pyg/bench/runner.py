@@ -6,14 +6,21 @@ import dataclasses
 import json
 import os
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..files import replacing
-from .config import BenchConfig
+from ..version import __version__
+from .config import BenchConfig, make_task
+from .tasks import Task
 
-CONFIG_FILE = "bench.json"
+CONFIG_FILE: Final = "bench.json"
+FAILURES: Final = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+"""What an encoder's own mistakes raise. Others, such as a full disk or a missing package, concern all encoders."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +33,7 @@ class Result:
         seed: The seed.
         figures: Figures by name.
         seconds: How long it took.
+        error: Why there are no figures, if it failed.
     """
 
     task: str
@@ -33,6 +41,7 @@ class Result:
     seed: int
     figures: dict[str, float]
     seconds: float
+    error: str = ""
 
 
 def run_bench(
@@ -40,14 +49,16 @@ def run_bench(
 ) -> list[Result]:
     """Runs a benchmark, or goes on with one that was stopped.
 
+    An encoder that fails does not stop the others; it is tried again when the benchmark goes on.
+
     Args:
         config: The benchmark.
         folder: Where results lie, one file for each (``results/TASK/ENCODER/SEED.json``), and what tasks keep. A
-            benchmark with more encoders or seeds may go on in the same folder; tasks must be the same.
+            benchmark with other encoders or seeds may go on in the same folder; tasks must be the same.
         progress: Called with each result, those that were there before first.
 
     Returns:
-        All results, ordered by task, encoder and seed.
+        Its results, ordered by task, encoder and seed; :func:`kept_results` gives all of the folder.
 
     Raises:
         ValueError: If the folder holds results of other tasks, or of encoders of another size.
@@ -72,18 +83,51 @@ def run_bench(
 
 def _result(config: BenchConfig, name: str, encoder: str, seed: int, folder: Path) -> Result:
     path = folder / "results" / name / encoder / f"{seed}.json"
-    if path.exists():
-        try:
-            return Result(**_read(path))
-        except TypeError as error:
-            raise ValueError(f"{path} is no result of a benchmark ({error}); remove it to measure again") from error
-    start = time.perf_counter()
-    figures = config.tasks[name].run(config.ghn(encoder), seed, folder / name)
-    result = Result(task=name, encoder=encoder, seed=seed, figures=figures, seconds=time.perf_counter() - start)
+    if path.exists() and not (before := _kept(path)).error:
+        return before
+    start, figures, reason = time.perf_counter(), {}, ""
+    try:
+        figures = config.tasks[name].run(config.ghn(encoder), seed, folder / name)
+    except FAILURES as error:
+        reason = _reason(error)
+    seconds = time.perf_counter() - start
+    result = Result(task=name, encoder=encoder, seed=seed, figures=figures, seconds=seconds, error=reason)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
         unfinished.write_text(json.dumps(dataclasses.asdict(result), indent=1) + "\n", encoding="utf-8")
     return result
+
+
+def kept_results(folder: str | os.PathLike[str]) -> tuple[dict[str, Task], list[Result]]:
+    """The tasks that a folder knows, and all results that it holds, ordered by task, encoder and seed.
+
+    Raises:
+        ValueError: If a file is damaged.
+    """
+    folder = Path(folder)
+    known = _read(folder / CONFIG_FILE)
+    tasks = {name: make_task(name, task) for name, task in known["tasks"].items()}
+    found = [
+        _kept(path)
+        for name in tasks
+        for encoder in known["encoders"]
+        for seed in known["seeds"]
+        if (path := folder / "results" / name / encoder / f"{seed}.json").exists()
+    ]
+    return tasks, found
+
+
+def _kept(path: Path) -> Result:
+    try:
+        return Result(**_read(path))
+    except TypeError as error:
+        raise ValueError(f"{path} is no result of a benchmark ({error}); remove it to measure again") from error
+
+
+def _reason(error: BaseException) -> str:
+    """An error in one line, with the place that raised it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return " ".join(f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})".split())
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -97,19 +141,21 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _joined(config: BenchConfig, path: Path) -> dict[str, Any]:
-    """The benchmark together with the tasks that the folder knows.
+    """The benchmark together with what the folder knows: tasks, encoders, seeds, and versions that measured.
 
     Raises:
         ValueError: If results in the folder would not be comparable.
     """
-    now = config.to_dict()
+    now = {**config.to_dict(), "versions": [__version__]}
     if not path.exists():
         return now
     before = _read(path)
-    odd = [field for field in now if field not in ("encoders", "seeds", "tasks") and before.get(field) != now[field]]
+    lists = ("encoders", "seeds", "versions")
+    odd = [field for field in now if field not in (*lists, "tasks") and before.get(field) != now[field]]
     tasks: dict[str, Any] = before.get("tasks", {})
     odd += [f"tasks.{name}" for name, task in now["tasks"].items() if name in tasks and tasks[name] != task]
     if odd:
         differs = ", ".join(odd)
         raise ValueError(f"{path.parent} holds another benchmark, which differs in {differs}; take another folder")
-    return {**now, "tasks": {**tasks, **now["tasks"]}}
+    joined = {field: list(dict.fromkeys((*before.get(field, ()), *now[field]))) for field in lists}
+    return {**now, **joined, "seeds": sorted(joined["seeds"]), "tasks": {**tasks, **now["tasks"]}}

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from ..figures import import_figure
 from ..files import replacing
-from .config import BenchConfig
 from .runner import Result
+from .tasks import Task
 
 
 class Cell(NamedTuple):
@@ -36,6 +36,7 @@ def cells(results: Iterable[Result]) -> dict[str, dict[str, dict[str, Cell]]]:
     """Cells by task, figure and encoder."""
     values: dict[str, dict[str, dict[str, list[float]]]] = {}
     for result in results:
+        values.setdefault(result.task, {})
         for figure, value in result.figures.items():
             place = values.setdefault(result.task, {}).setdefault(figure, {})
             place.setdefault(result.encoder, []).append(value)
@@ -51,12 +52,41 @@ def _cell(values: Sequence[float]) -> Cell:
     return Cell(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan)
 
 
-def save_summary(config: BenchConfig, results: Sequence[Result], folder: str | os.PathLike[str]) -> list[Path]:
+class Table(NamedTuple):
+    """What was measured on a task, as texts.
+
+    Args:
+        figures: Their names.
+        lines: For each encoder the text of each figure.
+        failures: What failed, and why.
+    """
+
+    figures: list[str]
+    lines: dict[str, list[str]]
+    failures: list[str]
+
+
+def tables(results: Sequence[Result]) -> dict[str, Table]:
+    """A table for each task."""
+    found = {}
+    for task, rows in cells(results).items():
+        own = [result for result in results if result.task == task]
+        failed = {result.encoder for result in own if result.error}
+        lines = {encoder: [
+            row[encoder].text() if encoder in row else "failed" if encoder in failed else "–"
+            for row in (rows or {"": {}}).values()
+        ] for encoder in dict.fromkeys(result.encoder for result in own)}  # fmt: skip
+        failures = [f"{one.encoder}, seed {one.seed}: {one.error}" for one in own if one.error]
+        found[task] = Table([*rows] or ["figures"], lines, failures)
+    return found
+
+
+def save_summary(tasks: Mapping[str, Task], results: Sequence[Result], folder: str | os.PathLike[str]) -> list[Path]:
     """Writes ``results.csv`` (one row for each figure and seed), ``results.md`` and a picture for each task.
 
     Args:
-        config: The benchmark.
-        results: Its results.
+        tasks: The tasks by name.
+        results: Their results, such as :func:`~ghn_pyg.bench.runner.kept_results` finds them.
         folder: An existing folder.
 
     Returns:
@@ -74,33 +104,33 @@ def save_summary(config: BenchConfig, results: Sequence[Result], folder: str | o
             writer.writerows((result.task, figure, result.encoder, result.seed, value)
                              for figure, value in result.figures.items())  # fmt: skip
     with replacing(files[1]) as unfinished:
-        unfinished.write_text(markdown(config, results), encoding="utf-8")
+        unfinished.write_text(markdown(tasks, results), encoding="utf-8")
     try:
         figure = import_figure()
     except ImportError:
         return files
     for task, rows in cells(results).items():
+        if not rows:
+            continue
         files.append(folder / f"{task}.png")
         _plot(figure, rows, files[-1])
     return files
 
 
-def markdown(config: BenchConfig, results: Sequence[Result]) -> str:
-    """Tables of means ± standard deviations over seeds, the best of each figure in bold."""
-    sections = []
-    for task, rows in cells(results).items():
-        sign = config.tasks[task].sign
-        lines = [["encoder", *rows], ["---", *["---:"] * len(rows)]]
-        best = {figure: _best(row, sign) for figure, row in rows.items()}
-        for encoder in dict.fromkeys(result.encoder for result in results if result.task == task):
-            line = [encoder]
-            for figure, row in rows.items():
-                text = row[encoder].text() if encoder in row else "–"
-                line.append(f"**{text}**" if best[figure] == encoder else text)
-            lines.append(line)
+def markdown(tasks: Mapping[str, Task], results: Sequence[Result]) -> str:
+    """Tables of means ± standard deviations over seeds, the best of each figure in bold; and what failed."""
+    sections, found = [], cells(results)
+    for task, table in tables(results).items():
+        best = [_best(row, tasks[task].sign) for row in found[task].values()] or [None]
+        lines = [["encoder", *table.figures], ["---", *["---:"] * len(table.figures)]]
+        for encoder, texts in table.lines.items():
+            marked = [f"**{text}**" if one == encoder else text for text, one in zip(texts, best, strict=True)]
+            lines.append([encoder, *marked])
         seeds = len({result.seed for result in results if result.task == task})
         sections.append(f"## {task}, {seeds} seed{'s' * (seeds > 1)}\n\n" + "\n".join(
             "| " + " | ".join(line) + " |" for line in lines))  # fmt: skip
+        if table.failures:
+            sections.append("\n".join(f"- failed: {failure}" for failure in table.failures))
     return "\n\n".join(sections) + "\n"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import check_folder, fail, make_console, make_table, status, user_errors
+from .console import check_folder, make_console, make_table, status, user_errors
 
 if TYPE_CHECKING:
     from ..bench.runner import Result
@@ -43,11 +45,13 @@ def encoders(
         import importlib
 
         from ..bench.config import load_bench
-        from ..bench.runner import run_bench
-        from ..bench.summary import cells, save_summary
+        from ..bench.runner import kept_results, run_bench
+        from ..bench.summary import save_summary, tables
         from ..images import ImagesError
         from ..models.keys import CheckpointError
         from ..training.run import TrainingError
+    if modules:
+        sys.path.insert(0, os.getcwd())  # console scripts do not look there; processes of tasks will, too
     for module in modules or ():
         with user_errors(ImportError):
             importlib.import_module(module)
@@ -56,16 +60,43 @@ def encoders(
         total = len(chosen.tasks) * len(chosen.encoders) * len(chosen.seeds)
         with _bar(total) as note:
             results = run_bench(chosen, out, note)
-        files = save_summary(chosen, results, out)
-    if not results:
-        fail("nothing was measured")
+        tasks, kept = kept_results(out)
+        files = save_summary(tasks, kept, out)
     console = make_console()
-    for task, rows in cells(results).items():
-        table = make_table(task, *rows)
-        for encoder in chosen.encoders:
-            table.add_row(encoder, *(row[encoder].text() if encoder in row else "–" for row in rows.values()))
+    for task, found in tables(kept).items():
+        table = make_table(task, *found.figures)
+        for encoder, texts in found.lines.items():
+            table.add_row(encoder, *texts)
         console.print(table)
+        for failure in found.failures:
+            console.print(f"failed: {failure}", style="red", soft_wrap=True, markup=False)
     console.print(f"saved {', '.join(map(str, files))}", soft_wrap=True, markup=False)
+    if any(result.error for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def networks(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the benchmark; what it holds is gone on with.")],
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="A YAML file; by default the benchmark of the README.")
+    ] = "encoders",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="NAME=VALUE", help="A field to change; repeatable."),
+    ] = None,
+) -> None:
+    """Makes the data set of trained networks alone, whose properties the benchmark predicts."""
+    check_folder(out)
+    with status("Loading"):
+        from ..bench.config import load_bench
+        from ..bench.networks import make_networks
+        from ..images import ImagesError
+    with user_errors(ValueError, ImagesError, OSError):
+        chosen = load_bench(config, changes or ())
+        with status("Training networks"):
+            files = make_networks(chosen, out)
+    make_console().print(f"saved {', '.join(map(str, files))}", soft_wrap=True, markup=False)
 
 
 @contextmanager

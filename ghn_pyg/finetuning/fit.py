@@ -27,11 +27,12 @@ _MIX: Final = 0x313
 
 
 class Epoch(NamedTuple):
-    """What came of an epoch of training: its number from 1 on, the mean loss and what it took."""
+    """What came of an epoch of training: its number from 1 on, the mean loss, what it took, and each step's loss."""
 
     epoch: int
     loss: float
     seconds: float
+    losses: tuple[float, ...] = ()
 
 
 def fit(
@@ -93,10 +94,11 @@ def fit(
                     fabric.clip_gradients(network, wrapped, max_norm=config.clip, error_if_nonfinite=False)
                 wrapped.step()
                 losses.append(loss.detach())
-            mean = torch.stack(losses).mean().item()
+            every = torch.stack(losses)
+            mean = every.mean().item()
             if not math.isfinite(mean):
                 raise FloatingPointError(f"losses are not finite in epoch {epoch}; lower the learning rate")
-            progress(Epoch(epoch, mean, time.perf_counter() - start))
+            progress(Epoch(epoch, mean, time.perf_counter() - start, tuple(every.tolist())))
     return network.eval()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -14,9 +15,38 @@ from ..nn.gated import GatedGNN
 from ..nn.ghn3 import GHN3Encoder
 from ..nn.mlp import NodeMLP
 from ..nn.sparse import SparseTransformer
+from .encoders import ENCODERS
 
 if TYPE_CHECKING:
     from .config import GHNConfig
+
+
+def build_encoder(config: GHNConfig) -> nn.Module:
+    """The encoder of a configuration, of this library or registered.
+
+    Raises:
+        ValueError: If a checkpoint could not hold it, or it is not called as encoders are.
+    """
+    encoder = ENCODERS[config.encoder].build(config)
+    names: dict[int, str] = {}
+    for name, tensor in encoder.state_dict(keep_vars=True).items():
+        if not tensor.is_floating_point():
+            raise ValueError(
+                f"the encoder {config.encoder!r} keeps {tensor.dtype} in {name}, which checkpoints do not hold: "
+                "register the buffer with persistent=False, and use no batch norms, which mix the graphs of a batch"
+            )
+        if (other := names.setdefault(id(tensor), name)) != name:
+            raise ValueError(
+                f"{other} and {name} of the encoder {config.encoder!r} are the same tensor; give each layer its own"
+            )
+    try:
+        inspect.signature(encoder.forward).bind("x", "edge_index", "distance", "batch")
+    except TypeError as error:
+        raise ValueError(
+            f"the encoder {config.encoder!r} expected to be called as encoder(x, edge_index, distance, batch), and its "
+            f"forward does not take that ({error}); ConvEncoder makes an encoder of modules with (x, edge_index, …)"
+        ) from error
+    return encoder
 
 
 def ghn3(config: GHNConfig) -> nn.Module:

@@ -20,35 +20,15 @@ from ..graphs.report import check_coverage
 from ..nn.decoders import ConvDecoder, MLPDecoder, VectorDecoder
 from ..nn.encodings import Embedding, ShapeEncoding
 from ..primitives import PRIMITIVES
+from .builders import build_encoder
 from .checkpoint import check_state, read_checkpoint, write_folder
 from .config import GHNConfig
 from .decoding import ParameterDecoder, Target, fill_, targets
-from .encoders import ENCODERS, PUBLISHED_ENCODERS
+from .encoders import PUBLISHED_ENCODERS
 from .hub import DEFAULT_NAME, resolve
 from .prediction import Prediction
 
 Architecture = nn.Module | ArchData
-
-
-def _encoder(config: GHNConfig) -> nn.Module:
-    """The encoder of a configuration.
-
-    Raises:
-        ValueError: If a checkpoint could not hold it.
-    """
-    encoder = ENCODERS[config.encoder].build(config)
-    names: dict[int, str] = {}
-    for name, tensor in encoder.state_dict(keep_vars=True).items():
-        if not tensor.is_floating_point():
-            raise ValueError(
-                f"the encoder {config.encoder!r} keeps {tensor.dtype} in {name}, which checkpoints do not hold: "
-                "register the buffer with persistent=False, and use no batch norms, which mix the graphs of a batch"
-            )
-        if (other := names.setdefault(id(tensor), name)) != name:
-            raise ValueError(
-                f"{other} and {name} of the encoder {config.encoder!r} are the same tensor; give each layer its own"
-            )
-    return encoder
 
 
 def build_decoder(config: GHNConfig) -> ParameterDecoder:
@@ -114,7 +94,7 @@ class GHN(
         width = config.hidden_channels
         self.node_embedding = Embedding(len(PRIMITIVES), width)
         self.shape_encoding = ShapeEncoding(width, config.num_classes, config.max_kernel_size)
-        self.encoder = _encoder(config)
+        self.encoder = build_encoder(config)
         self.norm: nn.Module = nn.LayerNorm(width) if config.final_norm else nn.Identity()
         self.decoder = build_decoder(config)
         self._shrink_last_layers()  # each part has drawn its own parameters
@@ -151,7 +131,7 @@ class GHN(
         with torch.device("meta"):
             ghn = cls(config)
         if config.encoder not in PUBLISHED_ENCODERS:  # it may hold what no file does, which has no value on "meta"
-            ghn.encoder = _encoder(config)
+            ghn.encoder = build_encoder(config)
         check_state({name: tensor.shape for name, tensor in ghn.state_dict().items()}, state)
         copies = {
             name: tensor.to(torch.promote_types(tensor.dtype, torch.float32), copy=True)

@@ -1,4 +1,4 @@
-"""Layers that know tensors only: attention biases, Graphormer layers, encoders, decoders."""
+"""Layers that know tensors only: attention biases, Graphormer layers, encoders, readouts, decoders."""
 
 from .attention import TableBias, add_biases, dense_attention, table_attention
 from .bias import DistanceBias, EdgePathEncoding, SpatialEncoding
@@ -10,9 +10,11 @@ from .ghn3 import GHN3Encoder
 from .graphormer import GraphormerLayer, GraphToken, GraphTransformer
 from .mlp import NodeMLP
 from .ragged import Blocks
+from .readouts import AttentionReadout, LastReadout, Readout, TokenReadout
 from .sparse import SparseGraphormerLayer, SparseTransformer
 
 __all__ = [
+    "AttentionReadout",
     "Blocks",
     "CentralityEncoding",
     "ConvDecoder",
@@ -25,13 +27,16 @@ __all__ = [
     "GraphToken",
     "GraphTransformer",
     "GraphormerLayer",
+    "LastReadout",
     "MLPDecoder",
     "NodeMLP",
+    "Readout",
     "ShapeEncoding",
     "SparseGraphormerLayer",
     "SparseTransformer",
     "SpatialEncoding",
     "TableBias",
+    "TokenReadout",
     "VectorDecoder",
     "add_biases",
     "dense_attention",

@@ -44,11 +44,14 @@ def dense_biases(bias: Bias, blocks: Blocks, heads: int) -> Sequence[Tensor]:
         ValueError: If they are of another batch or another number of heads.
     """
     found = bias.dense() if isinstance(bias, TableBias) else bias
+    _check([tuple(part.shape) for part in found], blocks, heads)
+    return found
+
+
+def _check(shapes: list[tuple[int, ...]], blocks: Blocks, heads: int) -> None:
     expected = [(len(block.graphs), heads, block.size, block.size) for block in blocks]
-    shapes = [tuple(part.shape) for part in found]
     if shapes != expected:
         raise ValueError(f"bias expected a tensor for each block, of the shapes {expected}, got {shapes}")
-    return found
 
 
 def lookup_bias(table: Tensor, position: Tensor) -> Tensor:
@@ -58,7 +61,7 @@ def lookup_bias(table: Tensor, position: Tensor) -> Tensor:
 
 
 def add_biases(*biases: Bias) -> list[Tensor]:
-    """The sum of biases of the same blocks.
+    """The sum of biases of the same blocks, as tensors: a table is none afterwards.
 
     Example:
         >>> [block.tolist() for block in add_biases([torch.ones(1, 1, 1, 1)], [torch.ones(1, 1, 1, 1)])]
@@ -106,10 +109,12 @@ def table_attention(
 
     It is for GPUs, where the kernel is compiled at the first call. Without a :class:`TableBias`, with dropout, which
     FlexAttention does not have, and for gradients on a CPU, which it does not have either, it is
-    :func:`dense_attention`.
+    :func:`dense_attention`. :func:`add_biases` and :class:`~ghn_pyg.nn.GraphToken` make tensors of tables, so that
+    what they return is computed as by :func:`dense_attention`.
     """
     if not isinstance(bias, TableBias) or dropout or (query.device.type == "cpu" and query.requires_grad):
         return dense_attention(query, key, value, blocks, bias, dropout)
+    _check([(len(part), len(bias.table), *part.shape[1:]) for part in bias.positions], blocks, query.size(1))
     table, kernel = bias.table.to(query.dtype), _flex_attention(query.device.type)
     found = []
     for block, position in zip(blocks, bias.positions, strict=True):

@@ -47,7 +47,7 @@ class DistanceBias(nn.Module):
 
     Shapes:
         - **input:** distances :math:`(\sum_g N_g^2,)` of acyclic graphs, 0 for none, larger ones count as 254; and the
-          ``batch`` (or its blocks) of the nodes
+          ``batch`` :math:`(N,)` of the nodes, or its blocks
         - **output:** a table, and for each block of the batch the columns of its pairs
 
     Example:
@@ -70,10 +70,17 @@ class DistanceBias(nn.Module):
         backward = torch.cat((rows.flip(0), none))
         return self.mlp(torch.cat((forward, backward), dim=1)).t()
 
-    def forward(self, distance: Tensor, blocks: Blocks) -> TableBias:
+    def forward(self, distance: Tensor, batch: Tensor | Blocks) -> TableBias:
         """The biases of a batch."""
+        blocks = Blocks.known(batch)
+        _check_distances(distance)
         positions = [signed_distance(part) for part in blocks.split_pairs(distance)]
         return TableBias(self.table(), positions, blocks)
+
+
+def _check_distances(distance: Tensor) -> None:
+    if distance.is_floating_point() or distance.dtype == torch.bool:
+        raise ValueError(f"distances expected whole numbers, 0 for no path, got {distance.dtype}")
 
 
 def signed_distance(distance: Tensor) -> Tensor:
@@ -86,8 +93,9 @@ class SpatialEncoding(nn.Module):
     r"""Graphormer's bias for every pair of nodes, a number :math:`b_{\phi(u, v)}` per head and distance.
 
     With ``directed`` it is :math:`b_{\phi(u, v)} + b'_{\phi(v, u)}`, so that a node tells those before it from those
-    behind it. Pairs without a path, and larger distances than ``max_distance``, have numbers of their own. From "Do
-    Transformers Really Perform Bad for Graph Representation?" (arXiv 2106.05234).
+    behind it. Pairs without a path share a number, and so do all distances larger than ``max_distance``; those that the
+    cutoff of a transform left out count as pairs without a path. From "Do Transformers Really Perform Bad for Graph
+    Representation?" (arXiv 2106.05234).
 
     Args:
         heads: Number of attention heads :math:`H`.
@@ -96,7 +104,7 @@ class SpatialEncoding(nn.Module):
 
     Shapes:
         - **input:** distances :math:`(\sum_g N_g^2,)` as :class:`~ghn_pyg.transforms.AddShortestPathDistance` gives
-          them, 0 for the node itself or no path; and the blocks of the batch
+          them, 0 for the node itself or no path; and the ``batch`` :math:`(N,)` of the nodes, or its blocks
         - **output:** a table, and for each block of the batch the columns of its pairs
 
     Example:
@@ -107,6 +115,8 @@ class SpatialEncoding(nn.Module):
 
     def __init__(self, heads: int, max_distance: int = 20, directed: bool = False) -> None:
         super().__init__()
+        if heads < 1:
+            raise ValueError(f"heads must be at least 1, got {heads}")
         if max_distance < 1:
             raise ValueError(f"max_distance must be at least 1, got {max_distance}")
         self.max_distance = max_distance
@@ -127,8 +137,10 @@ class SpatialEncoding(nn.Module):
         itself = torch.eye(rows.size(-1), dtype=torch.bool, device=rows.device)
         return rows.masked_fill((rows == 0) & ~itself, self.max_distance + 2)
 
-    def forward(self, distance: Tensor, blocks: Blocks) -> TableBias:
+    def forward(self, distance: Tensor, batch: Tensor | Blocks) -> TableBias:
         """The biases of a batch."""
+        blocks = Blocks.known(batch)
+        _check_distances(distance)
         positions = [self.rows(part) for part in blocks.split_pairs(distance)]
         table = self.bias.weight
         if self.back is not None:
@@ -156,7 +168,7 @@ class EdgePathEncoding(nn.Module):
     Shapes:
         - **input:** edges :math:`(2, E)`, features :math:`(E, \text{channels})`, paths
           :math:`(\sum_g N_g^2, L)` as :class:`~ghn_pyg.transforms.AddShortestPathEdges` gives them (positions among
-          the edges of the graph, -1 behind the end) and the blocks of the batch
+          the edges of the graph, -1 behind the end) and the ``batch`` :math:`(N,)` of the nodes, or its blocks
         - **output:** for each block the biases :math:`(G, H, n, n)`
 
     Example:
@@ -174,8 +186,11 @@ class EdgePathEncoding(nn.Module):
         self.heads = heads
         self.hops = nn.Linear(channels, max_hops * heads, bias=False)
 
-    def forward(self, edge_index: Tensor, edge_attr: Tensor, path: Tensor, blocks: Blocks) -> list[Tensor]:
+    def forward(self, edge_index: Tensor, edge_attr: Tensor, path: Tensor, batch: Tensor | Blocks) -> list[Tensor]:
         """The biases of a batch."""
+        blocks = Blocks.known(batch)
+        if edge_attr.size(0) != edge_index.size(1):
+            raise ValueError(f"edge_attr expected a row for each of {edge_index.size(1)} edges, got {len(edge_attr)}")
         hops = min(self.max_hops, path.size(1))
         rows = edge_attr.size(0) * self.max_hops
         added = self.hops(edge_attr).view(rows, self.heads)

@@ -26,8 +26,8 @@ class ConvEncoder(nn.Module):
     Args:
         channels: Width :math:`d`, of nodes and of edge features.
         modules: The modules :math:`f_l`, which keep the width.
-        arguments: What they are given by name, of ``edge_index``, ``edge_attr`` and ``batch``; by default what the
-            ``forward`` of the first names.
+        arguments: What they are given by name, of ``edge_index``, ``edge_attr`` and ``batch``; by default each what
+            its ``forward`` names.
 
     Shapes:
         - **input:** nodes :math:`(N, d)`, edges :math:`(2, E)`, distances (not used) and for each node its graph
@@ -35,7 +35,8 @@ class ConvEncoder(nn.Module):
         - **output:** nodes :math:`(N, d)`
 
     Raises:
-        ValueError: If there are no modules, or ``arguments`` holds anything else.
+        ValueError: If there are no modules, some hold a batch norm or give another width, or ``arguments`` holds
+            anything else.
 
     Example:
         >>> from torch_geometric.nn import GATv2Conv
@@ -49,13 +50,16 @@ class ConvEncoder(nn.Module):
         self.layers = nn.ModuleList(modules)
         if not self.layers:
             raise ValueError("ConvEncoder expected at least one module, got none")
-        if arguments is None:
-            named = inspect.signature(self.layers[0].forward).parameters
-            arguments = [name for name in _ARGUMENTS if name in named]
-        if odd := [name for name in arguments if name not in _ARGUMENTS]:
+        for name, part in self.layers.named_modules():
+            if isinstance(part, (nn.BatchNorm1d, nn.SyncBatchNorm)):
+                raise ValueError(
+                    f"modules expected none that mix the graphs of a batch, got the batch norm {name}; leave it out, "
+                    "as by norm=None"
+                )
+        if odd := [name for name in arguments or () if name not in _ARGUMENTS]:
             raise ValueError(f"arguments expected some of {', '.join(_ARGUMENTS)}, got {', '.join(odd)}")
-        self.arguments = tuple(arguments)
-        self.direction = nn.Embedding(2, channels) if "edge_attr" in self.arguments else None
+        self.arguments = [_named(layer) if arguments is None else tuple(arguments) for layer in self.layers]
+        self.direction = nn.Embedding(2, channels) if any("edge_attr" in one for one in self.arguments) else None
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in self.layers)
 
     def forward(
@@ -66,7 +70,15 @@ class ConvEncoder(nn.Module):
         if self.direction is not None:
             given["edge_attr"] = self.direction.weight.repeat_interleave(edge_index.size(1), dim=0)
         given["batch"] = batch.vector(x.device) if isinstance(batch, Blocks) else batch
-        arguments = {name: given[name] for name in self.arguments}
-        for norm, layer in zip(self.norms, self.layers, strict=True):
-            x = x + layer(norm(x), **arguments).relu()
+        for norm, layer, arguments in zip(self.norms, self.layers, self.arguments, strict=True):
+            found = layer(norm(x), **{name: given[name] for name in arguments})
+            if not isinstance(found, Tensor) or found.shape != x.shape:
+                shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+                raise ValueError(f"{type(layer).__name__} expected to give nodes {tuple(x.shape)}, got {shape}")
+            x = x + found.relu()
         return x
+
+
+def _named(layer: nn.Module) -> tuple[str, ...]:
+    named = inspect.signature(layer.forward).parameters
+    return tuple(name for name in _ARGUMENTS if name in named)

@@ -108,8 +108,14 @@ class CentralityEncoding(nn.Module):
         channels: Width :math:`d`.
 
     Shapes:
-        - **input:** edges :math:`(2, E)` and the number of nodes :math:`N`
+        - **input:** edges :math:`(2, E)` and the number of nodes :math:`N`; or degrees, see :meth:`of_degrees`
         - **output:** encodings :math:`(N, d)`
+
+    Example:
+        >>> encoding, edges = CentralityEncoding(channels=8), torch.tensor([[0, 0], [1, 2]])
+        >>> degrees = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 0])
+        >>> torch.equal(encoding(edges, 3), encoding.of_degrees(*degrees))
+        True
     """
 
     def __init__(self, channels: int) -> None:
@@ -120,10 +126,12 @@ class CentralityEncoding(nn.Module):
     def forward(self, edge_index: Tensor, num_nodes: int) -> Tensor:
         """Encodes the degrees, clamped to 100."""
         one = edge_index.new_ones(edge_index.size(1))
-        outgoing, incoming = (
-            edge_index.new_zeros(num_nodes).scatter_add_(0, end, one).clamp_(max=MAX_DEGREE) for end in edge_index
-        )
-        return self.in_degree(incoming) + self.out_degree(outgoing)
+        outgoing, incoming = (edge_index.new_zeros(num_nodes).scatter_add_(0, end, one) for end in edge_index)
+        return self.of_degrees(incoming, outgoing)
+
+    def of_degrees(self, in_degree: Tensor, out_degree: Tensor) -> Tensor:
+        """Encodes degrees of shape (N,), as :class:`~ghn_pyg.transforms.AddCentrality` counts them once for all."""
+        return self.in_degree(in_degree.clamp(max=MAX_DEGREE)) + self.out_degree(out_degree.clamp(max=MAX_DEGREE))
 
 
 class DepthEncoding(Embedding):
@@ -133,14 +141,15 @@ class DepthEncoding(Embedding):
         channels: Width :math:`d`.
 
     Shapes:
-        - **input:** distances :math:`(\sum_g N_g^2,)` and the blocks of the batch
+        - **input:** distances :math:`(\sum_g N_g^2,)` and the ``batch`` :math:`(N,)` of the nodes, or its blocks
         - **output:** encodings :math:`(N, d)`
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__(MAX_DEPTH + 1, channels)
 
-    def forward(self, distance: Tensor, blocks: Blocks) -> Tensor:  # type: ignore[override]
+    def forward(self, distance: Tensor, batch: Tensor | Blocks) -> Tensor:  # type: ignore[override]
         """Encodes the distances, clamped to 1,000."""
+        blocks = Blocks.known(batch)
         depth = blocks.join([part[:, 0] for part in blocks.split_pairs(distance)])
         return super().forward(depth.long().clamp_(max=MAX_DEPTH))

@@ -45,7 +45,18 @@ class Messages(NamedTuple):
 
 
 def longest_paths(edge_index: np.ndarray, num_nodes: int) -> np.ndarray:
-    """For each node the length of the longest path to it; every edge points from a node to a later one."""
+    """For each node the length of the longest path to it; every edge points from a node to a later one.
+
+    Raises:
+        ValueError: If one does not, or is of a node that there is not.
+    """
+    if edge_index.size and (edge_index.min() < 0 or edge_index.max() >= num_nodes):
+        raise ValueError(f"edges expected nodes 0 to {num_nodes - 1}, got {edge_index.min()} to {edge_index.max()}")
+    if (edge_index[0] >= edge_index[1]).any():
+        raise ValueError(
+            "edges must point from a node to a later one, without cycles and self loops; sort the nodes topologically "
+            "first, or take an encoder for any graph, such as GraphTransformer or ConvEncoder"
+        )
     levels = [0] * num_nodes
     sources, targets = edge_index
     order = np.argsort(targets, kind="stable")
@@ -106,9 +117,13 @@ class GatedGNN(nn.Module):
         virtual_edges: Whether messages travel over shortest paths too (GHN-2) or over edges alone (GHN-1).
 
     Shapes:
-        - **input:** nodes :math:`(N, d)`, edges :math:`(2, E)`, distances :math:`(\sum_g N_g^2,)` and for each node
-          its graph ``batch`` :math:`(N,)`, or the blocks of the batch (one graph by default)
+        - **input:** nodes :math:`(N, d)` in topological order, edges :math:`(2, E)`, distances
+          :math:`(\sum_g N_g^2,)`, which are not needed without virtual edges, and for each node its graph ``batch``
+          :math:`(N,)`, or the blocks of the batch (one graph by default)
         - **output:** nodes :math:`(N, d)`
+
+    Raises:
+        ValueError: If an edge does not point from a node to a later one, or distances are missing.
 
     Example:
         >>> encoder = GatedGNN(channels=8)
@@ -163,11 +178,16 @@ class GatedGNN(nn.Module):
             sent.index_copy_(0, nodes, messages.to(x.dtype))
         return states
 
-    def forward(self, x: Tensor, edge_index: Tensor, distance: Tensor, batch: Tensor | Blocks | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, edge_index: Tensor, distance: Tensor | None = None, batch: Tensor | Blocks | None = None
+    ) -> Tensor:
         """Encodes the nodes of one or more graphs."""
         num_nodes = x.size(0)
-        edges = to_numpy(edge_index)
-        messages = self.messages(edges, distance_blocks(distance, Blocks.of(batch, num_nodes).sizes))
-        x = self.sweep(x, schedule(longest_paths(edges, num_nodes), messages, x))
+        edges, sizes = to_numpy(edge_index), Blocks.of(batch, num_nodes).sizes
+        forward = longest_paths(edges, num_nodes)
+        if self.virtual_mlp is not None and distance is None:
+            raise ValueError("virtual edges need the distances of all pairs of nodes, got none; see shortest_paths")
+        messages = self.messages(edges, [] if distance is None else distance_blocks(distance, sizes))
+        x = self.sweep(x, schedule(forward, messages, x))
         backward = longest_paths(num_nodes - 1 - edges[::-1], num_nodes)[::-1]
         return self.sweep(x, schedule(backward, messages.reversed(), x))

@@ -87,7 +87,8 @@ class GraphTransformer(nn.ModuleList):
             memory for time.
 
     Shapes:
-        - **input:** as of :class:`GraphormerLayer`
+        - **input:** as of :class:`GraphormerLayer`; for ``torch.compile(…, fullgraph=True)`` pass the blocks, whose
+          sizes the compiler must know, and not the vector ``batch``
         - **output:** nodes :math:`(N, d)`
 
     Example:
@@ -120,7 +121,8 @@ class GraphTransformer(nn.ModuleList):
 class GraphToken(nn.Module):
     r"""Puts one more node in front of every graph, connected to all others: its embedding stands for the graph.
 
-    Its embedding is trained, and so is one bias per head for all pairs that it is a part of (arXiv 2106.05234).
+    Its embedding is trained, and so is one bias per head for all pairs that it is a part of (arXiv 2106.05234). Biases
+    of a table become tensors.
 
     Args:
         channels: Width :math:`d`.

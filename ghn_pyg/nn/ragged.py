@@ -111,6 +111,22 @@ class Blocks:
         return cls.of_sizes(np.bincount(graphs).tolist(), batch.device)
 
     @classmethod
+    def known(cls, batch: Tensor | Blocks) -> Blocks:
+        """The blocks of a batch that tells by itself how many nodes there are.
+
+        Raises:
+            TypeError: If it is ``None`` or anything else that does not.
+        """
+        if isinstance(batch, Blocks):
+            return batch
+        if not isinstance(batch, Tensor):
+            raise TypeError(
+                f"batch expected for each node its graph, or Blocks, got {type(batch).__name__}; for a single graph "
+                "pass Blocks.of(None, num_nodes)"
+            )
+        return cls.of(batch, batch.numel())
+
+    @classmethod
     def of_sizes(cls, sizes: Sequence[int], device: torch.device | str = "cpu") -> Blocks:
         """The blocks of graphs of these sizes."""
         together: dict[int, list[int]] = {}

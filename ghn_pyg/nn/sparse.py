@@ -27,8 +27,8 @@ class SparseGraphormerLayer(nn.Module):
 
     Shapes:
         - **input:** nodes :math:`(N, d)`, pairs :math:`(2, P)` of a query and a key, such as ``pair_index`` of
-          :class:`~ghn_pyg.transforms.AddShortestPathPairs`, and for each of them the biases :math:`(P, H)` (none by
-          default)
+          :class:`~ghn_pyg.transforms.AddShortestPathPairs`, which holds no pair of a node with itself, and for each
+          of them the biases :math:`(P, H)` (none by default)
         - **output:** nodes :math:`(N, d)`; one that is no query attends to nothing
 
     Raises:
@@ -118,16 +118,14 @@ class SparseTransformer(nn.Module):
 def sparse_pairs(distance: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
     """Who attends to whom, of shape (2, P), and of which kind each pair is; global nodes stand behind all nodes."""
     device, total = distance.device, sum(sizes)
-    code = torch.zeros(32_768, dtype=torch.uint8, device=device)
-    code[list(_HOPS)] = torch.arange(1, len(_HOPS) + 1, dtype=torch.uint8, device=device)
     near, kinds, start = [], [], 0
     for block in distance_blocks(distance, sizes):
-        found = code[block.long()]
-        pairs = found.nonzero()
-        near.append(pairs + start)
-        kinds.append(found[pairs[:, 0], pairs[:, 1]])
+        for number, hop in enumerate(_HOPS, 1):
+            pairs = (block == hop).nonzero()  # a byte for each pair of nodes, and no more
+            near.append(pairs + start)
+            kinds.append(pairs.new_full((len(pairs),), number))
         start += len(block)
-    (before, behind), hops = torch.cat(near).t(), torch.cat(kinds).long()
+    (before, behind), hops = torch.cat(near).t(), torch.cat(kinds)
     node = torch.arange(total, device=device)
     graph = total + torch.arange(len(sizes), device=device).repeat_interleave(torch.tensor(sizes, device=device))
     everyone = torch.cat((node, graph.unique()))

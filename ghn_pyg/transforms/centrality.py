@@ -6,11 +6,13 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import degree
 
+from .checks import edges_of
+
 
 class AddCentrality(BaseTransform):
     """Adds each node's number of incoming and outgoing edges, ``in_degree`` and ``out_degree`` of shape :math:`(N,)`.
 
-    They are what :class:`~ghn_pyg.nn.CentralityEncoding` embeds (Graphormer, arXiv 2106.05234).
+    They are what :meth:`ghn_pyg.nn.CentralityEncoding.of_degrees` embeds (Graphormer, arXiv 2106.05234).
 
     Example:
         >>> import torch
@@ -21,7 +23,12 @@ class AddCentrality(BaseTransform):
 
     def forward(self, data: Data) -> Data:
         """Returns ``data`` with degrees."""
-        sources, targets = data.edge_index
+        edges = edges_of(data)
+        if edges.numel() and (edges.min() < 0 or edges.max() >= data.num_nodes):
+            raise ValueError(
+                f"edges name nodes {edges.min()} to {edges.max()} of a graph of {data.num_nodes} nodes; set num_nodes"
+            )
+        sources, targets = edges
         data.in_degree = degree(targets, data.num_nodes, dtype=targets.dtype)
         data.out_degree = degree(sources, data.num_nodes, dtype=sources.dtype)
         return data

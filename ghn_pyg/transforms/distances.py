@@ -13,6 +13,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
+from .checks import edges_of
+
 _LONGEST: Final = np.iinfo(np.int16).max
 _BYTES_PER_PAIR: Final = 12
 _BYTES_PER_NEAR_PAIR: Final = 56
@@ -53,7 +55,7 @@ class AddShortestPathDistance(BaseTransform):
 
     def forward(self, data: Data) -> Data:
         """Returns ``data`` with its distances."""
-        distance = all_distances(data.edge_index, data.num_nodes, self.directed)
+        distance = all_distances(edges_of(data), data.num_nodes, self.directed)
         if self.cutoff is not None:
             distance[distance > self.cutoff] = 0
         elif data.num_nodes > _LONGEST and distance.max() > _LONGEST:
@@ -67,7 +69,8 @@ class AddShortestPathPairs(BaseTransform):
 
     ``pair_index`` of shape :math:`(2, P)` holds them in ascending order, without the nodes themselves, and
     ``pair_distance`` of shape :math:`(P,)` their distances: edges, two-hop neighbours and so on, as sparse attention
-    takes them. Memory grows with :math:`P`.
+    takes them; for nodes that attend to themselves, too, put ``torch_geometric.utils.add_self_loops`` behind it. Memory
+    grows with :math:`P`.
 
     Args:
         cutoff: Largest distance.
@@ -91,7 +94,7 @@ class AddShortestPathPairs(BaseTransform):
     def forward(self, data: Data) -> Data:
         """Returns ``data`` with its pairs."""
         nodes = data.num_nodes
-        pairs, distance = near_pairs(data.edge_index, nodes, self.cutoff, self.directed)
+        pairs, distance = near_pairs(edges_of(data), nodes, self.cutoff, self.directed)
         data.pair_index = torch.from_numpy(np.stack(np.divmod(pairs, max(nodes, 1))))
         data.pair_distance = torch.from_numpy(distance.astype(_type(self.cutoff)))
         return data

@@ -7,6 +7,7 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
+from .checks import edges_of
 from .distances import all_distances
 
 _BYTES_PER_PAIR = 32
@@ -45,7 +46,7 @@ class AddShortestPathEdges(BaseTransform):
     def forward(self, data: Data) -> Data:
         """Returns ``data`` with its paths."""
         nodes = data.num_nodes
-        distance = all_distances(data.edge_index, nodes, self.directed, _BYTES_PER_PAIR + 4 * self.max_hops)
+        distance = all_distances(edges_of(data), nodes, self.directed, _BYTES_PER_PAIR + 4 * self.max_hops)
         sources, targets = data.edge_index.cpu().numpy()
         edges = np.arange(sources.size, dtype=np.int32)
         if not self.directed:

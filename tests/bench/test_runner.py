@@ -4,7 +4,8 @@ import json
 import pytest
 
 from ghn_pyg.bench.regression import LongRangeTask
-from ghn_pyg.bench.runner import run_bench
+from ghn_pyg.bench.runner import kept_results, run_bench
+from ghn_pyg.version import __version__
 from tests.bench.tiny import LONG_RANGE, bench
 
 
@@ -51,6 +52,37 @@ def test_a_failure_keeps_what_was_there(fake, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk is full"):
         run_bench(bench(), tmp_path)
     assert [path.parent.name for path in (tmp_path / "results").rglob("*.json")] == ["mlp"]
+
+
+def test_an_encoder_that_fails_does_not_stop_the_others(fake, tmp_path, monkeypatch):
+    measure = LongRangeTask.run
+
+    def fail(self, ghn, seed, folder):
+        if ghn.encoder == "mlp":
+            raise TypeError("the encoder\ngives two")
+        return measure(self, ghn, seed, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LongRangeTask, "run", fail)
+        failed, fine = run_bench(bench(), tmp_path)
+    assert failed.error.startswith("TypeError: the encoder gives two (test_runner.py, line ")
+    assert (failed.figures, fine.error, fine.figures) == ({}, "", {"figure": 0.0})
+    assert kept_results(tmp_path)[1] == [failed, fine]
+    # It is tried again.
+    assert run_bench(bench(), tmp_path)[0].figures == {"figure": 0.0}
+    assert fake == [("gcn", 0), ("mlp", 0)]
+
+
+def test_a_folder_keeps_all_results(fake, tmp_path):
+    run_bench(bench(seeds=[5]), tmp_path)
+    run_bench(bench({"more": {"kind": "long_range", "epochs": 2}}, encoders=["gin"], seeds=[3]), tmp_path)
+    tasks, results = kept_results(tmp_path)
+    assert [(one.task, one.encoder, one.seed) for one in results] == [
+        ("long_range", "mlp", 5), ("long_range", "gcn", 5), ("more", "gin", 3)
+    ]  # fmt: skip
+    assert tasks["more"] == LongRangeTask(epochs=2)
+    known = json.loads((tmp_path / "bench.json").read_text())
+    assert (known["encoders"], known["seeds"], known["versions"]) == (["mlp", "gcn", "gin"], [3, 5], [__version__])
 
 
 @pytest.mark.parametrize(

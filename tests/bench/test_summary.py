@@ -7,7 +7,7 @@ from ghn_pyg.bench.runner import Result
 from ghn_pyg.bench.summary import Cell, cells, markdown, save_summary
 from tests.bench.tiny import LONG_RANGE, bench
 
-CONFIG = bench({"long_range": LONG_RANGE, "cost": {}})
+TASKS = bench({"long_range": LONG_RANGE, "cost": {}}).tasks
 
 
 def result(task, encoder, seed, **figures):
@@ -50,7 +50,7 @@ def test_texts(cell, text):
 def test_tables():
     """More accuracy is better, and less time."""
     assert (
-        markdown(CONFIG, RESULTS)
+        markdown(TASKS, RESULTS)
         == """## long_range, 2 seeds
 
 | encoder | accuracy |
@@ -71,14 +71,27 @@ def test_tables():
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_figures_that_are_no_numbers(tmp_path, bad):
     results = [*RESULTS, result("long_range", "mlp", 2, accuracy=bad)]
-    assert "| mlp | – |" in markdown(CONFIG, results)
-    assert "| gcn | **0.500 ± 0.000** |" in markdown(CONFIG, results)
-    save_summary(CONFIG, results, tmp_path)
-    assert "**" not in markdown(CONFIG, [result("long_range", "mlp", 0, accuracy=bad)])
+    assert "| mlp | – |" in markdown(TASKS, results)
+    assert "| gcn | **0.500 ± 0.000** |" in markdown(TASKS, results)
+    save_summary(TASKS, results, tmp_path)
+    assert "**" not in markdown(TASKS, [result("long_range", "mlp", 0, accuracy=bad)])
+
+
+def test_what_failed_is_shown():
+    bad = Result(task="cost", encoder="mine", seed=0, figures={}, seconds=1.0, error="TypeError: no width")
+    text = markdown(TASKS, [*RESULTS, bad])
+    assert "| mine | failed | failed |\n\n- failed: mine, seed 0: TypeError: no width\n" in text
+    assert "| mine |" not in text.partition("## cost")[0]
+
+
+def test_a_task_on_which_all_failed(tmp_path):
+    bad = Result(task="cost", encoder="mine", seed=0, figures={}, seconds=1.0, error="TypeError: no width")
+    assert "| encoder | figures |\n| --- | ---: |\n| mine | failed |\n" in markdown(TASKS, [bad])
+    assert [path.name for path in save_summary(TASKS, [bad], tmp_path)] == ["results.csv", "results.md"]
 
 
 def test_files(tmp_path):
-    files = save_summary(CONFIG, RESULTS, tmp_path)
+    files = save_summary(TASKS, RESULTS, tmp_path)
     assert [path.name for path in files] == ["results.csv", "results.md", "long_range.png", "cost.png"]
     with open(files[0], encoding="utf-8", newline="") as stream:
         rows = list(csv.reader(stream))

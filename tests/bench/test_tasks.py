@@ -1,3 +1,5 @@
+import csv
+import functools
 import pickle
 
 import numpy as np
@@ -5,15 +7,16 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
-from ghn_pyg.bench import properties, regression
+from ghn_pyg.bench import properties
 from ghn_pyg.bench.cost import CostTask, batch
+from ghn_pyg.bench.networks import make_networks
 from ghn_pyg.bench.parameters import ParameterTask
 from ghn_pyg.bench.properties import PropertyTask, correlation, embeddings
-from ghn_pyg.bench.regression import GraphModel, LongRangeTask, ZINCTask, acyclic, chain_graph, molecule_graph
+from ghn_pyg.bench.regression import GraphModel, LongRangeTask, ZINCTask, chain_graph, molecule_graph
 from ghn_pyg.deepnets.dataset import DeepNets
 from ghn_pyg.models.encoders import ENCODERS, register_encoder
 from ghn_pyg.models.ghn import GHN
-from ghn_pyg.nn import GatedGNN, NodeMLP
+from ghn_pyg.nn import GatedGNN, LastReadout, NodeMLP
 from tests.bench.tiny import PARAMETERS, RECIPE, bench
 
 CONFIG = bench()
@@ -48,10 +51,10 @@ def test_parameters(tmp_path):
 def test_properties(tmp_path, monkeypatch):
     monkeypatch.setattr(properties, "GRID", {"C": [1], "epsilon": [0.1]})
     monkeypatch.setattr(properties, "fit", lambda network, images, config, fabric, progress: progress(
-        properties.Epoch(1, float(next(network.parameters()).numel()), 0.1)))  # fmt: skip
+        properties.Epoch(1, 0.5, 0.1, (float(next(network.parameters()).numel()), 2.0, 1.0))))  # fmt: skip
     task = PropertyTask(**tuples(RECIPE), networks=10, epochs=1)
     figures = task.run(CONFIG.ghn("mlp"), 0, tmp_path / "properties")
-    assert list(figures) == ["accuracy τ", "accuracy on noise τ", "inference time τ", "convergence τ"]
+    assert list(figures) == ["accuracy τ", "accuracy on noise τ", "inference time τ", "convergence time τ"]
     assert all(-1 <= value <= 1 for value in figures.values())
     # What was measured is kept, and not measured again.
     assert len(list((tmp_path / "properties" / "networks").iterdir())) == 20
@@ -70,7 +73,8 @@ def test_what_a_network_is_measured_by():
     assert list(found) == list(properties.PROPERTIES)
     assert 0 <= found["accuracy on noise"] <= 1
     assert found["inference time"] > 0
-    assert 0 < found["convergence"] < 5
+    steps = 1442 // 64
+    assert 0 < found["convergence time"] <= steps
 
     def diverge(*arguments, **options):
         raise FloatingPointError
@@ -79,7 +83,50 @@ def test_what_a_network_is_measured_by():
         patch.setattr(properties, "fit", diverge)
         failed = properties.properties(Network(graph.architecture, 10, 8), images, FitConfig(), 0.2)
     assert (failed["accuracy"], failed["accuracy on noise"]) == (0.1, 0.1)
-    assert failed["convergence"] == pytest.approx(2.302585)
+    assert failed["convergence time"] == steps
+
+
+@pytest.mark.parametrize(
+    ("losses", "steps"),
+    [
+        ([2.3, 1.1, 0.4, 0.2, 0.1], 4),  # 0.32 is nine tenths of the way from log 10 to 0.1
+        ([2.3, 2.2, 2.1, 2.0], 4),
+        ([0.1] * 5, 1),
+        ([2.3, 9.0, 7.0], 3),
+        ([5.0] * 30 + [0.0] * 10, 32),  # means of two
+    ],
+)
+def test_convergence_time(losses, steps):
+    assert properties.convergence_time(losses, 10) == steps
+
+
+def test_networks_that_were_trained_otherwise_are_trained_again(tmp_path, monkeypatch):
+    from ghn_pyg.images import load_images
+
+    trained = []
+    monkeypatch.setattr(properties, "properties", lambda *arguments: trained.append(arguments) or {})
+    images, graph = load_images("digits", image_size=8), DeepNets("val", image_size=8, width=8)[0]
+    task = PropertyTask(networks=10, epochs=2)
+    for _ in range(2):
+        task.trained_network(graph, images, tmp_path)
+    assert len(trained) == 1
+    monkeypatch.setattr(properties, "FitConfig", functools.partial(properties.FitConfig, learning_rate=0.5))
+    task.trained_network(graph, images, tmp_path)
+    assert len(trained) == 2
+
+
+def test_a_data_set_of_trained_networks(tmp_path, monkeypatch):
+    monkeypatch.setattr(properties, "properties", lambda *arguments: dict.fromkeys(properties.PROPERTIES, 0.25))
+    config = bench({"tags": {"kind": "properties", **RECIPE, "networks": 10}})
+    (table,) = make_networks(config, tmp_path)
+    with open(table, encoding="utf-8", newline="") as stream:
+        rows = list(csv.reader(stream))
+    assert rows[:2] == [["split", "position", *properties.PROPERTIES], ["val", "0", *["0.25"] * 4]]
+    assert [(row[0], row[1]) for row in rows[1:]] == [(split, str(at)) for split in ("val", "test") for at in range(10)]
+    assert table == tmp_path / "tags" / "networks.csv"
+    assert len(list((tmp_path / "tags" / "networks").iterdir())) == 20
+    with pytest.raises(ValueError, match="expected a task of the kind properties, got long_range"):
+        make_networks(CONFIG, tmp_path)
 
 
 def test_ranks(monkeypatch):
@@ -165,16 +212,8 @@ def test_chains():
         assert graph.y.tolist() == graph.node_type[:1].tolist()
 
 
-def test_the_last_node_is_read_out():
-    graphs = [acyclic([0, 1, 2], [(0, 1), (1, 2)], torch.tensor([1])), acyclic([3, 1], [(0, 1)], torch.tensor([0]))]
-    together = Batch.from_data_list(graphs)
-    x = torch.arange(5.0)[:, None]
-    assert regression.last_readout(x, together).tolist() == [[2], [4]]
-    assert regression.mean_readout(x, together).tolist() == [[1], [3.5]]
-
-
 def test_a_model_of_graphs():
-    model = GraphModel(CONFIG.ghn("ghn2"), 4, 3, regression.last_readout)
+    model = GraphModel(CONFIG.ghn("ghn2"), 4, 3, LastReadout())
     assert isinstance(model.encoder, GatedGNN)
     graphs = [chain_graph(3, 9, torch.Generator().manual_seed(seed)) for seed in range(3)]
     assert model(Batch.from_data_list(graphs)).shape == (3, 3)
@@ -200,7 +239,15 @@ def test_cost_of_ones_own_encoder(tmp_path):
     finally:
         del ENCODERS["mine"]
     assert list(figures) == ["5 nodes, ms", "5 nodes, MB", "11 nodes, ms", "11 nodes, MB"]
-    assert all(value >= 0 for value in figures.values())
+    assert figures["5 nodes, ms"] > 0
+
+
+def test_memory_of_large_graphs_is_told_from_that_of_small_ones(tmp_path):
+    figures = CostTask(nodes=(64, 1024), repeats=1).run(CONFIG.ghn("ghn3"), 0, tmp_path)
+    pairs = 1024**2
+    # Two heads' biases and the columns of the table alone take 16 bytes for each pair.
+    assert 16 * pairs / 1e6 < figures["1024 nodes, MB"] < 200 * pairs / 1e6
+    assert figures["64 nodes, MB"] < figures["1024 nodes, MB"] / 4
 
 
 def test_graphs_to_measure():

@@ -1,10 +1,12 @@
 import csv
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from ghn_pyg import GHN, GHNConfig
+from ghn_pyg import GHN, GHNConfig, register_encoder
+from ghn_pyg.bench import properties
 from ghn_pyg.models.encoders import ENCODERS
 from tests.cli.outcomes import failed
 
@@ -38,17 +40,35 @@ def test_ones_own_encoder(run, config, tmp_path, monkeypatch):
     (tmp_path / "my_encoder.py").write_text(
         "from ghn_pyg import register_encoder\n"
         "from ghn_pyg.nn import NodeMLP\n"
-        "register_encoder('mine', lambda config: NodeMLP(config.hidden_channels), layers=False)\n"
+        "class Mine(NodeMLP):\n    '''Which a process that measures cost imports.'''\n"
+        "register_encoder('mine', lambda config: Mine(config.hidden_channels), layers=False)\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])  # as in a console script
+    run("bench", "encoders", config, "--out", "out", "-s", "seeds=[0]")
     try:
-        options = ("-s", "encoders=[mine]", "-s", "seeds=[0]", "--import", "my_encoder")
-        code, out, _ = run("bench", "encoders", config, "--out", tmp_path / "out", *options)
+        changes = ("-s", "encoders=[mine]", "-s", "seeds=[0]", "-s", "tasks.cost={nodes: [5]}")
+        code, out, _ = run("bench", "encoders", config, "--out", "out", *changes, "--import", "my_encoder")
     finally:
         ENCODERS.pop("mine", None)
         sys.modules.pop("my_encoder", None)
     assert code == 0
-    assert any(line.startswith("mine") for line in out)
+    assert [line.split()[0] for line in out if line.startswith(("mine", "mlp"))] == ["mlp", "mine", "mine"]
+    assert "\n| mine | " in Path("out", "results.md").read_text()
+    assert "\n| mlp | " in Path("out", "results.md").read_text()
+
+
+def test_an_encoder_that_fails(run, config, tmp_path):
+    register_encoder("bad", lambda config: torch.nn.Linear(3, 5), layers=False)
+    try:
+        code, out, err = run("bench", "encoders", config, "--out", tmp_path, "-s", "encoders=[bad, mlp]")
+    finally:
+        del ENCODERS["bad"]
+    assert code == 1
+    assert err == ""
+    assert "bad failed" in out
+    assert sum(line.startswith("failed: bad, seed ") for line in out) == 2
+    assert any(line.startswith("mlp") and "±" in line for line in out)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +82,18 @@ def test_ones_own_encoder(run, config, tmp_path, monkeypatch):
 def test_slips(run, config, tmp_path, arguments, message):
     assert message in failed(run("bench", "encoders", config, "--out", tmp_path / "out", *arguments))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_of_trained_networks(run, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(properties, "properties", lambda *arguments: dict.fromkeys(properties.PROPERTIES, 0.25))
+    more = "tasks.properties={networks: 10, width: 8, recipe: digits, changes: [image_size=8]}"
+    code, out, _ = run("bench", "networks", config, "--out", tmp_path / "out", "-s", more)
+    assert code == 0
+    assert out == [f"saved {tmp_path}/out/properties/networks.csv"]
+    with open(tmp_path / "out" / "properties" / "networks.csv", encoding="utf-8", newline="") as stream:
+        assert len(list(csv.reader(stream))) == 1 + 2 * 10
+    message = failed(run("bench", "networks", config, "--out", tmp_path / "out"))
+    assert "expected a task of the kind properties, got long_range" in message
 
 
 def test_architectures_are_ranked(run, tmp_path):

@@ -203,6 +203,12 @@ def test_what_checkpoints_do_not_hold(register):
         GHN(config(twice))
 
 
+def test_modules_that_are_no_encoders(register):
+    bare = register(lambda c: Own(c.hidden_channels))
+    with pytest.raises(ValueError, match=rf"'{bare}' expected to be called as encoder\(x, edge_index, .* ConvEncoder"):
+        GHN(config(bare))
+
+
 @pytest.mark.parametrize("field", ["layers", "hidden_channels"])
 def test_a_configuration_far_larger_than_the_file(field):
     ghn = GHN(config("gcn"))

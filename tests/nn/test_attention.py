@@ -91,11 +91,30 @@ def test_gradients_after_a_use_without_any():
         lambda dense: [part[..., :-1] for part in dense],
     ],
 )
-def test_biases_of_another_batch(wrong):
+@pytest.mark.parametrize("attention", [dense_attention, table_attention])
+def test_biases_of_another_batch(attention, wrong):
     blocks = Blocks.of_sizes(SIZES)
     *_, bias = table_bias(blocks)
     with pytest.raises(ValueError, match="bias expected a tensor for each block, of the shapes"):
-        dense_attention(*states(), blocks, wrong(bias.dense()))
+        attention(*states(), blocks, wrong(bias.dense()))
+
+
+@pytest.mark.parametrize("attention", [dense_attention, table_attention])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda table, columns: (table[:1], columns),
+        lambda table, columns: (table, columns[:2]),
+        lambda table, columns: (table, [part[:0] for part in columns]),
+        lambda table, columns: (table, [part[:, :1] for part in columns]),
+    ],
+)
+def test_a_table_of_another_batch(attention, wrong):
+    blocks = Blocks.of_sizes(SIZES)
+    *_, bias = table_bias(blocks)
+    bias.table, bias.positions = wrong(bias.table, bias.positions)
+    with torch.no_grad(), pytest.raises(ValueError, match="bias expected a tensor for each block, of the shapes"):
+        attention(*[part.detach() for part in states()], blocks, bias)
 
 
 def test_dropout_drops():
@@ -140,3 +159,19 @@ def test_lookup():
     assert result.tolist() == [[[0, 4, 2], [2, 2, 1]], [[5, 9, 7], [7, 7, 6]]]
     result.sum().backward()
     assert table.grad.tolist() == [[1, 1, 3, 0, 1]] * 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 0.1)], ids=str)
+def test_flex_attention_on_a_gpu(dtype, tolerance):
+    """Compiled, forward and backward, on graphs of unequal size; FlexAttention wants heads of 16 numbers or more."""
+    blocks = Blocks.of_sizes(SIZES, "cuda")
+    table, columns, _ = table_bias(Blocks.of_sizes(SIZES))
+    table = table.detach().to("cuda", dtype).requires_grad_()
+    generator = torch.Generator().manual_seed(3)
+    parts = [torch.randn(sum(SIZES), HEADS, 16, generator=generator).to("cuda", dtype).requires_grad_() for _ in "qkv"]
+    bias = TableBias(table, blocks.split_pairs(columns.cuda()), blocks)
+    results = [blocks.join(attention(*parts, blocks, bias)) for attention in (table_attention, dense_attention)]
+    assert_close(*results, tolerance)
+    assert_same_gradients(*results, [*parts, table], 10 * tolerance)

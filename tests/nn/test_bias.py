@@ -241,6 +241,42 @@ def test_an_edge_at_least():
 
 
 @pytest.mark.parametrize("bias", [DistanceBias(D, HEADS), SpatialEncoding(HEADS)])
+def test_the_batch_may_be_a_vector(bias):
+    _, _, distance, batch = join(unequal_graphs(D))
+    found, expected = bias(distance, batch), bias(distance, Blocks.of(batch, len(batch)))
+    torch.testing.assert_close(found.dense(), expected.dense(), rtol=0, atol=0)
+    with pytest.raises(TypeError, match=r"got NoneType; for a single graph pass Blocks.of\(None, num_nodes\)"):
+        bias(distance, None)
+
+
+def test_the_batch_of_paths_may_be_a_vector():
+    encoding, edges = EdgePathEncoding(2, HEADS), torch.tensor([[0, 2], [1, 3]])
+    path = torch.tensor([-1, 0, -1, -1] * 2)[:, None]
+    batch, attr = torch.tensor([0, 0, 1, 1]), torch.tensor([[1.0, 2.0], [5.0, 7.0]])
+    (found,), (expected,) = (encoding(edges, attr, path, one) for one in (batch, Blocks.of_sizes([2, 2])))
+    assert torch.equal(found, expected)
+    with pytest.raises(TypeError, match="batch expected for each node its graph, or Blocks, got NoneType"):
+        encoding(edges, attr, path, None)
+
+
+def test_edge_features_of_another_graph():
+    edges, path = torch.tensor([[0, 1], [1, 2]]), torch.full((9, 1), -1)
+    with pytest.raises(ValueError, match="edge_attr expected a row for each of 2 edges, got 1"):
+        EdgePathEncoding(2, HEADS)(edges, torch.ones(1, 2), path, Blocks.of(None, 3))
+
+
+@pytest.mark.parametrize("bias", [DistanceBias(D, HEADS), SpatialEncoding(HEADS)])
+def test_distances_are_whole_numbers(bias):
+    with pytest.raises(ValueError, match=r"distances expected whole numbers, 0 for no path, got torch\.float32"):
+        bias(torch.zeros(9), Blocks.of(None, 3))
+
+
+def test_heads_at_least():
+    with pytest.raises(ValueError, match="heads must be at least 1, got 0"):
+        SpatialEncoding(heads=0)
+
+
+@pytest.mark.parametrize("bias", [DistanceBias(D, HEADS), SpatialEncoding(HEADS)])
 def test_distances_of_another_batch(bias):
     with pytest.raises(ValueError, match="expected a value for each of 13 pairs of nodes, got 16"):
         bias(torch.zeros(16, dtype=torch.uint8), Blocks.of_sizes([2, 3]))

@@ -62,9 +62,39 @@ def test_the_formula():
 )
 def test_modules_are_given_what_they_take(make, arguments, taken):
     encoder = ConvEncoder(D, [make(), make()], arguments)
-    assert encoder.arguments == taken
+    assert encoder.arguments == [taken, taken]
     assert (encoder.direction is not None) == ("edge_attr" in taken)
     assert encoder(torch.randn(3, D), torch.tensor([[0, 1], [1, 2]])).shape == (3, D)
+
+
+def test_each_module_is_given_what_it_takes():
+    encoder = ConvEncoder(D, [GCNConv(D, D), GATv2Conv(D, D, edge_dim=D)])
+    assert encoder.arguments == [("edge_index",), ("edge_index", "edge_attr")]
+    encoder(torch.randn(3, D), torch.tensor([[0, 1], [1, 2]])).sum().backward()
+    assert encoder.direction.weight.grad.any()
+
+
+class Twice(nn.Module):
+    def forward(self, x, edge_index):
+        return x, x
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (GCNConv(D, 1), r"GCNConv expected to give nodes \(3, 6\), got \(3, 1\)"),
+        (GCNConv(D, 5), r"GCNConv expected to give nodes \(3, 6\), got \(3, 5\)"),
+        (Twice(), r"Twice expected to give nodes \(3, 6\), got tuple"),
+    ],
+)
+def test_modules_that_do_not_keep_the_width(module, message):
+    with pytest.raises(ValueError, match=message):
+        ConvEncoder(D, [module])(torch.randn(3, D), torch.tensor([[0, 1], [1, 2]]))
+
+
+def test_batch_norms():
+    with pytest.raises(ValueError, match=r"mix the graphs of a batch, got the batch norm 0\.norm1\.module; leave it"):
+        ConvEncoder(D, [GPSConv(D, GCNConv(D, D))])
 
 
 def test_bad_modules():

@@ -7,6 +7,7 @@ from ghn_pyg.nn.decoders import ConvDecoder, Group, MLPDecoder, VectorDecoder, c
 from tests.properties import (
     DECODER_PROPERTIES,
     GROUPS,
+    TOLERANCE,
     assert_close,
     assert_pure,
     assert_same_gradients,
@@ -102,9 +103,10 @@ def reference(model, x, group):
 
 @CROPS
 @EACH
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("holds", DECODER_PROPERTIES, ids=name_of)
-def test_properties(holds, kind, crop):
-    holds(decoder(kind, crop), D)
+def test_properties(holds, kind, crop, dtype):
+    holds(decoder(kind, crop).to(dtype), D)
 
 
 @CROPS

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch_geometric.data import Data
 
 from ghn_pyg.nn.encodings import (
     CentralityEncoding,
@@ -12,6 +13,7 @@ from ghn_pyg.nn.encodings import (
     nearest_rows,
 )
 from ghn_pyg.nn.ragged import Blocks
+from ghn_pyg.transforms import AddCentrality
 from tests.properties import assert_close, assert_pure, chain, graph_of, join, unequal_graphs
 
 # --- embeddings ------------------------------------------------------------------------------------------------------
@@ -214,6 +216,15 @@ def test_degrees_are_counted_to_100():
     )  # fmt: skip
 
 
+def test_degrees_that_were_counted_before():
+    encoding, edges = centrality(), torch.cat((torch.zeros(2, 103, dtype=torch.long), torch.tensor([[1], [2]])), dim=1)
+    data = AddCentrality()(Data(edge_index=edges, num_nodes=5))
+    result = encoding.of_degrees(data.in_degree, data.out_degree)
+    assert result[:, 0].tolist() == [100_100, 1000, 1, 0, 0]
+    assert torch.equal(result, encoding(edges, 5))
+    assert data.in_degree[0] == 103
+
+
 def test_degrees_without_edges():
     assert centrality()(torch.empty(2, 0, dtype=torch.long), 2)[:, 0].tolist() == [0, 0]
 
@@ -250,3 +261,11 @@ def test_graphs_alone_and_together():
         encoding(distance, blocks), torch.cat([encoding(one.distance, Blocks.of(None, len(one.x))) for one in graphs])
     )
     assert_pure(lambda pairs: encoding(pairs, blocks), distance)
+
+
+def test_the_batch_of_depths_may_be_a_vector():
+    encoding = DepthEncoding(8)
+    _, _, distance, batch = join(unequal_graphs(8))
+    assert torch.equal(encoding(distance, batch), encoding(distance, Blocks.of(batch, len(batch))))
+    with pytest.raises(TypeError, match="batch expected for each node its graph, or Blocks, got NoneType"):
+        encoding(distance, None)

@@ -136,6 +136,30 @@ def test_autocast_is_near(virtual):
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+@KINDS
+@pytest.mark.parametrize(
+    ("edges", "message"),
+    [
+        ([[0, 2], [1, 1]], "edges must point from a node to a later one, without cycles and self loops"),
+        ([[0, 1], [1, 0]], "edges must point from a node to a later one"),
+        ([[0, 1], [1, 1]], "edges must point from a node to a later one"),
+        ([[0, 1], [1, 3]], "edges expected nodes 0 to 2, got 0 to 3"),
+        ([[-1, 1], [1, 2]], "edges expected nodes 0 to 2, got -1 to 2"),
+    ],
+)
+def test_graphs_that_are_not_in_topological_order(edges, message, virtual):
+    with pytest.raises(ValueError, match=message):
+        encoder(virtual)(torch.zeros(3, D).double(), torch.tensor(edges), torch.zeros(9, dtype=torch.uint8))
+
+
+def test_distances_are_for_virtual_edges():
+    graph = random_graph(7, D)
+    model = encoder(virtual=False)
+    assert torch.equal(model(graph.x, graph.edge_index), model(*graph))
+    with pytest.raises(ValueError, match="virtual edges need the distances of all pairs of nodes, got none"):
+        encoder(virtual=True)(graph.x, graph.edge_index)
+
+
 # --- the order of updates --------------------------------------------------------------------------------------------
 
 

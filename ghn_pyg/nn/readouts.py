@@ -1,0 +1,99 @@
+"""Readouts: one embedding for each graph of a batch, from those of its nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn.aggr import Aggregation, AttentionalAggregation
+from torch_geometric.nn.resolver import aggregation_resolver
+
+from .ragged import Blocks
+
+
+class Readout(nn.Module):
+    r"""One of PyTorch Geometric's aggregations over the nodes of each graph.
+
+    Args:
+        aggregation: Its name, such as ``"mean"``, ``"sum"`` or ``"max"``, or an ``Aggregation`` itself.
+        options: Arguments of one that is named.
+
+    Shapes:
+        - **input:** nodes :math:`(N, d)`, and for each node its graph ``batch`` :math:`(N,)`, or the blocks of the
+          batch (one graph by default)
+        - **output:** graphs :math:`(G, d)`; a graph without nodes has the row of zeros, and only blocks tell of those
+          behind the last node
+
+    Example:
+        >>> Readout("sum")(torch.tensor([[2.0], [3.0], [5.0]]), torch.tensor([0, 0, 1])).tolist()
+        [[5.0], [5.0]]
+    """
+
+    def __init__(self, aggregation: str | Aggregation = "mean", **options: Any) -> None:
+        super().__init__()
+        self.aggregation = aggregation_resolver(aggregation, **options)
+
+    def forward(self, x: Tensor, batch: Tensor | Blocks | None = None) -> Tensor:
+        """Reads the nodes out."""
+        blocks = Blocks.of(batch, x.size(0))
+        found: Tensor = self.aggregation(x, blocks.vector(x.device), dim_size=len(blocks.sizes))
+        return found
+
+
+class AttentionReadout(Readout):
+    r"""The sum over each graph's nodes, weighted by a softmax of one trained score :math:`w^\top x_v + b` per node.
+
+    Args:
+        channels: Width :math:`d`.
+
+    Shapes:
+        As of :class:`Readout`.
+
+    Example:
+        >>> AttentionReadout(channels=8)(torch.ones(3, 8), torch.tensor([0, 0, 1])).shape
+        torch.Size([2, 8])
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(AttentionalAggregation(nn.Linear(channels, 1)))
+
+
+class TokenReadout(nn.Module):
+    """The first node of each graph, which is its token after :class:`~ghn_pyg.nn.GraphToken`.
+
+    Shapes:
+        As of :class:`Readout`; the batch is the one with tokens.
+
+    Example:
+        >>> TokenReadout()(torch.tensor([[2.0], [3.0], [5.0]]), torch.tensor([0, 0, 1])).tolist()
+        [[2.0], [5.0]]
+    """
+
+    def forward(self, x: Tensor, batch: Tensor | Blocks | None = None) -> Tensor:
+        """Reads the nodes out."""
+        return _node_of_each(x, batch, last=False)
+
+
+class LastReadout(nn.Module):
+    """The last node of each graph: the output of a network, whose nodes stand in topological order.
+
+    Shapes:
+        As of :class:`Readout`.
+
+    Example:
+        >>> LastReadout()(torch.tensor([[2.0], [3.0], [5.0]]), torch.tensor([0, 0, 1])).tolist()
+        [[3.0], [5.0]]
+    """
+
+    def forward(self, x: Tensor, batch: Tensor | Blocks | None = None) -> Tensor:
+        """Reads the nodes out."""
+        return _node_of_each(x, batch, last=True)
+
+
+def _node_of_each(x: Tensor, batch: Tensor | Blocks | None, last: bool) -> Tensor:
+    sizes = torch.tensor(Blocks.of(batch, x.size(0)).sizes, device=x.device)
+    ends = sizes.cumsum(0)
+    place = ends - 1 if last else ends - sizes
+    found = x.index_select(0, place.clamp(0, x.size(0) - 1))
+    return found.masked_fill((sizes == 0)[:, None], 0)
