@@ -28,7 +28,17 @@ from ..models.keys import CheckpointError, strip_wrappers
 from .calibration import calibrate
 from .checkpoints import Progress, checkpoint_paths, read_training_checkpoint, write_checkpoint
 from .config import TrainConfig
-from .engine import SMALLEST_SCALE, agree, join_gradients, join_images, make_fabric, scaler_of
+from .engine import (
+    SMALLEST_SCALE,
+    ProcessLostError,
+    add_up,
+    agree,
+    join_gradients,
+    join_images,
+    make_fabric,
+    scaler_of,
+    together,
+)
 from .logs import CSVLog, LogRow, TensorBoardLog
 from .schedules import learning_rate
 from .seeds import restored
@@ -75,8 +85,8 @@ def train(
         The GHN, in evaluation mode.
 
     Raises:
-        TrainingError: If the folder holds another run, the configuration does not fit the data or the processes, or
-            losses stay infinite or NaN after all roll-backs.
+        TrainingError: If the folder holds another run, the configuration does not fit the data or the processes,
+            losses stay infinite or NaN after all roll-backs, or another process ends.
         CheckpointError: If a checkpoint cannot be written or read.
         ImportError: If Lightning Fabric is missing.
 
@@ -87,7 +97,13 @@ def train(
     images = images or load_images(config.images, config.folder, image_size=config.image_size, augment=config.augment)
     run = Run(config, Path(folder), fabric, images)
     with restored(fabric.device):
-        run.go(run.length if steps is None else min(steps, run.length), workers, progress)
+        try:
+            run.go(run.length if steps is None else min(steps, run.length), workers, progress)
+        except ProcessLostError as error:
+            raise TrainingError(
+                f"step {run.progress.step}: another process of the run ended, or cannot be reached ({error}); start "
+                f"the same command again to go on from the last checkpoint in {run.checkpoints}"
+            ) from error
     return run.trained.eval()
 
 
@@ -219,7 +235,8 @@ class Run:
 
     def go(self, stop: int, workers: int, report: Callable[[LogRow], None]) -> None:
         """Trains until the step ``stop``."""
-        self.fabric.barrier()  # nobody reads the folder any more
+        with together(self.fabric):
+            self.fabric.barrier()  # nobody reads the folder any more
         if not self.fabric.is_global_zero:
             self.steps(stop, workers, lambda row: None)
             return
@@ -269,8 +286,7 @@ class Run:
             backward=self.fabric.backward, autocast=self.fabric.autocast,
         )  # fmt: skip
         join_gradients(self.fabric, self.ghn.parameters())
-        joint: Any = self.fabric.all_reduce(share, reduce_op="sum")
-        loss, top1, left_out = joint.tolist()
+        loss, top1, left_out = add_up(self.fabric, share).tolist()
         norm = self.update(usable=math.isfinite(loss) and left_out < 1)
         good = math.isfinite(norm)
         self.count(loss, good)
@@ -320,7 +336,8 @@ class Run:
                 metadata = {"step": str(self.progress.step), "loss": repr(loss)}
                 write_folder(self.folder / "best", self.config.ghn, strip_wrappers(self.trained.state_dict()), metadata)
             write_checkpoint(self.checkpoints, self.state(), self.config.keep)
-        self.fabric.barrier()
+        with together(self.fabric):
+            self.fabric.barrier()
 
     def judge(self) -> float | None:
         """The mean loss since the last checkpoint, if it is the lowest one so far.
