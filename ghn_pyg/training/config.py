@@ -39,7 +39,7 @@ class TrainConfig:
         learning_rate: Its largest value.
         weight_decay: Of the optimizer.
         schedule: ``"cosine"``: linear warm-up, then a cosine to 0; ``"steps"``: times 0.1 at each milestone.
-        warmup_epochs: Length of the warm-up.
+        warmup_epochs: Length of the warm-up of ``"cosine"``.
         warmup_rate: Learning rate that the warm-up starts from.
         milestones: Epochs at which the learning rate falls.
         penalty: Weight of the Frobenius norms of predicted tensors in the loss.
@@ -127,7 +127,7 @@ class TrainConfig:
         for field in ("label_smoothing", "ema"):
             if getattr(self, field) >= 1:
                 self._refuse(field, "a number below 1")
-        if self.warmup_epochs > self.epochs:
+        if self.schedule == "cosine" and self.warmup_epochs > self.epochs:
             self._refuse("warmup_epochs", f"no more than the {self.epochs} epochs")
 
     def _check_data(self) -> None:
@@ -184,10 +184,10 @@ def _ghn(values: Any) -> GHNConfig:
     """A GHN by its fields, or by a preset and the fields that differ from it."""
     if not isinstance(values, Mapping):
         raise ValueError(f"TrainConfig.ghn expected fields of GHNConfig, or a preset and changes to it, got {values!r}")
-    if "preset" not in values:
-        return GHNConfig.from_dict(dict(values))
-    base = GHNConfig.preset(str(values["preset"])).to_dict()
-    return GHNConfig.from_dict(base | {name: value for name, value in values.items() if name != "preset"})
+    fields = {name: value for name, value in values.items() if name != "preset"}
+    check_fields(GHNConfig, fields)
+    base = GHNConfig.preset(str(values["preset"])).to_dict() if "preset" in values else {}
+    return GHNConfig.from_dict(base | fields)
 
 
 def _widths(values: Any) -> WidthRule:
