@@ -30,6 +30,7 @@ class TrainConfig:
             :func:`~ghn_pyg.models.ghn.from_pretrained` takes it; by default from new ones.
         images: Name of the image data; see :func:`~ghn_pyg.images.load_images`.
         folder: Where its files lie.
+        download: Whether to download image data that is missing, where torchvision can.
         image_size: Height and width of the images in pixels; by default that of the image data.
         augment: Whether images are augmented.
         meta_batch: Architectures :math:`m` in a step.
@@ -72,6 +73,7 @@ class TrainConfig:
     start: str | None = None
     images: str = "digits"
     folder: str = "data"
+    download: bool = False
     image_size: int | None = None
     augment: bool = True
     meta_batch: int = 8
@@ -121,7 +123,7 @@ class TrainConfig:
         if self.balance and self.precision == "16-mixed":
             # A network whose gradient overflows would be left out before the scaler could lower the scale.
             self._refuse("balance", "false with 16-mixed; take bf16-mixed or 32-true")
-        for field in ("augment", "balance", "calibrate"):
+        for field in ("augment", "balance", "calibrate", "download"):
             if not isinstance(getattr(self, field), bool):
                 self._refuse(field, "true or false")
         for field in ("label_smoothing", "ema"):

@@ -9,7 +9,6 @@ from ghn_pyg.training.recipes import load_config, recipe_names
 from ghn_pyg.training.schedules import learning_rate
 from tests.training.tiny import GHN3, config
 
-
 # What is published, one row for each kind of GHN and image data.
 FIELDS = (
     "optimizer", "learning_rate", "weight_decay", "schedule", "milestones", "warmup_epochs", "warmup_rate", "penalty",
