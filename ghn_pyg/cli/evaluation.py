@@ -132,8 +132,8 @@ def evaluate(
         if weights is None:
             groups = _groups(split, network, pictures, width, count)
         else:
-            (name,) = network or ()
-            groups = {_NETWORKS: [trained_subject(name, weights, pictures.num_classes, pictures.image_size)]}
+            sizes = (pictures.num_classes, pictures.image_size)
+            groups = {_NETWORKS: [trained_subject(name, weights, *sizes) for name in network or ()]}
         found: dict[str, dict[str, Report]] = {}
         total = len(methods) * sum(map(len, groups.values()))
         with bar(total) as note:
