@@ -11,15 +11,15 @@ from .config import TrainConfig
 
 CONFIG_FILE: Final = "train.json"
 
-_KEEPING: Final = ("folder", "download", "node_budget", "checkpoint_every", "keep")
-"""Fields that say where data lies and how much is kept at once, not what is trained."""
+_KEEPING: Final = ("folder", "download", "compile", "node_budget", "checkpoint_every", "keep")
+"""Fields that say where data lies, how it is computed with and how much is kept, not what is trained."""
 
 
 def check_same_run(folder: Path, config: TrainConfig) -> None:
     """Raises a ValueError where a folder holds another run, or what it is cannot be read.
 
-    How data is kept may change within a run: the folder of the images, ``download``, ``node_budget``,
-    ``checkpoint_every`` and ``keep``.
+    What says nothing of what is trained may change within a run: ``folder``, ``download``, ``compile``,
+    ``node_budget``, ``checkpoint_every`` and ``keep``.
     """
     path = folder / CONFIG_FILE
     if not path.exists():

@@ -135,6 +135,8 @@ class Run:
         self.length = config.epochs * self.images_from(0).steps_per_epoch
         self.ghn = self.first_ghn().to(fabric.device).train()
         agree(fabric, self.ghn)
+        if config.compile:
+            self.ghn.encoder.compile()  # in place, so that all names stay
         kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
         optimizer = kind(self.ghn.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         self.optimizer: Any = fabric.setup_optimizers(optimizer)
