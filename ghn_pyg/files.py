@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
+
+_UNFINISHED: Final = re.compile(r"\.[0-9a-f]{32}(\.\w+)?", re.ASCII)
 
 
 @contextlib.contextmanager
@@ -45,3 +49,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink()
+
+
+def remove_unfinished(folder: str | os.PathLike[str]) -> None:
+    """Removes temporary files of :func:`replacing` that a killed process left in a folder, where there is one.
+
+    Nobody else may be writing into it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, f".{uuid.uuid4().hex}.pt").touch()
+        ...     remove_unfinished(folder)
+        ...     os.listdir(folder)
+        []
+    """
+    folder = Path(folder)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)

@@ -141,15 +141,17 @@ def load_images(
     - ``"digits"``: scikit-learn's 1,797 digits of 8×8 pixels, resized, wholly in memory. It needs no download. Every
       fifth one of a class is for tests: 1,442 and 355.
     - ``"cifar10"``, ``"cifar100"``: in memory. Training images are shifted by up to 4 pixels and mirrored.
-    - The name of a class in :mod:`torchvision.datasets`, in capitals or not, with ``train`` or ``split`` as an
-      argument, such as ``"STL10"``.
-    - The path of a folder of images as ImageNet is unpacked.
+    - The name of a class in :mod:`torchvision.datasets`, in capitals or not, whose images have one label each and
+      which takes no more than ``train``, or ``split``, to tell training from test images: MNIST, FashionMNIST, KMNIST,
+      QMNIST, USPS, STL10, SVHN, GTSRB, DTD, Flowers102, Food101, FGVCAircraft, OxfordIIITPet, StanfordCars, Country211,
+      PCAM, RenderedSST2, Imagenette, ImageNet. Others, as EMNIST, can be unpacked into a folder.
+    - The path of a folder of images as ImageNet is unpacked; ``"./digits"`` for one with a name from above.
 
     Args:
         name: One of these.
         folder: Where the files of a :mod:`torchvision.datasets` class lie.
         image_size: Height and width in pixels. By default 16 for digits, 32 for CIFAR and 224 for others.
-        num_classes: Number of classes, for those :mod:`torchvision.datasets` that do not tell it.
+        num_classes: Number of classes, for those :mod:`torchvision.datasets` that do not tell it, such as SVHN.
         download: Whether to download what is missing, where torchvision can.
         augment: Whether training images are shifted, cropped and mirrored; digits never are.
 
@@ -165,10 +167,11 @@ def load_images(
     """
     if image_size is not None and image_size < 4:
         raise ImagesError(f"image_size expected at least 4 pixels, got {image_size}")
-    if Path(name).is_dir():
+    key = os.fspath(name).lower().replace("-", "")
+    known = isinstance(name, str) and key in ("digits", *_CIFAR)  # whatever folders there are, as a run's own
+    if not known and Path(name).is_dir():
         return _from_folder(Path(name), image_size or 224, augment)
     name = os.fspath(name)
-    key = name.lower().replace("-", "")
     if key == "digits":
         return _digits(image_size or 16)
     if os.sep in name:
@@ -218,22 +221,33 @@ class _Maker:
         options = {"download": True} if self.download and "download" in names else {}
         if "train" in names:
             return self._make(transform=transform, train=train, **options)
-        if train:
-            return self._make(transform=transform, split="train", **options)
-        try:
-            return self._make(transform=transform, split="test", **options)
-        except ImagesError:
-            return self._make(transform=transform, split="val", **options)
+        refused = []
+        for split in ("train", "trainval") if train else ("test", "val"):
+            try:
+                return self._make(transform=transform, split=split, **options)
+            except ImagesError as error:
+                if not isinstance(error.__cause__, ValueError):  # there is such a split
+                    raise
+                refused.append(error)
+        raise refused[0]
 
     def _make(self, **options: Any) -> Any:
         try:
             return self.kind(os.fspath(self.folder), **options)
         except (RuntimeError, OSError, ValueError, TypeError, ImportError) as error:
-            link = f"; it comes from {url}" if (url := getattr(self.kind, "url", None)) else ""
             raise ImagesError(
-                f"torchvision.datasets.{self.kind.__name__} cannot be read in the folder {self.folder}: {error}. "
-                f"Download it with download=True, or put its files there{link}"
+                f"torchvision.datasets.{self.kind.__name__} cannot be read in the folder {self.folder}: {error}"
+                + self._advice(error)
             ) from error
+
+    def _advice(self, error: Exception) -> str:
+        if isinstance(error, (ValueError, TypeError)):
+            return f". If it needs more than a split, unpack it and give its path: {_LAYOUT}"
+        if not isinstance(error, FileNotFoundError) and "not found" not in str(error):
+            return ""
+        link = f"; it comes from {url}" if (url := getattr(self.kind, "url", None)) else ""
+        can = "download" in inspect.signature(self.kind).parameters
+        return f". {'Download it with download=True (--download), or put' if can else 'Put'} its files there{link}"
 
 
 def _dataset_classes() -> dict[str, type]:
@@ -291,9 +305,11 @@ def _transforms(size: int, augment: bool) -> tuple[Any, Any]:
 
 def _from_torchvision(name: str, make: _Maker, size: int, num_classes: int | None, augment: bool) -> Images:
     train, test = (make(*case) for case in zip((True, False), _transforms(size, augment), strict=True))
-    classes = num_classes or len(getattr(train, "classes", ()))
+    classes = len(getattr(train, "classes", ())) or num_classes
     if not classes:
-        raise ImagesError(f"torchvision.datasets.{make.kind.__name__} does not tell its classes; give num_classes")
+        raise ImagesError(
+            f"torchvision.datasets.{make.kind.__name__} does not tell its classes; give num_classes (--num-classes)"
+        )
     return Images(name, FileImages(train), FileImages(test), classes, size, *_IMAGENET)
 
 

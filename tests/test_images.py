@@ -2,6 +2,7 @@ import hashlib
 import itertools
 import pickle
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,13 +154,51 @@ def test_faulty_folders(tmp_path):
         ("CIFAR-11", "did you mean .*cifar10"),
         ("qqqqq", "nor is it a folder"),
         ("cifar10", r"CIFAR10 cannot be read in the folder .*: Dataset not found.*download=True.*it comes from http"),
-        ("stl10", "STL10 cannot be read in the folder"),
+        ("stl10", "STL10 cannot be read in the folder .*download=True"),
+        ("fer2013", r"FER2013 cannot be read in the folder .*[^=]$"),
+        ("EMNIST", r"EMNIST cannot be read .*Unknown value 'train' for argument split.* more than a split, unpack it"),
         ("Caltech101", "has no division into training and test images"),
     ],
 )
 def test_data_that_is_not_there(name, message, tmp_path):
     with pytest.raises(ImagesError, match=message):
         load_images(name, tmp_path / "nowhere")
+
+
+def test_only_what_is_missing_is_advised_to_download(tmp_path):
+    with pytest.raises(ImagesError) as error:
+        load_images("EMNIST", tmp_path)
+    assert "ownload" not in str(error.value)
+
+
+def test_a_folder_of_the_name_of_known_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()  # as by: ghn-pyg train digits --out digits
+    (tmp_path / "mnist").mkdir()
+    assert load_images("digits").num_classes == 10
+    for folder in ("./digits", Path("digits"), "mnist"):
+        with pytest.raises(ImagesError, match="does not hold images as it should"):
+            load_images(folder)
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("train", "val"), ("trainval", "test")])
+def test_names_of_splits(tmp_path, monkeypatch, splits):
+    class Pets(torchvision.datasets.VisionDataset):
+        classes = ("cat", "dog", "ant")
+
+        def __init__(self, root, split, transform=None, download=False):
+            if split not in splits:
+                raise ValueError("unknown split")
+            super().__init__(root, transform=transform)
+            self.size = {"train": 5, "trainval": 5, "test": 3, "val": 3}[split] + 10 * download
+
+        def __len__(self):
+            return self.size
+
+    monkeypatch.setattr(torchvision.datasets, "OxfordIIITPet", Pets)
+    images = load_images("oxfordiiitpet", tmp_path, num_classes=7)
+    assert (images.num_classes, len(images.train), len(images.test)) == (3, 5, 3)
+    assert len(load_images("oxfordiiitpet", tmp_path, download=True).train) == 15
 
 
 def test_classes_that_a_data_set_does_not_tell(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from ghn_pyg.images import load_images
 from ghn_pyg.training.checkpoints import read_training_checkpoint
 from ghn_pyg.training.engine import half_precision, make_fabric
 from ghn_pyg.training.run import Run
-from tests.training.tiny import config, digits
+from tests.training.tiny import config, digits, run
 
 logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
 
@@ -60,6 +60,30 @@ def test_13_checkpoints_of_a_compiled_ghn_have_no_prefixes(tmp_path):
     compiled.go(0, 0, lambda row: None)
     assert list(read_training_checkpoint(tmp_path / "checkpoints" / "step-000000000.pt")["ghn"]) == names
     assert set(from_pretrained(tmp_path / "ghn").state_dict()) == set(names)
+    Run(config(), tmp_path, make_fabric(device="cpu"), digits()).go(1, 0, lambda row: None)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch reads it as it compiles
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_13_a_compiled_run_is_saved_and_goes_on(tmp_path, monkeypatch, ema):
+    compiled = []
+
+    def quickly(function):
+        compiled.append(function)
+        return torch._dynamo.optimize("eager")(function)
+
+    monkeypatch.setattr(torch, "compile", quickly)
+    expected = run(tmp_path / "plain", 3, {"ema": ema})
+    assert not compiled
+    changes = {"compile": True, "ema": ema}
+    run(tmp_path / "compiled", 2, changes)
+    found = run(tmp_path / "compiled", 3, changes)
+    assert len(compiled) == 2
+    assert list(found) == list(expected)
+    torch.testing.assert_close(found, expected)
+    for name in ("ghn", "average"):
+        state = read_training_checkpoint(tmp_path / "compiled" / "checkpoints" / "step-000000003.pt")[name]
+        assert not [key for key in state if "_orig_mod" in key]
 
 
 # --- 14 --------------------------------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _SPLITS: Final = ("test", "wide", "deep", "dense", "bnfree")
 _NETWORKS: Final = "torchvision"
+_PUBLISHED: Final = "published"
+_PUBLISHED_CLASSES: Final = 1000
 
 
 class Statistics(enum.StrEnum):
@@ -29,6 +31,7 @@ class Statistics(enum.StrEnum):
 
     batch = "batch"
     recalibrated = "recalibrated"
+    running = "running"
 
 
 Data = Annotated[
@@ -36,6 +39,11 @@ Data = Annotated[
     typer.Option(metavar="NAME", help="Image data: digits, cifar10, a torchvision.datasets class, or a folder."),
 ]
 DataFolder = Annotated[Path, typer.Option(metavar="DIR", help="Where the files of torchvision's image data lie.")]
+Download = Annotated[bool, typer.Option("--download", help="Download image data that is missing, if possible.")]
+NumClasses = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Classes of image data that do not tell them, if not those of the GHN."),
+]
 ImageSize = Annotated[
     int | None, typer.Option(metavar="PIXELS", help="Height and width of the images, if not those of the data.")
 ]
@@ -43,8 +51,10 @@ ImageSize = Annotated[
 
 def evaluate(
     ghn: Annotated[
-        str, typer.Argument(metavar="GHN", help="A file, a folder, a published name, user/repository, or digits.")
-    ],
+        str,
+        typer.Argument(metavar="[GHN]", help="A file, also a checkpoint of a run, a folder, a published name, "
+                       "user/repository, or digits."),
+    ] = "",
     split: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="A split of DeepNets-1M; repeatable. By default test, wide, deep, dense and "
@@ -54,9 +64,16 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="ARCH", help="A torchvision network, or all of them; repeatable."),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.safetensors", help="Measure the network with these weights, as finetune --out "
+                     "writes them, in place of predicted ones."),
+    ] = None,
     images: Data = "digits",
     data: DataFolder = Path("data"),
+    download: Download = False,
     image_size: ImageSize = None,
+    num_classes: NumClasses = None,
     width: Annotated[int, typer.Option(min=8, metavar="N", help="Width of the networks of splits.")] = 32,
     count: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="How many networks of each split; all by default.")
@@ -67,9 +84,14 @@ def evaluate(
                      "there (sgd:N), or from the prediction (finetuned:N); repeatable."),
     ] = None,
     statistics: Annotated[
-        Statistics, typer.Option(help="Of batch norms: of each batch, as published, or recalibrated.")
+        Statistics,
+        typer.Option(help="Of batch norms: of each batch, as published, recalibrated, or a trained network's own."),
     ] = Statistics.batch,
-    noise: Annotated[float, typer.Option(min=0, metavar="STD", help="Gaussian noise on pixels from 0 to 1.")] = 0.0,
+    noise: Annotated[
+        str,
+        typer.Option(metavar="STD", help="Gaussian noise on pixels from 0 to 1, a number, or published: that of "
+                     "published evaluations."),
+    ] = "0",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to save the results, as .json or .csv.")
     ] = None,
@@ -80,23 +102,38 @@ def evaluate(
     device: Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute, such as cuda or cuda:1.")] = "cpu",
     workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that read images.")] = 0,
 ) -> None:  # fmt: skip
-    """Measures the accuracy of networks whose parameters a GHN predicts."""
+    """Measures the accuracy of networks whose parameters a GHN predicts, or of a trained one."""
     if out is not None:
         check_output(out, [".json", ".csv"], "results")
     check_splits(*(split or ()))
+    _check_noise(noise)
+    if weights is not None:
+        _check_trained(ghn, split, network, compare)
+    elif not ghn:
+        fail("which GHN predicts the parameters? Name one, such as digits, or a trained network's file by --weights")
     methods = [_method(name) for name in dict.fromkeys(["predicted", *(compare or ())])]
+    if weights is not None:
+        methods = [_Method("trained", predicted=False, epochs=0)]
     check_device(device)
     with status("Loading"):
         from ..evaluation.evaluate import evaluate as run
+        from ..evaluation.evaluate import published_noise
+        from ..evaluation.subjects import trained_subject
         from ..images import ImagesError, load_images
         from ..models.ghn import GHN
         from ..models.hub import resolve
         from ..models.keys import CheckpointError
 
     with user_errors(ValueError, ImportError, ImagesError, CheckpointError):
-        pictures = load_images(images, data, image_size=image_size)
-        model = GHN.from_pretrained(resolve(ghn)).to(device)
-        groups = _groups(split, network, pictures, width, count)
+        model = GHN.from_pretrained(resolve(ghn)).to(device) if ghn else None
+        classes = num_classes or (None if model is None else model.config.num_classes)
+        pictures = load_images(images, data, image_size=image_size, num_classes=classes, download=download)
+        spread = published_noise(pictures) if noise == _PUBLISHED else float(noise)
+        if weights is None:
+            groups = _groups(split, network, pictures, width, count)
+        else:
+            sizes = (pictures.num_classes, pictures.image_size)
+            groups = {_NETWORKS: [trained_subject(name, weights, *sizes) for name in network or ()]}
         found: dict[str, dict[str, Report]] = {}
         total = len(methods) * sum(map(len, groups.values()))
         with bar(total) as note:
@@ -104,14 +141,14 @@ def evaluate(
                 found[group] = {
                     method.name: run(
                         model if method.predicted else None, subjects, pictures, statistics=statistics.value,
-                        noise=noise, seed=seed, device=device, workers=workers, training=method.training(seed),
+                        noise=spread, seed=seed, device=device, workers=workers, training=method.training(seed),
                         other_classes=other_classes, progress=note,
                     )
                     for method in methods
                 }  # fmt: skip
-    _show(ghn, pictures, found)
-    if _NETWORKS in found:
-        _show_norms(ghn, found[_NETWORKS]["predicted"])
+    _show(ghn or str(weights), pictures, found)
+    if _NETWORKS in found and ghn:
+        _show_norms(ghn, pictures, found[_NETWORKS]["predicted"])
     if out is not None:
         with user_errors(OSError):
             _save(out, found)
@@ -129,6 +166,24 @@ class _Method(NamedTuple):
         from ..finetuning.config import FitConfig
 
         return FitConfig(epochs=self.epochs, seed=seed) if self.epochs else None
+
+
+def _check_noise(noise: str) -> None:
+    if noise == _PUBLISHED:
+        return
+    try:
+        usable = 0 <= float(noise) < math.inf
+    except ValueError:
+        usable = False
+    if not usable:
+        fail(f"--noise expected a number of at least 0, or {_PUBLISHED}, got {noise!r}")
+
+
+def _check_trained(
+    ghn: str, splits: Sequence[str] | None, networks: Sequence[str] | None, compare: Sequence[str] | None
+) -> None:
+    if ghn or splits or compare or len(networks or ()) != 1:
+        fail("--weights are those of one trained network: name it by --network, without a GHN, --split or --compare")
 
 
 def _method(name: str) -> _Method:
@@ -204,8 +259,15 @@ def _show_singles(reports: dict[str, Report]) -> None:
     make_console().print(table)
 
 
-def _show_norms(ghn: str, report: Report) -> None:
-    """Whether total norms are those that are published for this GHN, where there are some."""
+def _show_norms(ghn: str, images: Images, report: Report) -> None:
+    """Whether total norms are those that are published for this GHN, where there are some.
+
+    They are of networks for ImageNet: with other classes, or in the version for small images, there are others.
+    """
+    from ..deepnets.layout import LARGE_IMAGES
+
+    if images.num_classes != _PUBLISHED_CLASSES or images.image_size < LARGE_IMAGES:
+        return
     try:
         errors = report.norm_errors(Path(ghn).stem)
     except ValueError:  # none are published

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import Seed, check_device, check_output, counted, make_table, print_rows, status, user_errors
-from .evaluation import Data, DataFolder, ImageSize
+from .evaluation import Data, DataFolder, Download, ImageSize, NumClasses
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +26,9 @@ def finetune(
     ghn: Annotated[str, typer.Option(metavar="NAME_OR_FILE", help="The GHN: a file, a folder, or a name.")] = "digits",
     images: Data = "digits",
     data: DataFolder = Path("data"),
+    download: Download = False,
     image_size: ImageSize = None,
+    num_classes: NumClasses = None,
     recipe: Annotated[str, typer.Option(metavar="NAME", help="sgd, adamw or timm.")] = "sgd",
     epochs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Epochs, if not those of the recipe.")] = None,
     batch_size: Annotated[
@@ -67,8 +69,9 @@ def finetune(
     options = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     with user_errors(ValueError, TypeError, ImportError, ImagesError, CheckpointError):
         config = FitConfig.recipe(recipe, **{name: value for name, value in options.items() if value is not None})
-        pictures = load_images(images, data, image_size=image_size)
         model = GHN.from_pretrained(resolve(ghn)).to(device)
+        classes = num_classes or (None if keep_classifier else model.config.num_classes)
+        pictures = load_images(images, data, image_size=image_size, num_classes=classes, download=download)
         if not keep_classifier:
             advice = "add --keep-classifier to predict all but the last layer"
             pictures.check_classes("the GHN", model.config.num_classes, advice)

@@ -19,7 +19,7 @@ from .console import (
     status,
     user_errors,
 )
-from .evaluation import Data, DataFolder, ImageSize, bar
+from .evaluation import Data, DataFolder, Download, ImageSize, bar
 
 
 def rank(
@@ -31,6 +31,7 @@ def rank(
     top: Annotated[int, typer.Option(min=1, metavar="N", help="How many to show.")] = 10,
     images: Data = "digits",
     data: DataFolder = Path("data"),
+    download: Download = False,
     image_size: ImageSize = None,
     width: Annotated[int, typer.Option(min=8, metavar="N", help="Width of the networks.")] = 32,
     check: Annotated[
@@ -60,8 +61,9 @@ def rank(
     with user_errors(ValueError, ImportError, ImagesError, CheckpointError, OSError):
         if check:
             check_scipy()
-        pictures = load_images(images, data, image_size=image_size)
         model = GHN.from_pretrained(ghn).to(device)
+        classes = model.config.num_classes
+        pictures = load_images(images, data, image_size=image_size, num_classes=classes, download=download)
         networks = DeepNets(split, num_classes=pictures.num_classes, image_size=pictures.image_size, width=width)
         subjects = deepnets_subjects(networks[: min(count, len(networks))])
         with bar(len(subjects) * (2 if check else 1), "Ranking") as note:

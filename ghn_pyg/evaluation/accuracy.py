@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..apply import batch_statistics, recalibrate
 from ..images import Images, ImageSet
 
-Statistics = Literal["batch", "recalibrated"]
+Statistics = Literal["batch", "recalibrated", "running"]
 BATCH_SIZE = 64
 _TOP = 5
 
@@ -111,12 +111,12 @@ def measure(network: nn.Module, batches: Batches, device: Any = None, workers: i
 
 @contextlib.contextmanager
 def norms(network: nn.Module, statistics: Statistics, images: Images, seed: int, device: Any) -> Iterator[None]:
-    """Inside this context a network evaluates with fresh batch-norm statistics, and without dropout.
+    """Inside this context a network evaluates with the chosen batch-norm statistics, and without dropout.
 
     Args:
         network: The network; its running statistics change if they are recalibrated.
         statistics: ``"batch"``: those of each batch, as published evaluations; ``"recalibrated"``: those of ten
-            batches of training images.
+            batches of training images; ``"running"``: those that the network has, from its training.
         images: The image data.
         seed: Seed of the order of training images.
         device: Where the network is.
@@ -130,6 +130,8 @@ def norms(network: nn.Module, statistics: Statistics, images: Images, seed: int,
         if kept and not any(kept):
             raise ValueError("its batch norms keep no statistics that could be recalibrated; use those of each batch")
         recalibrate(network, Batches(images.train, seed).load(), device=device)
+        yield
+    elif statistics == "running":
         yield
     else:
         with batch_statistics(network):

@@ -17,8 +17,9 @@ from ..apply import load_prediction
 from ..data import ArchData
 from ..finetuning.config import FitConfig
 from ..finetuning.fit import check_fit, fit
+from ..finetuning.start import start_from
 from ..images import Images
-from ..models.ghn import GHN
+from ..models.ghn import GHN, Prediction
 from ..training.engine import make_fabric
 from .accuracy import BATCH_SIZE, Batches, Statistics, measure, norms
 from .report import Report, Row
@@ -43,7 +44,8 @@ def evaluate(
         ghn: The GHN; ``None`` to leave the networks as their constructors initialise them, for comparison.
         subjects: The networks.
         images: The image data.
-        statistics: Of batch norms, ``"batch"`` or ``"recalibrated"``; see :func:`~ghn_pyg.evaluation.accuracy.norms`.
+        statistics: Of batch norms, ``"batch"``, ``"recalibrated"`` or ``"running"``; see
+            :func:`~ghn_pyg.evaluation.accuracy.norms`. The last is for trained networks.
         batch_size: Images in a batch.
         noise: Standard deviation of Gaussian noise on pixels from 0 to 1; see :data:`NOISE` for published ones.
         seed: Seed of the order of images, of noise, of class tokens and of initial parameters.
@@ -51,7 +53,8 @@ def evaluate(
         workers: Processes that read images.
         other_classes: Whether the GHN may have been trained for another number of classes. Its accuracy is then
             that of chance.
-        training: How each network is trained before it is measured; by default not at all.
+        training: How each network is trained before it is measured; by default not at all. Predicted parameters are
+            made ready for it; see :func:`~ghn_pyg.finetuning.start.start_from`.
         progress: Called with each row.
 
     Raises:
@@ -76,6 +79,8 @@ def evaluate(
         images.check_classes(subject.name, subject.num_classes)
     if statistics not in get_args(Statistics):
         raise ValueError(f"statistics expected one of {', '.join(get_args(Statistics))}, got {statistics!r}")
+    if statistics == "running" and ghn is not None and training is None:
+        raise ValueError("statistics expected batch or recalibrated, as networks that were not trained have no running")
     if not math.isfinite(noise) or noise < 0 or batch_size < 2:
         raise ValueError(f"expected noise of at least 0 and batch_size of at least 2, got {noise} and {batch_size}")
     check_torchmetrics()
@@ -96,7 +101,7 @@ def evaluate(
     for position, subject in enumerate(subjects):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed + position)
-            rows.append(_row(ghn, subject, accuracy, seed, device))
+            rows.append(_row(ghn, subject, training, accuracy, seed, device))
         progress(rows[-1])
     settings = {
         "parameters": "initial" if ghn is None else "predicted", "ghn": ghn and ghn.config.to_dict(),
@@ -105,6 +110,25 @@ def evaluate(
         "statistics": statistics, "batch_size": batch_size, "noise": noise, "seed": seed,
     }  # fmt: skip
     return Report(rows, settings)
+
+
+def published_noise(images: Images) -> float:
+    """The standard deviation of noise that published evaluations put on such images.
+
+    Raises:
+        ValueError: If none is published for them.
+
+    Example:
+        >>> from ghn_pyg.images import load_images
+        >>> published_noise(load_images("digits"))
+        Traceback (most recent call last):
+            ...
+        ValueError: no noise is published for digits, only for cifar10, cifar100, imagenet; give a number
+    """
+    noise = NOISE.get(images.name.lower())
+    if noise is None:
+        raise ValueError(f"no noise is published for {images.name}, only for {', '.join(NOISE)}; give a number")
+    return noise
 
 
 def check_torchmetrics() -> None:
@@ -116,8 +140,9 @@ def check_torchmetrics() -> None:
 
 
 def _row(
-    ghn: GHN | None, subject: Subject, accuracy: Callable[[nn.Module], dict[str, Any]], seed: int, device: Any
-) -> Row:
+    ghn: GHN | None, subject: Subject, training: FitConfig | None, accuracy: Callable[[nn.Module], dict[str, Any]],
+    seed: int, device: Any,
+) -> Row:  # fmt: skip
     """The outcome for one network."""
     start = time.perf_counter()
     found: dict[str, Any] = {"name": subject.name}
@@ -126,7 +151,8 @@ def _row(
         graph = subject.graph(network)
         found |= {"nodes": graph.num_nodes, "parameters": sum(p.numel() for p in network.parameters())}
         if ghn is not None:
-            found["total_norm"] = _initialize(ghn, network, graph, seed)
+            predict = _predicted if training is None else start_from
+            found["total_norm"] = predict(ghn, network, graph, seed=seed).total_norm()
         found |= accuracy(network.to(device))
     except Exception as error:  # whatever it is, it stands in the report
         _logger.debug("%s failed", subject.name, exc_info=True)
@@ -134,8 +160,8 @@ def _row(
     return Row(**found, seconds=time.perf_counter() - start)
 
 
-def _initialize(ghn: GHN, network: nn.Module, graph: ArchData, seed: int) -> float:
-    """Gives a network its predicted parameters; returns their total norm."""
+def _predicted(ghn: GHN, network: nn.Module, graph: ArchData, *, seed: int) -> Prediction:
+    """Gives a network its predicted parameters, as they are."""
     prediction = ghn.predict(graph, seed=seed)
     load_prediction(network, prediction)
-    return prediction.total_norm()
+    return prediction

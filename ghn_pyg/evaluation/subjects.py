@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable
 
+from safetensors import SafetensorError
+from safetensors.torch import load_model
 from torch import nn
 
 from ..data import ArchData
@@ -51,6 +54,37 @@ def deepnets_subjects(split: DeepNets) -> list[Subject]:
         return Subject(f"{split.split}/{index}", split.num_classes, build_network, lambda _: split[position])
 
     return [subject(position, index) for position, index in enumerate(split.indices())]
+
+
+def trained_subject(name: str, weights: str | os.PathLike[str], num_classes: int, image_size: int) -> Subject:
+    """A network of torchvision with the state dict of a file, such as ``ghn-pyg finetune --out`` writes.
+
+    Args:
+        name: The network.
+        weights: A safetensors file.
+        num_classes: Number of classes.
+        image_size: Height and width of the images; see :func:`torchvision_subjects`.
+
+    Raises:
+        ValueError: If there is no such network or file, or the file is not of the network.
+
+    Example:
+        >>> trained_subject("resnet18", "network.safetensors", 10, 16).build()  # doctest: +SKIP
+    """
+    (subject,) = torchvision_subjects([name], num_classes, image_size)
+
+    def build_network() -> nn.Module:
+        network = subject.build()
+        try:
+            load_model(network, weights)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise ValueError(
+                f"{weights} holds no {name} for {num_classes} classes and images of {image_size} pixels: {error}"
+            ) from error
+        return network
+
+    build_network()  # what does not fit shows now
+    return dataclasses.replace(subject, build=build_network)
 
 
 def torchvision_subjects(

@@ -77,7 +77,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[GHNConfig, dict[str, 
     Args:
         path: A folder that :func:`write_folder` made, its ``.safetensors`` file alone, a joblib dump (the hub's
             ``.pt`` files), or a ``torch.save`` file with a state dict, alone or as the ``"state_dict"`` of a
-            training checkpoint. Tensors of recent ``torch.save`` and of safetensors files are mapped into memory.
+            training checkpoint, or one that meta-training here wrote, of which the average of the weights is taken
+            where there is one. Tensors of recent ``torch.save`` and of safetensors files are mapped into memory.
 
     Returns:
         The configuration (from the file, else inferred from the tensors) and the tensors by our name, on the CPU.
@@ -306,12 +307,24 @@ def _state_dict(content: Any) -> _Content:
     """Splits a training checkpoint into its tensors and its configuration."""
     if not isinstance(content, Mapping):
         raise CheckpointError(f"expected a dictionary of tensors, got {type(content).__name__}")
+    if "ghn" in content and "progress" in content:
+        return _trained(content)
     if "state_dict" not in content:
         return content, None
     state, config = content["state_dict"], content.get("config")
     if not isinstance(state, Mapping):
         raise CheckpointError(f"expected a dictionary of tensors as its 'state_dict', got {type(state).__name__}")
     return state, config if isinstance(config, Mapping) else None
+
+
+def _trained(content: Mapping[Any, Any]) -> _Content:
+    """The GHN, or its average over the steps, of a run's own checkpoint."""
+    config = content.get("config")
+    ghn = config.get("ghn") if isinstance(config, Mapping) else None
+    state = content.get("average") or content["ghn"]
+    if not isinstance(state, Mapping) or not isinstance(ghn, Mapping):
+        raise CheckpointError("expected the checkpoint of a run, with tensors and the configuration of its GHN")
+    return {name: value for name, value in state.items() if name != "n_averaged"}, ghn
 
 
 def _ours(content: Mapping[Any, Any]) -> dict[str, Tensor]:

@@ -67,10 +67,12 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any], keep: int) -> Path:
     path = folder / f"step-{state['progress']['step']:09d}.pt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as unfinished:
-            torch.save({**state, "ghn": strip_wrappers(state["ghn"])}, unfinished)
+        # With a path in place of a stream, torch would keep to itself why it could not write.
+        with replacing(path) as unfinished, open(unfinished, "wb") as stream:
+            torch.save({**state, "ghn": strip_wrappers(state["ghn"])}, stream)
     except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"cannot write the checkpoint {path}: {error}; older ones are as they were") from error
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise CheckpointError(f"cannot write the checkpoint {path}: {reason}; older ones are as they were") from error
     for old in checkpoint_paths(folder)[:-keep]:
         old.unlink(missing_ok=True)
     return path

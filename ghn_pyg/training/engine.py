@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 GROWTH_INTERVAL: Final = 100
 SMALLEST_SCALE: Final = 1024.0
+
+
+class ProcessLostError(RuntimeError):
+    """Another process of the run ended, or cannot be reached any more."""
 
 
 def make_fabric(precision: str = "32-true", device: str = "auto", **options: Any) -> Fabric:
@@ -70,11 +75,34 @@ def scaler_of(fabric: Fabric) -> torch.amp.GradScaler | None:
     return scaler
 
 
+@contextlib.contextmanager
+def together(fabric: Fabric) -> Iterator[None]:
+    """Around what all ranks do together and nothing else, so that an error in it means that one of them is gone.
+
+    Raises:
+        ProcessLostError: If one is; each way of communication has an error of its own for it.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if fabric.world_size == 1:
+            raise
+        raise ProcessLostError(str(error)) from error
+
+
+def add_up(fabric: Fabric, share: Tensor) -> Tensor:
+    """The sum of a tensor over all ranks."""
+    with together(fabric):
+        total: Any = fabric.all_reduce(share, reduce_op="sum")
+    return cast(Tensor, total)
+
+
 def agree(fabric: Fabric, module: torch.nn.Module) -> None:
     """Gives all ranks the weights of the first: machines differ in the last bits of what they compute."""
     if fabric.world_size > 1:
-        for tensor in module.state_dict().values():
-            torch.distributed.broadcast(tensor, 0)
+        with together(fabric):
+            for tensor in module.state_dict().values():
+                torch.distributed.broadcast(tensor, 0)
 
 
 def join_gradients(fabric: Fabric, parameters: Iterable[Tensor]) -> None:
@@ -89,7 +117,7 @@ def join_gradients(fabric: Fabric, parameters: Iterable[Tensor]) -> None:
     if fabric.world_size == 1:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    joint: Any = fabric.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="sum")
+    joint = add_up(fabric, torch.cat([gradient.flatten() for gradient in gradients]))
     for gradient, total in zip(gradients, joint.split([one.numel() for one in gradients]), strict=True):
         gradient.copy_(total.view_as(gradient))
 
@@ -101,6 +129,7 @@ def join_images(fabric: Fabric, images: Tensor, labels: Tensor) -> tuple[Tensor,
     whole = []
     for share in (images, labels):
         joint = share.new_empty((len(share) * fabric.world_size, *share.shape[1:]))
-        torch.distributed.all_gather_into_tensor(joint, share.contiguous())
+        with together(fabric):
+            torch.distributed.all_gather_into_tensor(joint, share.contiguous())
         whole.append(joint)
     return whole[0], whole[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 import os
@@ -20,7 +19,7 @@ from torch.utils.data import DataLoader
 from ..data import ArchData
 from ..deepnets.curriculum import Curriculum
 from ..deepnets.dataset import MetaBatch, MetaBatches
-from ..files import replacing
+from ..files import remove_unfinished
 from ..images import Images, load_images
 from ..models.checkpoint import write_folder
 from ..models.ghn import GHN
@@ -28,17 +27,28 @@ from ..models.keys import CheckpointError, strip_wrappers
 from .calibration import calibrate
 from .checkpoints import Progress, checkpoint_paths, read_training_checkpoint, write_checkpoint
 from .config import TrainConfig
-from .engine import SMALLEST_SCALE, agree, join_gradients, join_images, make_fabric, scaler_of
+from .engine import (
+    SMALLEST_SCALE,
+    ProcessLostError,
+    add_up,
+    agree,
+    join_gradients,
+    join_images,
+    make_fabric,
+    scaler_of,
+    together,
+)
+from .folder import check_same_run, write_config
 from .logs import CSVLog, LogRow, TensorBoardLog
 from .schedules import learning_rate
 from .seeds import restored
+from .start import load_start
 from .step import meta_gradient
 from .streams import ImageBatches
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-CONFIG_FILE = "train.json"
 LOG_FILE = "log.csv"
 BOARD = "tensorboard"
 
@@ -75,8 +85,8 @@ def train(
         The GHN, in evaluation mode.
 
     Raises:
-        TrainingError: If the folder holds another run, the configuration does not fit the data or the processes, or
-            losses stay infinite or NaN after all roll-backs.
+        TrainingError: If the folder holds another run, the configuration does not fit the data or the processes,
+            losses stay infinite or NaN after all roll-backs, or another process ends.
         CheckpointError: If a checkpoint cannot be written or read.
         ImportError: If Lightning Fabric is missing.
 
@@ -84,10 +94,19 @@ def train(
         >>> ghn = train(load_config("ghn3-t-cifar10"), "runs/ghn3-t")  # doctest: +SKIP
     """
     fabric = fabric or make_fabric(config.precision)
-    images = images or load_images(config.images, config.folder, image_size=config.image_size, augment=config.augment)
+    images = images or load_images(
+        config.images, config.folder, image_size=config.image_size, num_classes=config.ghn.num_classes,
+        download=config.download, augment=config.augment,
+    )  # fmt: skip
     run = Run(config, Path(folder), fabric, images)
     with restored(fabric.device):
-        run.go(run.length if steps is None else min(steps, run.length), workers, progress)
+        try:
+            run.go(run.length if steps is None else min(steps, run.length), workers, progress)
+        except ProcessLostError as error:
+            raise TrainingError(
+                f"step {run.progress.step}: another process of the run ended, or cannot be reached ({error}); start "
+                f"the same command again to go on from the last checkpoint in {run.checkpoints}"
+            ) from error
     return run.trained.eval()
 
 
@@ -116,6 +135,8 @@ class Run:
         self.length = config.epochs * self.images_from(0).steps_per_epoch
         self.ghn = self.first_ghn().to(fabric.device).train()
         agree(fabric, self.ghn)
+        if config.compile:
+            self.ghn.encoder.compile()  # in place, so that all names stay
         kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
         optimizer = kind(self.ghn.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         self.optimizer: Any = fabric.setup_optimizers(optimizer)
@@ -151,17 +172,9 @@ class Run:
             raise TrainingError(f"meta_batch must be at least {ranks}, one for each process, got {config.meta_batch}")
         try:
             self.images_from(0)
+            check_same_run(self.folder, config)
         except ValueError as error:
             raise TrainingError(str(error)) from error
-        path = self.folder / CONFIG_FILE
-        if not path.exists():
-            return
-        before, now = json.loads(path.read_text(encoding="utf-8")), config.to_dict()
-        if odd := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
-            raise TrainingError(
-                f"{self.folder} holds another run, which differs in {', '.join(odd)}; take another folder, or the "
-                f"configuration of {path} to go on with that run"
-            )
 
     def images_from(self, step: int) -> ImageBatches:
         """This rank's stream of images."""
@@ -189,15 +202,7 @@ class Run:
         if checkpoint_paths(self.checkpoints):
             return ghn
         if config.start is not None:
-            start = GHN.from_pretrained(config.start)
-            before, now = start.config.to_dict(), config.ghn.to_dict()
-            if odd := [name for name in now if before[name] != now[name]]:
-                raise TrainingError(
-                    f"the run starts from the weights of {config.start}, whose configuration differs in "
-                    + ", ".join(f"{name} ({before[name]!r}, here {now[name]!r})" for name in odd)
-                    + "; set these fields of ghn to its values"
-                )
-            ghn.load_state_dict(start.state_dict())
+            ghn.load_state_dict(load_start(config.start, config.ghn).state_dict())
         if config.calibrate:
             calibrate(ghn, self.first_networks())
         return ghn
@@ -219,13 +224,15 @@ class Run:
 
     def go(self, stop: int, workers: int, report: Callable[[LogRow], None]) -> None:
         """Trains until the step ``stop``."""
-        self.fabric.barrier()  # nobody reads the folder any more
+        with together(self.fabric):
+            self.fabric.barrier()  # nobody reads the folder any more
         if not self.fabric.is_global_zero:
             self.steps(stop, workers, lambda row: None)
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        with replacing(self.folder / CONFIG_FILE) as unfinished:
-            unfinished.write_text(json.dumps(self.config.to_dict(), indent=2) + "\n", encoding="utf-8")
+        for inner in (self.folder, self.checkpoints, self.folder / "best", self.folder / "ghn"):
+            remove_unfinished(inner)
+        write_config(self.folder, self.config)
         if self.progress.step:
             _logger.info("going on with step %d", self.progress.step)
         start = self.progress.step
@@ -269,8 +276,7 @@ class Run:
             backward=self.fabric.backward, autocast=self.fabric.autocast,
         )  # fmt: skip
         join_gradients(self.fabric, self.ghn.parameters())
-        joint: Any = self.fabric.all_reduce(share, reduce_op="sum")
-        loss, top1, left_out = joint.tolist()
+        loss, top1, left_out = add_up(self.fabric, share).tolist()
         norm = self.update(usable=math.isfinite(loss) and left_out < 1)
         good = math.isfinite(norm)
         self.count(loss, good)
@@ -283,20 +289,21 @@ class Run:
     def update(self, usable: bool) -> float:
         """Lets the optimizer take a step, unless a number is not finite; returns the norm of the gradient."""
         if not usable:
-            # Neither the optimizer nor the scaler then takes the step for a good one.
+            # So that the norm is not finite either, on any rank.
             for parameter in self.ghn.parameters():
                 cast(Tensor, parameter.grad).fill_(math.nan)
         found: Any = self.fabric.clip_gradients(
             self.ghn, self.optimizer, max_norm=self.config.clip or math.inf, error_if_nonfinite=False
         )
         norm = float(found)
-        # A scaler leaves such a step out by itself, and lowers the scale.
-        if self.scaler is not None or math.isfinite(norm):
+        if math.isfinite(norm):
             self.optimizer.step()
-        if self.average is not None and math.isfinite(norm):
-            self.average.update_parameters(self.ghn)
-        if self.scaler is not None and self.scaler.get_scale() < SMALLEST_SCALE:
-            self.scaler.update(SMALLEST_SCALE)
+            if self.average is not None:
+                self.average.update_parameters(self.ghn)
+        elif self.scaler is not None:
+            # By itself it would take the step where gradients are finite and only their norm overflows.
+            self.scaler.load_state_dict({**self.scaler.state_dict(), "_growth_tracker": 0})
+            self.scaler.update(max(self.scaler.get_scale() * self.scaler.get_backoff_factor(), SMALLEST_SCALE))
         return norm
 
     def count(self, loss: float, good: bool) -> None:
@@ -320,7 +327,8 @@ class Run:
                 metadata = {"step": str(self.progress.step), "loss": repr(loss)}
                 write_folder(self.folder / "best", self.config.ghn, strip_wrappers(self.trained.state_dict()), metadata)
             write_checkpoint(self.checkpoints, self.state(), self.config.keep)
-        self.fabric.barrier()
+        with together(self.fabric):
+            self.fabric.barrier()
 
     def judge(self) -> float | None:
         """The mean loss since the last checkpoint, if it is the lowest one so far.
@@ -376,6 +384,7 @@ class Run:
             )
         self.load(paths[-1 - back])
         self.progress.skipped_in_a_row = 0
+        self.progress.loss_sum, self.progress.loss_count = 0.0, 0  # those of weights that are given up
         self.progress.rollbacks += 1
         self.progress.rollbacks_in_a_row += 1
         _logger.warning("rolled back to %s, going on with step %d", paths[-1 - back].name, self.progress.step)

@@ -5,10 +5,10 @@ import resource
 
 
 @contextlib.contextmanager
-def small_disk():
-    """Inside this context no file can grow over 1,000 bytes; not even a log that the tests are written to."""
+def small_disk(size=1000):
+    """Inside this context no file can grow over 1,000 bytes, or ``size``; not even a log that the tests write."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
         yield
     finally:

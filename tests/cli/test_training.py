@@ -1,16 +1,21 @@
 import csv
+import dataclasses
 import json
 import logging
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from ghn_pyg import GHN, GHNConfig, from_pretrained
+from ghn_pyg import images as images_module
 from ghn_pyg.evaluation import report as report_module
 from ghn_pyg.evaluation.subjects import torchvision_subjects
 from ghn_pyg.finetuning import fit
+from ghn_pyg.images import Images, TensorImages, load_images
 from ghn_pyg.models.published import published_norm
+from ghn_pyg.training import run as run_module
 from ghn_pyg.training.logs import read_log
 from ghn_pyg.training.recipes import recipe_names
 from tests.cli.outcomes import failed
@@ -126,10 +131,17 @@ def test_eval_of_torchvision_networks_as_a_table(run, ghn, tmp_path):
     assert any(line.startswith("torchvision predicted 1 100.0%") and "nan" not in line for line in out)
 
 
-def test_norms_of_published_ghns_are_compared(run, tmp_path, monkeypatch):
+def few_pictures(name, classes):
+    """Three grey images of 224×224 pixels."""
+    grey = TensorImages(torch.full((3, 3, 224, 224), 99, dtype=torch.uint8), torch.arange(3), (0.5,) * 3, (0.25,) * 3)
+    return Images(name, grey, grey, classes, 224, (0.5,) * 3, (0.25,) * 3)
+
+
+def test_norms_of_published_ghns_are_compared_on_imagenet(run, tmp_path, monkeypatch):
     torch.manual_seed(3)
-    small = GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2, num_classes=10)
+    small = GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2, num_classes=1000)
     GHN(small).save_pretrained(tmp_path / "ghn3tm8")
+    monkeypatch.setattr(images_module, "load_images", lambda name, *_, **__: few_pictures(name, 1000))
     _, out, _ = run("eval", tmp_path / "ghn3tm8", "--network", "shufflenet_v2_x0_5")
     (line,) = [line for line in out if line.startswith("norms: ")]
     found, published = line.removeprefix("norms: shufflenet_v2_x0_5 ").split(", published ")
@@ -137,6 +149,64 @@ def test_norms_of_published_ghns_are_compared(run, tmp_path, monkeypatch):
     monkeypatch.setattr(report_module, "published_norm", lambda name, ghn: float(found))
     _, out, _ = run("eval", tmp_path / "ghn3tm8", "--network", "shufflenet_v2_x0_5")
     assert "norms: as published" in out
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_norms_of_other_networks_are_not_compared(run, ghn, tmp_path, monkeypatch, large):
+    """With other classes, or on small images, networks have other parameters than the published ones."""
+    shutil.copytree(ghn, tmp_path / "ghn3tm8")
+    if large:
+        monkeypatch.setattr(images_module, "load_images", lambda name, *_, **__: few_pictures(name, 10))
+    code, out, _ = run("eval", tmp_path / "ghn3tm8", "--network", "shufflenet_v2_x0_5")
+    assert code == 0
+    assert not any(line.startswith("norms: ") for line in out)
+
+
+def test_published_noise(run, ghn, tmp_path, monkeypatch):
+    options = ("eval", ghn, "--split", "val", "--count", 1, "--width", 8, "--noise")
+    assert "no noise is published for digits, only for cifar10, cifar100" in failed(run(*options, "published"))
+    real = images_module.load_images
+    monkeypatch.setattr(
+        images_module, "load_images", lambda *_, **__: dataclasses.replace(real("digits", image_size=8), name="CIFAR10")
+    )
+    assert run(*options, "published", "--out", tmp_path / "found.json")[0] == 0
+    assert json.loads((tmp_path / "found.json").read_text())["val"]["predicted"]["settings"]["noise"] == 0.08
+
+
+def test_a_checkpoint_of_a_run_is_evaluated(run, recipe, tmp_path):
+    folder = tmp_path / "run"
+    options = ("--steps", 2, "--device", "cpu", "-s", "ema=0.5")
+    assert run("train", recipe, "--out", folder, *options)[0] == 0
+    found = []
+    for name in ("checkpoints/step-000000002.pt", "ghn"):
+        path = tmp_path / "found.json"
+        what = ("--split", "val", "--count", 1, "--width", 8, "--image-size", 8)
+        assert run("eval", folder / name, *what, "--out", path)[0] == 0
+        found.append(json.loads(path.read_text())["val"]["predicted"]["rows"][0]["total_norm"])
+    assert found[0] == found[1] > 0
+
+
+def test_image_data_is_asked_for_as_the_options_say(run, ghn, recipe, monkeypatch):
+    """SVHN does not tell its classes; it is downloaded if that is wanted."""
+    asked = []
+
+    def refuse(name, folder, **options):
+        asked.append((name, options.get("num_classes"), options["download"]))
+        raise images_module.ImagesError("none here")
+
+    monkeypatch.setattr(images_module, "load_images", refuse)
+    monkeypatch.setattr(run_module, "load_images", refuse)
+    data = ("--images", "svhn", "--download")
+    failed(run("eval", ghn, *data))
+    failed(run("rank", ghn, *data))
+    failed(run("finetune", "resnet18", "--ghn", ghn, *data))
+    failed(run("finetune", "resnet18", "--ghn", ghn, *data, "--keep-classifier", "--num-classes", 7))
+    failed(run("eval", ghn, "--images", "svhn"))
+    failed(run("train", recipe, "--fast-dev-run", "--device", "cpu", "-s", "images=svhn", "-s", "download=true"))
+    assert asked == [
+        ("svhn", 10, True), ("svhn", 10, True), ("svhn", 10, True), ("svhn", 7, True), ("svhn", 10, False),
+        ("svhn", 10, True),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -147,10 +217,22 @@ def test_norms_of_published_ghns_are_compared(run, tmp_path, monkeypatch):
         (("--network", "resnet19"), "did you mean resnet18"),
         (("--images", "cifar10", "--data", "/nowhere"), "cannot be read in the folder /nowhere"),
         (("--out", "x.txt"), "expected a name that ends in .json, .csv"),
+        (("--noise", "loud"), "--noise expected a number of at least 0, or published, got 'loud'"),
+        (("--noise", "-1"), "--noise expected a number of at least 0, or published, got '-1'"),
+        (("--statistics", "running", "--count", 1), "networks that were not trained have no running"),
+        (("--weights", "x.safetensors", "--network", "resnet18"), "without a GHN, --split or --compare"),
     ],
 )
 def test_wrong_evaluation(run, ghn, arguments, message):
     assert message in failed(run("eval", ghn, *arguments))
+
+
+def test_what_is_to_be_evaluated_is_asked_for(run, tmp_path):
+    assert "which GHN predicts the parameters?" in failed(run("eval"))
+    path = tmp_path / "none.safetensors"
+    message = failed(run("eval", "--weights", path, "--network", "resnet18"))
+    assert "none.safetensors holds no resnet18 for 10 classes and images of 16 pixels" in message
+    assert "name it by --network" in failed(run("eval", "--weights", path))
 
 
 # finetune and demo
@@ -166,6 +248,21 @@ def test_finetune(run, ghn, tmp_path):
     network = torchvision_subjects([name], 10, 8)[0].build()
     network.load_state_dict(load_file(path))
     assert network.conv1[1].num_batches_tracked == 44
+    found = []
+    for statistics in ("batch", "running"):
+        results = tmp_path / "found.json"
+        what = ("--weights", path, "--network", name, "--image-size", 8, "--statistics", statistics)
+        code, out, _ = run("eval", *what, "--out", results)
+        assert code == 0
+        assert out[0] == f"{path} on 355 test images of digits"
+        (row,) = json.loads(results.read_text())["torchvision"]["trained"]["rows"]
+        found.append(row["top1"])
+    network.eval()
+    images, labels = load_images("digits", image_size=8).test.batch(range(355))
+    with torch.no_grad():
+        assert found[1] == pytest.approx((network(images).argmax(1) == labels).float().mean().item(), abs=0.003)
+    assert found[0] != found[1]
+    assert "holds no resnet18" in failed(run("eval", "--weights", path, "--network", "resnet18"))
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from torch import nn
 
 from ghn_pyg import GHN, GHNConfig, batch_statistics, from_module, load_prediction
 from ghn_pyg.deepnets.dataset import DeepNets
+from ghn_pyg.evaluation import evaluate as module
 from ghn_pyg.evaluation.evaluate import evaluate
 from ghn_pyg.evaluation.subjects import Subject, deepnets_subjects, torchvision_subjects
 from ghn_pyg.finetuning.config import FitConfig
+from ghn_pyg.finetuning.start import start_from
 from ghn_pyg.images import load_images
 
 TINY = GHNConfig(hidden_channels=8, max_channels=8, max_kernel_size=5, num_classes=10, layers=1, heads=2)
@@ -74,7 +76,8 @@ def test_noise_and_statistics_make_a_difference(ghn, digits):
     )
     assert plain.coverage == noisy.coverage == recalibrated.coverage == 1
     assert len({report.rows[0].total_norm for report in (plain, noisy, recalibrated)}) == 1
-    assert len({(report.rows[0].top1, report.rows[0].top5) for report in (plain, noisy, recalibrated)}) > 1
+    found = [(report.rows[0].top1, report.rows[0].top5) for report in (plain, noisy, recalibrated)]
+    assert found[1] != found[0] != found[2]
     assert [report.settings["noise"] for report in (plain, noisy)] == [0, 2]
 
 
@@ -162,7 +165,8 @@ def test_networks_without_a_small_version_fail_by_themselves(ghn, digits):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"statistics": "running"}, "statistics expected one of batch, recalibrated, got 'running'"),
+        ({"statistics": "run"}, "statistics expected one of batch, recalibrated, running, got 'run'"),
+        ({"statistics": "running"}, "statistics expected batch or recalibrated, as networks that were not trained"),
         ({"training": FitConfig(batch_size=2000)}, "batch_size must not exceed the 1442 training images, got 2000"),
     ],
 )
@@ -179,3 +183,19 @@ def test_networks_that_are_trained(digits):
     plain, trained = (evaluate(None, [subject], digits, training=training) for training in (None, FitConfig(epochs=2)))
     assert trained.settings["training"]["epochs"] == 2
     assert trained.rows[0].top1 > 0.8 > 0.4 > plain.rows[0].top1
+
+
+def test_training_from_a_prediction_starts_as_finetuning_does(ghn, subjects, digits, monkeypatch):
+    """With the noise that tells equal channels apart; a prediction that is measured as it is has none."""
+    starts = []
+
+    def keep(network, *_, **__):
+        starts.append({name: parameter.clone() for name, parameter in network.named_parameters()})
+
+    monkeypatch.setattr(module, "fit", keep)
+    evaluate(ghn, subjects[:1], digits, training=FitConfig(), seed=5)
+    network, plain = subjects[0].build(), subjects[0].build()
+    start_from(ghn, network, subjects[0].graph(network), seed=5)
+    load_prediction(plain, ghn.predict(subjects[0].graph(plain), seed=5))
+    assert all(torch.equal(starts[0][name], parameter) for name, parameter in network.named_parameters())
+    assert any(not torch.equal(starts[0][name], parameter) for name, parameter in plain.named_parameters())

@@ -6,6 +6,7 @@ import torch
 from ghn_pyg import CheckpointError
 from ghn_pyg.training.checkpoints import checkpoint_paths, read_training_checkpoint, write_checkpoint
 from ghn_pyg.training.logs import CSVLog, LogRow, read_log
+from tests.cli.outcomes import small_disk
 
 
 def state(step, **tensors):
@@ -33,6 +34,19 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     for step in (5, 7):
         with pytest.raises(CheckpointError, match=rf"step-00000000{step}\.pt.*No space left on device.*as they were"):
             write_checkpoint(tmp_path, state(step), keep=1)
+    assert os.listdir(tmp_path) == ["step-000000005.pt"]
+    assert (tmp_path / "step-000000005.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("size", [7, 7_000, 700_000])
+def test_why_torch_could_not_write(tmp_path, size):
+    write_checkpoint(tmp_path, state(5, weight=torch.ones(3)), keep=1)
+    before = (tmp_path / "step-000000005.pt").read_bytes()
+    with (
+        small_disk(),
+        pytest.raises(CheckpointError, match=r"^cannot write .*step-000000007\.pt: \[Errno 27\] File too large; older"),
+    ):
+        write_checkpoint(tmp_path, state(7, weight=torch.ones(size)), keep=1)
     assert os.listdir(tmp_path) == ["step-000000005.pt"]
     assert (tmp_path / "step-000000005.pt").read_bytes() == before
 

@@ -9,34 +9,47 @@ from ghn_pyg.training.recipes import load_config, recipe_names
 from ghn_pyg.training.schedules import learning_rate
 from tests.training.tiny import GHN3, config
 
+# What is published, one row for each kind of GHN and image data.
+FIELDS = (
+    "optimizer", "learning_rate", "weight_decay", "schedule", "milestones", "warmup_epochs", "warmup_rate", "penalty",
+    "clip", "precision", "epochs", "batch_size", "label_smoothing", "image_size",
+)  # fmt: skip
+ADAM = ("adam", 1e-3, 1e-5, "steps")
+ADAMW = ("adamw", 4e-4, 1e-2, "cosine", None, 5, 1e-5, 3e-5, 5, "16-mixed")  # a cosine has no milestones
+PUBLISHED = {
+    "ghn2-cifar10": (*ADAM, (200, 250), 0, None, 0, 5, "32-true", 300, 64, 0, None),
+    "ghn2-imagenet": (*ADAM, (100, 125), 0, None, 0, 5, "32-true", 150, 256, 0.1, 224),
+    "ghn3-cifar10": (*ADAMW, 300, 64, 0, None),
+    "ghn3-imagenet": (*ADAMW, 75, 128, 0.1, 224),
+}
+# Recipe, whose row it has, preset of its GHN, meta-batch.
+RECIPES = [
+    ("mlp", "ghn2", "mlp", 8), ("ghn1", "ghn2", "ghn1", 8), ("ghn2", "ghn2", "ghn2", 8),
+    ("ghn3-t", "ghn3", "ghn3tm8", 8), ("ghn3-s", "ghn3", "ghn3sm8", 8), ("ghn3-l", "ghn3", "ghn3lm8", 8),
+    ("ghn3-xl", "ghn3", "ghn3xlm16", 16),
+]  # fmt: skip
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("ghn2-cifar10", ("adam", 1e-3, 1e-5, "steps", 300, 64, 8, 0, 0)),
-        ("ghn2-imagenet", ("adam", 1e-3, 1e-5, "steps", 150, 256, 8, 0, 0.1)),
-        ("ghn3-t-cifar10", ("adamw", 4e-4, 1e-2, "cosine", 300, 64, 8, 3e-5, 0)),
-        ("ghn3-xl-imagenet", ("adamw", 4e-4, 1e-2, "cosine", 75, 128, 16, 3e-5, 0.1)),
-    ],
-)
-def test_published_recipes(name, expected):
-    one = load_config(name)
-    figures = (
-        one.optimizer, one.learning_rate, one.weight_decay, one.schedule, one.epochs, one.batch_size, one.meta_batch,
-        one.penalty, one.label_smoothing,
-    )  # fmt: skip
-    assert figures == expected
-    assert one.clip == 5
-    assert one.ghn.num_classes == (1000 if name.endswith("imagenet") else 10)
+
+@pytest.mark.parametrize("images", ["cifar10", "imagenet"])
+@pytest.mark.parametrize(("name", "like", "preset", "meta_batch"), RECIPES)
+def test_published_recipes(name, like, preset, meta_batch, images):
+    one = load_config(f"{name}-{images}")
+    row = dict(zip(FIELDS, PUBLISHED[f"{like}-{images}"], strict=True))
+    unused = ("milestones",) if one.schedule == "cosine" else ("warmup_rate",)
+    assert {field: None if field in unused else getattr(one, field) for field in FIELDS} == row
+    assert (one.images, one.meta_batch) == (images, meta_batch)
+    small = {"num_classes": 10, "max_kernel_size": 11} if images == "cifar10" else {}
+    assert one.ghn == GHNConfig.preset(preset, **small)
+    assert (one.ghn.num_classes, one.ghn.max_kernel_size) == ((10, 11) if small else (1000, 16))
+    assert one.widths == (CIFAR if small else IMAGENET)
+    # What is not published is off.
+    assert (one.balance, one.calibrate, one.curriculum, one.ema, one.start) == (False, False, 0, 0, None)
 
 
-def test_every_published_recipe():
-    ghns = ["ghn1", "ghn2", "ghn3-l", "ghn3-s", "ghn3-t", "ghn3-xl", "mlp"]
-    published = {f"{ghn}-{images}" for ghn in ghns for images in ("cifar10", "imagenet")}
-    assert published <= set(recipe_names())
-    for name in published:
-        one = load_config(name)
-        assert (one.ghn.max_kernel_size, one.widths) == ((11, CIFAR) if name.endswith("cifar10") else (16, IMAGENET))
+def test_every_published_recipe_is_there():
+    assert {f"{name}-{images}" for name, *_ in RECIPES for images in ("cifar10", "imagenet")} == {
+        name for name in recipe_names() if not name.startswith("digits")
+    }
 
 
 def test_changes():
@@ -86,6 +99,7 @@ def test_faulty_files(tmp_path, text, message):
         ("ghn3-t-cifar10", ["start=3"], "TrainConfig.start expected the name or folder of a GHN, or nothing, got 3"),
         ("digits", ["start=digits"], "TrainConfig.calibrate expected false, as calibration is for new weights"),
         ("ghn3-t-cifar10", ["epoch=3"], "no field 'epoch'; did you mean epochs"),
+        ("ghn3-t-cifar10", ["ghn.layer=3"], "GHNConfig has no field 'layer'; did you mean layers"),
         ("ghn3-t-cifar10", ["widths.hidden=[3]"], "changes a part of widths, which is 'cifar'; give the whole of it"),
     ],
 )
@@ -114,7 +128,7 @@ def test_missing_values_have_defaults():
         ({"ghn": {}, "epoch": 3}, "TrainConfig has no field 'epoch'; did you mean epochs"),
         ({"ghn": {}, "qqq": 3}, "has no field 'qqq'; expected some of ghn, start"),
         ({"ghn": {}, "widths": {"width": [8]}}, "WidthRule has no field 'width'; did you mean widths"),
-        ({"ghn": {"layer": 3}}, "unknown GHNConfig fields"),
+        ({"ghn": {"layer": 3}}, "GHNConfig has no field 'layer'; did you mean layers"),
         ({"ghn": {}, "epochs": 0}, "TrainConfig.epochs expected an integer of at least 1, got 0"),
         ({"ghn": {}, "meta_batch": 2.5}, "meta_batch expected an integer"),
         ({"ghn": {}, "clip": float("nan")}, "clip expected a number of at least 0, got nan"),
@@ -147,6 +161,12 @@ def test_a_cosine_with_a_warm_up():
     one = TrainConfig(ghn=GHN3, learning_rate=0.5, warmup_rate=0.1, warmup_epochs=2, epochs=10)
     rates = [learning_rate(one, step, 7) for step in (0, 7, 14, 14 + 28, 70)]
     assert rates == pytest.approx([0.1, 0.3, 0.5, 0.25, 0])
+
+
+def test_steps_have_no_warm_up():
+    one = TrainConfig(ghn=GHN3, learning_rate=0.5, schedule="steps", milestones=(2,), epochs=3)
+    assert one.warmup_epochs == 5
+    assert learning_rate(one, 0, 7) == 0.5
 
 
 def test_no_warm_up():

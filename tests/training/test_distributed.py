@@ -1,6 +1,9 @@
 """Two processes on two machines, as far as they know: both have the local rank 0."""
 
 import logging
+import os
+import signal
+import sys
 
 import pytest
 import torch
@@ -8,7 +11,7 @@ import torch
 from ghn_pyg.training.checkpoints import checkpoint_paths, read_training_checkpoint
 from ghn_pyg.training.engine import make_fabric
 from ghn_pyg.training.logs import read_log
-from ghn_pyg.training.run import Run
+from ghn_pyg.training.run import Run, TrainingError
 from tests.training.tiny import config, digits, free_port, rank_environment, run, start
 
 logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
@@ -84,3 +87,46 @@ def test_a_bad_step_of_one_is_skipped_by_all(tmp_path):
     assert [row["skipped"] for row in read_log(tmp_path / "log.csv")] == [0, 0, 0, 1, 0]
     state = read_training_checkpoint(checkpoint_paths(tmp_path / "checkpoints")[-1])["ghn"]
     assert all(tensor.isfinite().all() for tensor in state.values())
+
+
+def killed_run(folder, steps):
+    """The second process is killed in step 4; the other one writes down what it is told."""
+    from ghn_pyg.training import run as module
+
+    original = module.meta_gradient
+
+    def killed(ghn, meta_batch, *batch, **options):
+        if meta_batch.step == 4 and torch.distributed.get_rank() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(ghn, meta_batch, *batch, **options)
+
+    module.meta_gradient = killed
+    try:
+        run(folder, steps)
+    except TrainingError as error:
+        folder.with_suffix(".txt").write_text(str(error))
+        sys.exit(2)
+
+
+def test_a_killed_process_ends_the_run_which_can_be_gone_on_with(tmp_path):
+    folder = tmp_path / "run"
+    assert on_two_machines(killed_run, folder, 6) == [2, -signal.SIGKILL]
+    message = (tmp_path / "run.txt").read_text()
+    assert message.startswith("step 4: another process of the run ended, or cannot be reached (")
+    assert message.endswith(f"start the same command again to go on from the last checkpoint in {folder}/checkpoints")
+    assert checkpoint_paths(folder / "checkpoints")[-1].name == "step-000000003.pt"
+    assert on_two_machines(run, folder, 6) == [0, 0]
+    assert [row["step"] for row in read_log(folder / "log.csv")] == list(range(6))
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
+    run(tmp_path / "whole", 6)
+    folder = tmp_path / "parts"
+    run(folder, 2)
+    assert on_two_machines(run, folder, 4) == [0, 0]
+    run(folder, 6)
+    whole, parts = (read_log(tmp_path / name / "log.csv") for name in ("whole", "parts"))
+    assert [row["step"] for row in parts] == list(range(6))
+    assert [row["loss"] for row in parts[:2]] == [row["loss"] for row in whole[:2]]
+    # Two processes add up in another order, and Adam turns what rounding leaves of a gradient of 0 into whole steps.
+    assert [row["loss"] for row in parts] == pytest.approx([row["loss"] for row in whole], rel=1e-3)

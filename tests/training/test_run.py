@@ -17,8 +17,10 @@ from ghn_pyg.training import run as module
 from ghn_pyg.training.checkpoints import checkpoint_paths, read_training_checkpoint
 from ghn_pyg.training.engine import half_precision, make_fabric
 from ghn_pyg.training.logs import read_log
+from ghn_pyg.training.recipes import load_config
 from ghn_pyg.training.run import Run, TrainingError, train
 from ghn_pyg.training.schedules import learning_rate
+from tests.cli.outcomes import small_disk
 from tests.training.tiny import CONFIG, config, digits, run, start
 
 logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
@@ -135,13 +137,16 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(whole, tmp_path, steps):
     assert losses(tmp_path) == losses(whole[0])
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path):
-    expected = run(tmp_path / "whole", 15)
+LONG = {"epochs": 1000, "keep": 999}  # no child finishes, and none loses a checkpoint that is needed
+
+
+def kill_and_go_on(tmp_path, steps, limits):
+    """Compares a whole run with one that is killed once for each limit, at a random step below it."""
+    expected = run(tmp_path / "whole", steps, LONG)
     folder, kills = tmp_path / "killed", []
-    for limit in (5, 12):
-        after = int.from_bytes(os.urandom(1)) % limit  # any step will do
-        process = start(run, folder, 1_000)
+    for limit in limits:
+        after = int.from_bytes(os.urandom(2)) % limit  # any step will do
+        process = start(run, folder, 10_000, LONG)
         log = folder / "log.csv"
         while process.is_alive() and (not log.exists() or log.read_text().count("\n") <= after + 1):
             time.sleep(0.002)
@@ -150,10 +155,23 @@ def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path):
         kills.append((after, len(log.read_text().splitlines()) - 1))
         assert process.exitcode == -signal.SIGKILL, kills
         for later in checkpoint_paths(folder / "checkpoints"):
-            if later.name > "step-000000015.pt":
+            if later.name > f"step-{steps:09d}.pt":
                 later.unlink()
-    same(run(folder, 15), expected)
+    (folder / "checkpoints" / f".{'0a' * 16}.pt").touch()  # as if it had been killed while it wrote
+    same(run(folder, steps, LONG), expected)
     assert losses(folder) == losses(tmp_path / "whole"), kills
+    assert not [path for path in folder.rglob(".*") if path.is_file()]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path):
+    kill_and_go_on(tmp_path, 15, [5, 12])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_long_run_that_is_killed_again_and_again(tmp_path):
+    kill_and_go_on(tmp_path, 200, [20, 60, 110, 150, 190])
 
 
 def test_images_and_architectures_go_on_in_mid_epoch(tmp_path, monkeypatch):
@@ -242,6 +260,13 @@ def test_a_run_of_them_rolls_back(tmp_path, monkeypatch, caplog):
     assert (progress["skipped"], progress["rollbacks"], progress["rollbacks_in_a_row"]) == (7, 2, 0)
 
 
+def test_losses_of_weights_that_are_given_up_do_not_count(tmp_path, monkeypatch):
+    spoil(monkeypatch, lambda step: 4 <= step < 7)  # step 3 is good, and from weights that are given up
+    run(tmp_path, 8, {"max_skipped": 3})
+    progress = read_training_checkpoint(checkpoint_paths(tmp_path / "checkpoints")[-1])["progress"]
+    assert (progress["loss_sum"], progress["loss_count"]) == (losses(tmp_path)[7], 1)
+
+
 def test_a_run_that_does_not_recover_ends(tmp_path, monkeypatch):
     spoil(monkeypatch, lambda step: step >= 4)
     with pytest.raises(TrainingError, match=r"step 13: no loss is finite any more, from none of the 2 checkpoints"):
@@ -272,6 +297,35 @@ def test_the_scaler(tmp_path, monkeypatch):
     assert (scaler["growth_interval"], scaler["_growth_tracker"]) == (100, 2)
 
 
+@pytest.mark.parametrize("half", [True, False])
+def test_a_norm_that_overflows_is_skipped(tmp_path, monkeypatch, half):
+    """Its gradients are finite, so that a scaler would take the step."""
+    original = module.meta_gradient
+
+    def huge(ghn, meta_batch, *batch, **options):
+        share = original(ghn, meta_batch, *batch, **options)
+        for parameter in ghn.parameters():
+            parameter.grad = torch.full_like(parameter, 3e38)
+        return share
+
+    one = Run(config(), tmp_path, scaled_fabric() if half else make_fabric(device="cpu"), digits())
+    one.folder.mkdir(exist_ok=True)
+    before = {name: tensor.clone() for name, tensor in one.ghn.state_dict().items()}
+    monkeypatch.setattr(module, "meta_gradient", huge)
+    monkeypatch.setattr(module, "SMALLEST_SCALE", 1.0)
+    batches = one.batches(0)
+    if half:
+        one.scaler.load_state_dict({**one.scaler.state_dict(), "scale": 1.0, "_growth_tracker": 7})
+    row = one.step(*next(batches))
+    assert (row.skipped, row.norm) == (1, float("inf"))
+    same(dict(one.ghn.state_dict()), before)
+    assert not one.optimizer.optimizer.state
+    if half:
+        assert (one.scaler.get_scale(), one.scaler.state_dict()["_growth_tracker"]) == (1, 0)
+    monkeypatch.setattr(module, "meta_gradient", original)
+    assert not one.step(*next(batches)).skipped
+
+
 def test_bfloat16_has_no_scaler(tmp_path):
     run(tmp_path, 2, fabric=make_fabric("bf16-mixed", "cpu"))
     assert read_training_checkpoint(checkpoint_paths(tmp_path / "checkpoints")[-1])["scaler"] == {}
@@ -300,6 +354,24 @@ def test_another_run_in_the_folder(tmp_path):
     assert sorted(path.read_bytes() for path in tmp_path.rglob("*.*")) == before
 
 
+def test_how_data_is_kept_may_change(tmp_path):
+    run(tmp_path, 1)
+    changes = {"folder": "elsewhere", "download": True, "keep": 2, "checkpoint_every": 1, "node_budget": 3_000}
+    run(tmp_path, 4, changes)
+    assert [row["step"] for row in read_log(tmp_path / "log.csv")] == list(range(4))
+    assert [path.name for path in checkpoint_paths(tmp_path / "checkpoints")] == [
+        "step-000000003.pt", "step-000000004.pt"
+    ]  # fmt: skip
+    assert json.loads((tmp_path / "train.json").read_text())["folder"] == "elsewhere"
+
+
+@pytest.mark.parametrize(("text", "reason"), [('{"seed": ', "Expecting value"), ("[3]", r"expected fields, got \[3\]")])
+def test_a_damaged_configuration(tmp_path, text, reason):
+    (tmp_path / "train.json").write_text(text)
+    with pytest.raises(TrainingError, match=rf"cannot read the configuration of the run, .*train\.json: {reason}"):
+        run(tmp_path, 1)
+
+
 def test_a_checkpoint_of_another_ghn(tmp_path):
     run(tmp_path, 1)
     (tmp_path / "train.json").unlink()
@@ -307,17 +379,11 @@ def test_a_checkpoint_of_another_ghn(tmp_path):
         run(tmp_path, 3, {"ghn": dataclasses.replace(CONFIG.ghn, hidden_channels=12)})
 
 
-def test_a_full_disk_leaves_the_run_as_it_was(tmp_path, monkeypatch, whole):
+def test_a_full_disk_leaves_the_run_as_it_was(tmp_path, whole):
     run(tmp_path, 5)
     before = checkpoint_paths(tmp_path / "checkpoints")
-    with monkeypatch.context() as full:
-
-        def refuse(*arguments):
-            raise OSError(28, "No space left on device")
-
-        full.setattr(torch, "save", refuse)
-        with pytest.raises(CheckpointError, match="No space left on device"):
-            run(tmp_path, 10)
+    with small_disk(20_000), pytest.raises(CheckpointError, match="File too large"):
+        run(tmp_path, 10)
     assert checkpoint_paths(tmp_path / "checkpoints") == before
     same(run(tmp_path, 10), whole[1])
 
@@ -350,11 +416,22 @@ def test_a_run_from_a_ghn_goes_on_without_it(whole, tmp_path):
 
 def test_a_ghn_of_another_configuration(whole, tmp_path):
     changes = {"start": str(whole[0] / "ghn"), "ghn": dataclasses.replace(CONFIG.ghn, layers=2)}
-    with pytest.raises(TrainingError, match=r"configuration differs in layers \(1, here 2\); set these fields of ghn"):
+    with pytest.raises(
+        CheckpointError, match=r"configuration differs in layers \(1, here 2\); set these fields of ghn"
+    ):
         run(tmp_path, 1, changes)
     with pytest.raises(CheckpointError, match=r"'digit' is no file or folder here.*did you mean digits"):
         run(tmp_path, 1, {"start": "digit"})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_ghn_that_is_not_trained_yet(tmp_path):
+    wide = load_config("digits-wide")
+    with pytest.raises(CheckpointError) as error:
+        run(tmp_path, 1, {"ghn": wide.ghn, "start": "nowhere/digits/ghn"})
+    assert "Train that one first (`ghn-pyg train digits --out nowhere/digits`), or set start to" in str(error.value)
+    with pytest.raises(CheckpointError, match="Train that one, or set start to one that is here, such as digits"):
+        run(tmp_path, 1, {"start": "nowhere/mine/ghn"})
 
 
 def test_images_by_name(tmp_path):

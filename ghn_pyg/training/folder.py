@@ -1,0 +1,48 @@
+"""The folder of a run, and whether it holds the run that is to be gone on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+from ..files import replacing
+from .config import TrainConfig
+
+CONFIG_FILE: Final = "train.json"
+
+_KEEPING: Final = ("folder", "download", "compile", "node_budget", "checkpoint_every", "keep")
+"""Fields that say where data lies, how it is computed with and how much is kept, not what is trained."""
+
+
+def check_same_run(folder: Path, config: TrainConfig) -> None:
+    """Raises a ValueError where a folder holds another run, or what it is cannot be read.
+
+    What says nothing of what is trained may change within a run: ``folder``, ``download``, ``compile``,
+    ``node_budget``, ``checkpoint_every`` and ``keep``.
+    """
+    path = folder / CONFIG_FILE
+    if not path.exists():
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(before, dict):
+            raise ValueError(f"expected fields, got {before!r}")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"cannot read the configuration of the run, {path}: {error}; remove the file to go on with the "
+            "configuration that is given"
+        ) from error
+    now = config.to_dict()
+    names = [name for name in {**before, **now} if name not in _KEEPING]
+    if odd := [name for name in names if before.get(name) != now.get(name)]:
+        raise ValueError(
+            f"{folder} holds another run, which differs in {', '.join(odd)}; take another folder, or the "
+            f"configuration of {path} to go on with that run"
+        )
+
+
+def write_config(folder: Path, config: TrainConfig) -> None:
+    """Writes the configuration of a run into its folder."""
+    with replacing(folder / CONFIG_FILE) as unfinished:
+        unfinished.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")

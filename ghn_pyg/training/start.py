@@ -1,0 +1,44 @@
+"""The GHN whose weights a run starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..models.config import GHNConfig
+from ..models.ghn import GHN
+from ..models.hub import BUNDLED
+from ..models.keys import CheckpointError
+from .recipes import recipe_names
+
+
+def load_start(name: str, config: GHNConfig) -> GHN:
+    """Loads a GHN that a run can start from.
+
+    Args:
+        name: As :func:`~ghn_pyg.models.ghn.from_pretrained` takes it.
+        config: The configuration of the run's GHN, which must be its own.
+
+    Raises:
+        CheckpointError: If there is no such GHN, or it has another configuration; the message says what to do.
+
+    Example:
+        >>> load_start("digits", GHN.from_pretrained("digits").config).config.layers
+        3
+    """
+    try:
+        ghn = GHN.from_pretrained(name)
+    except CheckpointError as error:
+        folder = Path(name).parent  # a run into FOLDER leaves its GHN in FOLDER/ghn
+        command = f" first (`ghn-pyg train {folder.name} --out {folder}`)" if folder.name in recipe_names() else ""
+        raise CheckpointError(
+            f"the run starts from the weights of another GHN, but {error}. Train that one{command}, or set start to "
+            f"one that is here, such as {', '.join(BUNDLED)}"
+        ) from error
+    before, now = ghn.config.to_dict(), config.to_dict()
+    if odd := [field for field in now if before[field] != now[field]]:
+        raise CheckpointError(
+            f"the run starts from the weights of {name}, whose configuration differs in "
+            + ", ".join(f"{field} ({before[field]!r}, here {now[field]!r})" for field in odd)
+            + "; set these fields of ghn to its values"
+        )
+    return ghn
