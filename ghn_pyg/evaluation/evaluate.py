@@ -19,7 +19,8 @@ from ..finetuning.config import FitConfig
 from ..finetuning.fit import check_fit, fit
 from ..finetuning.start import start_from
 from ..images import Images
-from ..models.ghn import GHN, Prediction
+from ..models.ghn import GHN
+from ..models.prediction import Prediction
 from ..training.engine import make_fabric
 from .accuracy import BATCH_SIZE, Batches, Statistics, measure, norms
 from .report import Report, Row
