@@ -11,7 +11,7 @@ from torch_geometric.datasets import FakeDataset
 
 import ghn_pyg
 from ghn_pyg import GHN, GHNConfig
-from ghn_pyg.graphs import layers
+from ghn_pyg.graphs import layers, reasons
 from ghn_pyg.models.encoders import ENCODERS
 
 TEXT = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -52,6 +52,16 @@ def test_evaluation(monkeypatch):
     report = run("Train and evaluate")["report"]
     assert (len(report.rows), report.coverage) == (3, 1)
     assert report.mean("top1") > 0.4
+
+
+def test_coverage(monkeypatch):
+    monkeypatch.setattr(reasons, "PARAMETER_RULES", {})
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 5, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(5, 7)
+    )
+    names = run("Know what is predicted", model=model, ghn=GHN(SMALL))
+    assert names["found"].share == names["found"].layer_share == 1
+    assert {ghn_pyg.Kept.LAYER_SCALE: names["gains"]} == reasons.PARAMETER_RULES
 
 
 def test_layers():
