@@ -1,6 +1,7 @@
 """How fast are shortest paths of all pairs? ``python -m benchmarks.paths``
 
-10,000 graphs of 25 nodes, as large as molecules, and one of 5,000 nodes, beside networkx.
+10,000 graphs of 25 nodes, as large as molecules, one by one, all at once and in batches, and one of 5,000 nodes, beside
+networkx.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.utils import to_networkx
 
 from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathEdges, AddShortestPathPairs
 
 from .harness import Run, arguments, fresh, measure, number, peak_memory, table
 
-MOLECULES, NODES = 10_000, 25
+MOLECULES, NODES, BATCH = 10_000, 25, 128
 LARGE = 5_000
 TRANSFORMS: dict[str, Callable[[Data], Data]] = {
     "AddShortestPathDistance": AddShortestPathDistance(),
@@ -69,13 +70,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     graphs = [ring_graph(NODES, seed) for seed in range(count)]
     some = graphs[: max(1, count // 20)]
     networks = [to_networkx(graph, to_undirected=True) for graph in some]
-    transform = TRANSFORMS["AddShortestPathDistance"]
-    same = all(torch.equal(transform(graph).distance.view(NODES, NODES), by_networkx(graph)) for graph in some)
+    transform = AddShortestPathDistance()
+    batches = [Batch.from_data_list(graphs[start : start + BATCH]) for start in range(0, count, BATCH)]
+    expected = [by_networkx(graph).flatten() for graph in some]
+    ways = (
+        [transform(graph) for graph in some],
+        transform.many(some),
+        transform(Batch.from_data_list(some)).to_data_list(),
+    )
+    same = all(torch.equal(data.distance, one) for way in ways for data, one in zip(way, expected, strict=True))
     repeats = options.repeats or 3
     rows: dict[str, float] = {}
     for name, function in TRANSFORMS.items():
         rows[name] = measure(lambda f=function: [f(graph) for graph in graphs], repeats).median / count
         run.note(name)
+    together: dict[str, Callable[[], Any]] = {
+        "AddShortestPathDistance.many": lambda: transform.many(graphs),
+        f"AddShortestPathDistance, batches of {BATCH}": lambda: [transform(batch) for batch in batches],
+    }
+    rows |= {name: measure(function, repeats).median / count for name, function in together.items()}
     slow = {
         "networkx, with conversions": lambda: [by_networkx(graph) for graph in some],
         "networkx, search alone": lambda: search_by_networkx(networks),
@@ -84,12 +97,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.probe.sample()
     found = {name: fresh("paths:large", nodes=nodes, name=name) for name in list(TRANSFORMS)[:2]}
     run.note(f"one graph of {nodes:,} nodes")
-    ours = rows["AddShortestPathDistance"]
-    lines = [[name, number(value * 1e6), number(value / ours)] for name, value in rows.items()]
+    conversions, search = (rows[name] for name in slow)
+    lines = [
+        [name, number(value * 1e6), number(conversions / value), number(search / value)] for name, value in rows.items()
+    ]
+    head = ["", "µs per graph", *(f"{name} / this" for name in slow)]
     large_lines = [[name, number(row["seconds"]), number(row["peak_bytes"] / 1e6)] for name, row in found.items()]
     run.finish(
         {"graphs": count, "nodes": NODES, "seconds_per_graph": rows, "large": {"nodes": nodes, **found}, "agree": same},
-        f"## {count:,} graphs of {NODES} nodes\n\n" + table(["", "µs per graph", "times ours"], lines),
+        f"## {count:,} graphs of {NODES} nodes\n\n" + table(head, lines),
         f"## One graph of {nodes:,} nodes\n\n" + table(["", "s", "MB"], large_lines),
     )
     return 0 if same else 1

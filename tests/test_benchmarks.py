@@ -289,7 +289,7 @@ class TestQuickRuns:
         assert paths.main(["--quick", "--out", str(tmp_path)]) == 0
         found, report = self.result(tmp_path, "paths")
         assert found["agree"]
-        assert len(found["seconds_per_graph"]) == 5
+        assert len(found["seconds_per_graph"]) == 7
         assert "## One graph of 100 nodes" in report
 
     def test_learning(self, tmp_path):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
+from .lookup import can_look_up, lookup_attention, lookup_bias
 from .ragged import Blocks
 
 
@@ -54,12 +55,6 @@ def _check(shapes: list[tuple[int, ...]], blocks: Blocks, heads: int) -> None:
         raise ValueError(f"bias expected a tensor for each block, of the shapes {expected}, got {shapes}")
 
 
-def lookup_bias(table: Tensor, position: Tensor) -> Tensor:
-    """``table[:, position]``, with a backward pass that adds up in one sweep."""
-    heads = table.size(0)
-    return table.gather(1, position.reshape(1, -1).expand(heads, -1)).view(heads, *position.shape)
-
-
 def add_biases(*biases: Bias) -> list[Tensor]:
     """The sum of biases of the same blocks, as tensors: a table is none afterwards.
 
@@ -79,17 +74,22 @@ def dense_attention(
 ) -> list[Tensor]:
     r"""Scaled-dot-product attention :math:`\mathrm{softmax}(Q K^\top / \sqrt{d_H} + B)\, V` on PyTorch's fused kernels.
 
+    They have no gradients of biases on a CPU: for a :class:`TableBias` that is trained there it is
+    :func:`~ghn_pyg.nn.lookup.lookup_attention`.
+
     Args:
         query: Queries of all nodes, :math:`(N, H, d_H)`.
         key: Keys.
         value: Values.
         blocks: The blocks of the batch.
-        bias: For each block its biases :math:`(G, H, n, n)`.
+        bias: For each block its biases :math:`(G, H, n, n)`, or a table of them.
         dropout: Share of attention weights that is dropped.
 
     Returns:
         For each block what its nodes attend to, :math:`(G, n, H, d_H)`.
     """
+    if is_looked_up(bias, dropout, query, key, value):
+        return _looked_up(query, key, value, blocks, bias)
     found = []
     biases = None if bias is None else dense_biases(bias, blocks, query.size(1))
     for position, block in enumerate(blocks):
@@ -100,6 +100,19 @@ def dense_attention(
             mask = biases[position].to(q.dtype)
         found.append(F.scaled_dot_product_attention(q, k, v, mask, dropout).transpose(1, 2))
     return found
+
+
+def is_looked_up(bias: Bias | None, dropout: float, *states: Tensor) -> TypeGuard[TableBias]:
+    """Whether :func:`dense_attention` looks biases up piece by piece, because their table is trained on a CPU."""
+    return isinstance(bias, TableBias) and not dropout and can_look_up(bias.table, *states)
+
+
+def _looked_up(query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, bias: TableBias) -> list[Tensor]:
+    _check([(len(part), len(bias.table), *part.shape[1:]) for part in bias.positions], blocks, query.size(1))
+    return [
+        lookup_attention(block.split(query), block.split(key), block.split(value), bias.table, position)
+        for block, position in zip(blocks, bias.positions, strict=True)
+    ]
 
 
 def table_attention(

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import Attention, Bias, add_biases, dense_attention, dense_biases, table_attention
+from .attention import Attention, Bias, add_biases, dense_attention, dense_biases, is_looked_up, table_attention
 from .ragged import Blocks
 
 
@@ -102,13 +102,14 @@ class GraphTransformer(nn.ModuleList):
     ) -> None:  # fmt: skip
         super().__init__(GraphormerLayer(channels, heads, dropout, attention) for _ in range(layers))
         self.heads = heads
+        self.dropout = dropout
         self.attention = attention
         self.checkpointing = checkpointing
 
     def forward(self, x: Tensor, batch: Tensor | Blocks | None = None, bias: Bias | None = None) -> Tensor:
         """Applies all layers."""
         blocks = Blocks.of(batch, x.size(0))
-        if bias is not None and self.attention is not table_attention:
+        if bias is not None and not self._looks_up(x, bias):
             bias = dense_biases(bias, blocks, self.heads)  # once for all layers
         for layer in self:
             if self.checkpointing and torch.is_grad_enabled():
@@ -116,6 +117,10 @@ class GraphTransformer(nn.ModuleList):
             else:
                 x = layer(x, blocks, bias)
         return x
+
+    def _looks_up(self, x: Tensor, bias: Bias) -> bool:
+        """Whether layers read biases from their table."""
+        return self.attention is table_attention or is_looked_up(bias, self.dropout if self.training else 0.0, x)
 
 
 class GraphToken(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,10 +11,11 @@ import psutil
 import rustworkx
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import BaseTransform
 
 from .checks import edges_of
+from .together import LARGEST, distances_together
 
 _LONGEST: Final = np.iinfo(np.int16).max
 _BYTES_PER_PAIR: Final = 12
@@ -26,8 +28,8 @@ class AddShortestPathDistance(BaseTransform):
 
     Flattened, graphs of different size batch by plain concatenation. Entry :math:`u N + v` is the number of edges on
     the shortest path from :math:`u` to :math:`v`, and 0 for the node itself and where there is no path. Breadth-first
-    search in compiled code: about 20 microseconds for a molecule, so it is for ``pre_transform`` of large data sets
-    and for ``transform`` of small ones.
+    search in compiled code, for ``pre_transform`` and ``transform``. A ``Batch``, and :meth:`many` graphs, are searched
+    all at once, several times faster than one by one, with the same result.
 
     Args:
         cutoff: Largest distance that is kept; longer ones become 0. By default all are.
@@ -46,6 +48,8 @@ class AddShortestPathDistance(BaseTransform):
         [[0, 1, 2], [1, 0, 1], [2, 1, 0]]
         >>> AddShortestPathDistance(directed=True)(data).distance.view(3, 3).tolist()
         [[0, 1, 2], [0, 0, 1], [0, 0, 0]]
+        >>> [graph.distance.tolist() for graph in AddShortestPathDistance(cutoff=1).many([data, data])]
+        [[0, 1, 0, 1, 0, 1, 0, 1, 0], [0, 1, 0, 1, 0, 1, 0, 1, 0]]
     """
 
     def __init__(self, cutoff: int | None = None, directed: bool = False) -> None:
@@ -55,13 +59,72 @@ class AddShortestPathDistance(BaseTransform):
 
     def forward(self, data: Data) -> Data:
         """Returns ``data`` with its distances."""
-        distance = all_distances(edges_of(data), data.num_nodes, self.directed)
+        if isinstance(data, Batch):
+            sizes = np.diff(data.ptr.cpu().numpy())
+            data.distance = torch.from_numpy(self._together(edges_of(data).cpu().numpy(), sizes))
+            starts = torch.from_numpy(np.cumsum([0, *sizes**2]))
+            data._slice_dict = {**data._slice_dict, "distance": starts}
+            data._inc_dict = {**data._inc_dict, "distance": torch.zeros(len(sizes), dtype=torch.long)}
+        else:
+            distance = self._alone(edges_of(data), data.num_nodes)
+            data.distance = torch.from_numpy(distance.astype(_type(self.cutoff)).ravel())
+        return data
+
+    def many(self, graphs: Sequence[Data]) -> list[Data]:
+        """Returns copies of the graphs with their distances, searched all at once: for a whole data set.
+
+        Raises:
+            ValueError: As for one graph.
+            MemoryError: If there is no room for the distances of all.
+        """
+        edge_index = [edges_of(data) for data in graphs]
+        sizes = np.array([data.num_nodes for data in graphs], dtype=np.int64)
+        edges = torch.cat([torch.empty(2, 0, dtype=torch.long), *edge_index], dim=1).cpu().numpy()
+        graph = np.repeat(np.arange(len(sizes)), [edge.size(1) for edge in edge_index])
+        wrong = ((edges < 0) | (edges >= sizes[graph])).any(0)
+        if wrong.any():
+            first = graph[wrong.argmax()]
+            ends = edges[:, graph == first]
+            _check_ends(ends.min(), ends.max(), sizes[first])
+        distance = self._together(edges + (np.cumsum(sizes) - sizes)[graph], sizes)
+        found = [copy.copy(data) for data in graphs]
+        ends = np.cumsum(sizes**2).tolist()
+        for data, start, end in zip(found, [0, *ends], ends, strict=False):
+            data["distance"] = torch.from_numpy(distance[start:end].copy())  # a view would keep the distances of all
+        return found
+
+    def _alone(self, edge_index: Tensor, num_nodes: int) -> np.ndarray:
+        """The distances of one graph."""
+        distance = all_distances(edge_index, num_nodes, self.directed)
         if self.cutoff is not None:
             distance[distance > self.cutoff] = 0
-        elif data.num_nodes > _LONGEST and distance.max() > _LONGEST:
+        elif num_nodes > _LONGEST and distance.max() > _LONGEST:
             raise ValueError(f"distances up to {distance.max():.0f} do not fit into int16; give a cutoff")
-        data.distance = torch.from_numpy(distance.astype(_type(self.cutoff)).ravel())
-        return data
+        return distance
+
+    def _together(self, edges: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """The distances of graphs whose nodes are numbered one after another."""
+        squares = sizes**2
+        _check_room(squares.sum(), f"the distances of all pairs in {len(sizes):,} graphs", _BYTES_PER_PAIR)
+        _check_ends(edges.min(initial=0), edges.max(initial=-1), sizes.sum())
+        graph = np.repeat(np.arange(len(sizes)), sizes)
+        owner, other = graph[edges]
+        if (owner != other).any():
+            raise ValueError("edges connect different graphs of the batch; its ptr does not fit its edge_index")
+        small = sizes <= LARGEST
+        inside = (edges - np.cumsum(np.where(small, 0, sizes))[owner])[:, small[owner]]  # larger graphs are left out
+        if not self.directed:
+            inside = np.concatenate((inside, inside[::-1]), axis=1)
+        together = distances_together(inside, sizes[small], self.cutoff).astype(_type(self.cutoff), copy=False)
+        if small.all():
+            return together
+        found = np.empty(squares.sum(), together.dtype)
+        found[np.repeat(small, squares)] = together
+        first, start = np.cumsum(sizes) - sizes, np.cumsum(squares) - squares
+        for large in np.flatnonzero(~small):
+            alone = torch.from_numpy(edges[:, owner == large] - first[large])
+            found[start[large] :][: squares[large]] = self._alone(alone, int(sizes[large])).ravel()
+        return found
 
 
 class AddShortestPathPairs(BaseTransform):
@@ -111,7 +174,8 @@ def all_distances(
     """
     _check_room(num_nodes**2, f"the distances of all pairs of {num_nodes:,} nodes", bytes_per_pair)
     sources, targets = edge_index.tolist()
-    _check_ends([*sources, *targets], num_nodes)
+    if sources:
+        _check_ends(min(*sources, *targets), max(*sources, *targets), num_nodes)
     graph: rustworkx.PyDiGraph[int, None] = rustworkx.PyDiGraph()
     graph.add_nodes_from(range(num_nodes))
     graph.extend_from_edge_list(zip(sources, targets, strict=True))  # type: ignore[misc]  # adds no node
@@ -122,7 +186,8 @@ def all_distances(
 def near_pairs(edge_index: Tensor, num_nodes: int, cutoff: int, directed: bool) -> tuple[np.ndarray, np.ndarray]:
     """Pairs :math:`u N + v` in ascending order, and their distances: breadth-first search from all nodes at once."""
     sources, targets = edge_index.cpu().numpy()
-    _check_ends([end for ends in (sources, targets) if ends.size for end in (ends.min(), ends.max())], num_nodes)
+    if sources.size:
+        _check_ends(min(sources.min(), targets.min()), max(sources.max(), targets.max()), num_nodes)
     if not directed:
         sources, targets = np.concatenate((sources, targets)), np.concatenate((targets, sources))
     order = np.argsort(sources, kind="stable")
@@ -163,9 +228,9 @@ def _check_cutoff(cutoff: int | None) -> None:
         raise ValueError(f"cutoff must be between 1 and {_LONGEST:,}, got {cutoff}")
 
 
-def _check_ends(ends: Sequence[int], num_nodes: int) -> None:
-    if ends and (min(ends) < 0 or max(ends) >= num_nodes):
-        raise ValueError(f"edges name nodes {min(ends)} to {max(ends)} of a graph of {num_nodes} nodes; set num_nodes")
+def _check_ends(first: int, last: int, num_nodes: int) -> None:
+    if first < 0 or last >= num_nodes:
+        raise ValueError(f"edges name nodes {first} to {last} of a graph of {num_nodes} nodes; set num_nodes")
 
 
 def _check_room(pairs: int, what: str, bytes_per_pair: int) -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ghn_pyg.nn.attention import TableBias, add_biases, dense_attention, lookup_bias, table_attention
+from ghn_pyg.nn.attention import TableBias, add_biases, dense_attention, table_attention
 from ghn_pyg.nn.ragged import Blocks
 from tests.properties import assert_close, assert_pure, assert_same_gradients
 
@@ -150,15 +150,6 @@ def test_nothing_is_changed():
     *_, bias = table_bias(blocks)
     dense = [part.detach() for part in bias.dense()]
     assert_pure(lambda *parts: dense_attention(*parts[:3], blocks, parts[3]), *[x.detach() for x in states()], dense)
-
-
-def test_lookup():
-    table = torch.arange(2 * 5.0).view(2, 5).requires_grad_()
-    position = torch.tensor([[0, 4, 2], [2, 2, 1]])
-    result = lookup_bias(table, position)
-    assert result.tolist() == [[[0, 4, 2], [2, 2, 1]], [[5, 9, 7], [7, 7, 6]]]
-    result.sum().backward()
-    assert table.grad.tolist() == [[1, 1, 3, 0, 1]] * 2
 
 
 @pytest.mark.gpu

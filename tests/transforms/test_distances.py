@@ -81,6 +81,63 @@ def test_graphs_batch():
     assert torch.equal(batch.pair_index[:, -last.pair_index.size(1) :], last.pair_index + 8)
 
 
+MIXED = ((5, 9), (3, 0), (0, 0), (67, 61), (7, 11), (64, 63), (1, 2), (101, 120), (23, 40))
+
+
+@DIRECTED
+@pytest.mark.parametrize("sizes", [MIXED, MIXED[:3], MIXED[3:4], MIXED[2:3]])
+@pytest.mark.parametrize("cutoff", [None, 3, 300])
+def test_many_graphs_at_once_are_those_one_by_one(sizes, cutoff, directed):
+    graphs = [any_graph(nodes, edges, nodes) if nodes else isolated(0) for nodes, edges in sizes]
+    transform = AddShortestPathDistance(cutoff, directed)
+    expected = [transform(graph).distance for graph in graphs]
+    batch = transform(Batch.from_data_list(graphs))
+    assert torch.equal(batch.distance, torch.cat(expected))
+    assert batch.distance.dtype == expected[0].dtype
+    for found in (transform.many(graphs), batch.to_data_list()):
+        assert [data.num_nodes for data in found] == [nodes for nodes, _ in sizes]
+        for data, one in zip(found, expected, strict=True):
+            assert data.distance.dtype == one.dtype
+            assert torch.equal(data.distance, one)
+
+
+def isolated(nodes):
+    return Data(edge_index=torch.empty(2, 0, dtype=torch.long), num_nodes=nodes)
+
+
+def test_many_without_any():
+    assert AddShortestPathDistance().many([]) == []
+
+
+def test_many_graphs_are_not_changed():
+    graphs = [any_graph(7, 11, 3), any_graph(5, 3, 1)]
+    batch = Batch.from_data_list(graphs)
+    found = AddShortestPathDistance().many(graphs)
+    AddShortestPathDistance()(batch)
+    assert all("distance" not in data for data in (*graphs, batch, *batch.to_data_list()))
+    assert [data.distance.untyped_storage().nbytes() for data in found] == [98, 50]
+    assert batch.to_data_list()[1].edge_index.tolist() == graphs[1].edge_index.tolist()
+
+
+def test_distances_of_batches_batch_again():
+    batch = AddShortestPathDistance()(Batch.from_data_list([any_graph(7, 11, 3), any_graph(5, 3, 1)]))
+    again = Batch.from_data_list(batch.to_data_list())
+    assert torch.equal(again.distance, batch.distance)
+    assert torch.equal(batch[1].distance, AddShortestPathDistance()(any_graph(5, 3, 1)).distance)
+
+
+@pytest.mark.parametrize("edge", [(0, 3), (-1, 0)])
+def test_edges_to_nowhere_among_many(edge):
+    wrong = Data(edge_index=torch.tensor([[0, edge[0]], [1, edge[1]]]), num_nodes=3)
+    graphs = [any_graph(7, 11, 3), wrong, any_graph(5, 3, 1)]
+    with pytest.raises(ValueError, match=f"edges name nodes {min(edge)} to {max(1, *edge)} of a graph of 3 nodes"):
+        AddShortestPathDistance().many(graphs)
+    with pytest.raises(ValueError, match="edges connect different graphs of the batch"):
+        AddShortestPathDistance()(Batch.from_data_list(graphs))
+    with pytest.raises(ValueError, match="edges name nodes 0 to 3 of a graph of 3 nodes"):
+        AddShortestPathDistance()(Batch.from_data_list([Data(edge_index=torch.tensor([[0], [3]]), num_nodes=3)]))
+
+
 def test_the_graph_itself_is_not_changed():
     data = any_graph(7, 11, 3)
     before = data.edge_index.clone()
@@ -120,6 +177,8 @@ def test_graphs_that_are_too_large(monkeypatch):
     monkeypatch.setattr(Memory, "available", 12_000)
     with pytest.raises(MemoryError, match=r"the pairs of 101 nodes within distance 1 need"):
         AddShortestPathPairs(3)(dense)
+    with pytest.raises(MemoryError, match=r"distances of all pairs in 3 graphs need 0.0 GB"):
+        AddShortestPathDistance().many([any_graph(61, 31, 0)] * 3)
     AddShortestPathPairs(1)(any_graph(101, 31, 0))
     with pytest.raises(MemoryError, match=r"distances of all pairs of 80 nodes"):
         AddShortestPathEdges(2)(any_graph(80, 5, 0))
