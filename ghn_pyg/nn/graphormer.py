@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import Attention, Bias, add_biases, dense_attention, dense_biases, table_attention
+from .attention import Attention, Bias, TableBias, add_biases, check_bias, dense_attention, table_attention
 from .ragged import Blocks
 
 
@@ -107,8 +107,10 @@ class GraphTransformer(nn.ModuleList):
     def forward(self, x: Tensor, batch: Tensor | Blocks | None = None, bias: Bias | None = None) -> Tensor:
         """Applies all layers."""
         blocks = Blocks.of(batch, x.size(0))
-        if bias is not None and self.attention is not table_attention:
-            bias = dense_biases(bias, blocks, self.heads)  # once for all layers
+        if bias is not None:
+            check_bias(bias, blocks, self.heads)
+            if isinstance(bias, TableBias) and self.attention is not table_attention:
+                bias = bias.held()  # once for all layers
         for layer in self:
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(layer, x, blocks, bias, use_reentrant=False)

@@ -13,6 +13,7 @@ from .ragged import Blocks, distance_blocks
 
 _HOPS: Final = (1, 2, 4, 8, 16, 32)
 _KINDS: Final = 3 + 2 * len(_HOPS)
+_PAIRS_AT_A_TIME: Final = 1 << 22
 
 
 class SparseGraphormerLayer(nn.Module):
@@ -72,7 +73,7 @@ class SparseTransformer(nn.Module):
     A node attends to itself, to the nodes at distances 1, 2, 4, …, 32 in both directions, and to a global node of its
     graph, which attends to all. Exphormer's far neighbours are those of a random expander graph, which depends on the
     order of nodes; these do not. The number of pairs grows like :math:`N \log N` in deep graphs, not like
-    :math:`N^2`. Each kind of pair has a bias for each head.
+    :math:`N^2`; only the distances, a byte for each pair, do. Each kind of pair has a bias for each head.
 
     Args:
         channels: Width :math:`d`.
@@ -122,10 +123,13 @@ def sparse_pairs(distance: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
     code[list(_HOPS)] = torch.arange(1, len(_HOPS) + 1, dtype=torch.uint8, device=device)
     near, kinds, start = [], [], 0
     for block in distance_blocks(distance, sizes):
-        found = code[block.long()]
-        pairs = found.nonzero()
-        near.append(pairs + start)
-        kinds.append(found[pairs[:, 0], pairs[:, 1]])
+        done = 0
+        for rows in block.split(max(1, _PAIRS_AT_A_TIME // max(1, len(block)))):
+            found = code[rows.long()]
+            pairs = found.nonzero()
+            near.append(pairs + torch.tensor([start + done, start], device=device))
+            kinds.append(found[pairs[:, 0], pairs[:, 1]])
+            done += len(rows)
         start += len(block)
     (before, behind), hops = torch.cat(near).t(), torch.cat(kinds).long()
     node = torch.arange(total, device=device)
