@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .models.encoders import register_encoder
     from .models.ghn import GHN, Prediction
     from .models.keys import CheckpointError
+    from .models.shards import predict_shards
     from .primitives import PRIMITIVES
 
     from_pretrained = GHN.from_pretrained
@@ -35,6 +36,7 @@ __all__ = [
     "from_module",
     "from_pretrained",
     "load_prediction",
+    "predict_shards",
     "recalibrate",
     "register_encoder",
     "register_layer",
@@ -54,6 +56,7 @@ _HOME = {
     "batch_statistics": "apply",
     "from_module": "graphs.module",
     "load_prediction": "apply",
+    "predict_shards": "models.shards",
     "recalibrate": "apply",
     "register_encoder": "models.encoders",
     "register_layer": "graphs.layers",
