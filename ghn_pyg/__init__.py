@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .models.ghn import GHN
     from .models.keys import CheckpointError
     from .models.prediction import Prediction
+    from .models.shards import predict_shards
     from .primitives import PRIMITIVES
 
     from_pretrained = GHN.from_pretrained
@@ -42,6 +43,7 @@ __all__ = [
     "from_module",
     "from_pretrained",
     "load_prediction",
+    "predict_shards",
     "recalibrate",
     "register_encoder",
     "register_layer",
@@ -66,6 +68,7 @@ _HOME = {
     "coverage": "graphs.report",
     "from_module": "graphs.module",
     "load_prediction": "apply",
+    "predict_shards": "models.shards",
     "recalibrate": "apply",
     "register_encoder": "models.encoders",
     "register_layer": "graphs.layers",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .data import ArchData
 from .graphs.tensors import map_tensors
+from .shards import SavedTensors
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -69,45 +71,58 @@ def materialize(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
             ) from error
 
 
-def load_prediction(model: nn.Module, prediction: Mapping[str, Tensor]) -> nn.Module:
+def load_prediction(model: nn.Module, prediction: Mapping[str, Tensor] | str | os.PathLike[str]) -> nn.Module:
     """Copies predicted parameters into a network, after all names and shapes are checked.
 
     Args:
         model: The network.
-        prediction: Predicted parameters by name; others keep their values.
+        prediction: Predicted parameters by name, a safetensors file of them, or a folder of
+            :func:`~ghn_pyg.predict_shards`, which is read shard by shard; other parameters keep their values.
 
     Returns:
         ``model``.
 
     Raises:
-        TypeError: If the prediction is no mapping of names to tensors, such as the path of a file.
-        ValueError: If a name or shape does not belong to ``model``. Nothing is written then.
+        TypeError: If the prediction is neither a mapping of names to tensors nor a path.
+        FileNotFoundError: If the file, the folder or a shard is missing.
+        ValueError: If a name or shape does not belong to ``model``, or a file is damaged. Nothing is written then.
 
     Example:
-        >>> from safetensors.torch import load_file
-        >>> load_prediction(model, load_file("resnet50.safetensors"))  # doctest: +SKIP
+        >>> load_prediction(model, "resnet50.safetensors")  # doctest: +SKIP
     """
+    parts = _parts(prediction)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for part in parts:
+        for name, value in part.items():
+            _check_value(model, parameters, name, value)
+    with torch.no_grad():
+        for part in parts:
+            for name, value in part.items():
+                parameters[name].copy_(value)
+    return model
+
+
+def _parts(prediction: Any) -> Iterable[Mapping[str, Tensor]]:
+    """Parameters by name, in parts that can be held and that can be gone through twice."""
+    if isinstance(prediction, (str, os.PathLike)):
+        return SavedTensors(prediction)
     values = prediction.values() if isinstance(prediction, Mapping) else [prediction]
     if wrong := [type(value).__name__ for value in values if not isinstance(value, Tensor)]:
-        raise TypeError(
-            f"load_prediction expected tensors by name, got {wrong[0]}; read a file with safetensors.torch.load_file"
+        raise TypeError(f"load_prediction expected tensors by name, or the path of a file or folder, got {wrong[0]}")
+    return [prediction]
+
+
+def _check_value(model: nn.Module, parameters: Mapping[str, Tensor], name: str, value: Tensor) -> None:
+    if name not in parameters or parameters[name].shape != value.shape:
+        came = f"shape {tuple(parameters[name].shape)}" if name in parameters else "no such parameter"
+        raise ValueError(
+            f"the prediction is for another network: {name} has shape {tuple(value.shape)} in the prediction, "
+            f"and {type(model).__name__} has {came}"
         )
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name, value in prediction.items():
-        if name not in parameters or parameters[name].shape != value.shape:
-            came = f"shape {tuple(parameters[name].shape)}" if name in parameters else "no such parameter"
-            raise ValueError(
-                f"the prediction is for another network: {name} has shape {tuple(value.shape)} in the prediction, "
-                f"and {type(model).__name__} has {came}"
-            )
-        if parameters[name].is_meta:
-            raise ValueError(
-                f"{name} is on the meta device and has no memory to write into; call model.to_empty(device=...) first"
-            )
-    with torch.no_grad():
-        for name, value in prediction.items():
-            parameters[name].copy_(value)
-    return model
+    if parameters[name].is_meta:
+        raise ValueError(
+            f"{name} is on the meta device and has no memory to write into; call model.to_empty(device=...) first"
+        )
 
 
 @contextlib.contextmanager

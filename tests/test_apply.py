@@ -1,12 +1,16 @@
 import copy
+import json
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch_geometric.data import Batch
 
 from ghn_pyg import GHN, GHNConfig, batch_statistics, from_module, load_prediction, recalibrate
 from ghn_pyg.apply import destinations
+from ghn_pyg.shards import INDEX_FILE
 from tests.graphs.tracing import assert_unchanged, network, snapshot
 
 X = torch.rand(2, 5, generator=torch.Generator().manual_seed(3))
@@ -142,15 +146,65 @@ def test_predictions_for_another_network(name, shape, message):
 
 @pytest.mark.parametrize(
     ("prediction", "got"),
-    [("resnet50.safetensors", "str"), (None, "NoneType"), ([torch.ones(3)], "list"), ({"2.bias": [1, 2, 3]}, "list")],
+    [(7, "int"), (None, "NoneType"), ([torch.ones(3)], "list"), ({"2.bias": [1, 2, 3]}, "list")],
 )
 def test_what_is_no_prediction(prediction, got):
     model = dense()
     before = snapshot(model)
-    with pytest.raises(
-        TypeError, match=f"expected tensors by name, got {got}; read a file with safetensors.torch.load"
-    ):
+    with pytest.raises(TypeError, match=f"expected tensors by name, or the path of a file or folder, got {got}"):
         load_prediction(model, prediction)
+    assert_unchanged(model, before)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_loading_a_file(kind, tmp_path):
+    model, expected = dense(), prediction_for(dense())
+    save_file(expected, tmp_path / "dense.safetensors")
+    assert load_prediction(model, kind(tmp_path / "dense.safetensors")) is model
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, expected[name])
+
+
+def write_shards(folder, *shards):
+    """A folder of shards that somebody else wrote, without metadata."""
+    names = [f"part-{position}.safetensors" for position in range(len(shards))]
+    for name, tensors in zip(names, shards, strict=True):
+        save_file(tensors, folder / name)
+    weight_map = {tensor: name for name, tensors in zip(names, shards, strict=True) for tensor in tensors}
+    (folder / INDEX_FILE).write_text(json.dumps({"weight_map": weight_map}))
+
+
+def test_loading_a_folder_of_shards(tmp_path):
+    model, expected = dense(), prediction_for(dense())
+    names = list(expected)
+    write_shards(tmp_path, *[{name: expected[name] for name in some} for some in (names[2:], names[:1], names[1:2])])
+    assert load_prediction(model, tmp_path) is model
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, expected[name])
+
+
+def test_a_shard_for_another_network_leaves_everything_as_it_was(tmp_path):
+    model = dense()
+    before = snapshot(model)
+    write_shards(tmp_path, {"0.bias": torch.ones(7)}, {"2.bias": torch.ones(5)})
+    with pytest.raises(ValueError, match=r"for another network: 2.bias has shape \(5,\) in the prediction, and Sequ"):
+        load_prediction(model, tmp_path)
+    assert_unchanged(model, before)
+
+
+def test_damaged_files_leave_everything_as_it_was(tmp_path):
+    model = dense()
+    before = snapshot(model)
+    write_shards(tmp_path, {"0.bias": torch.ones(7)}, {"2.bias": torch.ones(3)})
+    whole = (tmp_path / "part-1.safetensors").read_bytes()
+    (tmp_path / "part-1.safetensors").write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=r"part-1.safetensors is damaged, or not of this index .*; write it again"):
+        load_prediction(model, tmp_path)
+    (tmp_path / "part-1.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="part-1"):
+        load_prediction(model, tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"expected a .safetensors file, or a folder with .*nothing"):
+        load_prediction(model, tmp_path / "nothing")
     assert_unchanged(model, before)
 
 

@@ -14,6 +14,7 @@ from benchmarks import (
     encoders,
     growth,
     harness,
+    language,
     learning,
     paths,
     prediction,
@@ -291,6 +292,20 @@ class TestQuickRuns:
         assert found["agree"]
         assert len(found["seconds_per_graph"]) == 7
         assert "## One graph of 100 nodes" in report
+
+    def test_language(self, tmp_path):
+        pytest.importorskip("transformers")
+        (tmp_path / "shards").mkdir()
+        folder = ["--folder", str(tmp_path / "shards")]
+        assert language.main(["--quick", *folder, "--out", str(tmp_path)]) == 0
+        found, report = self.result(tmp_path, "language")
+        assert found["graph"]["kept"] == 0
+        (row,) = found["shards"]
+        assert row["bytes"] == 2 * found["graph"]["parameters"]
+        assert row["shards"] > 1
+        assert row["finite"]
+        assert list((tmp_path / "shards").iterdir()) == []
+        assert "all libraries included (goal: less than 2.00 GB): reached" in report
 
     def test_learning(self, tmp_path):
         options = ["--quick", "--minutes", "0.01", "--recipes", "as published", "--out", str(tmp_path)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from huggingface_hub import ModelHubMixin
@@ -29,6 +29,7 @@ from .hub import DEFAULT_NAME, resolve
 from .prediction import Prediction
 
 Architecture = nn.Module | ArchData
+CLASSIFIER_KEPT: Final = "it belongs to the classification layer"
 
 
 def build_decoder(config: GHNConfig) -> ParameterDecoder:
@@ -299,7 +300,7 @@ class GHN(
         if strict:
             check_coverage(graph)
         with torch.no_grad():
-            self._decode(graph, keep_classifier, lambda target: tensors[target.spec.name], seed)
+            self.decode(graph, keep_classifier, lambda target: tensors[target.spec.name], seed)
         return model
 
     def predict(
@@ -335,17 +336,15 @@ class GHN(
         for target in targets(batch):
             name, prediction = target.spec.name, predictions[target.graph]
             if keep_classifier and target.classifier:
-                prediction.kept[name] = "it belongs to the classification layer"
+                prediction.kept[name] = CLASSIFIER_KEPT
             else:
                 prediction[name] = torch.empty(target.spec.shape, dtype=dtype or weight.dtype, device=weight.device)
         with torch.set_grad_enabled(differentiable):
-            self._decode(batch, keep_classifier, lambda target: predictions[target.graph][target.spec.name], seed)
+            self.decode(batch, keep_classifier, lambda target: predictions[target.graph][target.spec.name], seed)
         return predictions[0] if single else predictions
 
-    def _decode(
-        self, graph: ArchData, keep_classifier: bool, out: Callable[[Target], Tensor], seed: int | None
-    ) -> None:
-        """Decodes all parameters of a graph or batch into the tensors that ``out`` names."""
+    def decode(self, graph: ArchData, keep_classifier: bool, out: Callable[[Target], Tensor], seed: int | None) -> None:
+        """Decodes all parameters of a graph or batch into the tensors that ``out`` gives, one after another."""
         x = self.embed(graph, keep_classifier).to(self.node_embedding.weight.dtype)
         # Under autocast the encoder alone runs in half precision: decoded weights need all of their digits.
         with torch.autocast(x.device.type, enabled=False):

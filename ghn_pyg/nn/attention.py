@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeGuard
 
@@ -10,9 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
+from torch.utils.checkpoint import checkpoint
 
 from .lookup import can_look_up, lookup_attention, lookup_bias
+from .memory import check_room
 from .ragged import Blocks
+
+_HELD: Final = 1 << 27
+"""As many biases (512 MiB in float32) are looked up once for all layers. Where there are more,"""
+
+_AT_A_TIME: Final = 1 << 22
+"""as many (16 MiB, which caches may hold) are looked up just before they are used, in each layer; for gradients"""
+
+_AT_A_TIME_FOR_GRADIENTS: Final = 1 << 24
+"""as many, in blocks that the system takes back: smaller ones leave the memory in pieces."""
 
 
 class TableBias:
@@ -20,7 +32,7 @@ class TableBias:
 
     Args:
         table: The biases of each head, :math:`(H, T)`.
-        positions: For each block the column of each pair (query, key), :math:`(G, n, n)`.
+        positions: For each block the column of each pair (query, key), :math:`(G, n, n)`, of any integer type.
         blocks: The blocks, whose padding is hidden.
     """
 
@@ -29,27 +41,43 @@ class TableBias:
         self.table = torch.cat((table, hidden), dim=1)
         self.positions = [block.hide(part, table.size(1)) for block, part in zip(blocks, positions, strict=True)]
 
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """For each block (G, H, n, n)."""
+        return [(len(part), len(self.table), *part.shape[1:]) for part in self.positions]
+
     def dense(self) -> list[Tensor]:
-        """The biases themselves: for each block :math:`(G, H, n, n)`. Who calls several layers calls it once."""
+        """The biases themselves: for each block :math:`(G, H, n, n)`. Who calls several layers calls it once.
+
+        Raises:
+            MemoryError: If there is no room for them.
+        """
+        numbers = sum(map(math.prod, self.shapes))
+        needed = numbers * self.table.element_size() + 4 * numbers // len(self.table)
+        check_room(needed, f"the biases of {numbers // len(self.table):,} pairs", self.table.device)
         return [lookup_bias(self.table, position).transpose(0, 1) for position in self.positions]
+
+    @property
+    def few(self) -> bool:
+        """Whether there is room for a number for each pair and head."""
+        return sum(map(math.prod, self.shapes)) <= _HELD
+
+    def held(self) -> list[Tensor] | TableBias:
+        """The biases themselves, unless there are so many that they are better looked up in each layer."""
+        return self.dense() if self.few else self
 
 
 Bias = Sequence[Tensor] | TableBias
 """For each block of a batch the biases of its pairs, of shape (G, heads, n, n), or a table of them."""
 
 
-def dense_biases(bias: Bias, blocks: Blocks, heads: int) -> Sequence[Tensor]:
-    """The biases of each block, of shape (G, heads, n, n).
+def check_bias(bias: Bias, blocks: Blocks, heads: int) -> None:
+    """Finds out whether biases are of another batch or another number of heads.
 
     Raises:
-        ValueError: If they are of another batch or another number of heads.
+        ValueError: If they are.
     """
-    found = bias.dense() if isinstance(bias, TableBias) else bias
-    _check([tuple(part.shape) for part in found], blocks, heads)
-    return found
-
-
-def _check(shapes: list[tuple[int, ...]], blocks: Blocks, heads: int) -> None:
+    shapes = bias.shapes if isinstance(bias, TableBias) else [tuple(part.shape) for part in bias]
     expected = [(len(block.graphs), heads, block.size, block.size) for block in blocks]
     if shapes != expected:
         raise ValueError(f"bias expected a tensor for each block, of the shapes {expected}, got {shapes}")
@@ -77,6 +105,10 @@ def dense_attention(
     They have no gradients of biases on a CPU: for a :class:`TableBias` that is trained there it is
     :func:`~ghn_pyg.nn.lookup.lookup_attention`.
 
+    Time grows with :math:`H n^2`, and so does memory up to :math:`2^{27}` biases in a batch (a graph of 4,096 nodes and
+    8 heads). Those of more, as a :class:`TableBias`, are looked up for some queries after another: no more than two
+    bytes for a pair of nodes are held then. For gradients they are computed again in the backward pass.
+
     Args:
         query: Queries of all nodes, :math:`(N, H, d_H)`.
         key: Keys.
@@ -91,24 +123,48 @@ def dense_attention(
     if is_looked_up(bias, dropout, query, key, value):
         return _looked_up(query, key, value, blocks, bias)
     found = []
-    biases = None if bias is None else dense_biases(bias, blocks, query.size(1))
+    if bias is not None:
+        check_bias(bias, blocks, query.size(1))
+        bias = bias.held() if isinstance(bias, TableBias) else bias
     for position, block in enumerate(blocks):
         q, k, v = (block.split(part).transpose(1, 2) for part in (query, key, value))
-        # All four dimensions: with fewer PyTorch leaves its fused kernel (7 times slower on a CPU).
-        mask = None if block.mask is None else block.mask[:, None, None]
-        if biases is not None:
-            mask = biases[position].to(q.dtype)
-        found.append(F.scaled_dot_product_attention(q, k, v, mask, dropout).transpose(1, 2))
+        if isinstance(bias, TableBias):
+            attended = _by_rows(q, k, v, bias.table, bias.positions[position], dropout)
+        else:
+            # All four dimensions: with fewer PyTorch leaves its fused kernel (7 times slower on a CPU).
+            mask = None if block.mask is None else block.mask[:, None, None]
+            if bias is not None:
+                mask = bias[position].to(q.dtype)
+            attended = F.scaled_dot_product_attention(q, k, v, mask, dropout)
+        found.append(attended.transpose(1, 2))
+    return found
+
+
+def _by_rows(q: Tensor, k: Tensor, v: Tensor, table: Tensor, position: Tensor, dropout: float) -> Tensor:
+    """Attention of some queries (G, H, rows, d) after another, so that few biases are held at a time."""
+
+    def attend(some: Tensor, columns: Tensor) -> Tensor:
+        mask = lookup_bias(table, columns).transpose(0, 1).to(q.dtype)
+        return F.scaled_dot_product_attention(some, k, v, mask, dropout)
+
+    numbers = _AT_A_TIME_FOR_GRADIENTS if torch.is_grad_enabled() else _AT_A_TIME
+    rows = max(1, numbers // (position.size(0) * position.size(2) * len(table)))
+    parts = zip(q.split(rows, dim=2), position.split(rows, dim=1), strict=True)
+    if torch.is_grad_enabled():
+        return torch.cat([checkpoint(attend, *part, use_reentrant=False) for part in parts], dim=2)
+    found = torch.empty_like(q)  # made first: small tensors between large ones that go leave the memory in pieces
+    for part, place in zip(parts, found.split(rows, dim=2), strict=True):
+        place.copy_(attend(*part))
     return found
 
 
 def is_looked_up(bias: Bias | None, dropout: float, *states: Tensor) -> TypeGuard[TableBias]:
     """Whether :func:`dense_attention` looks biases up piece by piece, because their table is trained on a CPU."""
-    return isinstance(bias, TableBias) and not dropout and can_look_up(bias.table, *states)
+    return isinstance(bias, TableBias) and bias.few and not dropout and can_look_up(bias.table, *states)
 
 
 def _looked_up(query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, bias: TableBias) -> list[Tensor]:
-    _check([(len(part), len(bias.table), *part.shape[1:]) for part in bias.positions], blocks, query.size(1))
+    check_bias(bias, blocks, query.size(1))
     return [
         lookup_attention(block.split(query), block.split(key), block.split(value), bias.table, position)
         for block, position in zip(blocks, bias.positions, strict=True)
@@ -127,10 +183,10 @@ def table_attention(
     """
     if not isinstance(bias, TableBias) or dropout or (query.device.type == "cpu" and query.requires_grad):
         return dense_attention(query, key, value, blocks, bias, dropout)
-    _check([(len(part), len(bias.table), *part.shape[1:]) for part in bias.positions], blocks, query.size(1))
+    check_bias(bias, blocks, query.size(1))
     table, kernel = bias.table.to(query.dtype), _flex_attention(query.device.type)
     found = []
-    for block, position in zip(blocks, bias.positions, strict=True):
+    for block, position in zip(blocks, [part.int() for part in bias.positions], strict=True):
         q, k, v = (block.split(part).transpose(1, 2) for part in (query, key, value))
 
         def add(score: Tensor, g: Tensor, h: Tensor, i: Tensor, j: Tensor, position: Tensor = position) -> Tensor:

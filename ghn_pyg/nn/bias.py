@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import TableBias
+from .memory import check_room
 from .ragged import Blocks, to_numpy
 
 MAX_DISTANCE: Final = 254
@@ -38,7 +39,8 @@ class DistanceBias(nn.Module):
     The feature of the pair (query :math:`u`, key :math:`v`) is :math:`e_{d(u,v)} \Vert e_{d(v,u)}`, sent through
     :math:`W_2\, \mathrm{ReLU}(W_1 \cdot + b_1) + b_2`. In a directed acyclic graph one of the two distances is 0, so
     there are no more than :math:`2 \cdot 254 + 1` different features: they are computed once, and pairs look theirs
-    up by the signed distance :math:`d(u, v) - d(v, u)`. Nothing of size :math:`N^2 d` is ever held.
+    up by the signed distance :math:`d(u, v) - d(v, u)`. Nothing of size :math:`N^2 d` is ever held: two bytes for
+    each pair, and five while they are computed (0.5 GB for 10,000 nodes).
     From GHN-3 (arXiv 2303.04143), after Graphormer (arXiv 2106.05234).
 
     Args:
@@ -71,9 +73,14 @@ class DistanceBias(nn.Module):
         return self.mlp(torch.cat((forward, backward), dim=1)).t()
 
     def forward(self, distance: Tensor, batch: Tensor | Blocks) -> TableBias:
-        """The biases of a batch."""
+        """The biases of a batch.
+
+        Raises:
+            MemoryError: If there is no room for the pairs.
+        """
         blocks = Blocks.known(batch)
         _check_distances(distance)
+        check_room(5 * distance.numel(), f"the biases of {distance.numel():,} pairs of nodes", distance.device)
         positions = [signed_distance(part) for part in blocks.split_pairs(distance)]
         return TableBias(self.table(), positions, blocks)
 
@@ -86,7 +93,7 @@ def _check_distances(distance: Tensor) -> None:
 def signed_distance(distance: Tensor) -> Tensor:
     """The signed distance :math:`d(u, v) - d(v, u)` plus 254, a column of the table, for blocks (G, N, N)."""
     clamped = distance.clamp(max=MAX_DISTANCE).to(torch.int16)
-    return (clamped - clamped.mT).add_(MAX_DISTANCE).long()
+    return (clamped - clamped.mT).add_(MAX_DISTANCE)
 
 
 class SpatialEncoding(nn.Module):

@@ -109,8 +109,9 @@ class GatedGNN(nn.Module):
         h_v \leftarrow \mathrm{GRU}(m_v, h_v)
 
     with updated states :math:`h_u`; in the reverse pass the roles of :math:`u` and :math:`v` in :math:`d` are swapped.
-    Nodes that do not depend on one another are updated together. From arXiv 2110.13100 (GHN-2) and, without the
-    second sum, arXiv 1810.05749 (GHN-1).
+    Nodes that do not depend on one another are updated together. Beside the distances, memory grows with the pairs
+    within 50 steps, about 100 bytes for each: 0.2 GB for a residual network of 10,000 nodes. From arXiv 2110.13100
+    (GHN-2) and, without the second sum, arXiv 1810.05749 (GHN-1).
 
     Args:
         channels: Width :math:`d`.

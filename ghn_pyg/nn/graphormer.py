@@ -7,7 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import Attention, Bias, add_biases, dense_attention, dense_biases, is_looked_up, table_attention
+from .attention import (
+    Attention,
+    Bias,
+    TableBias,
+    add_biases,
+    check_bias,
+    dense_attention,
+    is_looked_up,
+    table_attention,
+)
 from .ragged import Blocks
 
 
@@ -109,8 +118,10 @@ class GraphTransformer(nn.ModuleList):
     def forward(self, x: Tensor, batch: Tensor | Blocks | None = None, bias: Bias | None = None) -> Tensor:
         """Applies all layers."""
         blocks = Blocks.of(batch, x.size(0))
-        if bias is not None and not self._looks_up(x, bias):
-            bias = dense_biases(bias, blocks, self.heads)  # once for all layers
+        if bias is not None:
+            check_bias(bias, blocks, self.heads)
+            if isinstance(bias, TableBias) and not self._looks_up(x, bias):
+                bias = bias.held()  # once for all layers
         for layer in self:
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(layer, x, blocks, bias, use_reentrant=False)

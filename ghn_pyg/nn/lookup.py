@@ -18,11 +18,15 @@ _ROWS: Final = 64
 
 def lookup_bias(table: Tensor, position: Tensor) -> Tensor:
     """``table[:, position]``, with a backward pass that adds up in one sweep."""
-    return table.gather(1, _columns(table, position)).view(table.size(0), *position.shape)
+    if torch.is_grad_enabled() and table.requires_grad:
+        found = table.gather(1, _columns(table, position))
+    else:  # two to three times faster, but not backward
+        found = table.index_select(1, position.flatten().int())
+    return found.view(table.size(0), *position.shape)
 
 
 def _columns(table: Tensor, position: Tensor) -> Tensor:
-    return position.reshape(1, -1).expand(table.size(0), -1)
+    return position.reshape(1, -1).long().expand(table.size(0), -1)
 
 
 def lookup_attention(query: Tensor, key: Tensor, value: Tensor, table: Tensor, position: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ class SparseTransformer(nn.Module):
     A node attends to itself, to the nodes at distances 1, 2, 4, …, 32 in both directions, and to a global node of its
     graph, which attends to all. Exphormer's far neighbours are those of a random expander graph, which depends on the
     order of nodes; these do not. The number of pairs grows like :math:`N \log N` in deep graphs, not like
-    :math:`N^2`. Each kind of pair has a bias for each head.
+    :math:`N^2`; only the distances, a byte for each pair, do. Each kind of pair has a bias for each head.
 
     Args:
         channels: Width :math:`d`.

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .room import check_room
+
 NO_PATH = 0
 """Entry of a distance matrix for pairs without a path (and for the diagonal)."""
+
+_LONGEST_CHAIN: Final = 256
+_ROWS: Final = 256
 
 
 def shortest_paths(edge_index: Tensor, num_nodes: int, cutoff: int = 50) -> Tensor:
@@ -17,7 +24,8 @@ def shortest_paths(edge_index: Tensor, num_nodes: int, cutoff: int = 50) -> Tens
 
     With :math:`P(v)` the predecessors of :math:`v`, :math:`d(u, v) = 1 + \min_{p \in P(v)} d(u, p)`: one vector
     operation over all :math:`u` for each edge, :math:`O(N \cdot E)` bytes in all. Nodes that only follow the one
-    before them, of which networks are full, are done a chain at a time.
+    before them, of which networks are full, are done a chain at a time. The result takes a byte for each pair, 100 MB
+    for 10,000 nodes, and twice as much while it is computed (for a ``cutoff`` of up to 254).
 
     Args:
         edge_index: Edges of shape :math:`(2, E)`, each from a node to a later one.
@@ -29,6 +37,7 @@ def shortest_paths(edge_index: Tensor, num_nodes: int, cutoff: int = 50) -> Tens
 
     Raises:
         ValueError: If an edge does not point forward, or ``cutoff`` is not between 1 and 32,766.
+        MemoryError: If there is no room for all pairs.
 
     Example:
         >>> shortest_paths(torch.tensor([[0, 1, 0], [1, 2, 2]]), 3)[0].tolist()
@@ -43,22 +52,43 @@ def shortest_paths(edge_index: Tensor, num_nodes: int, cutoff: int = 50) -> Tens
     bounds = np.searchsorted(targets[order], np.arange(num_nodes + 1)).tolist()
     predecessors = sources[order].tolist()
     entering = [predecessors[first:last] for first, last in itertools.pairwise(bounds)]
-    heads = [node for node in range(num_nodes) if entering[node] != [node - 1]]
-    chains = list(itertools.pairwise([*heads, num_nodes]))
-    # Row v holds d(·, v). Whatever is added to "unreachable" on the way stays above the cutoff and within the type.
-    unreachable = max(num_nodes, cutoff + 1)
-    rows = np.full((num_nodes, num_nodes), unreachable, np.int16 if unreachable + num_nodes < 1 << 15 else np.int32)
+    chains = list(_chains(entering, min(cutoff, _LONGEST_CHAIN)))
+    # Row v holds d(·, v), and cutoff + 1 for all that is longer.
+    far = cutoff + 1
+    kind = np.uint8 if cutoff <= 254 else np.int16
+    check_room(2 * num_nodes**2 * np.dtype(kind).itemsize, f"the distances of all pairs of {num_nodes:,} nodes")
+    rows = np.full((num_nodes, num_nodes), far, kind)
     longest = max((end - head for head, end in chains), default=0)
-    steps = np.arange(1, longest + 1, dtype=rows.dtype)[:, None]
-    inside = steps - steps.T
-    inside[inside < 0] = unreachable
+    steps = np.arange(1, longest + 1)[:, None]
+    inside = np.where(steps < steps.T, far, steps - steps.T).astype(kind)
+    steps, room = steps.astype(kind), (far - steps).astype(kind)
     for head, end in chains:
         length = end - head
         if entering[head]:
             nearest = rows[entering[head][0], :head]
             for node in entering[head][1:]:
                 nearest = np.minimum(nearest, rows[node, :head])
-            np.add(nearest, steps[:length], out=rows[head:end, :head])
+            before = rows[head:end, :head]
+            np.minimum(nearest, room[:length], out=before)
+            np.add(before, steps[:length], out=before)
         rows[head:end, head:end] = inside[:length, :length]
-    rows[rows > cutoff] = NO_PATH
-    return torch.from_numpy(rows.T.astype(np.uint8 if cutoff <= 254 else np.int16, order="C"))
+    return torch.from_numpy(_turned(rows, far))
+
+
+def _chains(entering: Sequence[Sequence[int]], longest: int) -> Iterator[tuple[int, int]]:
+    """Ranges of nodes each of which, but for the first, only follows the one before it."""
+    head = 0
+    for node in range(1, len(entering) + 1):
+        if node == len(entering) or node - head == longest or entering[node] != [node - 1]:
+            yield head, node
+            head = node
+
+
+def _turned(rows: np.ndarray, far: int) -> np.ndarray:
+    """The transpose, with no path where it is too far; some rows after another, which need little memory."""
+    turned = np.empty_like(rows)
+    for start in range(0, len(rows), _ROWS):
+        some = rows[start : start + _ROWS]
+        some[some == far] = NO_PATH
+        turned[:, start : start + _ROWS] = some.T
+    return turned

@@ -1,7 +1,10 @@
 import pytest
 import torch
 
+from ghn_pyg.nn import attention as module
+from ghn_pyg.nn import memory
 from ghn_pyg.nn.attention import TableBias, add_biases, dense_attention, table_attention
+from ghn_pyg.nn.lookup import lookup_bias
 from ghn_pyg.nn.ragged import Blocks
 from tests.properties import assert_close, assert_pure, assert_same_gradients
 
@@ -50,6 +53,79 @@ def test_the_formula_agrees(attention):
     result, expected = blocks.join(attention(*parts, blocks, bias)), reference(parts, columns, table)
     assert_close(result, expected, 1e-9)
     assert_same_gradients(result, expected, [*parts, table], 1e-8)
+
+
+@pytest.fixture
+def looked_up(monkeypatch):
+    """As if all biases were too many to hold; the rows that are looked up at a time."""
+    rows = []
+
+    def lookup(table, position):
+        rows.append(position.size(1))
+        return lookup_bias(table, position)
+
+    monkeypatch.setattr(module, "_HELD", 0)
+    monkeypatch.setattr(module, "_AT_A_TIME", 7 * 130 * HEADS * 2)
+    monkeypatch.setattr(module, "_AT_A_TIME_FOR_GRADIENTS", 11 * 130 * HEADS * 2)
+    monkeypatch.setattr(module, "lookup_bias", lookup)
+    return rows
+
+
+def test_rows_after_one_another_agree(looked_up):
+    blocks = Blocks.of_sizes(SIZES)
+    table, columns, bias = table_bias(blocks)
+    parts = states()
+    expected = reference(parts, columns, table)
+    with torch.no_grad():
+        result = blocks.join(dense_attention(*parts, blocks, bias))
+    assert_close(result, expected, 1e-9)
+    assert looked_up[-19:] == [7] * 18 + [4]
+
+
+def test_gradients_of_rows_after_one_another_agree(looked_up):
+    blocks = Blocks.of_sizes(SIZES)
+    table, columns, bias = table_bias(blocks)
+    parts = states()
+    result = blocks.join(dense_attention(*parts, blocks, bias))
+    assert looked_up[-12:] == [11] * 11 + [9]
+    forward = len(looked_up)
+    assert_same_gradients(result, reference(parts, columns, table), [*parts, table], 1e-8)
+    assert len(looked_up) == 2 * forward  # again in the backward pass, instead of being held
+
+
+def test_dropout_of_rows_after_one_another(looked_up):
+    blocks = Blocks.of_sizes(SIZES)
+    _, _, bias = table_bias(blocks)
+    query, key, _ = states()
+    value = torch.ones_like(query).requires_grad_()
+    torch.manual_seed(3)
+    result = blocks.join(dense_attention(query, key, value, blocks, bias, 0.5))
+    assert result.mean().item() == pytest.approx(1, abs=0.1)
+    assert result.std() > 0.05
+    (gradient,) = torch.autograd.grad(result.sum(), value)  # dropped in the backward pass are the same
+    assert gradient.sum().item() == pytest.approx(result.sum().item())
+
+
+@pytest.mark.parametrize(("held", "kind"), [(HEADS * 17 * 17, list), (HEADS * 17 * 17 - 1, TableBias)])
+def test_many_biases_stay_in_their_table(monkeypatch, held, kind):
+    monkeypatch.setattr(module, "_HELD", held)
+    bias = TableBias(torch.ones(HEADS, 2), [torch.zeros(1, 17, 17, dtype=torch.int16)], Blocks.of_sizes([17]))
+    assert type(bias.held()) is kind
+    assert bias.shapes == [(1, HEADS, 17, 17)]
+
+
+def test_biases_that_memory_has_no_room_for(monkeypatch):
+    class Memory:
+        available = 12_000
+
+    monkeypatch.setattr(memory.psutil, "virtual_memory", Memory)
+    monkeypatch.setattr(memory, "_SMALL", 1000)
+    bias = TableBias(torch.ones(HEADS, 2), [torch.zeros(1, 29, 29, dtype=torch.int16)], Blocks.of_sizes([29]))
+    with pytest.raises(MemoryError, match=r"the biases of 841 pairs need 0.0 GB, and 0.0 GB are free; .*exphormer"):
+        bias.dense()  # 16 bytes for each pair
+    small = TableBias(torch.ones(HEADS, 2), [torch.zeros(1, 23, 23, dtype=torch.int16)], Blocks.of_sizes([23]))
+    assert small.dense()[0].shape == (1, HEADS, 23, 23)
+    memory.check_room(1 << 60, "what is on another device", torch.device("meta"))
 
 
 @UNFUSED

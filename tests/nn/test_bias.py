@@ -94,7 +94,7 @@ def test_signed_distances():
     expected = [[0, 1, 2, -254], [-1, 0, 1, 0], [-2, -1, 0, -254], [254, 0, 254, 0]]
     result = signed_distance(distance)
     assert (result - 254).tolist() == expected
-    assert result.dtype == torch.int64
+    assert result.dtype == torch.int16
     assert signed_distance(distance.clamp(max=254).to(torch.uint8)).tolist() == result.tolist()
 
 

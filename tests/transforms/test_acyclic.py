@@ -1,9 +1,10 @@
 import networkx as nx
 import numpy as np
+import psutil
 import pytest
 import torch
 
-from ghn_pyg.transforms import shortest_paths
+from ghn_pyg.transforms import acyclic, shortest_paths
 
 
 def random_graph(nodes, density, seed):
@@ -105,3 +106,23 @@ def test_the_input_is_not_changed():
 def test_the_order_of_edges_does_not_matter():
     edge_index = random_graph(43, 0.1, seed=3)
     assert torch.equal(shortest_paths(edge_index.flip(1), 43), shortest_paths(edge_index, 43))
+
+
+@pytest.mark.parametrize(("longest", "rows"), [(1, 1), (3, 7), (256, 1000)])
+def test_pieces_do_not_show(monkeypatch, longest, rows):
+    """Long chains are cut, and the result is turned some rows after another."""
+    monkeypatch.setattr(acyclic, "_LONGEST_CHAIN", longest)
+    monkeypatch.setattr(acyclic, "_ROWS", rows)
+    edge_index = torch.cat((chain(61)[:, 3:], torch.tensor([[0, 1, 5, 20], [2, 30, 50, 59]])), dim=1)
+    for cutoff in (1, 2, 13, 254, 300):
+        assert torch.equal(shortest_paths(edge_index, 61, cutoff).long(), reference(edge_index, 61, cutoff))
+
+
+def test_graphs_that_are_too_large(monkeypatch):
+    class Memory:
+        available = 2 * 307 * 307
+
+    monkeypatch.setattr(psutil, "virtual_memory", Memory)
+    assert shortest_paths(chain(307), 307).dtype == torch.uint8
+    with pytest.raises(MemoryError, match=r"the distances of all pairs of 311 nodes need 0.0 GB while they are compu"):
+        shortest_paths(chain(311), 311)

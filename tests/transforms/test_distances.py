@@ -29,10 +29,20 @@ GRAPHS = pytest.mark.parametrize(("nodes", "edges"), [(1, 0), (1, 2), (2, 1), (7
 DIRECTED = pytest.mark.parametrize("directed", [True, False])
 
 
+@pytest.fixture
+def large(monkeypatch):
+    """As if all graphs were large: from two or three nodes after another."""
+    monkeypatch.setattr(distances, "_WHOLE", 0)
+    monkeypatch.setattr(distances, "_PAIRS_AT_A_TIME", 211)
+
+
 @DIRECTED
 @GRAPHS
 @pytest.mark.parametrize("cutoff", [None, 1, 3, 254, 255])
-def test_networkx_agrees(nodes, edges, directed, cutoff):
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_networkx_agrees(nodes, edges, directed, cutoff, size, request):
+    if size == "large":
+        request.getfixturevalue("large")
     data = any_graph(nodes, edges, seed=nodes + edges)
     expected = reference(data, directed)
     if cutoff is not None:
@@ -184,9 +194,31 @@ def test_graphs_that_are_too_large(monkeypatch):
         AddShortestPathEdges(2)(any_graph(80, 5, 0))
 
 
-def test_distances_that_do_not_fit(monkeypatch):
+@pytest.mark.parametrize(("size", "which"), [("small", "up to 7"), ("large", "over 6")])
+def test_distances_that_do_not_fit(monkeypatch, size, which, request):
+    if size == "large":
+        request.getfixturevalue("large")
     monkeypatch.setattr(distances, "_LONGEST", 6)
     chain = Data(edge_index=torch.stack((torch.arange(7), torch.arange(1, 8))), num_nodes=8)
-    with pytest.raises(ValueError, match="distances up to 7 do not fit into int16; give a cutoff"):
+    with pytest.raises(ValueError, match=f"distances {which} do not fit into int16; give a cutoff"):
         AddShortestPathDistance()(chain)
     assert AddShortestPathDistance(5)(chain).distance.max() == 5
+    chain = Data(edge_index=chain.edge_index[:, :6], num_nodes=8)
+    assert AddShortestPathDistance()(chain).distance.max() == 6
+
+
+def test_large_graphs_that_are_too_large(large, monkeypatch):
+    class Memory:
+        available = 70_000
+
+    monkeypatch.setattr(psutil, "virtual_memory", Memory)
+    data = any_graph(257, 31, 0)
+    assert AddShortestPathDistance(3)(data).distance.dtype == torch.uint8  # one byte for each pair
+    with pytest.raises(MemoryError, match=r"distances of all pairs of 257 nodes need 0.0 GB .* AddShortestPathPairs"):
+        AddShortestPathDistance()(data)
+
+
+def test_edges_to_nowhere_in_large_graphs(large):
+    data = Data(edge_index=torch.tensor([[0], [3]]), num_nodes=3)
+    with pytest.raises(ValueError, match="edges name nodes 0 to 3 of a graph of 3 nodes; set num_nodes"):
+        AddShortestPathDistance()(data)

@@ -1,0 +1,168 @@
+"""How long does a large language model take, and how much memory? ``python -m benchmarks.language``
+
+A network of the size of Llama-7B, built without memory: its graph, and its prediction into safetensors shards. Each is
+measured in a process of its own. Needs ``transformers``, and room on the disk for the shards, which are removed.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from ghn_pyg import from_module, from_pretrained, predict_shards
+from ghn_pyg.shards import SavedTensors, ShardIndex
+
+from .harness import Run, arguments, fresh, gigabytes, number, table
+
+SIZE: Final = {"hidden_size": 4096, "num_attention_heads": 32, "intermediate_size": 11008, "vocab_size": 32000}
+QUICK: Final = {"hidden_size": 48, "num_attention_heads": 3, "intermediate_size": 101, "vocab_size": 131}
+LAYERS: Final = 32
+GOAL_SECONDS: Final = 10
+GOAL_BYTES: Final = 2e9
+
+
+def language_model(layers: int, quick: bool) -> tuple[nn.Module, dict[str, Any]]:
+    """A causal language model on the meta device, and its inputs."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(num_hidden_layers=layers, **(QUICK if quick else SIZE))
+    with torch.device("meta"):
+        return LlamaForCausalLM(config), {"input_ids": torch.zeros(1, 8, dtype=torch.long)}
+
+
+def peak_bytes() -> int:
+    """The highest resident memory of this process so far, all libraries included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def graph(layers: int, quick: bool) -> dict[str, Any]:
+    """Builds the network and its graph; runs in a process of its own."""
+    began = time.perf_counter()
+    language_model(1, quick=True)  # loads the parts of transformers that it needs
+    imported, libraries = time.perf_counter(), peak_bytes()
+    network, inputs = language_model(layers, quick)
+    built = time.perf_counter()
+    found = from_module(network, inputs)
+    return {
+        "layers": layers,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "nodes": found.num_nodes,
+        "kept": len(found.kept),
+        "import_seconds": imported - began,
+        "build_seconds": built - imported,
+        "trace_seconds": time.perf_counter() - built,
+        "libraries_bytes": libraries,
+        "peak_bytes": peak_bytes(),
+    }
+
+
+def shards(layers: int, shard_size: int, ghn: str, folder: str, quick: bool) -> dict[str, Any]:
+    """Predicts the network into shards; runs in a process of its own."""
+    predictor = from_pretrained(ghn)
+    found = from_module(*language_model(layers, quick))
+    before = peak_bytes()
+    began = time.perf_counter()
+    index = predict_shards(predictor, found, folder, shard_size=shard_size, dtype=torch.bfloat16, seed=0)
+    seconds = time.perf_counter() - began
+    return {
+        "layers": layers,
+        "shard_size": shard_size,
+        "shards": len(set(index.weight_map.values())),
+        "bytes": index.metadata["total_size"],
+        "seconds": seconds,
+        "before_bytes": before,
+        "peak_bytes": peak_bytes(),
+    }
+
+
+def plain_write(folder: str) -> float:
+    """Seconds for writing and syncing as many bytes as the shards in ``folder`` hold, which are copied."""
+    began = time.perf_counter()
+    for source in sorted({Path(folder, file) for file in ShardIndex.read(folder).weight_map.values()}):
+        target = source.with_suffix(".copy")
+        with open(source, "rb") as reading, open(target, "wb") as writing:
+            while chunk := reading.read(1 << 24):
+                writing.write(chunk)
+            writing.flush()
+            os.fsync(writing.fileno())
+        target.unlink()
+    return time.perf_counter() - began
+
+
+def finite(folder: str) -> bool:
+    """Whether all numbers of the shards are finite."""
+    return all(bool(tensor.isfinite().all()) for part in SavedTensors(folder) for tensor in part.values())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = arguments(__doc__, "language")
+    parser.add_argument("--layers", nargs="+", type=int, help="layers of the networks that are predicted; 4 by default")
+    parser.add_argument("--shard-size", type=int, help="largest size of a shard in bytes; 1 GB by default")
+    parser.add_argument("--ghn", default="digits", help="a GHN; digits, which comes with the package, by default")
+    parser.add_argument("--folder", help="folder of a large disk for the shards; the system's temporary one by default")
+    options = parser.parse_args(argv)
+    quick = options.quick
+    run = Run("language", options)
+    traced = fresh("language:graph", layers=2 if quick else LAYERS, quick=quick)
+    run.note(f"graph of {traced['nodes']} nodes: {number(traced['trace_seconds'])} s")
+    rows = []
+    for layers in options.layers or (2 if quick else 4,):
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            size = options.shard_size or (10_000 if quick else 10**9)
+            row = fresh("language:shards", layers=layers, shard_size=size, ghn=options.ghn, folder=folder, quick=quick)
+            rows.append({**row, "finite": finite(folder), "copy_seconds": plain_write(folder)})
+        run.probe.sample()
+        run.note(f"{layers} layers, {gigabytes(row['bytes'])} GB: {number(row['seconds'])} s")
+    seconds = traced["build_seconds"] + traced["trace_seconds"]
+    goal = seconds < GOAL_SECONDS and traced["peak_bytes"] < GOAL_BYTES
+    run.finish({"graph": traced, "goal": goal, "shards": rows}, _graph_report(traced, seconds, goal), _report(rows))
+    return 0 if goal and all(row["finite"] for row in rows) else 1
+
+
+def _graph_report(row: dict[str, Any], seconds: float, goal: bool) -> str:
+    header = ["layers", "parameters", "nodes", "import s", "build s", "graph s", "libraries GB", "peak GB"]
+    times = [number(row[f"{part}_seconds"]) for part in ("import", "build", "trace")]
+    memory = [gigabytes(row["libraries_bytes"]), gigabytes(row["peak_bytes"])]
+    line = [str(row["layers"]), f"{row['parameters']:,}", str(row["nodes"]), *times, *memory]
+    return (
+        f"## network → graph, without memory for the network\n\n{table(header, [line])}\n\n"
+        f"Network and graph take {number(seconds)} s (goal: less than {GOAL_SECONDS} s), and the process "
+        f"{gigabytes(row['peak_bytes'])} GB at its highest point, all libraries included (goal: less than "
+        f"{gigabytes(GOAL_BYTES)} GB): {'reached' if goal else 'NOT reached'}."
+    )
+
+
+def _report(rows: Sequence[dict[str, Any]]) -> str:
+    header = ["layers", "GB", "shards", "of at most GB", "s", "GB/s", "copying s", "peak GB", "before GB", "finite"]
+    lines = [
+        [
+            str(row["layers"]),
+            gigabytes(row["bytes"]),
+            str(row["shards"]),
+            gigabytes(row["shard_size"]),
+            number(row["seconds"]),
+            number(row["bytes"] / row["seconds"] / 1e9),
+            number(row["copy_seconds"]),
+            gigabytes(row["peak_bytes"]),
+            gigabytes(row["before_bytes"]),
+            "yes" if row["finite"] else "NO",
+        ]
+        for row in rows
+    ]
+    return (
+        f"## graph → shards in bfloat16\n\n{table(header, lines)}\n\nPeak memory is of the whole process, before the "
+        "prediction and at its highest point; copying is reading the shards and writing them to the same disk again."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
