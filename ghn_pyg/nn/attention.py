@@ -54,7 +54,7 @@ class TableBias:
         """
         numbers = sum(map(math.prod, self.shapes))
         needed = numbers * self.table.element_size() + 4 * numbers // len(self.table)
-        check_room(needed, f"the biases of {numbers // len(self.table):,} pairs", self.table.device)
+        check_room(needed, numbers // len(self.table), self.table.device)
         return [lookup_bias(self.table, position).transpose(0, 1) for position in self.positions]
 
     @property

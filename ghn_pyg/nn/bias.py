@@ -80,7 +80,7 @@ class DistanceBias(nn.Module):
         """
         blocks = Blocks.known(batch)
         _check_distances(distance)
-        check_room(5 * distance.numel(), f"the biases of {distance.numel():,} pairs of nodes", distance.device)
+        check_room(5 * distance.numel(), distance.numel(), distance.device)
         positions = [signed_distance(part) for part in blocks.split_pairs(distance)]
         return TableBias(self.table(), positions, blocks)
 

@@ -4,31 +4,33 @@ from __future__ import annotations
 
 from typing import Final
 
+import psutil
 import torch
 
-from ..transforms import room
-
 _SMALL: Final = 1 << 28
-_INSTEAD: Final = (
-    "use a machine with more memory, or an encoder whose attention is sparse, such as GHNConfig(encoder='exphormer')"
-)
 
 
-def check_room(needed: int, what: str, device: torch.device) -> None:
-    """Compares what is needed with what is free, where the system would rather end the process than refuse.
+def check_room(needed: int, pairs: int, device: torch.device) -> None:
+    """Compares what biases need with what is free, where the system would rather end the process than refuse.
 
     Args:
         needed: Bytes.
-        what: What needs them.
-        device: Where; on others than the CPU PyTorch itself refuses.
+        pairs: How many pairs of nodes have biases.
+        device: Where; on others than the CPU PyTorch itself refuses, and a compiler knows no numbers.
 
     Raises:
         MemoryError: If it is more; the message has both numbers.
 
     Example:
-        >>> check_room(1 << 60, "the biases of all pairs", torch.device("cpu"))
+        >>> check_room(1 << 60, 1 << 58, torch.device("cpu"))
         Traceback (most recent call last):
-        MemoryError: the biases of all pairs need 1,152,921,504.6 GB while they are computed, and ... GB are free; ...
+        MemoryError: the biases of 288,230,376,151,711,744 pairs of nodes need 1,152,921,504.6 GB, and ... GB are free; ...
     """
-    if needed >= _SMALL and device.type == "cpu":
-        room.check_room(needed, what, _INSTEAD)
+    if torch.compiler.is_compiling() or needed < _SMALL or device.type != "cpu":
+        return
+    if needed > (free := psutil.virtual_memory().available):
+        raise MemoryError(
+            f"the biases of {pairs:,} pairs of nodes need {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free; "
+            "use a machine with more memory, or an encoder whose attention is sparse, such as "
+            "GHNConfig(encoder='exphormer')"
+        )

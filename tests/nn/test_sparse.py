@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ghn_pyg.nn import Blocks, GraphormerLayer, SparseGraphormerLayer, SparseTransformer, sparse
+from ghn_pyg.nn import Blocks, GraphormerLayer, SparseGraphormerLayer, SparseTransformer
 from ghn_pyg.nn.sparse import sparse_pairs
-from tests.properties import assert_close, assert_pure, assert_same_gradients, chain, random_graph
+from tests.properties import assert_close, assert_pure, assert_same_gradients, chain
 from tests.textbook import reference_layer
 
 D, HEADS = 12, 3
@@ -64,15 +64,6 @@ def test_who_attends_to_whom():
     for node, graph in ((0, 7), (1, 7), (2, 7), (3, 7), (4, 7), (5, 7), (6, 8)):
         expected[node, graph], expected[graph, node] = 13, 14
     assert found == expected
-
-
-def test_some_rows_after_one_another_give_the_same_pairs(monkeypatch):
-    graphs = [random_graph(nodes, D, seed=nodes) for nodes in (23, 1, 5)]
-    distance, sizes = torch.cat([graph.distance for graph in graphs]), [23, 1, 5]
-    expected = sparse_pairs(distance, sizes)
-    monkeypatch.setattr(sparse, "_PAIRS_AT_A_TIME", 71)  # three rows of the first
-    for result, whole in zip(sparse_pairs(distance, sizes), expected, strict=True):
-        assert torch.equal(result, whole)
 
 
 def test_pairs_grow_slowly():

@@ -180,8 +180,8 @@ def test_graphs_that_are_too_large(monkeypatch):
     dense = any_graph(101, 3000, 0)
     with pytest.raises(MemoryError, match=r"distances of all pairs of 101 nodes need 0.0 GB .* AddShortestPathPairs"):
         AddShortestPathDistance()(dense)
-    monkeypatch.setattr(Memory, "available", 2_300_000_000)
-    needed = "12.0 GB while they are computed, and 2.3 GB are free"  # 12 bytes for each of 31,623² pairs
+    monkeypatch.setattr(Memory, "available", 1_300_000_000)
+    needed = "2.0 GB while they are computed, and 1.3 GB are free"  # 2 bytes for each of 31,623² pairs
     with pytest.raises(MemoryError, match=f"the distances of all pairs of 31,623 nodes need {needed}"):
         AddShortestPathDistance()(any_graph(31_623, 5, 0))
     monkeypatch.setattr(Memory, "available", 12_000)
