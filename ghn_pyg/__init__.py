@@ -10,6 +10,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from .apply import batch_statistics, load_prediction, recalibrate
     from .data import ArchData, ParamSpec
+    from .graphs.cache import GraphCache
     from .graphs.layers import register_layer
     from .graphs.module import TracingError, from_module
     from .models.config import PRESETS, GHNConfig
@@ -27,6 +28,7 @@ __all__ = [
     "ArchData",
     "CheckpointError",
     "GHNConfig",
+    "GraphCache",
     "ParamSpec",
     "Prediction",
     "TracingError",
@@ -48,6 +50,7 @@ _HOME = {
     "ArchData": "data",
     "CheckpointError": "models.keys",
     "GHNConfig": "models.config",
+    "GraphCache": "graphs.cache",
     "ParamSpec": "data",
     "Prediction": "models.ghn",
     "TracingError": "graphs.module",
