@@ -10,6 +10,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from .apply import batch_statistics, load_prediction, recalibrate
     from .data import ArchData, ParamSpec
+    from .graphs.cache import GraphCache
     from .graphs.layers import register_layer
     from .graphs.module import TracingError, from_module
     from .graphs.reasons import Kept, register_parameter
@@ -33,6 +34,7 @@ __all__ = [
     "Coverage",
     "CoverageError",
     "GHNConfig",
+    "GraphCache",
     "Kept",
     "ParamSpec",
     "Prediction",
@@ -61,6 +63,7 @@ _HOME = {
     "CoverageError": "graphs.report",
     "GHNConfig": "models.config",
     "Kept": "graphs.reasons",
+    "GraphCache": "graphs.cache",
     "ParamSpec": "data",
     "Prediction": "models.prediction",
     "TracingError": "graphs.module",

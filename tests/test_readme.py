@@ -73,7 +73,8 @@ def test_layers():
         ENCODERS.pop("my-gat", None)
 
 
-def test_predictions_and_architectures():
+def test_predictions_and_architectures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     images = torch.randn(2, 3, 32, 32)
     names = run("Predict parameters", images=images, data_loader=[images])
     assert names["resnet"].kept == {}

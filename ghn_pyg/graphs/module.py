@@ -33,6 +33,7 @@ from . import (  # noqa: F401  (they register their rules)
 )
 from .inputs import default_inputs
 from .layers import RuleError
+from .looks import Looks
 from .passes import rewrite
 from .reasons import Kept
 from .shadow import shadow
@@ -76,15 +77,16 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
         >>> from_module(torchvision.models.resnet18()).num_nodes
         53
     """
-    if not isinstance(model, nn.Module):
-        hint = "; call it to build the network" if isinstance(model, type) or inspect.isroutine(model) else ""
-        raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__} {model!r:.80}{hint}")
-    args, kwargs = _arguments(model, example_inputs)
+    return build(model, *arguments(model, example_inputs), cutoff, Looks())
+
+
+def build(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], cutoff: int, looks: Looks) -> ArchData:
+    """The graph of a network, from the arguments of its forward pass; ``looks`` notes what the traces look at."""
     with collector_paused():
-        tracer, output = _trace(model, args, kwargs, training=False)
+        tracer, output = _trace(model, args, kwargs, False, looks)
         if unused := _unused(tracer):
             try:
-                other, other_output = _trace(model, args, kwargs, training=True)
+                other, other_output = _trace(model, args, kwargs, True, looks)
             except TracingError as error:
                 _logger.info("parts that run in training mode only are left out: %s", error)
             else:
@@ -107,7 +109,11 @@ def _check_parameters(model: nn.Module, tracer: Tracer) -> None:
         )
 
 
-def _arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The positional and keyword arguments that :func:`from_module` gives to the forward pass."""
+    if not isinstance(model, nn.Module):
+        hint = "; call it to build the network" if isinstance(model, type) or inspect.isroutine(model) else ""
+        raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__} {model!r:.80}{hint}")
     if example_inputs is None:
         return default_inputs(model)
     args: tuple[Any, ...] = ()
@@ -126,14 +132,16 @@ def _arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], 
     return args, kwargs
 
 
-def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> tuple[Tracer, Sources]:
-    tracer = Tracer()
+def _trace(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool, looks: Looks
+) -> tuple[Tracer, Sources]:
+    tracer = Tracer(looks=looks)
     try:
         return _run(tracer, model, args, kwargs, training)
     except TracingError:
         if tracer.chose:
             with contextlib.suppress(TracingError):
-                return _run(Tracer(chooses=False), model, args, kwargs, training)
+                return _run(Tracer(chooses=False, looks=looks), model, args, kwargs, training)
         raise
 
 
@@ -150,7 +158,7 @@ def _run(
     with _deep_calls(), shadow(model, tracer, training) as copy:
         _check_parameters(model, tracer)
         try:
-            with _random_state(), _uncompiled(), torch.no_grad(), tracer:
+            with _random_state(tracer.looks), _uncompiled(), torch.no_grad(), tracer:
                 result = copy(*args, **kwargs)
         except RuleError:
             raise
@@ -175,12 +183,17 @@ def _uncompiled() -> Any:
 
 
 @contextlib.contextmanager
-def _random_state() -> Iterator[None]:
+def _random_state(looks: Looks) -> Iterator[None]:
     """Whatever the forward pass draws, the generators go on as if it had not run."""
     state, python_state, numpy_state = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         yield
     finally:
+        looks.random |= (
+            not torch.equal(torch.get_rng_state(), state)
+            or random.getstate() != python_state
+            or not all(map(np.array_equal, np.random.get_state(), numpy_state))  # noqa: NPY002
+        )
         torch.set_rng_state(state)
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002

@@ -88,6 +88,7 @@ for _function in named("eq __eq__"):
     rule(_function)(_compared(_function, True))
 for _function in named("ne not_equal __ne__"):
     rule(_function)(_compared(_function, False))
+del _function  # the last of a set, which is another in each process
 
 
 @rule(torch._is_all_true)

@@ -71,8 +71,8 @@ class _Shadow:
             if path:
                 self.tracer.alias(path, original)
             return self.memo[id(original)]
-        if (wrapped := _wrapped(original)) is not None:
-            return self.module(original._modules[wrapped], _join(path, wrapped))  # type: ignore[arg-type]
+        if (inner := wrapped(original)) is not None:
+            return self.module(original._modules[inner], _join(path, inner))  # type: ignore[arg-type]
         if isinstance(original, torch.jit.ScriptModule):  # lives outside Python
             self.adopt(path, dict(original.named_parameters()), dict(original.named_buffers()))
             self.tracer.reasons.update((name, Kept.SCRIPTED) for name, _ in original.named_parameters(path))
@@ -98,7 +98,7 @@ class _Shadow:
             for name, child in original._modules.items()
         }
         cls: Any = type(original)
-        for slot in _slots(cls):
+        for slot in slots(cls):
             if hasattr(original, slot):
                 setattr(copy, slot, getattr(original, slot))
         return copy
@@ -175,12 +175,12 @@ class _Shadow:
 
 
 @functools.cache
-def _slots(cls: Any) -> tuple[str, ...]:
+def slots(cls: Any) -> tuple[str, ...]:
     """Attributes that a class keeps outside of its instances' dictionaries."""
     found: list[str] = []
     for base in cls.__mro__:
-        slots = base.__dict__.get("__slots__", ())
-        found += (slots,) if isinstance(slots, str) else tuple(slots)
+        own = base.__dict__.get("__slots__", ())
+        found += (own,) if isinstance(own, str) else tuple(own)
     return tuple(slot for slot in found if slot not in ("__dict__", "__weakref__"))
 
 
@@ -193,11 +193,11 @@ def _closed_over(hook: Any) -> list[Any]:
     return [value for value in values if isinstance(value, (list, dict, set))]
 
 
-def _wrapped(module: nn.Module) -> str | None:
+def wrapped(module: nn.Module) -> str | None:
     """The name under which a compiled or data-parallel wrapper holds the network that it stands for."""
     if "_orig_mod" in module._modules:
         return "_orig_mod"
-    return "module" if isinstance(module, _PARALLEL) else None
+    return "module" if "module" in module._modules and isinstance(module, _PARALLEL) else None
 
 
 def _join(path: str, name: str) -> str:

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from ..data import NO_SHAPE, ParamSpec
 from .constants import FACTORIES, computed, made, placed
 from .functions import ALIASES, ARRAYS, IN_PLACE, QUERIES
+from .looks import Looks
 from .reasons import Kept, enters, wanted
 from .steps import Sources, Step, union
 from .tensors import map_tensors, tensors_in
@@ -75,11 +76,13 @@ class Tracer(TorchFunctionMode):
 
     Args:
         chooses: Whether choices that depend on activations take all elements, or none.
+        looks: Notes what the trace looks at.
     """
 
-    def __init__(self, chooses: bool = True) -> None:
+    def __init__(self, chooses: bool = True, looks: Looks | None = None) -> None:
         super().__init__()
         self.chooses = chooses
+        self.looks = looks or Looks()
         self.chose = False
         self.steps: list[Step] = [Step("input", ())]
         self.parameters: dict[str, nn.Parameter] = {}
@@ -377,6 +380,8 @@ class Tracer(TorchFunctionMode):
         result = func(*args)
         if not isinstance(result, Tensor):
             return placed(func, result)
+        if id(args[0]) in self._owned:
+            self.looks.values.add(id(args[0]))
         value = self.value(args[0])
         if value is None:
             return result
@@ -387,6 +392,7 @@ class Tracer(TorchFunctionMode):
 
     def _compute(self, func: Callable[..., Any], args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
         """Values that are at hand are computed as usual, and remember where they come from."""
+        self.looks.values.update(self._owned.intersection(map(id, tensors)))
         if func in ARRAYS and self.owns(tensors[0]):
             return func(tensors[0].clone(), *args[1:], **kwargs)
         merged = self.merged(tensors)

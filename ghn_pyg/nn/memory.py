@@ -22,9 +22,9 @@ def check_room(needed: int, pairs: int, device: torch.device) -> None:
         MemoryError: If it is more; the message has both numbers.
 
     Example:
-        >>> check_room(1 << 60, 1 << 58, torch.device("cpu"))
+        >>> check_room(1 << 60, 1 << 40, torch.device("cpu"))
         Traceback (most recent call last):
-        MemoryError: the biases of 288,230,376,151,711,744 pairs of nodes need 1,152,921,504.6 GB, and ... GB are free; ...
+        MemoryError: the biases of 1,099,511,627,776 pairs of nodes need 1,152,921,504.6 GB, and ... GB are free; ...
     """
     if torch.compiler.is_compiling() or needed < _SMALL or device.type != "cpu":
         return

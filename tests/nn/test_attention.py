@@ -122,7 +122,7 @@ def test_biases_that_memory_has_no_room_for(monkeypatch):
     monkeypatch.setattr(memory, "_SMALL", 1000)
     bias = TableBias(torch.ones(HEADS, 2), [torch.zeros(1, 29, 29, dtype=torch.int16)], Blocks.of_sizes([29]))
     with pytest.raises(
-        MemoryError, match=r"the biases of 841 pairs of nodes need 0.0 GB, and 0.0 GB are free; .*exphormer"
+        MemoryError, match=r"biases of 841 pairs of nodes need 0.0 GB, and 0.0 GB are free; .*exphormer"
     ):
         bias.dense()  # 16 bytes for each pair
     small = TableBias(torch.ones(HEADS, 2), [torch.zeros(1, 23, 23, dtype=torch.int16)], Blocks.of_sizes([23]))
