@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Any
 
 import torch
@@ -17,7 +18,18 @@ from torch_geometric.nn import GPSConv
 
 from ghn_pyg.nn import Blocks, DistanceBias, GraphormerLayer
 
-from .harness import Run, arguments, available_memory, fresh, measure, number, peak_memory, slope, table
+from .harness import (
+    Run,
+    arguments,
+    available_memory,
+    fresh,
+    measure,
+    measure_in_turns,
+    number,
+    peak_memory,
+    slope,
+    table,
+)
 
 WIDTH, HEADS = 64, 8
 BATCHES = {"8 graphs of 256 nodes": [256] * 8, "128 graphs of 9 to 37 nodes": [9 + (7 * i) % 29 for i in range(128)]}
@@ -109,14 +121,15 @@ def agree(batch: Batch) -> float:
 
 
 def times(batch: Batch, repeats: int) -> dict[str, dict[str, Any]]:
-    """Seconds of each method forward, and forward and backward."""
-    rows = {}
-    for name, (function, module) in methods(batch).items():
-        with torch.no_grad():
-            forward = measure(function, repeats, budget=6.0)
-        both = measure(backward(function, module), repeats, budget=6.0)
-        rows[name] = {"forward_s": forward.median, "both_s": both.median, "all": [forward.seconds, both.seconds]}
-    return rows
+    """Seconds of each method forward, and forward and backward, measured in turns."""
+    found = methods(batch)
+    with torch.no_grad():
+        forward = measure_in_turns({name: function for name, (function, _) in found.items()}, repeats, budget=6.0)
+    both = measure_in_turns({name: backward(*pair) for name, pair in found.items()}, repeats, budget=6.0)
+    return {
+        name: {"forward_s": median(forward[name]), "both_s": median(both[name]), "all": [forward[name], both[name]]}
+        for name in found
+    }
 
 
 def grow(nodes: int, method: str, repeats: int) -> dict[str, Any]:

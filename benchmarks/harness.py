@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -78,6 +78,30 @@ def measure(
         enough = len(seconds) >= 3 or max(seconds, default=0.0) > budget
         if len(seconds) >= repeats or (enough and sum(seconds) > budget):
             return Timing(seconds, result)
+
+
+def measure_in_turns(
+    functions: Mapping[str, Callable[[], Any]], repeats: int = 5, budget: float = 8.0
+) -> dict[str, list[float]]:
+    """Seconds of several functions, one after another in each round: what else a machine does falls on all alike.
+
+    Args:
+        functions: What to time, after one call of each to warm up.
+        repeats: How many rounds at most.
+        budget: Seconds for each function after which no further round is begun once there are three.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for turn in range(repeats + 1):
+        for name, function in functions.items():
+            gc.collect()
+            began = time.perf_counter()
+            function()
+            took = time.perf_counter() - began
+            if turn:
+                seconds[name].append(took)
+        if turn >= 3 and sum(map(sum, seconds.values())) > budget * len(functions):
+            break
+    return seconds
 
 
 class Probe:

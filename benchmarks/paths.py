@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Any
 
 import networkx as nx
@@ -18,10 +19,11 @@ from torch_geometric.utils import to_networkx
 
 from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathEdges, AddShortestPathPairs
 
-from .harness import Run, arguments, fresh, measure, number, peak_memory, table
+from .harness import Run, arguments, fresh, measure, measure_in_turns, number, peak_memory, table
 
 MOLECULES, NODES, BATCH = 10_000, 25, 128
 LARGE = 5_000
+SLOW = ("networkx, with conversions", "networkx, search alone")
 TRANSFORMS: dict[str, Callable[[Data], Data]] = {
     "AddShortestPathDistance": AddShortestPathDistance(),
     "AddShortestPathPairs(3)": AddShortestPathPairs(3),
@@ -63,45 +65,50 @@ def large(nodes: int, name: str) -> dict[str, Any]:
     return {"seconds": measure(lambda: transform(data), 3, budget=5.0).median, "peak_bytes": peak}
 
 
+def agree(graphs: Sequence[Data]) -> bool:
+    """Whether all ways find networkx's distances."""
+    transform = TRANSFORMS["AddShortestPathDistance"]
+    expected = [by_networkx(graph).flatten() for graph in graphs]
+    ways = (
+        [transform(graph) for graph in graphs],
+        AddShortestPathDistance().many(graphs),
+        transform(Batch.from_data_list(graphs)).to_data_list(),
+    )
+    return all(torch.equal(data.distance, one) for way in ways for data, one in zip(way, expected, strict=True))
+
+
+def molecules(graphs: Sequence[Data], repeats: int) -> dict[str, float]:
+    """Seconds per graph, measured in turns; a twentieth of the graphs where each takes long."""
+    some = graphs[: max(1, len(graphs) // 20)]
+    batches = [Batch.from_data_list(graphs[start : start + BATCH]) for start in range(0, len(graphs), BATCH)]
+    networks = [to_networkx(graph, to_undirected=True) for graph in some]
+    distances, pairs, edges = TRANSFORMS
+    ways: dict[str, tuple[Callable[[], Any], Sequence[Data]]] = {
+        distances: (lambda: [TRANSFORMS[distances](graph) for graph in graphs], graphs),
+        f"{distances}.many": (lambda: AddShortestPathDistance().many(graphs), graphs),
+        f"{distances}, batches of {BATCH}": (lambda: [TRANSFORMS[distances](batch) for batch in batches], graphs),
+        pairs: (lambda: [TRANSFORMS[pairs](graph) for graph in some], some),
+        edges: (lambda: [TRANSFORMS[edges](graph) for graph in some], some),
+        SLOW[0]: (lambda: [by_networkx(graph) for graph in some], some),
+        SLOW[1]: (lambda: search_by_networkx(networks), some),
+    }
+    seconds = measure_in_turns({name: function for name, (function, _) in ways.items()}, repeats)
+    return {name: median(seconds[name]) / len(measured) for name, (_, measured) in ways.items()}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(__doc__, "paths").parse_args(argv)
     count, nodes = (20, 100) if options.quick else (MOLECULES, LARGE)
     run = Run("paths", options)
     graphs = [ring_graph(NODES, seed) for seed in range(count)]
-    some = graphs[: max(1, count // 20)]
-    networks = [to_networkx(graph, to_undirected=True) for graph in some]
-    transform = AddShortestPathDistance()
-    batches = [Batch.from_data_list(graphs[start : start + BATCH]) for start in range(0, count, BATCH)]
-    expected = [by_networkx(graph).flatten() for graph in some]
-    ways = (
-        [transform(graph) for graph in some],
-        transform.many(some),
-        transform(Batch.from_data_list(some)).to_data_list(),
-    )
-    same = all(torch.equal(data.distance, one) for way in ways for data, one in zip(way, expected, strict=True))
-    repeats = options.repeats or 3
-    rows: dict[str, float] = {}
-    for name, function in TRANSFORMS.items():
-        rows[name] = measure(lambda f=function: [f(graph) for graph in graphs], repeats).median / count
-        run.note(name)
-    together: dict[str, Callable[[], Any]] = {
-        "AddShortestPathDistance.many": lambda: transform.many(graphs),
-        f"AddShortestPathDistance, batches of {BATCH}": lambda: [transform(batch) for batch in batches],
-    }
-    rows |= {name: measure(function, repeats).median / count for name, function in together.items()}
-    slow = {
-        "networkx, with conversions": lambda: [by_networkx(graph) for graph in some],
-        "networkx, search alone": lambda: search_by_networkx(networks),
-    }
-    rows |= {name: measure(function, repeats).median / len(some) for name, function in slow.items()}
+    same = agree(graphs[: max(1, count // 20)])
+    rows = molecules(graphs, options.repeats or 5)
+    run.note(f"{count:,} graphs")
     run.probe.sample()
     found = {name: fresh("paths:large", nodes=nodes, name=name) for name in list(TRANSFORMS)[:2]}
     run.note(f"one graph of {nodes:,} nodes")
-    conversions, search = (rows[name] for name in slow)
-    lines = [
-        [name, number(value * 1e6), number(conversions / value), number(search / value)] for name, value in rows.items()
-    ]
-    head = ["", "µs per graph", *(f"{name} / this" for name in slow)]
+    head = ["", "µs per graph", *(f"{name} / this" for name in SLOW)]
+    lines = [[name, number(row * 1e6), *(number(rows[slow] / row) for slow in SLOW)] for name, row in rows.items()]
     large_lines = [[name, number(row["seconds"]), number(row["peak_bytes"] / 1e6)] for name, row in found.items()]
     run.finish(
         {"graphs": count, "nodes": NODES, "seconds_per_graph": rows, "large": {"nodes": nodes, **found}, "agree": same},

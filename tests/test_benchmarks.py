@@ -57,6 +57,18 @@ class TestMeasure:
         clock([11])
         assert harness.measure(int, repeats=7, budget=8).seconds == [11]
 
+    def test_in_turns(self, clock):
+        """Of two functions, each first call warms up, and rounds end when the budget is spent."""
+        clock([9, 9, 1, 2, 3, 5, 4, 7, 1, 1])
+        called = []
+        functions = {"a": lambda: called.append("a"), "b": lambda: called.append("b")}
+        assert harness.measure_in_turns(functions, repeats=5, budget=10) == {"a": [1, 3, 4], "b": [2, 5, 7]}
+        assert called == ["a", "b"] * 4
+
+    def test_rounds_end(self, clock):
+        clock([9, 1, 2])
+        assert harness.measure_in_turns({"a": int}, repeats=2, budget=1) == {"a": [1, 2]}
+
     def test_arguments_are_made_anew_for_each_call(self):
         made = itertools.count()
         assert harness.measure(lambda value: value, repeats=2, setup=lambda: (next(made),)).result == 2
