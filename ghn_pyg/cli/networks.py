@@ -21,6 +21,7 @@ from .console import (
     check_device,
     check_output,
     counted,
+    fail,
     make_table,
     print_rows,
     status,
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     import torch
 
     from ..data import ArchData
+    from ..models.ghn import GHN
     from ..models.prediction import Prediction
     from ..networks.sources import InputSpec
+    from ..shards import ShardIndex
 
 
 class Precision(enum.StrEnum):
@@ -57,6 +60,11 @@ def predict(
         Path | None,
         typer.Option(metavar="FILE.safetensors", help="Where to save the predicted parameters by name."),
     ] = None,
+    shards: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Save shards one after another instead: for networks of any size."),
+    ] = None,
+    shard_size: Annotated[float, typer.Option(min=1e-6, metavar="GB", help="Largest size of a shard.")] = 2.0,
     seed: Seed = 0,
     keep_classifier: Annotated[
         bool, typer.Option("--keep-classifier", help="Leave the classification layer out.")
@@ -69,6 +77,8 @@ def predict(
     """Predicts the parameters of a network."""
     if out is not None:
         check_output(out, [".safetensors"], "the parameters")
+    if out is not None and shards is not None:
+        fail("give either --out or --shards")
     specs = check_sources([source], inputs)
     check_device(device)
     network, graph, graph_time = _trace(source, specs, strict)
@@ -84,6 +94,19 @@ def predict(
         path = resolve(ghn)  # shows its own progress
         with status(f"Loading {ghn}"):
             model = GHN.from_pretrained(path).to(device)
+    sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
+    rows = [("graph", f"{counted(graph.num_nodes, 'node')}, {counted(graph.num_edges, 'edge')}")]
+    if shards is not None:
+        began = time.perf_counter()
+        with status(f"Predicting {source}"), user_errors(OSError):
+            index = _predict_shards(model, graph, shards, shard_size, dtype, keep_classifier, source, ghn, seed)
+        rows += [
+            ("predicted", _amount(index.weight_map, sizes)),
+            *_kept_rows(index.metadata["kept"], sizes),
+            ("time", f"graph {graph_time:.2f} s, prediction {time.perf_counter() - began:.2f} s"),
+            ("saved", f"{shards}, {counted(len(set(index.weight_map.values())), 'shard')}"),
+        ]
+        return print_rows(f"{source} by {ghn}", rows)
     with status(f"Predicting {source}"):
         began = time.perf_counter()
         prediction = model.predict(graph, keep_classifier=keep_classifier, seed=seed, dtype=getattr(torch, dtype))
@@ -93,13 +116,11 @@ def predict(
     if out is not None:
         _save(out, prediction, {"architecture": source, "ghn": ghn, "seed": str(seed)})
 
-    sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
     norm = prediction.total_norm()
     # A file of the same name may be any GHN, and the published norms are of all parameters.
     published = None if local or keep_classifier else published_norm(source, ghn.removesuffix(".pt"))
     compared = "" if published is None else f", published {published:.4f} ({norm / published - 1:+.4%})"
-    rows = [
-        ("graph", f"{counted(graph.num_nodes, 'node')}, {counted(graph.num_edges, 'edge')}"),
+    rows += [
         ("predicted", _amount(prediction, sizes)),
         *_kept_rows(prediction.kept, sizes),
         ("total norm", f"{norm:.4f}{compared}"),
@@ -110,6 +131,33 @@ def predict(
 
         rows.append(("saved", f"{out}, {decimal(out.stat().st_size)}"))
     print_rows(f"{source} by {ghn}", rows)
+
+
+def _predict_shards(
+    ghn: GHN,
+    graph: ArchData,
+    folder: Path,
+    gigabytes: float,
+    dtype: Precision,
+    keep_classifier: bool,
+    source: str,
+    name: str,
+    seed: int,
+) -> ShardIndex:
+    import torch
+
+    from ..models.shards import predict_shards
+
+    return predict_shards(
+        ghn,
+        graph,
+        folder,
+        shard_size=round(1e9 * gigabytes),
+        dtype=getattr(torch, dtype),
+        seed=seed,
+        keep_classifier=keep_classifier,
+        metadata={"architecture": source, "ghn": name, "seed": seed},
+    )
 
 
 def graph(
