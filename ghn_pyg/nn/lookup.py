@@ -99,11 +99,12 @@ class _LookupAttention(torch.autograd.Function):
         found, weights = torch.empty_like(query), query.new_empty(heads * position.numel())
         with torch.autocast("cpu", enabled=False):
             for place in pieces(heads, position.shape):
-                graphs = place[0]
-                bias = lookup_bias(table, position[place]).flatten(0, 1)
-                scores = bias.baddbmm_(_take(query, *place), _take(key, graphs).mT, alpha=scale)
-                start, end = end, end + scores.numel()
-                weight = torch.softmax(scores, -1, out=weights[start:end].view_as(scores))
+                graphs, columns = place[0], _columns(table, position[place])
+                start, end = end, end + columns.numel()
+                q, weight = _take(query, *place), weights[start:end]
+                torch.gather(table, 1, columns, out=weight.view(heads, -1))
+                weight = weight.view(len(q), q.size(1), -1).baddbmm_(q, _take(key, graphs).mT, alpha=scale)
+                torch.softmax(weight, -1, out=weight)
                 found[place] = _back(torch.bmm(weight, _take(value, graphs)), heads)
         ctx.save_for_backward(query, key, value, table, position, found, weights)
         return found
