@@ -206,8 +206,9 @@ class Tracer(TorchFunctionMode):
             base: Tensor | None = getattr(target, "_ghn_viewed", (target._base,))[0]
             if target.is_meta:
                 target._ghn_value = value  # type: ignore[attr-defined]
-                if base is not None:
-                    target._ghn_viewed = (base, value)  # type: ignore[attr-defined]
+                if base is not None:  # what the network owns stays as it is
+                    before = self.value(base) if id(base) in self._owned else value
+                    target._ghn_viewed = (base, before)  # type: ignore[attr-defined]
             else:  # it has values still, but not those that the network would write
                 self._marked[id(target)] = (target, value)
                 self._stale.add(id(target))

@@ -110,6 +110,17 @@ def test_maps_with_channels_last_go_row_by_row():
     assert torch.allclose(last.flatten(1, 2), table, atol=1e-6)
 
 
+def test_tables_that_are_added_up_in_place():
+    def forward(self, x):
+        positions = self.p.repeat_interleave(3, dim=0)
+        positions.add_(self.q.repeat(4, 1))
+        return x.add_(positions)
+
+    graph = traced(forward, (2, 12, 5), p=weight(4, 5), q=weight(3, 5))
+    assert graph.node_names == ["input", "a.weight", "p", "q", "sum"]
+    assert not graph.kept
+
+
 @pytest.mark.parametrize("shape", [(5,), (1, 1, 5), (11, 1), (1, 11, 1)])
 def test_what_does_not_tell_positions_apart_is_no_table(shape):
     graph = traced(lambda self, x: x.relu() + self.p, (2, 11, 5), p=weight(*shape))
