@@ -7,7 +7,6 @@ measured in a process of its own. Needs ``transformers``, and room on the disk f
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from torch import nn
 from ghn_pyg import from_module, from_pretrained, predict_shards
 from ghn_pyg.shards import SavedTensors, ShardIndex
 
-from .harness import Run, arguments, fresh, gigabytes, number, table
+from .harness import Run, arguments, fresh, gigabytes, number, peak_memory, table
 
 SIZE: Final = {"hidden_size": 4096, "num_attention_heads": 32, "intermediate_size": 11008, "vocab_size": 32000}
 QUICK: Final = {"hidden_size": 48, "num_attention_heads": 3, "intermediate_size": 101, "vocab_size": 131}
@@ -39,49 +38,44 @@ def language_model(layers: int, quick: bool) -> tuple[nn.Module, dict[str, Any]]
         return LlamaForCausalLM(config), {"input_ids": torch.zeros(1, 8, dtype=torch.long)}
 
 
-def peak_bytes() -> int:
-    """The highest resident memory of this process so far, all libraries included."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def graph(layers: int, quick: bool) -> dict[str, Any]:
     """Builds the network and its graph; runs in a process of its own."""
     began = time.perf_counter()
     language_model(1, quick=True)  # loads the parts of transformers that it needs
-    imported, libraries = time.perf_counter(), peak_bytes()
-    network, inputs = language_model(layers, quick)
-    built = time.perf_counter()
-    found = from_module(network, inputs)
-    return {
-        "layers": layers,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "nodes": found.num_nodes,
-        "kept": len(found.kept),
-        "import_seconds": imported - began,
-        "build_seconds": built - imported,
-        "trace_seconds": time.perf_counter() - built,
-        "libraries_bytes": libraries,
-        "peak_bytes": peak_bytes(),
-    }
+    found: dict[str, Any] = {"layers": layers, "import_seconds": time.perf_counter() - began}
+
+    def both() -> None:
+        built = time.perf_counter()
+        network, inputs = language_model(layers, quick)
+        traced = time.perf_counter()
+        graph = from_module(network, inputs)
+        found.update(
+            build_seconds=traced - built,
+            trace_seconds=time.perf_counter() - traced,
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            nodes=graph.num_nodes,
+            kept=len(graph.kept),
+        )
+
+    return {**peak_memory(both), **found}
 
 
 def shards(layers: int, shard_size: int, ghn: str, folder: str, quick: bool) -> dict[str, Any]:
     """Predicts the network into shards; runs in a process of its own."""
     predictor = from_pretrained(ghn)
-    found = from_module(*language_model(layers, quick))
-    before = peak_bytes()
-    began = time.perf_counter()
-    index = predict_shards(predictor, found, folder, shard_size=shard_size, dtype=torch.bfloat16, seed=0)
-    seconds = time.perf_counter() - began
-    return {
-        "layers": layers,
-        "shard_size": shard_size,
-        "shards": len(set(index.weight_map.values())),
-        "bytes": index.metadata["total_size"],
-        "seconds": seconds,
-        "before_bytes": before,
-        "peak_bytes": peak_bytes(),
-    }
+    graph = from_module(*language_model(layers, quick))
+    found: dict[str, Any] = {"layers": layers, "shard_size": shard_size}
+
+    def predict() -> None:
+        began = time.perf_counter()
+        index = predict_shards(predictor, graph, folder, shard_size=shard_size, dtype=torch.bfloat16, seed=0)
+        found.update(
+            seconds=time.perf_counter() - began,
+            shards=len(set(index.weight_map.values())),
+            bytes=index.metadata["total_size"],
+        )
+
+    return {**peak_memory(predict), **found}
 
 
 def plain_write(folder: str) -> float:
@@ -123,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run.probe.sample()
         run.note(f"{layers} layers, {gigabytes(row['bytes'])} GB: {number(row['seconds'])} s")
     seconds = traced["build_seconds"] + traced["trace_seconds"]
-    goal = seconds < GOAL_SECONDS and traced["peak_bytes"] < GOAL_BYTES
+    goal = seconds < GOAL_SECONDS and traced["peak"] < GOAL_BYTES
     run.finish({"graph": traced, "goal": goal, "shards": rows}, _graph_report(traced, seconds, goal), _report(rows))
     return 0 if goal and all(row["finite"] for row in rows) else 1
 
@@ -131,12 +125,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _graph_report(row: dict[str, Any], seconds: float, goal: bool) -> str:
     header = ["layers", "parameters", "nodes", "import s", "build s", "graph s", "libraries GB", "peak GB"]
     times = [number(row[f"{part}_seconds"]) for part in ("import", "build", "trace")]
-    memory = [gigabytes(row["libraries_bytes"]), gigabytes(row["peak_bytes"])]
+    memory = [gigabytes(row["baseline"]), gigabytes(row["peak"])]
     line = [str(row["layers"]), f"{row['parameters']:,}", str(row["nodes"]), *times, *memory]
     return (
         f"## network → graph, without memory for the network\n\n{table(header, [line])}\n\n"
         f"Network and graph take {number(seconds)} s (goal: less than {GOAL_SECONDS} s), and the process "
-        f"{gigabytes(row['peak_bytes'])} GB at its highest point, all libraries included (goal: less than "
+        f"{gigabytes(row['peak'])} GB at its highest point, all libraries included (goal: less than "
         f"{gigabytes(GOAL_BYTES)} GB): {'reached' if goal else 'NOT reached'}."
     )
 
@@ -152,8 +146,8 @@ def _report(rows: Sequence[dict[str, Any]]) -> str:
             number(row["seconds"]),
             number(row["bytes"] / row["seconds"] / 1e9),
             number(row["copy_seconds"]),
-            gigabytes(row["peak_bytes"]),
-            gigabytes(row["before_bytes"]),
+            gigabytes(row["peak"]),
+            gigabytes(row["baseline"]),
             "yes" if row["finite"] else "NO",
         ]
         for row in rows
