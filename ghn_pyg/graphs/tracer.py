@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -11,12 +10,12 @@ from torch import Tensor, nn
 from torch._ops import OpOverloadPacket
 from torch.overrides import TorchFunctionMode
 
-from ..data import NO_SHAPE, ParamSpec
 from .constants import FACTORIES, computed, made, placed
 from .functions import ALIASES, ARRAYS, IN_PLACE, QUERIES
 from .looks import Looks
-from .reasons import Kept, enters, wanted
-from .steps import Sources, Step, union
+from .reasons import Kept, enters
+from .recorder import Recorder
+from .steps import Sources, union
 from .tensors import map_tensors, tensors_in
 
 Rule = Callable[..., Any]
@@ -65,7 +64,7 @@ def _address(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-class Tracer(TorchFunctionMode):
+class Tracer(Recorder, TorchFunctionMode):
     """Interprets a forward pass abstractly.
 
     Every PyTorch function that is called while the tracer is active arrives here. Values that depend on the network's
@@ -84,12 +83,7 @@ class Tracer(TorchFunctionMode):
         self.chooses = chooses
         self.looks = looks or Looks()
         self.chose = False
-        self.steps: list[Step] = [Step("input", ())]
-        self.parameters: dict[str, nn.Parameter] = {}
         self.tied: dict[str, str] = {}
-        self.claimed: dict[str, int] = {}
-        self.folded: dict[str, str] = {}
-        self.scope: list[str] = [""]
         self.reasons: dict[str, str] = {}  # why parameters are not predicted, where that is known beforehand
         # Steps that may make up a norm (see norms.py): with its type and dimensions, or with the gain that came first.
         self.statistics: dict[int, tuple[str, tuple[int, ...]]] = {}
@@ -103,7 +97,6 @@ class Tracer(TorchFunctionMode):
         self._stale: set[int] = set()
         # A real tensor may get a provenance too (a mask that an activation was written into). It is kept beside the
         # tensor, never on it, and with the tensor, so that its id stays taken.
-        self._muted = False
         self._marked: dict[int, tuple[Tensor, Value]] = {}
 
     def adopt(
@@ -239,76 +232,9 @@ class Tracer(TorchFunctionMode):
 
     # --- steps -----------------------------------------------------------------------------------------------------
 
-    def step(
-        self,
-        kind: str,
-        inputs: Sources,
-        params: tuple[ParamSpec, ...] = (),
-        kernel: tuple[int, int] | None = None,
-        operands: tuple[Sources, ...] = (),
-    ) -> Sources:
-        """Records a step and returns it as a source.
-
-        A parameter is decoded from the first step that uses it; later uses (a shared layer) are nodes without one.
-        """
-        if self._muted:
-            return inputs
-        new = tuple(param for param in params if param.name not in self.claimed)
-        self.claimed.update((param.name, len(self.steps)) for param in new)
-        shape = params[0].node_shape() if params else (1, 1, *kernel) if kernel else NO_SHAPE
-        self.steps.append(Step(kind, inputs, self.scope[-1], new, shape, operands))
-        return (len(self.steps) - 1,)
-
-    @contextlib.contextmanager
-    def muted(self) -> Iterator[None]:
-        """Within this context shapes are followed but no steps recorded."""
-        before, self._muted = self._muted, True
-        try:
-            yield
-        finally:
-            self._muted = before
-
-    def fold(self, params: Iterable[str], reason: str, inputs: Sources = ()) -> Sources:
-        """Notes why ``params`` are kept; those that a user's rule predicts all the same become steps behind ``inputs``.
-
-        Returns:
-            What stands for ``inputs`` then.
-        """
-        if self._muted:
-            return inputs
-        for name in params:
-            parameter = self.parameters[name]
-            place = None if name in self.claimed else wanted(reason, name, parameter)
-            if place is None:
-                self.folded.setdefault(name, reason)
-                continue
-            kind, role = place
-            spec = ParamSpec(name, tuple(parameter.shape), role)  # type: ignore[arg-type]
-            root = kind == "pos_enc"
-            step = self.step(kind, () if root else inputs, (spec,))
-            inputs = union(inputs, step) if root else step
-        return inputs
-
-    def unclaim(self, step: int, reason: str) -> None:
-        """Keeps the parameters of a step after all, which is folded away then."""
-        for spec in self.steps[step].params:
-            if wanted(reason, spec.name, self.parameters[spec.name]) is not None:
-                return
-        for spec in self.steps[step].params:
-            del self.claimed[spec.name]
-            self.folded.setdefault(spec.name, reason)
-        self.steps[step].kind, self.steps[step].params = "table", ()
-
     def kinds(self, tensor: Any) -> set[str]:
         """The kinds of the steps that ``tensor`` is computed from directly."""
         return {self.steps[step].kind for step in self.sources(tensor)}
-
-    def join(self, kind: str, operands: Sequence[Sources]) -> Sources:
-        """Joins several operands; a step is recorded when they come from different nodes."""
-        present = tuple(operand for operand in operands if operand)
-        if len(set(present)) <= 1:
-            return present[0] if present else ()
-        return self.step(kind, union(*present), operands=present)
 
     def chosen(self, count: int) -> int:
         """How many of ``count`` elements a choice takes that depends on activations: all or none."""
