@@ -107,19 +107,36 @@ def classifier(steps: Sequence[Step], output: Sources) -> list[int]:
     when a layer's result is added to a residual stream, or for products such as similarities.
     """
     found: set[int] = set()
+    seen: set[int] = set()
     waiting = list(output)
     while waiting:
         position = waiting.pop()
+        if position in seen:
+            continue
+        seen.add(position)
         step = steps[position]
         if step.kind == "bias" and step.params:
             found.update((position, *(source for source in step.inputs if steps[source].kind in _WEIGHT)))
         elif step.kind in _WEIGHT and step.params:
             found.add(position)
         elif step.kind in _THROUGH and step.inputs:
-            waiting.extend(set(step.inputs) - found)
+            waiting.extend(step.inputs)
         else:
             return []
-    return sorted(found)
+    return [] if found & _before(steps, found) else sorted(found)
+
+
+def _before(steps: Sequence[Step], layers: set[int]) -> set[int]:
+    """What ``layers`` are computed from, but for the weights that their own biases follow."""
+    before: set[int] = set()
+    waiting = [source for layer in layers for source in steps[layer].inputs if source not in layers]
+    waiting += [source for layer in layers if steps[layer].kind in _WEIGHT for source in steps[layer].inputs]
+    while waiting:
+        position = waiting.pop()
+        if position not in before:
+            before.add(position)
+            waiting.extend(steps[position].inputs)
+    return before
 
 
 def pool_before_classifier(steps: Sequence[Step], inputs: list[Sources], output: Sources, layer: Sequence[int]) -> None:

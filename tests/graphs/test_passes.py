@@ -405,6 +405,9 @@ HEADS = {
     "both pooled": (lambda self, x: self.b(self.a(x)).mean(1) + self.c(x).mean(1), BOTH),
     "probabilities": (lambda self, x: self.b(self.a(x)).softmax(-1), ["b.weight", "b.bias"]),
     "a residual stream": (lambda self, x: x + self.a(x), []),
+    "a stream that begins with a layer": (lambda self, x: (y := self.a(x)) + self.b(y.relu()), []),
+    "features one after another": (lambda self, x: torch.cat([y := self.a(x), self.b(y)], -1), []),
+    "the same head twice": (lambda self, x: (y := self.b(self.a(x))) + y.relu(), ["b.weight", "b.bias"]),
     "similarities": (lambda self, x: self.a(x) @ self.b(x).mT, []),
     "attention": (lambda self, x: F.scaled_dot_product_attention(x, x, self.a(x)), []),
 }
