@@ -9,6 +9,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from .shadow import wrapped
+
 IMAGE_SIZE: Final = 224
 
 SIZES_BY_CLASS: Final[dict[str, int]] = {"torchvision.models.inception.Inception3": 299}
@@ -25,9 +27,8 @@ def default_inputs(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
     Models of Transformers get what their configuration asks for, others an image of the size that they declare.
     """
-    model = getattr(model, "_orig_mod", model)
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return default_inputs(model.module)
+    while (inner := wrapped(model)) is not None:
+        model = model.get_submodule(inner)
     main = getattr(model, "main_input_name", None)
     if isinstance(main, str) and hasattr(model, "config"):
         return (), transformers_inputs(model, main)

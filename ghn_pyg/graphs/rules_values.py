@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .norms import centred, normalised, scaled
 from .positions import position_tables, with_parts
-from .reasons import Kept
+from .reasons import Kept, enters
 from .rules_layers import offset, position_bias
 from .steps import Sources
 from .tensors import tensors_in
@@ -99,14 +99,18 @@ def absorb(tracer: Tracer, reason: str, value: Value) -> Value:
 @rule(*named(_COMBINE))
 def combine(tracer: Tracer, input: Any, other: Any, *_: Any, **__: Any) -> Tensor:
     """An operation on two operands that is folded away."""
+    return _combined(tracer, input, other, enters("an operation on two values"))
+
+
+def _combined(tracer: Tracer, input: Any, other: Any, reason: str) -> Tensor:
     merged = tracer.merged(tensors_in((input, other)))
-    return _result(tracer, input, other, absorb(tracer, _scaling(tracer, input, other), merged))
+    return _result(tracer, input, other, absorb(tracer, reason, merged))
 
 
 @rule(*named(_DIVIDE))
 def divide(tracer: Tracer, input: Any, other: Any, *, rounding_mode: str | None = None, **_: Any) -> Tensor:
     """A quotient, of floating-point type unless it is rounded; folded away unless it is a norm's."""
-    out = combine(tracer, input, other)
+    out = _combined(tracer, input, other, _scaling(tracer, input, other))
     if rounding_mode:
         return out
     norm = normalised(tracer, tracer.sources(input), tracer.sources(other))

@@ -16,6 +16,7 @@ from torch import nn
 
 from ghn_pyg import GHN, GHNConfig, GraphCache, TracingError, from_module
 from ghn_pyg.graphs import cache as module
+from ghn_pyg.graphs import reasons
 from ghn_pyg.graphs.stored import same
 from tests.graphs.tracing import assert_unchanged, network, snapshot
 
@@ -417,3 +418,23 @@ def test_nothing_is_loaded_as_a_pickle(tmp_path, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert cache.from_module(small(), X).num_nodes == 5
+
+
+def test_a_rule_for_kept_parameters_makes_another_graph(tmp_path, monkeypatch):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.scale = nn.Linear(5, 5), nn.Parameter(torch.ones(5))
+
+        def forward(self, x):
+            return self.layer(x) * self.scale
+
+    monkeypatch.setattr(reasons, "PARAMETER_RULES", {})
+    cache = GraphCache(tmp_path)
+    assert list(cache.from_module(Scaled(), torch.zeros(2, 5)).kept) == ["scale"]
+    reasons.register_parameter(reasons.Kept.LAYER_SCALE)(lambda name, parameter: ("bn", "gain"))
+    for _ in range(2):
+        graph = cache.from_module(Scaled(), torch.zeros(2, 5))
+        assert graph.node_names == ["input", "layer.weight", "layer.bias", "scale"]
+    reasons.register_parameter(reasons.Kept.LAYER_SCALE)(lambda name, parameter: ("ln", "gain"))
+    assert cache.from_module(Scaled(), torch.zeros(2, 5)).node_types[-1] == "ln"

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ghn_pyg import from_module
-from ghn_pyg.graphs.reasons import Kept
+from ghn_pyg.graphs.reasons import Kept, enters
 from tests.graphs.tracing import kinds, network, sources, weight
 
 
@@ -239,6 +239,7 @@ OFFSETS = {
     "a gate": (lambda self, x: x * self.p, (1, 11, 5), Kept.LAYER_SCALE),
     "layer scale": (lambda self, x: x * self.p, (5,), Kept.LAYER_SCALE),
     "a class token": (lambda self, x: torch.cat([self.p.expand(2, -1, -1), x], 1), (1, 1, 5), Kept.TOKEN),
+    "an exponent": (lambda self, x: x.clamp(1e-6).pow(self.p), (1,), enters("an operation on two values")),
     "a divisor": (lambda self, x: x / self.p, (5,), Kept.LAYER_SCALE),
     "a written token": (lambda self, x: write(x, self.p), (5,), Kept.TOKEN),
     "a mask token": (lambda self, x: torch.where(torch.arange(11)[:, None] < 3, self.p, x), (5,), Kept.TOKEN),
