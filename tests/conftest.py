@@ -1,7 +1,11 @@
 """Settings of all tests."""
 
 import os
+import sys
 
 # Tensors here are small: a second thread costs more than it gives, and several times as much on a busy machine.
 # In the environment, before torch is imported, it holds for the processes that tests start as well.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Each of the many processes that tests start would compile all libraries anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False

@@ -163,7 +163,7 @@ SELF, CROSS = (torch.rand(7, 2, 6),) * 3, (torch.rand(7, 2, 6), torch.rand(11, 2
         ({}, tuple(x[:, 0] for x in CROSS)),
         ({"batch_first": True}, tuple(x.transpose(0, 1) for x in CROSS)),
     ],
-    ids=str,
+    ids=["self", "cross", "no bias", "bias_kv", "zero_attn", "kdim", "unbatched", "batch_first"],
 )
 def test_multi_head_attention_has_the_shape_that_pytorch_computes(layer, inputs, options):
     attention = nn.MultiheadAttention(6, 2, **layer)

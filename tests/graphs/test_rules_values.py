@@ -50,7 +50,9 @@ FURTHER = {
 ONE_OPERAND = (rules_values.unary, rules_values.floating, rules_products.log_softmax)
 UNARY = [
     (function, (A[0] if function.__name__ == "dropout1d" else A, *FURTHER.get(function.__name__, ())), {})
-    for function in sorted((f for f, rule in RULES.items() if rule in ONE_OPERAND), key=lambda f: f.__name__)
+    for function in sorted(
+        (f for f, rule in RULES.items() if rule in ONE_OPERAND), key=lambda f: (f.__name__, f.__qualname__)
+    )
 ]
 TWO_OPERANDS = """
     add sub subtract mul multiply div divide true_divide pow maximum minimum fmod remainder atan2
