@@ -9,8 +9,8 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .apply import batch_statistics, load_prediction, recalibrate
+    from .caching.cache import GraphCache
     from .data import ArchData, ParamSpec
-    from .graphs.cache import GraphCache
     from .graphs.layers import register_layer
     from .graphs.module import TracingError, from_module
     from .graphs.reasons import Kept, register_parameter
@@ -63,7 +63,7 @@ _HOME = {
     "CoverageError": "graphs.report",
     "GHNConfig": "models.config",
     "Kept": "graphs.reasons",
-    "GraphCache": "graphs.cache",
+    "GraphCache": "caching.cache",
     "ParamSpec": "data",
     "Prediction": "models.prediction",
     "TracingError": "graphs.module",

@@ -15,7 +15,7 @@ FLOORS = (
     ("version", "primitives", "files", "shards", "figures", "collecting", "naming", "skeletons", "yamls"),
     ("data", "transforms"),
     ("deepnets", "graphs", "nn"),
-    ("apply", "small_inputs"),
+    ("apply", "caching", "small_inputs"),
     ("models",),
     ("vision", "images"),
     ("networks",),

@@ -7,9 +7,7 @@ files, whose tensors :mod:`ghn_pyg.models.keys` renames.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
-import math
 import os
 import threading
 import zipfile
@@ -23,13 +21,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..files import replacing
+from .checkpoint_config import checked_config, infer_config
 from .config import GHNConfig
-from .encoders import PUBLISHED_ENCODERS
-from .keys import CheckpointError, from_published, is_ours, strip_wrappers
+from .keys import CheckpointError, our_weights, some
 from .unpickling import LEGACY_PICKLES, LEGACY_START, check_nesting, load_joblib, load_weights
 
-__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "CheckpointError", "check_state", "infer_config", "read_checkpoint",
-           "write_folder"]  # fmt: skip
+__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "CheckpointError", "check_state", "read_checkpoint", "write_folder"]
 
 CONFIG_FILE: Final = "config.json"
 WEIGHTS_FILE: Final = "model.safetensors"
@@ -49,26 +46,6 @@ _allowing = threading.Lock()  # torch keeps its list of allowed globals for the 
 _MAX_CONFIG_BYTES: Final = 1 << 20
 
 _FLOATS: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-# Names in published configurations of what else is read off the tensors.
-_PUBLISHED_FIELDS: Final = {
-    "hid": "hidden_channels",
-    "num_classes": "num_classes",
-    "layers": "layers",
-    "heads": "heads",
-}
-
-# What tensors tell of a GHN-3, and of the others.
-_IN_TENSORS: Final = (
-    "encoder",
-    "decoder",
-    "hidden_channels",
-    "max_channels",
-    "max_kernel_size",
-    "num_classes",
-    "final_norm",
-)
-_IN_GHN3_TENSORS: Final = (*_IN_TENSORS, "layers", "heads")
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> tuple[GHNConfig, dict[str, Tensor]]:
@@ -95,8 +72,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[GHNConfig, dict[str, 
     path = Path(path)
     try:
         content, config = _reader(path)(path)
-        state = _ours(content)
-        return infer_config(state) if config is None else _configured(config, state), state
+        state = our_weights(content)
+        return infer_config(state) if config is None else checked_config(config, state), state
     except CheckpointError as error:
         raise CheckpointError(f"cannot load {path}: {error}") from error
     except OSError as error:
@@ -107,47 +84,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[GHNConfig, dict[str, 
             f"cannot load {path}: it is damaged, or holds more than tensors and plain values "
             f"({type(error).__name__}: {reason}). Expected {_EXPECTED}; download it again, or save the state dict"
         ) from error
-
-
-def infer_config(state: Mapping[str, Tensor]) -> GHNConfig:
-    """Reads a GHN's configuration off its tensors.
-
-    Args:
-        state: Tensors by published name or by ours.
-
-    Returns:
-        The configuration. The tensors do not tell whether decoded tensors are scaled and which part of the kernel
-        is used: as published, they are, and it is the corner for all but GHN-3.
-
-    Raises:
-        CheckpointError: If tensors are missing or contradict each other.
-
-    Example:
-        >>> infer_config(published_state).heads  # doctest: +SKIP
-        8
-    """
-    state = _ours(state)
-    d = _size(state, "node_embedding.weight", 1)
-    layers = sum(name.endswith(".norm1.weight") for name in state)
-    encoder = "ghn3" if layers else "mlp"
-    if any(name.startswith("encoder.gru.") for name in state):
-        encoder = "ghn2" if any(name.startswith("encoder.virtual_mlp.") for name in state) else "ghn1"
-    try:
-        return GHNConfig(
-            encoder=encoder,
-            hidden_channels=d,
-            max_channels=_side(state, "decoder.weight.conv.2.weight", depth=1),
-            max_kernel_size=_side(state, "decoder.weight.fc.weight", depth=4 * d),
-            num_classes=_size(state, "decoder.weight.classifier.weight", 0),
-            layers=layers,
-            heads=_size(state, "encoder.spatial.mlp.2.weight", 0) if layers else 0,
-            final_norm="norm.weight" in state,
-            kernel_crop="center" if encoder == "ghn3" else "corner",
-        )
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise CheckpointError(f"its tensors make no configuration: {error}") from error
 
 
 def check_state(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> None:
@@ -180,7 +116,7 @@ def check_state(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor])
         ],
     }
     if any(faults.values()):
-        listed = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in faults.items() if names)
+        listed = "; ".join(f"{len(names)} {kind} ({some(names, 10)})" for kind, names in faults.items() if names)
         raise CheckpointError(
             f"the checkpoint does not fit the model: {listed}. "
             f"Expected the {len(expected)} tensors of its configuration; build the model with the checkpoint's own"
@@ -325,93 +261,3 @@ def _trained(content: Mapping[Any, Any]) -> _Content:
     if not isinstance(state, Mapping) or not isinstance(ghn, Mapping):
         raise CheckpointError("expected the checkpoint of a run, with tensors and the configuration of its GHN")
     return {name: value for name, value in state.items() if name != "n_averaged"}, ghn
-
-
-def _ours(content: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Checks that all values are weights, and gives them our names."""
-    for name, value in content.items():
-        if not isinstance(name, str):
-            raise CheckpointError(f"expected tensors by name, got a name of type {type(name).__name__}")
-        if not isinstance(value, Tensor):
-            raise CheckpointError(f"expected tensors by name, got {type(value).__name__} at {name!r}")
-    state = strip_wrappers({name: value.detach() for name, value in content.items()})
-    ours = state if is_ours(state) else from_published(state)  # names first: those of another family say the most
-    for name, value in content.items():
-        if value.layout != torch.strided or not value.is_floating_point() or value.device.type == "meta":
-            raise CheckpointError(
-                f"expected weights, got a tensor of {value.dtype}, {value.layout} on {value.device} at {name!r}"
-            )
-    return ours
-
-
-def _configured(given: Mapping[str, Any], state: Mapping[str, Tensor]) -> GHNConfig:
-    """The file's configuration, once the tensors agree with it."""
-    ours = "encoder" in given
-    if ours and (wrong := [name for name, value in given.items() if not isinstance(value, (str, int))]):
-        raise CheckpointError(
-            f"its configuration is not valid: expected text and numbers, got others as {_some(wrong)}"
-        )
-    try:
-        if ours and (given.get("decoder") == "mlp" or given["encoder"] not in PUBLISHED_ENCODERS):
-            # Nothing to infer; the shapes are checked against the model's.
-            return _bounded(GHNConfig.from_dict(dict(given)), state)
-        inferred = infer_config(state)
-        config = GHNConfig.from_dict(dict(given)) if ours else _from_published_config(given, inferred)
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise CheckpointError(f"its configuration is not valid: {error}") from error
-    for field in _IN_GHN3_TENSORS if inferred.encoder == "ghn3" else _IN_TENSORS:
-        stated, found = getattr(config, field), getattr(inferred, field)
-        if stated != found:
-            raise CheckpointError(
-                f"its configuration says {field} = {stated!r}, but its tensors are those of {found!r}; "
-                f"save the checkpoint again, or correct or remove the configuration"
-            )
-    return config
-
-
-def _bounded(config: GHNConfig, state: Mapping[str, Tensor]) -> GHNConfig:
-    """The configuration, unless it asks for a model far larger than the file."""
-    width = _size(state, "node_embedding.weight", 1)
-    if config.layers > len(state) or config.hidden_channels != width:
-        raise CheckpointError(
-            f"its configuration says {config.layers} layers of width {config.hidden_channels}, but it has "
-            f"{len(state)} tensors, and node embeddings of width {width}"
-        )
-    return config
-
-
-def _from_published_config(given: Mapping[str, Any], inferred: GHNConfig) -> GHNConfig:
-    """Takes over the fields that we know; what else published code keeps there, the tensors tell."""
-    changes = {field: given[name] for name, field in _PUBLISHED_FIELDS.items() if type(given.get(name)) is int}
-    if inferred.encoder != "ghn3":
-        changes.update(layers=0, heads=0)  # published configurations name a default that has no effect
-    shape = given.get("max_shape")
-    if isinstance(shape, (list, tuple)) and [type(size) for size in shape] == [int] * 4:
-        changes.update(max_channels=shape[0], max_kernel_size=shape[3])
-    if isinstance(given.get("weight_norm"), bool):
-        changes["weight_norm"] = given["weight_norm"]
-    return dataclasses.replace(inferred, **changes)
-
-
-def _size(state: Mapping[str, Tensor], name: str, dim: int) -> int:
-    if name not in state:
-        raise CheckpointError(f"it has no tensor {name!r}; expected those of a GHN with the convolutional decoder")
-    if state[name].dim() != 2:
-        raise CheckpointError(f"its tensor {name!r} has shape {tuple(state[name].shape)}, expected two dimensions")
-    return state[name].shape[dim]
-
-
-def _side(state: Mapping[str, Tensor], name: str, depth: int) -> int:
-    """The side of the squares, ``depth`` of them, that a layer's rows make."""
-    rows = _size(state, name, 0)
-    side = math.isqrt(rows // depth)
-    if depth * side**2 != rows:
-        raise CheckpointError(f"its tensor {name!r} has {rows} rows, expected a square number times {depth}")
-    return side
-
-
-def _some(names: list[str], limit: int = 10) -> str:
-    more = f", and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

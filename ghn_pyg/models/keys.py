@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
+import torch
 from torch import Tensor
 
 from .config import GHNConfig
@@ -122,7 +123,7 @@ def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     known = {name: new for name, new in names.items() if new is not None}
     if unknown := [name for name in names if name not in known]:
         raise CheckpointError(
-            f"{len(unknown)} of {len(state)} tensors belong to no published GHN: {_some(unknown)}. "
+            f"{len(unknown)} of {len(state)} tensors belong to no published GHN: {some(list(map(_quoted, unknown)))}. "
             f"Expected names such as 'embed.weight', 'gnn.0.ln1.weight' or 'decoder.fc.0.weight'; "
             f"this looks like the state dict of another family of models"
         )
@@ -152,7 +153,7 @@ def to_published(state: Mapping[str, Tensor], config: GHNConfig) -> dict[str, Te
     known = {name: new for name, new in names.items() if new is not None}
     if unknown := [name for name in names if name not in known]:
         raise CheckpointError(
-            f"{len(unknown)} of {len(state)} tensors have no published name: {_some(unknown)}. "
+            f"{len(unknown)} of {len(state)} tensors have no published name: {some(list(map(_quoted, unknown)))}. "
             f"Expected the state dict of a GHN with the convolutional decoder; keep others in this library's own format"
         )
     return {
@@ -183,6 +184,32 @@ def _rename(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, 
     return {new: state[old] for new, old in sources.items()}
 
 
-def _some(names: list[str], limit: int = 5) -> str:
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """The first of the names, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(repr(name[:80]) for name in names[:limit]) + more
+    return ", ".join(names[:limit]) + more
+
+
+def _quoted(name: str) -> str:
+    return repr(name[:80])
+
+
+def our_weights(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Checks that all values are weights, and gives them our names.
+
+    Raises:
+        CheckpointError: If something is no weight, or the names are those of another family of models.
+    """
+    for name, value in content.items():
+        if not isinstance(name, str):
+            raise CheckpointError(f"expected tensors by name, got a name of type {type(name).__name__}")
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"expected tensors by name, got {type(value).__name__} at {name!r}")
+    state = strip_wrappers({name: value.detach() for name, value in content.items()})
+    ours = state if is_ours(state) else from_published(state)  # names first: those of another family say the most
+    for name, value in content.items():
+        if value.layout != torch.strided or not value.is_floating_point() or value.device.type == "meta":
+            raise CheckpointError(
+                f"expected weights, got a tensor of {value.dtype}, {value.layout} on {value.device} at {name!r}"
+            )
+    return ours

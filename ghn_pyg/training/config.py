@@ -52,7 +52,8 @@ class TrainConfig:
             :func:`~ghn_pyg.training.calibration.calibrate`.
         curriculum: Share of the run during which networks grow from one cell to their full size; see
             :class:`~ghn_pyg.deepnets.curriculum.Curriculum`.
-        ema: Decay of the exponential moving average of the weights, which then is the trained GHN; 0 for none.
+        ema: Decay of the exponential moving average of the weights, which then is the trained GHN; 0 for none. It is
+            smaller at first; see :func:`~ghn_pyg.training.schedules.average_decay`.
         precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``.
         compile: Whether the GHN's encoder is compiled by ``torch.compile``, which may change the last digits. On a CPU
             it cannot pay: the encoder takes no more than 2 % of a step of GHN-3-T, the networks more than 90 %.

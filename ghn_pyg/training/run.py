@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from ..data import ArchData
@@ -40,7 +40,7 @@ from .engine import (
 )
 from .folder import check_same_run, write_config
 from .logs import CSVLog, LogRow, TensorBoardLog
-from .schedules import learning_rate
+from .schedules import average_decay, learning_rate
 from .seeds import restored
 from .start import load_start
 from .step import meta_gradient
@@ -141,9 +141,12 @@ class Run:
         optimizer = kind(self.ghn.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         self.optimizer: Any = fabric.setup_optimizers(optimizer)
         self.scaler = scaler_of(fabric)
-        self.average = AveragedModel(self.ghn, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
+        self.average = AveragedModel(self.ghn, multi_avg_fn=self._average) if config.ema else None
         if paths := checkpoint_paths(self.checkpoints):
             self.progress = self.load(paths[-1])
+
+    def _average(self, averages: Any, weights: Any, steps: Tensor | int) -> None:
+        torch._foreach_lerp_(averages, weights, 1 - average_decay(self.config.ema, int(steps)))
 
     @property
     def trained(self) -> GHN:

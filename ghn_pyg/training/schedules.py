@@ -32,3 +32,19 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
         return config.warmup_rate + (rate - config.warmup_rate) * epoch / config.warmup_epochs
     rest = max(config.epochs - config.warmup_epochs, 1)
     return rate * (1 + math.cos(math.pi * (epoch - config.warmup_epochs) / rest)) / 2
+
+
+def average_decay(decay: float, steps: int) -> float:
+    r"""Decay of a moving average after so many steps, :math:`\min\left(\text{decay}, \frac{1 + t}{10 + t}\right)`.
+
+    With the full decay from the start, the average of a short run would be mostly the weights that it began with.
+
+    Args:
+        decay: The decay in the long run.
+        steps: Steps :math:`t` that are in the average already.
+
+    Example:
+        >>> average_decay(0.998, 1), average_decay(0.998, 10_000)
+        (0.18181818181818182, 0.998)
+    """
+    return min(decay, (1 + steps) / (10 + steps))

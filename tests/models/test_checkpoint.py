@@ -281,7 +281,7 @@ def test_states_that_do_not_fit():
         "1 of another shape (a.weight: expected (2, 3), got (3, 2)). "
         "Expected the 3 tensors of its configuration; build the model with the checkpoint's own"
     )
-    with pytest.raises(CheckpointError, match=r"13 missing \(0 \(2,\), .*, 9 \(2,\), and 3 more\)\."):
+    with pytest.raises(CheckpointError, match=r"13 missing \(0 \(2,\), .*, 9 \(2,\) and 3 more\)\."):
         check_state({str(i): torch.Size([2]) for i in range(13)}, {})
 
 

@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 import torch
 
-from ghn_pyg.models.checkpoint import infer_config, read_checkpoint, write_folder
+from ghn_pyg.models.checkpoint import read_checkpoint, write_folder
+from ghn_pyg.models.checkpoint_config import infer_config
 from ghn_pyg.models.config import GHNConfig
 from ghn_pyg.models.keys import CheckpointError, from_published
 from tests.models.checkpoints import (

@@ -5,7 +5,7 @@ from torch_geometric.data import Batch
 from torch_geometric.nn.inits import reset
 
 from ghn_pyg import GHN, CheckpointError, GHNConfig, from_module, register_encoder
-from ghn_pyg.models.checkpoint import _configured
+from ghn_pyg.models.checkpoint_config import checked_config
 from ghn_pyg.models.encoders import ENCODERS
 from ghn_pyg.nn import Blocks, ConvEncoder
 from tests.models.ghns import IMAGES, X, dense, vision
@@ -213,6 +213,6 @@ def test_modules_that_are_no_encoders(register):
 def test_a_configuration_far_larger_than_the_file(field):
     ghn = GHN(config("gcn"))
     with pytest.raises(CheckpointError, match=r"its configuration says .*1000000000"):
-        _configured({**ghn.config.to_dict(), field: 10**9}, ghn.state_dict())
+        checked_config({**ghn.config.to_dict(), field: 10**9}, ghn.state_dict())
     with pytest.raises(CheckpointError, match="its configuration is not valid"):
-        _configured({**ghn.config.to_dict(), "encoder": ["gcn"]}, ghn.state_dict())
+        checked_config({**ghn.config.to_dict(), "encoder": ["gcn"]}, ghn.state_dict())

@@ -6,8 +6,7 @@ from ghn_pyg import GHNConfig
 from ghn_pyg.deepnets.widths import CIFAR, IMAGENET, Bound, WidthRule
 from ghn_pyg.training.config import TrainConfig
 from ghn_pyg.training.recipes import load_config, recipe_names
-from ghn_pyg.training.schedules import learning_rate
-from tests.training.tiny import GHN3, config
+from tests.training.tiny import config
 
 # What is published, one row for each kind of GHN and image data.
 FIELDS = (
@@ -155,25 +154,3 @@ def test_missing_values_have_defaults():
 def test_faulty_values(values, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig.from_dict(values)
-
-
-def test_a_cosine_with_a_warm_up():
-    one = TrainConfig(ghn=GHN3, learning_rate=0.5, warmup_rate=0.1, warmup_epochs=2, epochs=10)
-    rates = [learning_rate(one, step, 7) for step in (0, 7, 14, 14 + 28, 70)]
-    assert rates == pytest.approx([0.1, 0.3, 0.5, 0.25, 0])
-
-
-def test_steps_have_no_warm_up():
-    one = TrainConfig(ghn=GHN3, learning_rate=0.5, schedule="steps", milestones=(2,), epochs=3)
-    assert one.warmup_epochs == 5
-    assert learning_rate(one, 0, 7) == 0.5
-
-
-def test_no_warm_up():
-    assert learning_rate(config(learning_rate=0.5), 0, 7) == 0.5
-
-
-def test_steps():
-    one = TrainConfig(ghn=GHN3, learning_rate=0.5, schedule="steps", milestones=(2, 3), epochs=10)
-    rates = [learning_rate(one, step, 7) for step in (0, 13, 14, 20, 21, 69)]
-    assert rates == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])

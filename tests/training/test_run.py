@@ -115,13 +115,13 @@ def test_no_clipping(tmp_path):
 
 
 def test_the_average_of_weights_is_what_was_trained(tmp_path):
-    changes = {"ema": 0.75, "checkpoint_every": 1, "keep": 9}
+    changes = {"ema": 0.25, "checkpoint_every": 1, "keep": 9}
     trained = run(tmp_path / "whole", 4, changes)
     states = [read_training_checkpoint(path)["ghn"] for path in checkpoint_paths(tmp_path / "whole" / "checkpoints")]
     for name, came in trained.items():
         average = states[1][name]
-        for state in states[2:]:
-            average = 0.75 * average + 0.25 * state[name]
+        for state, decay in zip(states[2:], (2 / 11, 0.25, 0.25), strict=True):  # 2 / 11, 3 / 12, then 4 / 13 > 0.25
+            average = decay * average + (1 - decay) * state[name]
         torch.testing.assert_close(came, average)
     same(dict(from_pretrained(tmp_path / "whole" / "ghn").state_dict()), dict(trained))
     assert any(not torch.equal(came, states[-1][name]) for name, came in trained.items())

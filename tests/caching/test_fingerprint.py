@@ -22,9 +22,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ghn_pyg import register_layer
+from ghn_pyg.caching.description import Undescribable
+from ghn_pyg.caching.fingerprint import fingerprint
 from ghn_pyg.graphs import layers
-from ghn_pyg.graphs.description import Undescribable
-from ghn_pyg.graphs.fingerprint import fingerprint
 from ghn_pyg.graphs.module import arguments
 from tests.graphs.tracing import network, weight
 

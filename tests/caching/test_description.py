@@ -11,7 +11,7 @@ import weakref
 import pytest
 import torch
 
-from ghn_pyg.graphs.description import Description, Undescribable
+from ghn_pyg.caching.description import Description, Undescribable
 
 
 def digest(value):

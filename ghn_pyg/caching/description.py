@@ -35,9 +35,9 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from ..graphs.shadow import slots
 from .bytecode import Load, digest, loads
 from .installed import HEAP, Origin, function_origin, is_python_class, lookup, namespace, origin
-from .shadow import slots
 
 _ASKING: Final = frozenset((
     "__import__", "breakpoint", "compile", "eval", "exec", "globals", "hash", "id", "input", "open",
@@ -341,15 +341,8 @@ def _text(description: Description, value: Any) -> None:
 
 
 def _named(description: Description, value: Any) -> None:
-    description.words += (
-        b"named",
-        type(value).__name__,
-        getattr(value, "__qualname__", None) or getattr(value, "name", None) or value.__name__,
-    )
-
-
-def _bytes(description: Description, value: bytes) -> None:
-    description.words += (b"bytes", value)
+    name = getattr(value, "__qualname__", None) or getattr(value, "name", None) or value.__name__
+    description.words += (b"named", type(value).__name__, name)
 
 
 class _Named(typing.NamedTuple):
@@ -368,7 +361,7 @@ _FUNCTIONS: Final = (
 
 _KINDS: Final[Mapping[type, Callable[[Description, Any], None]]] = {
     **dict.fromkeys(_TEXTS, _text),
-    bytes: _bytes,
+    bytes: lambda description, value: description.words.extend((b"bytes", value)),
     list: lambda description, value: description.items(b"list", value),
     dict: lambda description, value: description.pairs(b"dict", value.items()),
     types.MappingProxyType: lambda description, value: description.pairs(b"mapping", value.items()),

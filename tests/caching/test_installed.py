@@ -5,7 +5,7 @@ import types
 import pytest
 import torch
 
-from ghn_pyg.graphs.installed import function_origin, namespace, origin
+from ghn_pyg.caching.installed import function_origin, namespace, origin
 
 
 @pytest.mark.parametrize(

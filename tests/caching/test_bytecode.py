@@ -2,7 +2,7 @@ import textwrap
 
 import pytest
 
-from ghn_pyg.graphs.bytecode import Load, digest, loads
+from ghn_pyg.caching.bytecode import Load, digest, loads
 
 
 def code(source):

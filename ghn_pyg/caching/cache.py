@@ -14,10 +14,10 @@ from torch import nn
 
 from ..data import ArchData
 from ..files import replacing
+from ..graphs.looks import Looks
+from ..graphs.module import arguments, build
 from .description import Undescribable
 from .fingerprint import Fingerprint, fingerprint
-from .looks import Looks
-from .module import arguments, build
 from .stored import from_bytes, same, to_bytes
 
 _logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ghn_pyg import from_module
-from ghn_pyg.graphs.stored import from_bytes, same, to_bytes
+from ghn_pyg.caching.stored import from_bytes, same, to_bytes
 
 KEY = "a" * 64
 

@@ -15,9 +15,9 @@ import torchvision
 from torch import nn
 
 from ghn_pyg import GHN, GHNConfig, GraphCache, TracingError, from_module
-from ghn_pyg.graphs import cache as module
+from ghn_pyg.caching import cache as module
+from ghn_pyg.caching.stored import same
 from ghn_pyg.graphs import reasons
-from ghn_pyg.graphs.stored import same
 from tests.graphs.tracing import assert_unchanged, network, snapshot
 
 X = torch.rand(2, 5)
@@ -157,7 +157,7 @@ def looks_at_an_array(self, x):
 def test_graphs_that_depend_on_running_statistics(tmp_path, caplog, forward):
     cache = GraphCache(tmp_path)
     model = network(forward, a=nn.Linear(5, 7), b=nn.Linear(7, 7), norm=nn.BatchNorm1d(7))
-    with caplog.at_level(logging.DEBUG, "ghn_pyg.graphs.cache"):
+    with caplog.at_level(logging.DEBUG, "ghn_pyg.caching.cache"):
         before = cache.from_module(model, X).num_nodes
         model.norm.running_mean.fill_(1)
         assert cache.from_module(model, X).num_nodes == before - 2
@@ -233,7 +233,7 @@ def test_networks_that_change_while_they_are_traced(tmp_path, caplog):
         return x
 
     cache, model = GraphCache(tmp_path), network(forward, a=nn.Linear(5, 5))
-    with caplog.at_level(logging.DEBUG, "ghn_pyg.graphs.cache"):
+    with caplog.at_level(logging.DEBUG, "ghn_pyg.caching.cache"):
         assert [cache.from_module(model, X).num_nodes for _ in range(3)] == [3, 5, 7]
     assert "is not kept: it changed while it was traced" in caplog.text
     assert os.listdir(tmp_path) == []
@@ -242,7 +242,7 @@ def test_networks_that_change_while_they_are_traced(tmp_path, caplog):
 def test_what_cannot_be_known_is_traced_every_time(tmp_path, caplog, traces):
     cache, model = GraphCache(tmp_path), small()
     model.generator = torch.Generator()
-    with caplog.at_level(logging.DEBUG, "ghn_pyg.graphs.cache"):
+    with caplog.at_level(logging.DEBUG, "ghn_pyg.caching.cache"):
         for _ in range(2):
             assert same(cache.from_module(model, X), from_module(model, X))
     assert len(traces) == 2
@@ -364,8 +364,8 @@ from torch import nn
 if sys.argv[2] == "small":
     import torch._dynamo
 from ghn_pyg import GraphCache
-from ghn_pyg.graphs.fingerprint import fingerprint
-from ghn_pyg.graphs.stored import to_bytes
+from ghn_pyg.caching.fingerprint import fingerprint
+from ghn_pyg.caching.stored import to_bytes
 warnings.simplefilter("error")
 
 class Net(nn.Module):

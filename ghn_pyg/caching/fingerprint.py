@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._device import DeviceContext
 
-from .. import data, primitives, transforms
+from .. import data, graphs, primitives, transforms
 from ..collecting import collector_paused
-from . import layers
+from ..graphs import layers
+from ..graphs.layers import LayerHandler, handler_for
+from ..graphs.shadow import slots, wrapped
+from ..graphs.tensors import map_tensors
+from . import stored
 from .description import Description, Undescribable, within
-from .layers import LayerHandler, handler_for
-from .shadow import slots, wrapped
-from .tensors import map_tensors
 
 FORMAT: Final = 1
 """Grows when the meaning of fingerprints changes, or that of graphs that are stored under them."""
@@ -35,18 +36,7 @@ _STATISTICS: Final = ("running_mean", "running_var")
 _NORM: Final = nn.modules.batchnorm._NormBase
 _TENSORS: Final = frozenset((Tensor, nn.Parameter))
 _LARGEST: Final = 1 << 24
-_NOT_TRACING: Final = frozenset(
-    f"ghn_pyg.graphs.{name}"
-    for name in (
-        "bytecode",
-        "cache",
-        "description",
-        "drawing",
-        "fingerprint",
-        "installed",
-        "view",
-    )
-)
+_NOT_TRACING: Final = frozenset(("ghn_pyg.graphs.drawing", "ghn_pyg.graphs.view"))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -282,8 +272,8 @@ class NetworkDescription(Description):
 
 def _own_modules() -> list[types.ModuleType]:
     """This package's modules that take part in building a graph, as far as they are imported."""
-    found = [data, primitives]
-    for package in (sys.modules[__package__], transforms):
+    found = [data, primitives, stored]
+    for package in (graphs, transforms):
         found += [item for item in list(vars(package).values()) if isinstance(item, types.ModuleType)]
     return sorted((module for module in found if module.__name__ not in _NOT_TRACING), key=_module_name)
 
