@@ -172,22 +172,3 @@ def _parameters(layer: nn.Module) -> dict[str, nn.Parameter | None]:
         for path, module in layer.named_modules(remove_duplicate=False)
         for name, parameter in module._parameters.items()
     }
-
-
-@register_layer(nn.RNNCellBase)
-def recurrent_cell(layer: nn.RNNCellBase) -> list[LayerNode]:
-    """One step of a recurrent layer: both matrices, each with its bias."""
-    names = ["weight_ih", "bias_ih", "weight_hh", "bias_hh"] if layer.bias else ["weight_ih", "weight_hh"]
-    return [_matrix_or_bias(layer, name) for name in names]
-
-
-@register_layer(nn.RNNBase)
-def recurrent(layer: nn.RNNBase) -> list[LayerNode]:
-    """LSTM, GRU and Elman networks: their matrices and biases, layer by layer."""
-    return [_matrix_or_bias(layer, name) for group in layer._all_weights for name in group]
-
-
-def _matrix_or_bias(layer: nn.Module, name: str) -> LayerNode:
-    """A node of a recurrent layer; what is computed from other parameters (weight norm, say) is none itself."""
-    kind, role = ("bias", "bias") if name.startswith("bias") else ("conv", "weight")
-    return kind, [(name, role)] if name in layer._parameters else []

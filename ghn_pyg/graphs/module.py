@@ -25,9 +25,9 @@ from . import (  # noqa: F401  (they register their rules)
     rules_constants,
     rules_layers,
     rules_means,
-    rules_packed,
     rules_pools,
     rules_products,
+    rules_recurrent,
     rules_shapes,
     rules_values,
 )

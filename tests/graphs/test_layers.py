@@ -238,53 +238,6 @@ def test_what_is_no_layer_type(cls):
         register_layer(cls)
 
 
-RECURRENT = {
-    "LSTM": (nn.LSTM(5, 7), ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]),
-    "GRU": (nn.GRU(5, 7, bias=False), ["weight_ih_l0", "weight_hh_l0"]),
-    "RNN": (
-        nn.RNN(5, 7, num_layers=2, bias=False),
-        ["weight_ih_l0", "weight_hh_l0", "weight_ih_l1", "weight_hh_l1"],
-    ),
-    "both directions": (
-        nn.LSTM(5, 7, bidirectional=True, bias=False),
-        ["weight_ih_l0", "weight_hh_l0", "weight_ih_l0_reverse", "weight_hh_l0_reverse"],
-    ),
-    "with a projection": (nn.LSTM(5, 7, proj_size=3, bias=False), ["weight_ih_l0", "weight_hh_l0", "weight_hr_l0"]),
-}
-
-
-@pytest.mark.parametrize(("layer", "expected"), RECURRENT.values(), ids=RECURRENT)
-def test_recurrent_layers(layer, expected):
-    graph = from_module(layer, X)
-    assert graph.node_names == ["input", *expected]
-    assert kinds(graph)[1:] == ["bias" if name.startswith("bias") else "conv" for name in expected]
-    assert graph.kept == {}
-
-
-@pytest.mark.parametrize("normalise", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
-def test_recurrent_layers_with_computed_matrices(normalise):
-    graph = from_module(normalise(nn.LSTM(5, 7), "weight_hh_l0"), X)
-    assert [names for names in graph.param_names if names] == [["weight_ih_l0"], ["bias_ih_l0"], ["bias_hh_l0"]]
-    assert all(name.startswith("parametrizations.weight_hh_l0.original") for name in graph.kept)
-    assert set(graph.kept.values()) == {"the handler of its layer leaves it out"}
-
-
-@pytest.mark.parametrize("cls", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
-def test_recurrent_cells(cls):
-    graph = from_module(cls(5, 7), X[0])
-    assert graph.kept == {}
-    assert sorted(kinds(graph)) == ["bias", "bias", "conv", "conv", "input"]
-
-
-def test_the_state_of_a_recurrent_layer_leads_on():
-    def forward(self, x):
-        _, (hidden, _) = self.memory(x)
-        return self.head(hidden[-1])
-
-    graph = from_module(network(forward, memory=nn.LSTM(5, 7, bias=False), head=nn.Linear(7, 2, bias=False)), X)
-    assert graph.node_names == ["input", "memory.weight_ih_l0", "memory.weight_hh_l0", "head.weight"]
-
-
 # Names say nothing: layers are known by what they are and do.
 class MulConv(nn.Conv2d):
     pass
