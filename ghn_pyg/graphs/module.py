@@ -54,7 +54,7 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
 
     The forward pass runs on tensors without data, so that no activation is computed or stored; the network is left
     as it is (parameters, buffers, mode, attributes, random state). Parts that run in training mode only, such as
-    auxiliary heads, belong to the graph.
+    auxiliary heads, belong to the graph. Where it branches on the values of activations the condition is taken to hold.
 
     Args:
         model: The network, on any device, in any mode.
@@ -70,7 +70,7 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
         TypeError: If ``model`` is no module, or ``example_inputs`` hold no tensor.
         ValueError: If it has no parameters or uninitialised ones, ``cutoff`` is out of range, or a handler of
             :func:`~ghn_pyg.register_layer` or a rule of :func:`~ghn_pyg.register_parameter` returned what does not fit.
-        TracingError: If its forward pass fails, or depends on the values of activations.
+        TracingError: If its forward pass fails, or computes with the values of activations outside of tensors.
 
     Example:
         >>> import torchvision
@@ -85,13 +85,18 @@ def build(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], cutof
     with collector_paused():
         tracer, output = _trace(model, args, kwargs, False, looks)
         if unused := _unused(tracer):
+            never: set[str] = set()
             try:
                 other, other_output = _trace(model, args, kwargs, True, looks)
             except TracingError as error:
                 _logger.info("parts that run in training mode only are left out: %s", error)
             else:
-                if unused - _unused(other):
+                if not (tracer.chose or other.chose):
+                    never = unused & _unused(other)
+                if unused - _unused(other) and len(_unused(other)) <= len(unused):
                     tracer, output = other, other_output
+            # What another mode or other values may use is not said to be unused.
+            tracer.reasons = dict.fromkeys(_unused(tracer) - never, Kept.UNREACHED) | tracer.reasons
         return _graph(tracer, output, cutoff)
 
 

@@ -31,6 +31,7 @@ class Kept(enum.StrEnum):
     SCRIPTED = "it belongs to a TorchScript module, whose inside cannot be followed"
     LEFT_OUT = "the handler of its layer leaves it out"
     UNUSED = "the forward pass does not use it"
+    UNREACHED = "the forward pass as it was traced does not reach it; in another mode or with other values it may"
 
 
 DELIBERATE: Final = frozenset(

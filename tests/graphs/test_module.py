@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ghn_pyg import ArchData, from_module
+from ghn_pyg.graphs.reasons import Kept
 from tests.golden import fingerprint, labelled
 from tests.graphs.tracing import kinds, network, weight
 
@@ -208,6 +209,35 @@ def test_auxiliary_heads_are_part_of_the_graph():
 def test_unused_parameters_are_kept_with_the_reason():
     model = network(lambda self, x: self.a(x), a=nn.Linear(5, 7), b=nn.Linear(5, 7), w=weight(3))
     assert from_module(model, X).kept == dict.fromkeys(("w", "b.weight", "b.bias"), "the forward pass does not use it")
+
+
+def test_what_one_mode_uses_is_not_said_to_be_unused():
+    """A graph is that of one trace: where both modes use parts of their own, the other one's are kept."""
+
+    def forward(self, x):
+        return self.b((self.train_only if self.training else self.eval_only)(self.a(x)))
+
+    parts = {name: nn.Linear(5, 5, bias=False) for name in ("a", "b", "train_only", "eval_only", "neither")}
+    graph = from_module(network(forward, **parts), X)
+    assert graph.node_names == ["input", "a.weight", "train_only.weight", "b.weight"]
+    assert graph.kept == {"eval_only.weight": Kept.UNREACHED, "neither.weight": Kept.UNUSED}
+
+
+def test_the_mode_that_uses_more_is_taken():
+    def forward(self, x):
+        return self.a(x) if self.training else self.c(self.b(x))
+
+    graph = from_module(network(forward, **{name: nn.Linear(5, 5, bias=False) for name in "abc"}), X)
+    assert graph.node_names == ["input", "b.weight", "c.weight"]
+    assert graph.kept == {"a.weight": Kept.UNREACHED}
+
+
+def test_what_a_training_pass_that_fails_may_use_is_not_said_to_be_unused():
+    def forward(self, x):
+        return self.b(x * x.mean().item()) if self.training else self.a(x)
+
+    graph = from_module(network(forward, a=nn.Linear(5, 5), b=nn.Linear(5, 5)), X)
+    assert graph.kept == dict.fromkeys(("b.weight", "b.bias"), Kept.UNREACHED)
 
 
 def test_a_training_pass_that_fails_does_no_harm():

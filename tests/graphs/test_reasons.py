@@ -27,8 +27,8 @@ def scaled(*shape):
 def test_reasons_are_text():
     assert Kept.UNUSED == "the forward pass does not use it"
     assert enters("a product") == "it enters a product, for which the vocabulary has no node type"
-    assert len(set(Kept)) == len(Kept) == 10
-    assert set(Kept) - DELIBERATE == {Kept.SCRIPTED, Kept.LEFT_OUT, Kept.UNUSED}
+    assert len(set(Kept)) == len(Kept) == 11
+    assert set(Kept) - DELIBERATE == {Kept.SCRIPTED, Kept.LEFT_OUT, Kept.UNUSED, Kept.UNREACHED}
 
 
 def test_a_rule_makes_a_node_where_the_parameter_enters():
