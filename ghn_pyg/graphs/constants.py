@@ -44,9 +44,14 @@ def small(sizes: Tensor) -> bool:
 
 
 def made(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A tensor made from numbers. Random and large ones get no data: nothing depends on their values."""
+    """A tensor made from numbers. Random and large ones get no data: nothing depends on their values.
+
+    A single random number may decide whether a layer is left out; it takes the side that is the more likely one.
+    """
     if function in RANDOM or function in _SIZED:
         abstract = function(*args, **kwargs, device="meta")
+        if function is torch.rand and abstract.numel() == 1:
+            return torch.full_like(abstract, 0.5, device="cpu")
         if function in RANDOM or not small(abstract):
             return abstract
     return function(*args, **kwargs, device="cpu")

@@ -1,12 +1,12 @@
 """Rules for choices that depend on the values of activations: how many elements they take is not known.
 
 The graph does not depend on it. A trace takes all elements, so that sizes fit together, and none in a second try where
-the forward pass looks at what was chosen.
+the forward pass looks at what was chosen. In the same way conditions hold, and do not in a second try.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from torch import Tensor
 from .reasons import Kept, enters
 from .rules_values import absorb
 from .tracer import CONSTANT, Tracer, rule
+
+_CONDITIONS: Final = 1024
 
 
 @rule(torch.nonzero, Tensor.nonzero, torch.argwhere, Tensor.argwhere)
@@ -46,3 +48,21 @@ def non_maximum_suppression(tracer: Tracer, boxes: Tensor, scores: Tensor, *_: A
     """Places of the boxes that no better one overlaps."""
     value = absorb(tracer, enters("a choice"), tracer.merged((boxes, scores)))
     return tracer.emit((tracer.chosen(boxes.shape[0]),), torch.int64, value)
+
+
+@rule(Tensor.__bool__, Tensor.is_nonzero, torch.is_nonzero)
+def condition(tracer: Tracer, input: Tensor) -> bool:
+    """Whether a single value is true, such as whether an expert gets any token: so that what is done then is seen."""
+    if input.numel() != 1:
+        raise RuntimeError(f"a condition takes a single value, got a tensor of shape {tuple(input.shape)}")
+    asked = tracer.conditions[tracer.scope[-1]] = tracer.conditions.get(tracer.scope[-1], 0) + 1
+    if asked > _CONDITIONS:
+        tracer.chose = False  # a second try would leave the loop out
+        raise RuntimeError("a loop waits for a value, which meta tensors do not have")
+    return bool(tracer.chosen(1))
+
+
+@rule(Tensor.item)
+def item(tracer: Tracer, input: Tensor) -> Any:
+    """A number is not known, but a truth value is a condition."""
+    return condition(tracer, input) if input.dtype == torch.bool else tracer.default(Tensor.item, (input,), {})

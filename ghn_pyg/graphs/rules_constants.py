@@ -91,13 +91,13 @@ for _function in named("ne not_equal __ne__"):
 del _function  # the last of a set, which is another in each process
 
 
-@rule(torch._is_all_true)
+@rule(torch._is_all_true, Tensor._is_all_true)
 def all_true(tracer: Tracer, input: Tensor) -> Tensor:
     """What PyTorch asks of the arguments of its own functions: they are as they should be."""
     return torch.tensor(True, device="cpu")
 
 
-@rule(torch._is_any_true)
+@rule(torch._is_any_true, Tensor._is_any_true)
 def any_true(tracer: Tracer, input: Tensor) -> Tensor:
     """The same question turned round."""
     return torch.tensor(False, device="cpu")

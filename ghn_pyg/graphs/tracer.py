@@ -83,6 +83,7 @@ class Tracer(Recorder, TorchFunctionMode):
         self.chooses = chooses
         self.looks = looks or Looks()
         self.chose = False
+        self.conditions: dict[str, int] = {}  # how often each module asked whether an activation is true
         self.tied: dict[str, str] = {}
         self.reasons: dict[str, str] = {}  # why parameters are not predicted, where that is known beforehand
         # Steps that may make up a norm (see norms.py): with its type and dimensions, or with the gain that came first.

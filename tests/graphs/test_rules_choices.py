@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from ghn_pyg import TracingError, from_module
 from ghn_pyg.graphs import rules_choices
+from ghn_pyg.graphs.reasons import Kept
 from ghn_pyg.graphs.tracer import RULES, Tracer, Value
-from tests.graphs.tracing import kinds, network, sources, traced
+from tests.graphs.tracing import kinds, network, shapes, sources, traced, weight
 
 X = torch.rand(2, 3, 5)
 BOXES = torch.tensor([[0.0, 0.0, 2.0, 3.0], [5.0, 5.0, 7.0, 11.0], [0.0, 7.0, 3.0, 13.0]])
@@ -30,14 +31,16 @@ CASES = [
     (Tensor.__getitem__, (X, X[:, :, 0] > -1), {}),
     (Tensor.__getitem__, (X, (slice(None), X[0, :, 0] > -1)), {}),
     (torchvision.ops.nms, (BOXES, torch.rand(3), 0.5), {}),
+    (Tensor.__bool__, ((X > -1).any(),), {}),
+    (Tensor.is_nonzero, ((X > -1).all(),), {}),
+    (torch.is_nonzero, (X.sum(),), {}),
+    (Tensor.item, ((X > -1).any(),), {}),
 ]
 
 
 @pytest.mark.parametrize(("function", "args", "kwargs"), CASES)
 def test_all_elements_are_chosen(function, args, kwargs):
-    result = function(*args, **kwargs)
-    found = [result] if isinstance(result, Tensor) else result
-    assert traced(function, args, kwargs)[1] == [(tuple(tensor.shape), tensor.dtype) for tensor in found]
+    assert traced(function, args, kwargs)[1] == shapes(function(*args, **kwargs))
 
 
 def test_every_rule_has_a_case():
@@ -76,6 +79,98 @@ def test_what_looks_at_the_chosen_is_traced_without_any():
     assert graph.kept == {}
     with pytest.raises(TracingError, match="depends on the values of tensors"):
         from_module(network(lambda self, x: self.a(x[: int(x.nonzero()[0, 0] + x.sum())]), a=nn.Linear(5, 5)), X)
+
+
+def linears(names):
+    return {name: nn.Linear(5, 5, bias=False) for name in names}
+
+
+ASKED = {
+    "any": lambda chosen: chosen.any(),
+    "item": lambda chosen: chosen.any().item(),
+    "count": lambda chosen: chosen.sum() > 0,
+}
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_experts_that_get_a_token_are_seen(asked):
+    def forward(self, x):
+        expert, out = self.gate(x).argmax(-1), torch.zeros_like(x)
+        for number, layer in enumerate(self.experts):
+            chosen = expert == number
+            if asked(chosen):
+                out[chosen] = layer(x[chosen])
+        return self.head(out)
+
+    experts = nn.ModuleList(nn.Linear(5, 5, bias=False) for _ in range(3))
+    graph = from_module(network(forward, experts=experts, **linears(("gate", "head"))), X)
+    assert graph.kept == {}
+    assert {f"experts.{number}.weight" for number in range(3)} <= set(graph.node_names)
+
+
+def test_the_branch_that_is_not_taken_may_be_by_other_values():
+    def forward(self, x):
+        return self.a(x) if x.sum() > 0 else self.b(x)
+
+    graph = from_module(network(forward, **linears("abc")), X)
+    assert graph.node_names == ["input", "a.weight"]
+    assert graph.kept == dict.fromkeys(("b.weight", "c.weight"), Kept.UNREACHED)
+
+
+def test_a_condition_of_a_parameter():
+    graph = from_module(network(lambda self, x: self.a(x) if self.w > 0 else x, w=weight(1), **linears("a")), X)
+    assert graph.node_names == ["input", "a.weight"]
+
+
+def test_checks_that_raise_are_passed_in_a_second_try():
+    def forward(self, x):
+        x = self.a(x)
+        if (x < 0).any():
+            raise ValueError("expected positive numbers")
+        return self.b(x)
+
+    assert from_module(network(forward, **linears("ab")), X).node_names == ["input", "a.weight", "b.weight"]
+
+
+def test_loops_that_end_at_a_condition():
+    def forward(self, x):
+        for layer in (self.a, self.b, self.c):
+            x = layer(x)
+            if (x > 0).all():
+                break
+        while not (x > 0).all():
+            x = layer(x)
+        return x
+
+    graph = from_module(network(forward, **linears("abc")), X)
+    assert graph.node_names == ["input", "a.weight"]
+    assert set(graph.kept.values()) == {Kept.UNREACHED}
+
+
+def test_a_loop_that_never_ends_is_an_error():
+    def forward(self, x):
+        while x.sum() > 0:
+            x = self.a(x)
+        return x
+
+    with pytest.raises(TracingError, match=r"a loop waits for a value.*It depends on the values of tensors"):
+        from_module(network(forward, **linears("a")), X)
+
+
+def test_a_condition_is_a_single_value():
+    with pytest.raises(TracingError, match=r"a condition takes a single value, got a tensor of shape \(2, 3, 5\)"):
+        from_module(network(lambda self, x: self.a(x) if x > 0 else x, **linears("a")), X)
+
+
+def test_a_single_random_number_leaves_no_layer_out_that_mostly_runs():
+    def forward(self, x):
+        for layer in (self.a, self.b, self.c):
+            if not (self.training and torch.rand([]) < 0.1):
+                x = layer(x)
+        return self.d(x) if self.training else x
+
+    graph = from_module(network(forward, **linears("abcd")), X)
+    assert graph.node_names == ["input", "a.weight", "b.weight", "c.weight", "d.weight"]
 
 
 def detector(name):

@@ -96,6 +96,7 @@ CHECKS = {
     "equal to itself": lambda x: (x == x).all(),
     "different from itself": lambda x: not (x != x).any(),
     "as torch asks": lambda x: torch._is_all_true(x > 0) and not torch._is_any_true(x < 0),
+    "as its methods ask": lambda x: (x > 0)._is_all_true().item() and not (x < 0)._is_any_true().item(),
     "torch._assert_async": lambda x: torch._assert_async((x > 0).all()) is None,
     "a distribution": lambda x: torch.distributions.Normal(x, x.exp(), validate_args=True).batch_shape == x.shape,
     "probabilities": lambda x: torch.distributions.Categorical(logits=x, validate_args=True).event_shape == (),
@@ -198,6 +199,7 @@ def test_large_and_random_constants_have_no_data():
     assert made(torch.zeros, (1024, 1025), {}).is_meta
     assert made(torch.full, ((1024, 1025), 3.0), {}).is_meta
     assert made(torch.rand, (3,), {}).is_meta
+    assert made(torch.rand, (1, 1), {"dtype": torch.float64}).tolist() == [[0.5]]
     assert made(torch.arange, (7,), {"dtype": torch.int32}).tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert not small(torch.empty(1 << 11, 513, device="meta"))
 
