@@ -54,18 +54,18 @@ def image_shape(model: nn.Module) -> tuple[int, int, int]:
 
 
 def transformers_inputs(model: Any, main: str) -> dict[str, Any]:
-    """Inputs of a model of Transformers by name: its main one, and those of a decoder or of a second modality.
+    """Inputs of a model of Transformers by name: the main one, a decoder's, a second modality's, and what it requires.
 
     Args:
         model: The model, with its ``config``.
-        main: Its ``main_input_name``.
+        main: Its ``main_input_name``; where it stands for several, the forward pass takes them by their own names.
     """
     config, taken = model.config, inspect.signature(model.forward).parameters
-    names = [main]
-    if getattr(config, "is_encoder_decoder", False):
-        names.append("decoder_input_ids")
-    if main == "input_ids" and _part(config, "vision_config") is not None and _part(config, "text_config") is not None:
-        names.append("pixel_values")
+    names = [main if main in taken and main in _MADE else next((name for name in _MADE if name in taken), main)]
+    names += [name for name, parameter in taken.items() if parameter.default is parameter.empty]
+    names.append("decoder_input_ids")
+    if _part(config, "vision_config") is not None and _part(config, "text_config") is not None:
+        names += ["input_ids", "pixel_values"]
     if "bbox" in taken and not hasattr(config, "vision_config"):
         names.append("bbox")
     inputs = {name: _MADE[name](config) for name in names if name in taken and name in _MADE}
@@ -140,10 +140,10 @@ _VISION: Final = ("vision_config", "backbone_config", "image_encoder_config")
 _AUDIO: Final = ("audio_config", "encoder_config", "audio_encoder")
 _MADE: Final[dict[str, Callable[[Any], Tensor]]] = {
     "input_ids": _ids,
-    "decoder_input_ids": _ids,
     "pixel_values": _image,
     "pixel_values_videos": _video,
     "input_features": _spectrogram,
     "input_values": _waveform,
     "bbox": _boxes,
+    "decoder_input_ids": _ids,
 }

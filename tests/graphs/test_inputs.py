@@ -75,7 +75,44 @@ MODELS = {
         lambda: transformers.VideoMAEModel(transformers.VideoMAEConfig(**VISION, num_frames=4)),
         {"pixel_values": (1, 4, 3, 32, 32)},
     ),
+    "a main input that stands for several": (
+        lambda: transformers.PerceiverForMaskedLM(
+            transformers.PerceiverConfig(
+                vocab_size=101, num_latents=7, d_latents=24, d_model=40, num_blocks=1, num_self_attends_per_block=1,
+                num_self_attention_heads=2, num_cross_attention_heads=2, max_position_embeddings=32, qk_channels=24,
+                v_channels=24,
+            )
+        ),
+        {"input_ids": (1, 16)},
+    ),
+    "images with a text that describes them": (
+        lambda: transformers.BlipForConditionalGeneration(blip()),
+        {"pixel_values": (1, 3, 32, 32), "input_ids": (1, 16)},
+    ),
+    "images with a question and its answer": (
+        lambda: transformers.BlipForQuestionAnswering(blip()),
+        {"input_ids": (1, 16), "pixel_values": (1, 3, 32, 32), "decoder_input_ids": (1, 16)},
+    ),
+    "images of a part that declares text": (
+        lambda: transformers.Idefics3VisionTransformer(transformers.Idefics3VisionConfig(**VISION)),
+        {"pixel_values": (1, 3, 32, 32)},
+    ),
 }  # fmt: skip
+
+
+def blip():
+    text = {**SMALL, "encoder_hidden_size": 24, "sep_token_id": 2, "bos_token_id": 3}
+    return transformers.BlipConfig(text_config=text, vision_config=VISION, projection_dim=20)
+
+
+def test_what_a_forward_pass_cannot_do_without_is_given():
+    class Located(transformers.BertModel):
+        def forward(self, input_ids, bbox, other=None, *args, **kwargs):
+            return super().forward(input_ids + bbox.sum(-1))
+
+    model = Located(transformers.BertConfig(**SMALL))
+    model.config.vision_config = None
+    assert default_inputs(model)[1].keys() == {"input_ids", "bbox"}
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
