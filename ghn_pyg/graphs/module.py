@@ -35,7 +35,7 @@ from .inputs import default_inputs
 from .layers import RuleError
 from .looks import Looks
 from .passes import rewrite
-from .reasons import Kept
+from .reasons import Kept, enters
 from .shadow import shadow
 from .steps import Sources, Step
 from .tensors import map_tensors, tensors_in
@@ -96,7 +96,7 @@ def build(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], cutof
                 if unused - _unused(other) and len(_unused(other)) <= len(unused):
                     tracer, output = other, other_output
             # What another mode or other values may use is not said to be unused.
-            tracer.reasons = dict.fromkeys(_unused(tracer) - never, Kept.UNREACHED) | tracer.reasons
+            tracer.reasons = dict.fromkeys(_unused(tracer) - never - tracer.met, Kept.UNREACHED) | tracer.reasons
         return _graph(tracer, output, cutoff)
 
 
@@ -254,7 +254,8 @@ def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
 
 
 def _reason(tracer: Tracer, name: str) -> str:
-    return tracer.reasons.get(name) or tracer.folded.get(name, Kept.UNUSED)
+    met = enters("a computation of parameters alone") if name in tracer.met else Kept.UNUSED
+    return tracer.reasons.get(name) or tracer.folded.get(name, met)
 
 
 def _node_names(nodes: list[Step], kinds: list[str]) -> list[str]:

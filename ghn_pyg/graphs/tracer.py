@@ -90,6 +90,7 @@ class Tracer(Recorder, TorchFunctionMode):
         self.statistics: dict[int, tuple[str, tuple[int, ...]]] = {}
         self.normalised: dict[int, tuple[str, tuple[int, ...]]] = {}
         self.gains: dict[int, Tensor] = {}
+        self.met: set[str] = set()  # parameters that a function took
         self.looked_up: set[str] = set()  # matrices of which rows are taken by their numbers
         self._names: dict[int, str] = {}
         self._owned: set[int] = set()
@@ -140,6 +141,7 @@ class Tracer(Recorder, TorchFunctionMode):
             viewed = getattr(tensor, "_ghn_viewed", None)
             return known if viewed is None else self._written(known, *viewed)
         if (name := self._names.get(id(tensor))) is not None:
+            self.met.add(name)
             return Value((), (name,))
         if (marked := self._marked.get(id(tensor))) is not None:
             return marked[1]
