@@ -24,7 +24,20 @@ def nonzero(tracer: Tracer, input: Tensor, as_tuple: bool = False) -> Any:
     count, value = tracer.chosen(input.numel()), tracer.value(input) or CONSTANT
     if as_tuple:
         return tuple(tracer.emit((count,), torch.int64, value) for _ in range(max(input.dim(), 1)))
-    return tracer.emit((count, input.dim()), torch.int64, value)
+    places = tracer.emit((count, input.dim()), torch.int64, value)
+    if count == input.numel():
+        places._ghn_all_of = tuple(input.shape)  # type: ignore[attr-defined]
+    return places
+
+
+@rule(Tensor.unbind, torch.unbind)
+def unbind(tracer: Tracer, input: Tensor, dim: int = 0) -> Any:
+    """Slices; those of all places are known one by one, as a loop over experts that get tokens needs them."""
+    shape = getattr(input, "_ghn_all_of", None)
+    if shape is None or dim != 0:
+        return tracer.default(Tensor.unbind, (input, dim), {})
+    value = tracer.value(input) or CONSTANT
+    return tuple(tracer.remember(place, value) for place in torch.ones(shape, device="cpu").nonzero())
 
 
 @rule(torch.where)

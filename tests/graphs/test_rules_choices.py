@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
@@ -31,6 +32,9 @@ CASES = [
     (Tensor.__getitem__, (X, X[:, :, 0] > -1), {}),
     (Tensor.__getitem__, (X, (slice(None), X[0, :, 0] > -1)), {}),
     (torchvision.ops.nms, (BOXES, torch.rand(3), 0.5), {}),
+    (Tensor.unbind, (X,), {}),
+    (Tensor.unbind, ((X + 1).nonzero(), 1), {}),
+    (torch.unbind, (X, 1), {}),
     (Tensor.__bool__, ((X > -1).any(),), {}),
     (Tensor.is_nonzero, ((X > -1).all(),), {}),
     (torch.is_nonzero, (X.sum(),), {}),
@@ -72,7 +76,7 @@ def test_what_is_chosen_leads_on():
 def test_what_looks_at_the_chosen_is_traced_without_any():
     def forward(self, x):
         hidden = self.a(x)
-        rows = [hidden[0, int(place)] for place in (hidden[0, :, 0] > 0).nonzero()]
+        rows = [hidden[0, int(place)] for place in torch.where(hidden[0, :, 0] > 0)[0]]
         return self.b(torch.stack(rows) if rows else hidden.new_empty(0, 5))
 
     graph = from_module(network(forward, a=nn.Linear(5, 5), b=nn.Linear(5, 7)), X)
@@ -106,6 +110,20 @@ def test_experts_that_get_a_token_are_seen(asked):
     graph = from_module(network(forward, experts=experts, **linears(("gate", "head"))), X)
     assert graph.kept == {}
     assert {f"experts.{number}.weight" for number in range(3)} <= set(graph.node_names)
+
+
+def test_a_loop_over_the_experts_that_get_a_token():
+    def forward(self, x):
+        expert, out = F.one_hot(self.gate(x).argmax(-1), 3).permute(2, 0, 1), torch.zeros_like(x)
+        for number in (expert.sum((1, 2)) > 0).nonzero():
+            row, column = torch.where(expert[number].squeeze(0))
+            out.index_put_((row, column), self.experts[f"of_{number[0]}"](x[row, column]), accumulate=True)
+        return self.head(out)
+
+    experts = nn.ModuleDict({f"of_{number}": nn.Linear(5, 5, bias=False) for number in range(3)})
+    graph = from_module(network(forward, experts=experts, gate=nn.Linear(5, 3, bias=False), **linears(("head",))), X)
+    assert graph.kept == {}
+    assert set(sources(graph)["experts.of_2.weight"]) == {"input", "gate.weight"}
 
 
 def test_the_branch_that_is_not_taken_may_be_by_other_values():
