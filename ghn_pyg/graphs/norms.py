@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .reasons import Kept
 from .rules_layers import norm_sources
 from .steps import Sources
 from .tracer import Tracer
@@ -72,6 +73,8 @@ def scaled(tracer: Tracer, value: Sources, gain: Any) -> Sources | None:
     later = tracer.step("statistic" if step in tracer.statistics else "centred", tracer.steps[step].inputs)
     if later != tracer.steps[step].inputs:
         tracer.gains[later[0]] = gain
+        if (name := tracer.parameter(gain)) is not None:
+            tracer.folded.setdefault(name, Kept.LAYER_SCALE)  # unless a division follows, whose norm claims it
         if step in tracer.statistics:
             tracer.statistics[later[0]] = tracer.statistics[step]
     return later

@@ -89,6 +89,7 @@ class Tracer(Recorder, TorchFunctionMode):
         self.statistics: dict[int, tuple[str, tuple[int, ...]]] = {}
         self.normalised: dict[int, tuple[str, tuple[int, ...]]] = {}
         self.gains: dict[int, Tensor] = {}
+        self.biased: dict[int, Sources] = {}  # sums of scores of attention and biases, with the scores
         self.looked_up: set[str] = set()  # matrices of which rows are taken by their numbers
         self._names: dict[int, str] = {}
         self._owned: set[int] = set()
