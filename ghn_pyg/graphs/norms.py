@@ -94,9 +94,9 @@ def _is_statistic(tracer: Tracer, sources: Sources, value: Sources) -> bool:
 
 
 def _is_gain(tracer: Tracer, tensor: Any) -> bool:
-    """Whether a parameter scales channels; one that is added to 1 first is no gain, which has a mean of 1 itself."""
+    """Whether a parameter scales channels, by itself or after 1 was added to it."""
     name = tracer.parameter(tensor) if isinstance(tensor, Tensor) else None
-    if name is None or getattr(tensor, "_ghn_shifted", False):
+    if name is None or getattr(tensor, "_ghn_added", 0) not in (0, 1):
         return False
     return tracer.parameters[name].dim() > 0 and tracer.parameters[name].shape[0] > 1
 

@@ -93,11 +93,15 @@ def norm_step(tracer: Tracer, kind: str, x: Tensor, gain: Tensor | None, bias: T
     return tracer.like(x, norm_sources(tracer, kind, entered(tracer, x), gain, bias))
 
 
+def _added(tensor: Tensor | None) -> int:
+    return 1 if getattr(tensor, "_ghn_added", 0) == 1 else 0
+
+
 def norm_sources(tracer: Tracer, kind: str, inputs: Sources, gain: Tensor | None, bias: Tensor | None) -> Sources:
     """Records a norm: one node for gain and bias."""
     roles = (("gain", gain), ("bias", bias))
     params = tuple(
-        ParamSpec(name, tuple(tracer.parameters[name].shape), role)  # type: ignore[arg-type]
+        ParamSpec(name, tuple(tracer.parameters[name].shape), role, added=_added(tensor))  # type: ignore[arg-type]
         for role, tensor in roles
         if (name := tracer.parameter(tensor)) is not None
     )

@@ -28,7 +28,8 @@ _UNARY: Final = """
 """
 _FLOATING: Final = "sigmoid tanh exp log log1p sqrt rsqrt erf sin cos logit"
 _MULTIPLY: Final = "mul multiply __mul__ __rmul__"
-_ADD: Final = "add __add__ __radd__ sub subtract __sub__ __rsub__"
+_ADD: Final = "add __add__ __radd__"
+_SUBTRACT: Final = "sub subtract __sub__ __rsub__"
 _DIVIDE: Final = "div divide true_divide __truediv__ __div__ atan2"
 _COMBINE: Final = "pow __pow__ maximum minimum fmod remainder"
 _SCORES: Final = frozenset(("product", "softmax"))
@@ -175,9 +176,17 @@ def _norm(tracer: Tracer, input: Any, other: Any, merged: Value) -> Sources | No
 def add(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
     """A sum, or an offset by a constant."""
     value = added(tracer, input, other)
-    out = _result(tracer, input, other, value)
-    if value.params and not value.sources and not (isinstance(input, Tensor) and isinstance(other, Tensor)):
-        out._ghn_shifted = True  # type: ignore[attr-defined]
+    out, number = _result(tracer, input, other, value), other if isinstance(input, Tensor) else input
+    if value.params and not value.sources and not isinstance(number, Tensor):
+        out._ghn_added = number  # type: ignore[attr-defined]
+    return out
+
+
+@rule(*named(_SUBTRACT))
+def subtract(tracer: Tracer, input: Any, other: Any, **options: Any) -> Tensor:
+    """A difference, which is no gain of a norm."""
+    out = add(tracer, input, other, **options)
+    out._ghn_added = None  # type: ignore[attr-defined]
     return out
 
 
