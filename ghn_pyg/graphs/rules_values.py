@@ -186,7 +186,7 @@ def add(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
 def subtract(tracer: Tracer, input: Any, other: Any, **options: Any) -> Tensor:
     """A difference, which is no gain of a norm."""
     out = add(tracer, input, other, **options)
-    out._ghn_added = None  # type: ignore[attr-defined]
+    out._ghn_added = None
     return out
 
 
