@@ -36,6 +36,7 @@ class ParamSpec:
         stacked: How many leading dimensions count matrices that are used alike, such as those of experts; all of them
             get the same values.
         extra_rows: Leading rows of a position table that belong to class or register tokens.
+        added: What the network adds to a gain before it scales by it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ParamSpec:
     groups: int = 1
     stacked: int = 0
     extra_rows: int = 0
+    added: int = 0
 
     @property
     def is_map(self) -> bool:

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Benchmarks of graph encoders.", no_args_is_help=True)
 
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the benchmark; what it holds is gone on with.")]
+Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file; by default the benchmark of the README.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="NAME=VALUE", help="A field to change, such as seeds=[0]; repeatable."),
+]
+
 
 @app.callback()
 def _group() -> None:
@@ -26,14 +33,9 @@ def _group() -> None:
 
 @app.command()
 def encoders(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results; what it holds is gone on with.")],
-    config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="A YAML file; by default the benchmark of the README.")
-    ] = "encoders",
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", metavar="NAME=VALUE", help="A field to change, such as seeds=[0]; repeatable."),
-    ] = None,
+    out: Out,
+    config: Config = "encoders",
+    changes: Changes = None,
     modules: Annotated[
         list[str] | None,
         typer.Option("--import", metavar="MODULE", help="A module that registers encoders of your own; repeatable."),
@@ -77,14 +79,9 @@ def encoders(
 
 @app.command()
 def networks(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the benchmark; what it holds is gone on with.")],
-    config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="A YAML file; by default the benchmark of the README.")
-    ] = "encoders",
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", metavar="NAME=VALUE", help="A field to change; repeatable."),
-    ] = None,
+    out: Out,
+    config: Config = "encoders",
+    changes: Changes = None,
 ) -> None:
     """Makes the data set of trained networks alone, whose properties the benchmark predicts."""
     check_folder(out)

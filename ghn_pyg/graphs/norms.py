@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .reasons import Kept
 from .rules_layers import norm_sources
 from .steps import Sources
 from .tracer import Tracer
@@ -72,6 +73,8 @@ def scaled(tracer: Tracer, value: Sources, gain: Any) -> Sources | None:
     later = tracer.step("statistic" if step in tracer.statistics else "centred", tracer.steps[step].inputs)
     if later != tracer.steps[step].inputs:
         tracer.gains[later[0]] = gain
+        if (name := tracer.parameter(gain)) is not None:
+            tracer.folded.setdefault(name, Kept.LAYER_SCALE)  # unless a division follows, whose norm claims it
         if step in tracer.statistics:
             tracer.statistics[later[0]] = tracer.statistics[step]
     return later
@@ -91,9 +94,9 @@ def _is_statistic(tracer: Tracer, sources: Sources, value: Sources) -> bool:
 
 
 def _is_gain(tracer: Tracer, tensor: Any) -> bool:
-    """Whether a parameter scales channels; one that is added to 1 first is no gain, which has a mean of 1 itself."""
+    """Whether a parameter scales channels, by itself or after 1 was added to it."""
     name = tracer.parameter(tensor) if isinstance(tensor, Tensor) else None
-    if name is None or getattr(tensor, "_ghn_shifted", False):
+    if name is None or getattr(tensor, "_ghn_added", 0) not in (0, 1):
         return False
     return tracer.parameters[name].dim() > 0 and tracer.parameters[name].shape[0] > 1
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..data import Layout, ParamSpec
+from .reasons import Kept
 from .steps import channels
 from .tracer import Tracer
 
@@ -43,13 +44,29 @@ def position_tables(tracer: Tracer, operand: Any, tokens: Any) -> list[ParamSpec
     value = tracer.value(operand)
     if value is None or value.sources or not tracer.sources(tokens):
         return []
-    inner = _without_ones(tokens.shape[1:])
-    if len(inner) < 2 or _without_ones(operand.shape)[-len(inner) :] != inner:
+    inner, features = _without_ones(tokens.shape[1:]), channels(tracer.steps, tracer.sources(tokens))
+    last = len(inner) < 3 or features == inner[-1] != inner[0]
+    if len(inner) < 2 or not _fits(_without_ones(operand.shape), inner, last):
         return []
-    last = len(inner) < 3 or channels(tracer.steps, tracer.sources(tokens)) == inner[-1] != inner[0]
     extra = getattr(tokens, "_ghn_tokens", 0)
-    specs = (_table(tracer, name, inner, last, extra) for name in value.params if name not in tracer.claimed)
+    # What has entered a layer is a token; a number for each feature of a layer is no position's.
+    names = [
+        name
+        for name in value.params
+        if name not in tracer.claimed
+        and tracer.folded.get(name) != Kept.TOKEN
+        and tracer.parameters[name].numel() != features
+    ]
+    specs = (_table(tracer, name, inner, last, extra) for name in names)
     return [spec for spec in specs if spec is not None]
+
+
+def _fits(operand: tuple[int, ...], inner: tuple[int, ...], last: bool) -> bool:
+    """Whether a table has a vector for each place of ``inner``, or for each along some of its dimensions."""
+    if not last:
+        return operand[-len(inner) :] == inner
+    pairs = list(zip(operand[::-1], inner[::-1], strict=False))
+    return len(pairs) > 1 and pairs[0][0] == inner[-1] and all(size in (1, whole) for size, whole in pairs)
 
 
 def _table(tracer: Tracer, name: str, inner: tuple[int, ...], last: bool, extra: int) -> ParamSpec | None:

@@ -71,7 +71,7 @@ class Recorder:
             return inputs
         for name in params:
             parameter = self.parameters[name]
-            place = None if name in self.claimed else wanted(reason, name, parameter)
+            place = None if name in self.claimed or name in self.folded else wanted(reason, name, parameter)
             if place is None:
                 self.folded.setdefault(name, reason)
                 continue

@@ -29,7 +29,7 @@ def weight_step(
     stacked: int = 0,
 ) -> Sources:
     """Records a layer: its weight and, when it has one, its bias; a weight that is no parameter is folded away."""
-    names = parts(tracer, weight)
+    names = parts(tracer, weight) or _modulated(tracer, weight)
     sources = union(inputs, tracer.sources(weight))
     if names:
         shapes = {name: tuple(tracer.parameters[name].shape) for name in names}
@@ -62,6 +62,18 @@ def parts(tracer: Tracer, tensor: Tensor | None) -> tuple[str, ...]:
     return () if name is None else (name,)
 
 
+def _modulated(tracer: Tracer, weight: Tensor) -> tuple[str, ...]:
+    """The parameter that activations multiply before it is the weight of a layer."""
+    value = tracer.value(weight)
+    return () if value is None else tuple(sorted(value.params, key=lambda name: -tracer.parameters[name].numel())[:1])
+
+
+def entered(tracer: Tracer, tensor: Tensor) -> Sources:
+    """The sources of what a layer or norm is given; a parameter that enters as an activation is a token."""
+    value = tracer.value(tensor) or CONSTANT
+    return tracer.fold(value.params, Kept.TOKEN, value.sources)
+
+
 def _scaled_by_others(tracer: Tracer, tensor: Tensor | None, names: Sequence[str], sources: Sources) -> Sources:
     """Keeps what else enters the computation of a weight or bias: a magnitude has one number for each channel."""
     value = tracer.value(tensor) if tensor is not None else None
@@ -76,17 +88,20 @@ def _scaled_by_others(tracer: Tracer, tensor: Tensor | None, names: Sequence[str
 
 def norm_step(tracer: Tracer, kind: str, x: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
     """A norm's result; a norm without a gain is folded away."""
-    sources = tracer.sources(x)
-    if not sources:  # weights that are standardised with a norm's function
+    if not tracer.sources(x) and (kind == "bn" or gain is None):  # weights that are standardised by a norm's function
         return tracer.emit(x.shape, x.dtype, tracer.merged(t for t in (x, gain, bias) if t is not None))
-    return tracer.like(x, norm_sources(tracer, kind, sources, gain, bias))
+    return tracer.like(x, norm_sources(tracer, kind, entered(tracer, x), gain, bias))
+
+
+def _added(tensor: Tensor | None) -> int:
+    return 1 if getattr(tensor, "_ghn_added", 0) == 1 else 0
 
 
 def norm_sources(tracer: Tracer, kind: str, inputs: Sources, gain: Tensor | None, bias: Tensor | None) -> Sources:
     """Records a norm: one node for gain and bias."""
     roles = (("gain", gain), ("bias", bias))
     params = tuple(
-        ParamSpec(name, tuple(tracer.parameters[name].shape), role)  # type: ignore[arg-type]
+        ParamSpec(name, tuple(tracer.parameters[name].shape), role, added=_added(tensor))  # type: ignore[arg-type]
         for role, tensor in roles
         if (name := tracer.parameter(tensor)) is not None
     )
@@ -156,7 +171,7 @@ def _convolution(spatial: int) -> Any:
         ]
         _expect(min(out) > 0, f"conv{spatial}d with kernel {filters[2:]} got an input too small: {shape}")
         kind = _kind(groups, dilations)
-        sources = weight_step(tracer, kind, tracer.sources(input), weight, bias)
+        sources = weight_step(tracer, kind, entered(tracer, input), weight, bias)
         result = tracer.emit((*lead, filters[0], *out), input.dtype, Value(sources))
         return tracer.opened(result) if bias is None else result
 
@@ -186,7 +201,7 @@ def _transposed_convolution(spatial: int) -> Any:
             for size, kernel, step, pad, extra, dil in zip(shape[-spatial:], filters[2:], *options, strict=True)
         ]
         kind = _kind(groups, _each(dilation, spatial))
-        sources = weight_step(tracer, kind, tracer.sources(input), weight, bias, "in_out", groups)
+        sources = weight_step(tracer, kind, entered(tracer, input), weight, bias, "in_out", groups)
         result = tracer.emit((*shape[: -spatial - 1], filters[1] * groups, *out), input.dtype, Value(sources))
         return tracer.opened(result) if bias is None else result
 
@@ -213,7 +228,7 @@ def linear(tracer: Tracer, input: Tensor, weight: Tensor, bias: Tensor | None = 
     stacked = len(stored) - 2 if len(stored) > 2 and sorted(stored[-2:]) == sorted(used) else 0
     turned = used != stored[stacked:] == used[::-1]
     layout = "in_out" if turned else "out_in"
-    sources = weight_step(tracer, "conv", tracer.sources(input), weight, bias, layout, stacked=stacked)
+    sources = weight_step(tracer, "conv", entered(tracer, input), weight, bias, layout, stacked=stacked)
     result = tracer.emit((*shape[:-1], *weight.shape[:-1]), input.dtype, Value(sources))
     return tracer.opened(result) if bias is None else result
 
@@ -272,7 +287,7 @@ def group_norm(
 def embedding(tracer: Tracer, input: Tensor, weight: Tensor, *_: Any, **__: Any) -> Tensor:
     """A table that token or position ids are looked up in."""
     _expect(not input.is_floating_point(), f"embedding expected integer ids, got {input.dtype}")
-    return tracer.emit((*input.shape, weight.shape[-1]), weight.dtype, Value(_looked_up(tracer, input, weight)))
+    return tracer.emit((*input.shape, weight.shape[-1]), weight.dtype, Value(looked_up(tracer, input, weight)))
 
 
 @rule(F.embedding_bag)
@@ -285,10 +300,11 @@ def embedding_bag(
     _expect(not input.is_floating_point(), f"embedding_bag expected integer ids, got {input.dtype}")
     _expect((input.dim() == 2) == (offsets is None), "embedding_bag expected either a matrix of ids or offsets")
     bags = input.shape[0] if offsets is None else offsets.shape[0] - include_last_offset
-    return tracer.emit((bags, weight.shape[-1]), weight.dtype, Value(_looked_up(tracer, input, weight)))
+    return tracer.emit((bags, weight.shape[-1]), weight.dtype, Value(looked_up(tracer, input, weight)))
 
 
-def _looked_up(tracer: Tracer, ids: Tensor, table: Tensor) -> Sources:
+def looked_up(tracer: Tracer, ids: Tensor, table: Tensor) -> Sources:
+    """Records a table of which rows are looked up."""
     name, sources = tracer.parameter(table), tracer.sources(ids)
     if name is None:
         return sources
@@ -296,13 +312,26 @@ def _looked_up(tracer: Tracer, ids: Tensor, table: Tensor) -> Sources:
     return tracer.step("pos_enc", sources, (ParamSpec(name, tuple(tracer.parameters[name].shape), "position"),))
 
 
-def position_bias(tracer: Tracer, bias: Tensor) -> None:
-    """Keeps the parameters that are added to scores of attention, and tables that they are looked up in."""
+def position_bias(tracer: Tracer, bias: Tensor, scores: Sources = ()) -> None:
+    """Keeps the parameters that are added to ``scores`` of attention, and the tables that they come from."""
     value = tracer.value(bias) or CONSTANT
     tracer.fold(value.params, Kept.POSITION_BIAS)
-    for step in value.sources:
-        if tracer.steps[step].kind == "pos_enc":
-            tracer.unclaim(step, Kept.POSITION_BIAS)
+    queries = union(*(tracer.steps[step].inputs for step in scores))
+    for step in _tables(tracer, value.sources, queries):
+        tracer.unclaim(step, Kept.POSITION_BIAS)
+
+
+def _tables(tracer: Tracer, sources: Sources, queries: Sources) -> list[int]:
+    """Where rows are looked up by relative position, or the queries themselves are multiplied by all of them."""
+    found, waiting, seen = [], list(sources), set(sources)
+    while waiting:
+        step = tracer.steps[place := waiting.pop()]
+        if step.kind == "pos_enc" or (step.kind == "conv" and step.inputs and set(step.inputs) <= set(queries)):
+            found.append(place)
+        elif step.kind in ("sum", "mul", "concat"):
+            waiting += set(step.inputs) - seen
+            seen.update(step.inputs)
+    return found
 
 
 @rule(F.scaled_dot_product_attention)
@@ -342,7 +371,7 @@ def multi_head_attention(
         query.shape[-1] == embed_dim,
         f"multi-head attention expected {embed_dim} features, got a query of shape {tuple(query.shape)}",
     )
-    entering = [tracer.sources(tensor) for tensor in (query, key, value)]
+    entering = [entered(tracer, tensor) for tensor in (query, key, value)]
     if use_separate_proj_weight:
         weights = (q_proj_weight, k_proj_weight, v_proj_weight)
         projected = union(*(weight_step(tracer, "conv", x, w, None) for x, w in zip(entering, weights, strict=True)))

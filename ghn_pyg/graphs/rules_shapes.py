@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from .reasons import enters
+from .rules_layers import looked_up
 from .rules_values import absorb, axis_of
 from .tensors import map_tensors, tensors_in
-from .tracer import CONSTANT, Tracer, rule
+from .tracer import CONSTANT, Tracer, Value, rule
 
 
 @rule(Tensor.__getitem__)
@@ -25,11 +26,25 @@ def getitem(tracer: Tracer, input: Tensor, index: Any) -> Tensor:
         for place, mask in zip(places, masks, strict=True):
             known.extend(_places(tracer, place) if mask else (place,))
         index = tuple(known)
-    value = absorb(tracer, enters("indexing"), tracer.merged(tensors_in((input, index))))
     result = tracer.lift(input)[map_tensors(tracer.lift, index)]
+    if len(places) == 1 and isinstance(places[0], Tensor) and _is_table(tracer, input, places[0]):
+        return tracer.emit(result.shape, result.dtype, Value(looked_up(tracer, places[0], input)))
+    value = absorb(tracer, enters("indexing"), tracer.merged(tensors_in((input, index))))
     if any(isinstance(place, Tensor) for place in places):
         tracer.looked_up.update(name for name in value.params if tracer.parameters[name].dim() == 2)
     return tracer.tag(result, input, value)
+
+
+def _is_table(tracer: Tracer, tensor: Tensor, ids: Tensor) -> bool:
+    """Whether rows of a parameter are looked up by ids that the network is given."""
+    ids_given = tracer.kinds(ids) == {"input"} and not ids.is_floating_point() and ids.dtype != torch.bool
+    return ids_given and tensor.dim() == 2 and tracer.parameter(tensor) is not None
+
+
+@rule(torch.index_select, Tensor.index_select)
+def index_select(tracer: Tracer, input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Chosen places of one dimension."""
+    return tracer.call(Tensor.__getitem__, input, (*(slice(None),) * axis_of(dim, input.dim()), index.view(-1)))
 
 
 def _places(tracer: Tracer, mask: Tensor) -> tuple[Tensor, ...]:

@@ -14,7 +14,7 @@ from .norms import centred, normalised, scaled
 from .positions import position_tables, with_parts
 from .reasons import Kept, enters
 from .rules_layers import offset, position_bias
-from .steps import Sources
+from .steps import Sources, union
 from .tensors import tensors_in
 from .tracer import CONSTANT, Rule, Tracer, Value, rule
 
@@ -28,7 +28,8 @@ _UNARY: Final = """
 """
 _FLOATING: Final = "sigmoid tanh exp log log1p sqrt rsqrt erf sin cos logit"
 _MULTIPLY: Final = "mul multiply __mul__ __rmul__"
-_ADD: Final = "add __add__ __radd__ sub subtract __sub__ __rsub__"
+_ADD: Final = "add __add__ __radd__"
+_SUBTRACT: Final = "sub subtract __sub__ __rsub__"
 _DIVIDE: Final = "div divide true_divide __truediv__ __div__ atan2"
 _COMBINE: Final = "pow __pow__ maximum minimum fmod remainder"
 _SCORES: Final = frozenset(("product", "softmax"))
@@ -131,13 +132,32 @@ def multiply(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
         return tracer.opened(_result(tracer, input, other, Value(norm)))
     if len(merged.sources) > 1:
         merged = Value(tracer.join("mul", tracer.entering((input, other))), merged.params)
-    return _result(tracer, input, other, absorb(tracer, _scaling(tracer, input, other), merged))
+    return _result(tracer, input, other, _scales(tracer, merged, _scaling(tracer, input, other)))
 
 
 def _scaling(tracer: Tracer, input: Any, other: Any) -> Kept:
     """What a parameter is that multiplies an activation."""
-    scores = _SCORES & (tracer.kinds(input) | tracer.kinds(other))
-    return Kept.LOGIT_SCALE if scores else Kept.LAYER_SCALE
+    return Kept.LOGIT_SCALE if _scores(tracer, input) or _scores(tracer, other) else Kept.LAYER_SCALE
+
+
+def _scores(tracer: Tracer, operand: Any) -> Sources:
+    """The products of queries and keys that an operand is, or was before a bias was added."""
+    sources = union(*(tracer.biased.get(step, (step,)) for step in tracer.sources(operand)))
+    return tuple(step for step in sources if tracer.steps[step].kind in _SCORES)
+
+
+def _scales(tracer: Tracer, value: Value, reason: str) -> Value:
+    """Folds the parameters that scale activations.
+
+    One of several dimensions may be a weight that activations modulate, so that the layer which follows can have it.
+    """
+    sources, weights = value.sources, []
+    for name in value.params if sources else ():
+        dimensions = sum(size > 1 for size in tracer.parameters[name].shape)
+        why = reason if dimensions < 3 else enters("a product with activations")
+        sources = tracer.fold((name,), why, sources)
+        weights += [name] * (dimensions > 1)
+    return Value(sources, tuple(weights)) if sources else value
 
 
 def _norm(tracer: Tracer, input: Any, other: Any, merged: Value) -> Sources | None:
@@ -156,9 +176,17 @@ def _norm(tracer: Tracer, input: Any, other: Any, merged: Value) -> Sources | No
 def add(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
     """A sum, or an offset by a constant."""
     value = added(tracer, input, other)
-    out = _result(tracer, input, other, value)
-    if value.params and not value.sources and not (isinstance(input, Tensor) and isinstance(other, Tensor)):
-        out._ghn_shifted = True  # type: ignore[attr-defined]
+    out, number = _result(tracer, input, other, value), other if isinstance(input, Tensor) else input
+    if value.params and not value.sources and not isinstance(number, Tensor):
+        out._ghn_added = number  # type: ignore[attr-defined]
+    return out
+
+
+@rule(*named(_SUBTRACT))
+def subtract(tracer: Tracer, input: Any, other: Any, **options: Any) -> Tensor:
+    """A difference, which is no gain of a norm."""
+    out = add(tracer, input, other, **options)
+    out._ghn_added = None
     return out
 
 
@@ -174,14 +202,20 @@ def added(tracer: Tracer, input: Any, other: Any) -> Value:
     elif len(merged.sources) > 1 and (less := centred(tracer, tracer.sources(input), tracer.sources(other))):
         return Value(less)
     operands = tracer.entering((input, other))
+    scores: Sources = ()
     for operand, partner in ((input, other), (other, input)):
         if not isinstance(operand, Tensor) or not isinstance(partner, Tensor):
             continue
-        if _SCORES & tracer.kinds(partner):
-            position_bias(tracer, operand)
+        if found := _scores(tracer, partner):
+            position_bias(tracer, operand, found)
+            scores = union(scores, found)
         else:
             operands += [tracer.step("pos_enc", (), (table,)) for table in position_tables(tracer, operand, partner)]
-    return absorb(tracer, Kept.OFFSET, Value(tracer.join("sum", operands), merged.params))
+    new = len(tracer.steps)
+    sources = tracer.join("sum", operands)
+    if scores and sources == (new,):
+        tracer.biased[new] = scores
+    return absorb(tracer, Kept.OFFSET, Value(sources, merged.params))
 
 
 @rule(torch.addcmul, Tensor.addcmul)

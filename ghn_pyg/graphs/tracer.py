@@ -91,6 +91,7 @@ class Tracer(Recorder, TorchFunctionMode):
         self.normalised: dict[int, tuple[str, tuple[int, ...]]] = {}
         self.gains: dict[int, Tensor] = {}
         self.met: set[str] = set()  # parameters that a function took
+        self.biased: dict[int, Sources] = {}  # sums of scores of attention and biases, with the scores
         self.looked_up: set[str] = set()  # matrices of which rows are taken by their numbers
         self._names: dict[int, str] = {}
         self._owned: set[int] = set()

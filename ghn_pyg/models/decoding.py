@@ -99,7 +99,8 @@ class ParameterDecoder(nn.Module):
             gains, biases = scale_gain(gains), scale_bias(biases)
         gain_rows, bias_rows = gains.unbind(), biases.unbind()
         for target in wanted:
-            yield target, (gain_rows if target.spec.role == "gain" else bias_rows)[row[target.node]]
+            rows = gain_rows if target.spec.role == "gain" else bias_rows
+            yield target, rows[row[target.node]] - target.spec.added if target.spec.added else rows[row[target.node]]
 
     def class_biases(self, x: Tensor, wanted: Sequence[Target]) -> Iterator[tuple[Target, Tensor]]:
         """Biases of classification layers."""

@@ -241,13 +241,12 @@ def test_what_a_training_pass_that_fails_may_use_is_not_said_to_be_unused():
 
 
 def test_what_meets_parameters_alone_is_not_said_to_be_unused():
-    net = network(
-        lambda self, x: self.b(self.norm(self.a(self.p)) + x), p=weight(2, 7), a=nn.Linear(7, 5, bias=False),
-        norm=nn.LayerNorm(5, bias=False), b=nn.Linear(5, 2, bias=False), c=nn.Linear(5, 2, bias=False),
-    )  # fmt: skip
-    kept = from_module(net, X).kept
-    assert kept["c.weight"] == Kept.UNUSED
-    assert kept["p"] == "it enters a computation of parameters alone, for which the vocabulary has no node type"
+    def forward(self, x):
+        return self.a(x), (self.p * self.q).sum()
+
+    net = network(forward, a=nn.Linear(5, 7), b=nn.Linear(5, 2, bias=False), p=weight(3), q=weight(3))
+    reason = "it enters a computation of parameters alone, for which the vocabulary has no node type"
+    assert from_module(net, X).kept == {"b.weight": Kept.UNUSED, "p": reason, "q": reason}
 
 
 def test_a_training_pass_that_fails_does_no_harm():

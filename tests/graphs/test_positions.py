@@ -66,6 +66,13 @@ TABLES = {
         lambda self, x: x + (F.interpolate(self.p, size=(6, 6)) + self.q.tile(1, 1, 2, 2)).permute(0, 2, 3, 1),
         (2, 6, 6, 5), {"p": (1, 5, 2, 2), "q": (1, 5, 3, 3)}, {"p": [1, 5, 2, 2], "q": [1, 5, 3, 3]},
     ),
+    "of frames and of places": (
+        lambda self, x: x + self.p + self.q, (2, 3, 7, 5), {"p": (1, 3, 1, 5), "q": (1, 1, 7, 5)},
+        {"p": [1, 5, 1, 1], "q": [1, 5, 2, 2]},
+    ),
+    "of the inner one of two dimensions": (
+        lambda self, x: x + self.p, (2, 3, 7, 5), {"p": (7, 5)}, {"p": [1, 5, 2, 2]}
+    ),
     "two tables by products": (
         lambda self, x: x + (F.one_hot(torch.arange(22).view(2, 11) % 7, 7).float() @ self.p).sum(0), (2, 11, 5),
         {"p": (2, 7, 5)}, {"p": [1, 5, 3, 3]},
@@ -145,3 +152,52 @@ def test_a_table_that_is_the_mask_of_fused_attention_is_kept():
     graph = traced(forward, (2, 11, 5), p=nn.Embedding(5, 1))
     assert graph.kept == {"p.weight": Kept.POSITION_BIAS}
     assert kinds(graph) == ["input", "conv", "msa"]
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_bias_of_each_head_is_no_table(batch):
+    heads = traced(lambda self, x: self.q(x).view(7, batch, 3, 5) + self.r, (7, batch, 5), q=nn.Linear(5, 15),
+                   r=weight(3, 5))  # fmt: skip
+    assert heads.kept == {"r": Kept.OFFSET}
+
+
+def test_what_also_enters_a_layer_is_a_token():
+    def forward(self, x):
+        latents = self.latents.expand(len(x), -1, -1)
+        return latents + self.b(latents) * x.mean()
+
+    graph = traced(forward, (2, 7, 5), latents=weight(1, 3, 5), b=nn.Linear(5, 5))
+    assert graph.kept == {"latents": Kept.TOKEN}
+
+
+def test_rows_that_queries_are_multiplied_by_are_kept():
+    def forward(self, x):
+        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        return (query @ key.mT * 0.5 + query @ self.rows.t() + query @ self.columns.t()).softmax(-1) @ value
+
+    graph = traced(forward, (2, 7, 5), qkv=nn.Linear(5, 15), rows=weight(7, 5), columns=weight(7, 5))
+    assert graph.kept == {"rows": Kept.POSITION_BIAS, "columns": Kept.POSITION_BIAS}
+
+
+def test_a_layer_whose_result_is_added_to_scores_is_one():
+    def forward(self, x, pairs):
+        return (self.b(x) @ x.mT + self.pairs(pairs)[..., 0]).softmax(-1) @ x
+
+    graph = from_module(
+        network(forward, b=nn.Linear(5, 5), pairs=nn.Linear(3, 1)), (torch.zeros(2, 7, 5), torch.zeros(2, 7, 7, 3))
+    )
+    assert not graph.kept
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_every_table_that_is_added_to_scores_is_kept(gated):
+    def forward(self, x):
+        places = torch.arange(7)
+        first = self.p(places) * self.gate(x).sigmoid() if gated else self.p(places)
+        return (self.b(x) @ x.mT + first + self.q(places)).softmax(-1) @ x
+
+    graph = traced(forward, (2, 7, 5), p=nn.Embedding(7, 7), q=nn.Embedding(7, 7), gate=nn.Linear(5, 1),
+                   b=nn.Linear(5, 5))  # fmt: skip
+    kept = {"p.weight": Kept.POSITION_BIAS, "q.weight": Kept.POSITION_BIAS}
+    unused = {} if gated else {"gate.weight": Kept.UNUSED, "gate.bias": Kept.UNUSED}
+    assert graph.kept == kept | unused

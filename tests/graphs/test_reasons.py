@@ -110,3 +110,73 @@ def test_an_answer_that_fits_nothing_is_an_error(answer, message):
 def test_only_what_is_kept_by_choice_can_have_a_rule(reason):
     with pytest.raises(ValueError, match=r"expected one of Kept.LAYER_SCALE, .*, got"):
         register_parameter(reason)
+
+
+def attend(query, x):
+    return torch.nn.functional.scaled_dot_product_attention(query.expand(len(x), -1, -1), x, x)
+
+
+ENTERING = {
+    "a layer": lambda self, x: attend(self.a(self.p), x),
+    "a norm": lambda self, x: attend(self.norm(self.p), x),
+    "attention": lambda self, x: attend(self.p, self.a(x)),
+    "attention with layers": lambda self, x: self.attention(self.p.expand(2, -1, -1), x, x)[0],
+    "a layer that makes weights": lambda self, x: torch.nn.functional.linear(x, self.make(self.p.flatten()).view(3, 5)),
+}
+
+
+@pytest.mark.parametrize("forward", ENTERING.values(), ids=ENTERING)
+def test_a_parameter_that_enters_as_an_activation_is_a_token(forward):
+    parts = {"a": nn.Linear(5, 5), "norm": nn.LayerNorm(5), "make": nn.Linear(15, 15),
+             "attention": nn.MultiheadAttention(5, 1, batch_first=True)}  # fmt: skip
+    graph = from_module(network(forward, p=weight(1, 3, 5), **parts), X)
+    unused = parts.keys() - {name.partition(".")[0] for name in graph.node_names}
+    assert {name.partition(".")[0]: reason for name, reason in graph.kept.items()} == {
+        "p": Kept.TOKEN, **dict.fromkeys(unused, Kept.UNUSED)
+    }  # fmt: skip
+
+
+def test_a_norm_of_a_token_is_a_norm():
+    graph = from_module(network(ENTERING["a norm"], p=weight(1, 3, 5), norm=nn.LayerNorm(5)), X)
+    assert kinds(graph) == ["input", "ln", "msa"]
+    assert [(spec.name, spec.role) for spec in graph.params[1]] == [("norm.weight", "gain"), ("norm.bias", "bias")]
+
+
+def test_weights_that_activations_modulate_are_weights():
+    def forward(self, x, style):
+        weights = (self.p * self.a(style)[:, None, :, None, None]).reshape(14, 5, 3, 3)
+        return torch.nn.functional.conv2d(x.reshape(1, 10, 4, 4), weights, groups=2)
+
+    graph = from_module(
+        network(forward, p=weight(7, 5, 3, 3), a=nn.Linear(3, 5)), (torch.zeros(2, 5, 4, 4), torch.zeros(2, 3))
+    )
+    assert graph.kept == {}
+    assert graph.node_names == ["input", "a.weight", "a.bias", "p"]
+    assert (graph.params[3][0].role, graph.params[3][0].shape) == ("weight", (7, 5, 3, 3))
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [((5,), Kept.LAYER_SCALE), ((11, 1), Kept.LAYER_SCALE), ((11, 5), Kept.LAYER_SCALE),
+     ((2, 11, 5), enters("a product with activations"))],
+)  # fmt: skip
+def test_a_filter_of_all_places_is_no_scale(shape, reason):
+    assert from_module(scaled(*shape), X).kept == {"p": reason}
+
+
+def test_a_scale_of_a_mean_is_one():
+    graph = from_module(network(lambda self, x: self.a(x.mean(1) * self.p.exp()), a=nn.Linear(5, 3), p=weight(5)), X)
+    assert graph.kept == {"p": Kept.LAYER_SCALE}
+
+
+def test_rows_that_are_looked_up_by_ids_are_an_embedding():
+    forward = lambda self, ids: self.a(self.p[ids] + self.q.index_select(0, ids))  # noqa: E731
+    graph = from_module(network(forward, p=weight(11, 5), q=weight(7, 5), a=nn.Linear(5, 3)), torch.arange(6))
+    assert graph.kept == {}
+    assert kinds(graph) == ["input", "pos_enc", "pos_enc", "sum", "conv", "bias"]
+
+
+def test_rows_that_activations_choose_are_kept():
+    forward = lambda self, x: self.a(self.p[self.a(x).argmax(-1)])  # noqa: E731
+    graph = from_module(network(forward, p=weight(11, 5), a=nn.Linear(5, 3)), X)
+    assert graph.kept == {"p": enters("indexing")}

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ghn_pyg import TracingError, from_module
+from ghn_pyg import GHN, GHNConfig, TracingError, from_module
 from ghn_pyg.graphs import rules_means
 from ghn_pyg.graphs.rules_means import is_spatial
 from ghn_pyg.graphs.tracer import RULES
@@ -260,7 +260,8 @@ def test_a_norm_that_is_written_out_and_shared_is_decoded_once():
 NO_NORMS = {
     "no statistic": lambda self, x: x.relu() * self.g,
     "of another value": lambda self, x: x / self.a(x).std(-1, keepdim=True) * self.g,
-    "an offset to 1": lambda self, x: rms(x) * (1 + self.g),
+    "an offset to 2": lambda self, x: rms(x) * (2 + self.g),
+    "a difference from 1": lambda self, x: rms(x) * (1 - self.g),
     "a factor before": lambda self, x: rms(x * self.g),
     "of tokens": lambda self, x: rms(x, 1) * self.g,
     "a response norm": lambda self, x: (
@@ -275,6 +276,26 @@ def test_other_products_are_no_norms(norm):
     graph = normed(norm)
     assert not {"ln", "bn", "cse", "glob_avg", "sum"} & set(kinds(graph))
     assert "g" in graph.kept
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda self, x: rms(x) * (1 + self.g),
+        lambda self, x: (1.0 + self.g) * rms(x),
+        lambda self, x: F.rms_norm(x, (5,), self.g + 1),
+    ],
+    ids=["behind", "before", "fused"],
+)
+def test_a_gain_that_1_is_added_to_is_predicted_less_1(norm):
+    graph, plain = normed(norm), normed(lambda self, x: rms(x) * self.g)
+    assert kinds(graph) == kinds(plain) == ["input", "conv", "ln", "conv"]
+    assert [(spec.name, spec.role, spec.added) for spec in graph.params[2]] == [("g", "gain", 1)]
+    torch.manual_seed(0)
+    ghn = GHN(GHNConfig(hidden_channels=8, max_channels=3, num_classes=5, layers=1, heads=2))
+    expected = ghn.predict(plain)["g"]
+    assert 0 < expected.min() < expected.max() < 2
+    assert torch.equal(ghn.predict(graph)["g"], expected - 1)
 
 
 def test_a_single_number_is_no_gain():

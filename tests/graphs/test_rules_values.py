@@ -295,6 +295,8 @@ OTHERS = [
     (operator.getitem, (A, (slice(None), IDS % 3)), {}),
     (operator.getitem, (A, (slice(None), torch.tensor([2, 0]), slice(None), torch.tensor([[6], [1]]))), {}),
     (operator.getitem, (A, 1), {}),
+    (torch.index_select, (A, -1, torch.tensor([3, 0, 3])), {}),
+    (Tensor.index_select, (A, 1, torch.tensor(2)), {}),
     (operator.getitem, (FLAGS, FLAGS), {}),
     (operator.getitem, (IDS, IDS > 1), {}),
     (operator.floordiv, (IDS, 2), {}),
