@@ -135,6 +135,16 @@ def test_the_branch_that_is_not_taken_may_be_by_other_values():
     assert graph.kept == dict.fromkeys(("b.weight", "c.weight"), Kept.UNREACHED)
 
 
+@pytest.mark.parametrize("mask", [torch.ones(2, 3), torch.ones(2, 3).long()])
+def test_a_mask_may_be_one_of_floating_point_numbers(mask):
+    def forward(self, x, mask):
+        bias = None if mask.all() else (1 - mask[:, None]) * -1e9
+        return self.b(F.scaled_dot_product_attention(*[self.a(x)] * 3, attn_mask=bias))
+
+    graph = from_module(network(forward, **linears("ab")), (X, mask))
+    assert kinds(graph) == ["input", "conv", "msa", "conv"]
+
+
 def test_a_condition_of_a_parameter():
     graph = from_module(network(lambda self, x: self.a(x) if self.w > 0 else x, w=weight(1), **linears("a")), X)
     assert graph.node_names == ["input", "a.weight"]
