@@ -250,6 +250,8 @@ CONSTANTS = [
     (Tensor.__eq__, (A, B), {}),
     (Tensor.__ne__, (A, B), {}),
     (torch._is_all_true, (FLAGS,), {}),
+    (Tensor._is_all_true, (FLAGS,), {}),
+    (Tensor._is_any_true, (FLAGS,), {}),
     (torch._is_any_true, (FLAGS,), {}),
     (torch._assert_async, (torch.rand(()) >= 0, "positive"), {}),
     (torch.randint_like, (A, 5), {}),
