@@ -75,7 +75,8 @@ def evaluate(
     """
     subjects = list(subjects)
     if ghn is not None and not other_classes:
-        images.check_classes("the GHN", ghn.config.num_classes, "train one for it, or say so by other_classes")
+        remedy = "train one for it, or say so by other_classes (--other-classes)"
+        images.check_classes("the GHN", ghn.config.num_classes, remedy)
     for subject in subjects:
         images.check_classes(subject.name, subject.num_classes)
     if statistics not in get_args(Statistics):

@@ -132,7 +132,7 @@ def arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], d
     if not any(True for _ in tensors_in((args, kwargs))):
         raise TypeError(
             "example_inputs expected a tensor, a tuple of arguments or a dictionary of keyword arguments with at "
-            f"least one tensor, got {type(example_inputs).__name__}"
+            f"least one tensor, got {example_inputs!r:.80}; of a shape, torch.zeros(shape) is one"
         )
     return args, kwargs
 

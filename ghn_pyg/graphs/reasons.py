@@ -80,7 +80,7 @@ def register_parameter(reason: Kept) -> Callable[[ParameterRule], ParameterRule]
         ['0.gamma']
         >>> @register_parameter(Kept.LAYER_SCALE)
         ... def gains(name, parameter):
-        ...     return ("bn", "gain") if parameter.dim() == 1 else None
+        ...     return ("bn", "gain") if parameter.numel() == max(parameter.shape) else None
         >>> from_module(network, torch.zeros(1, 5)).node_names
         ['input', '0.weight', '0.bias', '0.gamma', '0:sum', '1.weight', '1.bias']
         >>> del PARAMETER_RULES[Kept.LAYER_SCALE]

@@ -56,7 +56,8 @@ class GHNConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.encoder, str) or self.encoder not in ENCODERS:
             near = similar(str(self.encoder), list(ENCODERS))
-            hint = f"; did you mean {' or '.join(near)}?" if near else "; register_encoder makes others known"
+            others = "; register_encoder, in a module for --import, makes others known"
+            hint = f"; did you mean {' or '.join(near)}?" if near else others
             raise ValueError(f"GHNConfig.encoder must be one of {', '.join(ENCODERS)}, got {self.encoder!r}{hint}")
         for field, kind in (("decoder", Decoder), ("kernel_crop", KernelCrop)):
             if getattr(self, field) not in get_args(kind):

@@ -47,7 +47,8 @@ def register_encoder(name: str, build: Builder, *, layers: bool = True, heads: b
         heads: Whether it has attention heads, which then are at least 1 and divide the width.
 
     Raises:
-        ValueError: If there is an encoder of that name, or it is no name: letters, digits, ``-``, ``_`` and ``.``.
+        ValueError: If it is the name of an encoder of this library, or no name: letters, digits, ``-``, ``_`` and
+            ``.``. A name of your own stands for what it was registered for last.
         TypeError: If ``build`` cannot be called.
 
     Example:
@@ -64,8 +65,8 @@ def register_encoder(name: str, build: Builder, *, layers: bool = True, heads: b
         raise ValueError(f"an encoder's name expected letters, digits, '-', '_' and '.', got {name!r}")
     if not callable(build):
         raise TypeError(f"build expected a function of the configuration, got {type(build).__name__}")
-    if name in ENCODERS:
-        raise ValueError(f"there is an encoder {name!r} already; choose another name")
+    if name in _BUILT_IN:
+        raise ValueError(f"this library has an encoder {name!r} already; choose another name")
     ENCODERS[name] = EncoderKind(build, layers, heads)
 
 
@@ -88,3 +89,5 @@ ENCODERS: Final[dict[str, EncoderKind]] = {
     **{name: EncoderKind(_ours(name), heads=True) for name in ("gatv2", "gps", "exphormer")},
 }
 """Encoders by name; :func:`register_encoder` adds to them."""
+
+_BUILT_IN: Final = frozenset(ENCODERS)

@@ -14,8 +14,7 @@ from torch_geometric.data import Batch
 
 from ..apply import destinations, materialize
 from ..data import ArchData
-from ..graphs.inputs import default_inputs
-from ..graphs.module import from_module
+from ..graphs.module import arguments, from_module
 from ..graphs.report import check_coverage
 from ..nn.decoders import ConvDecoder, MLPDecoder, VectorDecoder
 from ..nn.encodings import Embedding, ShapeEncoding
@@ -251,7 +250,13 @@ class GHN(
         return means[0] if single else means
 
     def forward(
-        self, model: nn.Module, *, keep_classifier: bool = False, seed: int | None = None, strict: bool = False
+        self,
+        model: nn.Module,
+        example_inputs: Any = None,
+        *,
+        keep_classifier: bool = False,
+        seed: int | None = None,
+        strict: bool = False,
     ) -> nn.Module:
         """Initialises a network in place with predicted parameters.
 
@@ -260,6 +265,7 @@ class GHN(
 
         Args:
             model: The network, on any device.
+            example_inputs: What its forward pass takes, as for :func:`~ghn_pyg.from_module`.
             keep_classifier: Leave the classification layer as it is.
             seed: Seed of the rows of class tokens; drawn from PyTorch's global generator by default.
             strict: Raise an error, and change nothing, where a weight matrix would keep its values.
@@ -268,18 +274,20 @@ class GHN(
             ``model``, whose other parameters (``from_module(model).kept``) keep their values.
 
         Raises:
-            TypeError: If ``model`` is no module.
+            TypeError: If ``model`` is no module, or ``example_inputs`` are no inputs.
             CoverageError: If ``strict``, and a weight matrix is not predicted (see :func:`~ghn_pyg.coverage`).
-            TracingError: If the network takes no image; use :meth:`initialize` with its graph.
+            TracingError: If the network does not accept the inputs, an image by default.
         """
-        if isinstance(model, (ArchData, list, tuple)):
+        if isinstance(model, (ArchData, list, tuple)) or isinstance(example_inputs, ArchData):
             raise TypeError(
-                f"ghn(model) initialises one torch.nn.Module in place, got {type(model).__name__}; call "
-                "ghn.predict(...) for the parameters of graphs and lists, or ghn.initialize(model, graph)"
+                f"ghn(model, example_inputs) initialises one torch.nn.Module in place, got {type(model).__name__} and "
+                f"{type(example_inputs).__name__}; call ghn.predict(...) for the parameters of graphs and lists, or "
+                "ghn.initialize(model, graph)"
             )
+        args, kwargs = arguments(model, example_inputs)
         if any(map(nn.parameter.is_lazy, model.parameters())):
-            materialize(model, *default_inputs(model))
-        graph = from_module(model)
+            materialize(model, args, kwargs)
+        graph = from_module(model, example_inputs)
         return self.initialize(model, graph, keep_classifier=keep_classifier, seed=seed, strict=strict)
 
     def initialize(
@@ -294,8 +302,14 @@ class GHN(
         """Like ``ghn(model)``, with a graph that was built before (from example inputs, say).
 
         Raises:
+            TypeError: If ``graph`` is none.
             ValueError: If the graph belongs to another network. Nothing is written then.
         """
+        if not isinstance(graph, ArchData):
+            raise TypeError(
+                f"initialize expected a graph, got {type(graph).__name__}; build it by from_module(model, "
+                "example_inputs), or call ghn(model, example_inputs)"
+            )
         tensors = destinations(model, graph)
         if strict:
             check_coverage(graph)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ def make(module: str, factory: str) -> tuple[nn.Module, Any]:
     """
     with _current_folder_on_path():
         found = _attribute(_import(module), module, factory)
-        result = found if isinstance(found, nn.Module) else found()
+        result = found if isinstance(found, nn.Module) else _call(found, f"{module}:{factory}")
     network, inputs = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
     if not isinstance(network, nn.Module):
         came = f"{type(result).__name__} {result!r:.80}"
@@ -49,6 +50,14 @@ def _import(module: str) -> Any:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # something that the module itself imports
         raise ValueError(f"there is no module {error.name} in {os.getcwd()} or among what is installed") from error
+
+
+def _call(factory: Any, name: str) -> Any:
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise ValueError(f"{name} must take no arguments, and {error}; write a function that calls it") from error
+    return factory()
 
 
 def _attribute(found: Any, module: str, path: str) -> Any:

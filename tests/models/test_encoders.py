@@ -130,9 +130,14 @@ def test_ones_own_encoder(own, tmp_path):
     assert torch.equal(value, ghn.predict(graph())["0.weight"])
 
 
-def test_a_name_is_given_once(own):
-    with pytest.raises(ValueError, match="there is an encoder 'own' already; choose another name"):
-        register_encoder("own", encoder)
+def test_a_name_stands_for_what_it_was_given_last(own):
+    register_encoder("own", lambda c: ConvEncoder(c.hidden_channels, [nn.Linear(1, 1), nn.Linear(1, 1)]), layers=False)
+    assert len(GHN(config(own)).encoder.layers) == 2
+
+
+def test_names_of_the_library_stay():
+    with pytest.raises(ValueError, match="this library has an encoder 'gcn' already; choose another name"):
+        register_encoder("gcn", encoder)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +147,7 @@ def test_a_name_is_given_once(own):
         ("gps", {"heads": 0}, "GHNConfig.heads must be an integer of at least 1, got 0"),
         ("gatv2", {"heads": 5}, "GHNConfig.hidden_channels must be a multiple of heads, got 12 and 5"),
         ("gatv3", {}, r"GHNConfig.encoder must be one of ghn3, .*, got 'gatv3'; did you mean gatv2"),
-        ("unheard of", {}, "register_encoder makes others known"),
+        ("unheard of", {}, "register_encoder, in a module for --import, makes others known"),
     ],
 )
 def test_configurations_that_do_not_fit(name, changes, message):

@@ -274,7 +274,7 @@ def test_copies_are_independent():
 
 @pytest.mark.parametrize("networks", [lambda: from_module(dense(), X), lambda: [dense()]])
 def test_what_is_no_network(networks):
-    message = r"initialises one torch.nn.Module in place, got (ArchData|list); call ghn.predict\(\.\.\.\) .*initialize"
+    message = r"initialises one torch.nn.Module in place, got (ArchData|list) and NoneType; call ghn.predict\(\.\.\.\) .*initialize"
     with pytest.raises(TypeError, match=message):
         make()(networks())
 
@@ -285,6 +285,20 @@ def test_networks_without_images():
     with pytest.raises(TracingError, match=r"from_module\(model, example_inputs\); ghn\.initialize\(model, graph\)"):
         ghn(model)
     assert ghn.initialize(model, from_module(model, X)) is model
+    other = ghn(dense(), X)
+    assert all(torch.equal(one, two) for one, two in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_what_is_no_graph_and_what_is_one_changes_nothing():
+    model, ghn = dense(), make()
+    before = [parameter.clone() for parameter in model.parameters()]
+    with pytest.raises(TypeError, match=r"expected a graph, got Tensor; .* ghn\(model, example_inputs\)"):
+        ghn.initialize(model, X)
+    with pytest.raises(TypeError, match=r"in place, got \w+ and ArchData; .* ghn.initialize\(model, graph\)"):
+        ghn(model, from_module(model, X))
+    with pytest.raises(TypeError, match=r"expected a torch.nn.Module, got str 'resnet18'"):
+        ghn("resnet18")
+    assert all(torch.equal(one, two) for one, two in zip(before, model.parameters(), strict=True))
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------

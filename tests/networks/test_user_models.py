@@ -18,6 +18,9 @@ def with_inputs():
 def nothing():
     return "a network"
 
+def wide(channels):
+    return nn.Linear(channels, 3)
+
 class Nets:
     @staticmethod
     def small():
@@ -59,6 +62,7 @@ def test_factories(factory, shape):
         ("own_nets.simple", "plane", r"own_nets\.simple has no plane; did you mean plain\?"),
         ("own_nets.simple", "Nets.large", r"own_nets\.simple has no Nets\.large"),
         ("own_nets.simple", "number", r"own_nets\.simple:number is no function that makes a network, but int"),
+        ("own_nets.simple", "wide", r"own_nets\.simple:wide must take no arguments, and missing .* 'channels'; write"),
         ("own_nets.simple", "nothing", r"own_nets\.simple:nothing must return a torch\.nn\.Module, .* got str 'a net"),
     ],
 )
