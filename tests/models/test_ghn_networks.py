@@ -274,7 +274,9 @@ def test_copies_are_independent():
 
 @pytest.mark.parametrize("networks", [lambda: from_module(dense(), X), lambda: [dense()]])
 def test_what_is_no_network(networks):
-    message = r"initialises one torch.nn.Module in place, got (ArchData|list) and NoneType; call ghn.predict\(\.\.\.\) .*initialize"
+    message = (
+        r"initialises one torch.nn.Module in place, got (ArchData|list) and NoneType; call ghn.predict.* ghn.initialize"
+    )
     with pytest.raises(TypeError, match=message):
         make()(networks())
 
