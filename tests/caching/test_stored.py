@@ -109,13 +109,16 @@ def test_what_has_a_hash_is_checked_all_the_same():
                 assert read({**body, field: value}) is None, (field, value)
     for edges in ([[1], [0]], [[0], [3]], [[-1], [2]], [[0.0], [1]]):
         assert read({**body, "edges": edges}) is None
-    names, shapes, roles, layouts, groups, stacked, rows = body["specs"]
+    names, shapes, roles, layouts, groups, stacked, rows, axes = body["specs"]
     for specs in (
-        [names[:1], shapes, roles, layouts, groups, stacked, rows],
-        [names, [3, 5], roles, layouts, groups, stacked, rows],
-        [names, [["3"], [5]], roles, layouts, groups, stacked, rows],
-        [names, shapes, ["weight", "other"], layouts, groups, stacked, rows],
-        [names, shapes, roles, ["out_in", "other"], groups, stacked, rows],
-        [names, shapes, roles, layouts, [1, None], stacked, rows],
+        [names[:1], shapes, roles, layouts, groups, stacked, rows, axes],
+        [names, [3, 5], roles, layouts, groups, stacked, rows, axes],
+        [names, [["3"], [5]], roles, layouts, groups, stacked, rows, axes],
+        [names, shapes, ["weight", "other"], layouts, groups, stacked, rows, axes],
+        [names, shapes, roles, ["out_in", "other"], groups, stacked, rows, axes],
+        [names, shapes, roles, layouts, [1, None], stacked, rows, axes],
+        [names, shapes, roles, layouts, groups, stacked, rows, ["oi", None]],
+        [names, shapes, roles, layouts, groups, stacked, rows, ["oii", ""]],
+        [names, shapes, roles, layouts, groups, stacked, rows, ["ok", ""]],
     ):
         assert read({**body, "specs": specs}) is None
