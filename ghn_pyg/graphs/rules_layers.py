@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any, Final
@@ -14,6 +15,7 @@ from ..data import ParamSpec
 from .reasons import Kept, enters
 from .steps import Sources, union
 from .tracer import CONSTANT, Tracer, Value, rule
+from .weights import parts_of, specification
 
 _TAKES_BIAS: Final = ("conv", "sep_conv", "dil_conv", "ln", "bn")
 
@@ -26,40 +28,51 @@ def weight_step(
     bias: Tensor | None,
     layout: str = "out_in",
     groups: int = 1,
-    stacked: int = 0,
 ) -> Sources:
     """Records a layer: its weight and, when it has one, its bias; a weight that is no parameter is folded away."""
-    names = parts(tracer, weight)
+    specs = [
+        ParamSpec(name, tuple(tracer.parameters[name].shape), "weight", layout, groups)  # type: ignore[arg-type]
+        for name in parts(tracer, weight)
+    ]
+    return _layer(tracer, kind, inputs, weight, specs, bias)
+
+
+def matrix_step(tracer: Tracer, inputs: Sources, weight: Tensor, roles: str, bias: Tensor | None) -> Sources | None:
+    """Records a linear layer, whose weight's dimensions have these roles; ``None`` if no parameter of it is a matrix.
+
+    ``roles`` has for each dimension ``o`` (of the output), ``i`` (of the input) or ``s`` (of a stack).
+    """
+    found = [specification(tracer, part, roles) for part in parts_of(tracer, weight)]
+    specs = [spec for spec in found if spec is not None]
+    return _layer(tracer, "conv", inputs, weight, specs, bias) if specs else None
+
+
+def _layer(
+    tracer: Tracer, kind: str, inputs: Sources, weight: Tensor, specs: Sequence[ParamSpec], bias: Tensor | None
+) -> Sources:
     sources = union(inputs, tracer.sources(weight))
-    if names:
-        shapes = {name: tuple(tracer.parameters[name].shape) for name in names}
-        specs = (ParamSpec(*named, "weight", layout, groups, stacked) for named in shapes.items())  # type: ignore[arg-type]
+    if specs:
         sources = union(*(tracer.step(kind, sources, (spec,)) for spec in specs))
-        sources = _scaled_by_others(tracer, weight, names, sources)
+        sources = _scaled_by_others(tracer, weight, [spec.name for spec in specs], sources)
     return bias_step(tracer, sources, bias)
 
 
-def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None) -> Sources:
-    """Records a layer's bias as a node of its own."""
-    names = parts(tracer, bias)
-    for name in names:
-        inputs = tracer.step("bias", inputs, (ParamSpec(name, tuple(tracer.parameters[name].shape), "bias"),))
-    return _scaled_by_others(tracer, bias, names, inputs)
-
-
-def stored_shape(tracer: Tracer, weight: Tensor) -> tuple[int, ...]:
-    """The shape of the parameter that a weight is, or is computed from."""
-    name = tracer.parameter(weight)
-    return () if name is None else tuple(tracer.parameters[name].shape)
+def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None, joined: bool = False) -> Sources:
+    """Records a layer's bias as a node of its own; ``joined`` tells that all its dimensions are of the output."""
+    for name, axes in () if bias is None else parts_of(tracer, bias):
+        shape = tuple(tracer.parameters[name].shape)
+        spec = ParamSpec(name, shape, "bias")
+        if joined and shape[:1] != (math.prod(shape),):
+            spec = dataclasses.replace(spec, axes="o" * len(shape))
+        elif shape[-1:] > (1,) and axes[-1:] == ((len(shape) - 1,),):  # each matrix of a stack has one of its own
+            spec = dataclasses.replace(spec, stacked=len(shape) - 1)
+        inputs = tracer.step("bias", inputs, (spec,))
+    return _scaled_by_others(tracer, bias, parts(tracer, bias), inputs)
 
 
 def parts(tracer: Tracer, tensor: Tensor | None) -> tuple[str, ...]:
-    """The parameters that ``tensor`` is the concatenation of; of others that enter it, the one that matters."""
-    joined: tuple[str, ...] | None = getattr(tensor, "_ghn_parts", None)
-    if joined is not None:
-        return joined
-    name = tracer.parameter(tensor)
-    return () if name is None else (name,)
+    """The names of the parameters that a weight or bias is made of."""
+    return () if tensor is None else tuple(part.name for part in parts_of(tracer, tensor))
 
 
 def _scaled_by_others(tracer: Tracer, tensor: Tensor | None, names: Sequence[str], sources: Sources) -> Sources:
@@ -102,14 +115,21 @@ def offset(tracer: Tracer, value: Any, other: Any) -> Sources | None:
     if tracer.steps[step].kind not in _TAKES_BIAS:
         return None
     shape, channels = tuple(tracer.parameters[name].shape), tracer.steps[step].shape[0]
-    if shape[:1] != (channels,) or not math.prod(shape) == channels == other.numel():
-        return None
+    joined = math.prod(shape) == channels == other.numel()
     if tracer.steps[step].kind not in ("ln", "bn"):
-        return bias_step(tracer, (step,), other)
+        stacked = shape[:-1] in _stacks(tracer, step) and shape[-1:] == (channels,)
+        return bias_step(tracer, (step,), other, joined) if joined or stacked else None
+    if shape[:1] != (channels,) or not joined:
+        return None
     if name not in tracer.claimed:
         tracer.claimed[name] = step
         tracer.steps[step].params += (ParamSpec(name, shape, "bias"),)
     return (step,)
+
+
+def _stacks(tracer: Tracer, step: int) -> set[tuple[int, ...]]:
+    """The shapes of the stacks of matrices that a layer has."""
+    return {spec.shape[: spec.stacked] for spec in tracer.steps[step].params if spec.stacked}
 
 
 def _expect(condition: bool, message: str) -> None:
@@ -209,11 +229,9 @@ def linear(tracer: Tracer, input: Tensor, weight: Tensor, bias: Tensor | None = 
         bool(shape) and shape[-1] == weight.shape[-1],
         f"linear expected {weight.shape[-1]} input features, got an input of shape {shape}",
     )
-    stored, used = stored_shape(tracer, weight), tuple(weight.shape)
-    stacked = len(stored) - 2 if len(stored) > 2 and sorted(stored[-2:]) == sorted(used) else 0
-    turned = used != stored[stacked:] == used[::-1]
-    layout = "in_out" if turned else "out_in"
-    sources = weight_step(tracer, "conv", tracer.sources(input), weight, bias, layout, stacked=stacked)
+    sources = matrix_step(tracer, tracer.sources(input), weight, "oi"[-weight.dim() :], bias)
+    if sources is None:
+        sources = weight_step(tracer, "conv", tracer.sources(input), weight, bias)
     result = tracer.emit((*shape[:-1], *weight.shape[:-1]), input.dtype, Value(sources))
     return tracer.opened(result) if bias is None else result
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .norms import centred, normalised, scaled
-from .positions import position_tables, with_parts
+from .positions import position_tables, with_tokens
 from .reasons import Kept, enters
 from .rules_layers import offset, position_bias
 from .steps import Sources
@@ -229,7 +229,7 @@ def concatenate(tracer: Tracer, tensors: Sequence[Tensor], dim: int = 0, **_: An
         raise RuntimeError(f"concatenation along dimension {dim} got tensors of shapes {shapes}")
     shape = list(shapes[0])
     shape[axis] = sum(other[axis] for other in shapes)
-    return with_parts(tracer, tracer.emit(shape, _common_type(tensors), _joined(tracer, tensors)), tensors, axis)
+    return with_tokens(tracer, tracer.emit(shape, _common_type(tensors), _joined(tracer, tensors)), tensors, axis)
 
 
 @rule(torch.stack)

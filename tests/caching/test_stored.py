@@ -50,6 +50,13 @@ def test_every_field_comes_back(cutoff):
     assert same(after, before)
 
 
+def test_weights_of_several_dimensions():
+    layer = nn.Bilinear(3, 5, 7)
+    before = from_module(layer, (torch.rand(2, 3), torch.rand(2, 5)))
+    assert [spec.axes for specs in before.params for spec in specs] == ["oii", ""]
+    assert same(from_bytes(to_bytes(before, KEY), KEY, 50), before)
+
+
 def test_a_network_of_one_layer():
     before = from_module(nn.PReLU(), torch.rand(2, 5))
     assert same(from_bytes(to_bytes(before, KEY), KEY, 50), before)
