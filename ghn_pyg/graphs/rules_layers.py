@@ -15,7 +15,7 @@ from ..data import ParamSpec
 from .reasons import Kept, enters
 from .steps import Sources, union
 from .tracer import CONSTANT, Tracer, Value, rule
-from .weights import parts_of, specification
+from .weights import Part, parts_of, specification, stacked_in
 
 _TAKES_BIAS: Final = ("conv", "sep_conv", "dil_conv", "ln", "bn")
 
@@ -31,8 +31,9 @@ def weight_step(
 ) -> Sources:
     """Records a layer: its weight and, when it has one, its bias; a weight that is no parameter is folded away."""
     specs = [
-        ParamSpec(name, tuple(tracer.parameters[name].shape), "weight", layout, groups)  # type: ignore[arg-type]
-        for name in parts(tracer, weight)
+        ParamSpec(part.name, shape, "weight", layout, groups, stacked_in(part, shape))  # type: ignore[arg-type]
+        for part in parts_of(tracer, weight)
+        for shape in [tuple(tracer.parameters[part.name].shape)]
     ]
     return _layer(tracer, kind, inputs, weight, specs, bias)
 
@@ -42,9 +43,17 @@ def matrix_step(tracer: Tracer, inputs: Sources, weight: Tensor, roles: str, bia
 
     ``roles`` has for each dimension ``o`` (of the output), ``i`` (of the input) or ``s`` (of a stack).
     """
-    found = [specification(tracer, part, roles) for part in parts_of(tracer, weight)]
+    found = [
+        specification(tracer, part, roles) for part in parts_of(tracer, weight) if not _is_row(tracer, weight, part)
+    ]
     specs = [spec for spec in found if spec is not None]
     return _layer(tracer, "conv", inputs, weight, specs, bias) if specs else None
+
+
+def _is_row(tracer: Tracer, weight: Tensor, part: Part) -> bool:
+    """Whether a part consists of rows of a table that are taken by their numbers."""
+    taken = part.name in tracer.looked_up or bool(tracer.sources(weight))
+    return taken and sum(map(bool, part.axes)) < 2
 
 
 def _layer(
@@ -59,12 +68,12 @@ def _layer(
 
 def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None, joined: bool = False) -> Sources:
     """Records a layer's bias as a node of its own; ``joined`` tells that all its dimensions are of the output."""
-    for name, axes in () if bias is None else parts_of(tracer, bias):
-        shape = tuple(tracer.parameters[name].shape)
-        spec = ParamSpec(name, shape, "bias")
+    for part in () if bias is None else parts_of(tracer, bias):
+        shape = tuple(tracer.parameters[part.name].shape)
+        spec = ParamSpec(part.name, shape, "bias")
         if joined and shape[:1] != (math.prod(shape),):
             spec = dataclasses.replace(spec, axes="o" * len(shape))
-        elif shape[-1:] > (1,) and axes[-1:] == ((len(shape) - 1,),):  # each matrix of a stack has one of its own
+        elif shape[-1:] > (1,) and part.axes[-1:] == ((len(shape) - 1,),):  # each matrix of a stack has one of its own
             spec = dataclasses.replace(spec, stacked=len(shape) - 1)
         inputs = tracer.step("bias", inputs, (spec,))
     return _scaled_by_others(tracer, bias, parts(tracer, bias), inputs)
@@ -109,14 +118,17 @@ def norm_sources(tracer: Tracer, kind: str, inputs: Sources, gain: Tensor | None
 def offset(tracer: Tracer, value: Any, other: Any) -> Sources | None:
     """Records a parameter that is added to what a layer or norm without a bias gives: its bias."""
     step = getattr(value, "_ghn_open", None)
-    name = tracer.parameter(other) if step is not None and isinstance(other, Tensor) else None
-    if step is None or name is None or tracer.sources(value) != (step,):
+    if step is None or not isinstance(other, Tensor) or tracer.sources(value) != (step,):
         return None
-    if tracer.steps[step].kind not in _TAKES_BIAS:
+    found = parts_of(tracer, other)
+    if not found or tracer.steps[step].kind not in _TAKES_BIAS:
         return None
+    name = found[0].name
     shape, channels = tuple(tracer.parameters[name].shape), tracer.steps[step].shape[0]
-    joined = math.prod(shape) == channels == other.numel()
+    joined = math.prod(shape) == channels == other.numel() and not tracer.sources(other)
     if tracer.steps[step].kind not in ("ln", "bn"):
+        # One number for each channel is a bias where it stands first, and elsewhere a token.
+        joined = joined and (shape[0] == channels or max(shape) < channels)
         stacked = shape[:-1] in _stacks(tracer, step) and shape[-1:] == (channels,)
         return bias_step(tracer, (step,), other, joined) if joined or stacked else None
     if shape[:1] != (channels,) or not joined:

@@ -167,11 +167,14 @@ def added(tracer: Tracer, input: Any, other: Any) -> Value:
     merged = tracer.merged(tensors_in((input, other)))
     if not merged.sources:
         return merged
-    if merged.params:
-        bias = offset(tracer, input, other) or offset(tracer, other, input)
-        if bias is not None:
-            return Value(bias)
-    elif len(merged.sources) > 1 and (less := centred(tracer, tracer.sources(input), tracer.sources(other))):
+    bias = offset(tracer, input, other) or offset(tracer, other, input)
+    if bias is not None:
+        return Value(bias)
+    if (
+        not merged.params
+        and len(merged.sources) > 1
+        and (less := centred(tracer, tracer.sources(input), tracer.sources(other)))
+    ):
         return Value(less)
     operands = tracer.entering((input, other))
     for operand, partner in ((input, other), (other, input)):

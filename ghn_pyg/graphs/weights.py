@@ -52,7 +52,7 @@ _LINEAR: Final = frozenset((Tensor.data.__get__,)) | _functions(  # type: ignore
     """contiguous clone detach to type type_as float double half bfloat16 neg __neg__ flip roll tril triu masked_fill
     mul multiply __mul__ __rmul__ div divide true_divide __truediv__"""
 )
-_RESIZED: Final[frozenset[Any]] = frozenset((F.pad, torch.index_select, Tensor.index_select))
+_RESIZED: Final[frozenset[Any]] = frozenset((F.pad, F.interpolate, torch.index_select, Tensor.index_select))
 _SUMS: Final = _functions("add __add__ __radd__ sub subtract __sub__")
 _CONCATENATIONS: Final = _functions("cat concat concatenate")
 
@@ -85,6 +85,12 @@ def _matching(stored: tuple[int, ...], used: tuple[int, ...]) -> Axes:
     last = ((rank - 2,), (rank - 1,))
     leading: Axes = tuple((dim - lead + rank - 2,) if dim - lead + rank >= 2 else () for dim in range(lead))
     return leading + (last if used[-2:] == stored[-2:] else last[::-1])
+
+
+def stacked_in(part: Part, shape: Sequence[int]) -> int:
+    """How many leading dimensions of a parameter count weights of which this is one."""
+    lead = len(shape) - len(part.axes)
+    return lead if lead > 0 and part.axes == tuple((dim,) for dim in range(lead, len(shape))) else 0
 
 
 def specification(tracer: Tracer, part: Part, roles: str) -> ParamSpec | None:
@@ -145,7 +151,7 @@ def _view(tracer: Tracer, func: Callable[..., Any], args: Sequence[Any], kwargs:
         if view._base is not None:
             dims = _dimensions(probe, view)
             turned = [_turned(part, tuple(tracer.parameters[part.name].shape), dims, view.shape) for part in parts]
-            made_of(tracer, tensor, [_behind(gathered, part) for part in turned if not gathered or _is_matrix(part)])
+            made_of(tracer, tensor, [Part(part.name, ((),) * gathered + part.axes) for part in turned])
 
 
 def _probe(tensor: Tensor, whole: bool) -> Tensor:
@@ -166,14 +172,6 @@ def _turned(part: Part, stored: Sequence[int], dims: Axes, sizes: Sequence[int])
             for at, axis in zip(split, part.axes[dim], strict=True):
                 axes[at] = (axis,)
     return Part(part.name, tuple(axes))
-
-
-def _behind(count: int, part: Part) -> Part:
-    return Part(part.name, ((),) * count + part.axes)
-
-
-def _is_matrix(part: Part) -> bool:
-    return sum(map(bool, part.axes)) > 1
 
 
 def _without_gather(args: Sequence[Any]) -> tuple[Sequence[Any] | None, int]:

@@ -244,6 +244,28 @@ def test_matrices_that_are_gathered_are_a_layer(forward, shape, layout):
     assert not graph.kept
 
 
+def test_the_biases_of_matrices_that_are_gathered():
+    def forward(self, x):
+        at = self.gate(x[:, 0]).argmax(-1)
+        return torch.bmm(x, self.w[at]) + self.b[at][:, None]
+
+    graph = from_module(
+        network(forward, gate=nn.Linear(5, 13), w=weight(13, 5, 7), b=weight(13, 7)), torch.zeros(3, 11, 5)
+    )
+    assert graph.params[-1] == [ParamSpec("b", (13, 7), "bias", stacked=1)]
+    assert sources(graph)["b"] == ["w"]
+    assert not graph.kept
+
+
+def test_rows_of_a_codebook_are_no_weight():
+    def forward(self, x):
+        codes = self.codes[self.a(x).argmax(-1)]
+        return self.b(x @ codes.mT)
+
+    net = network(forward, a=nn.Linear(5, 13), b=nn.Linear(3, 2), codes=weight(13, 5))
+    assert from_module(net, X).kept == {"codes": enters("indexing")}
+
+
 # --- weights of several dimensions -----------------------------------------------------------------------------------
 
 # Equation, shape of what enters, shape of the weight, and what each of its dimensions is.

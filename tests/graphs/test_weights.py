@@ -86,7 +86,6 @@ def test_what_was_written_into_is_no_weight_any_more():
 
 # --- several parameters ----------------------------------------------------------------------------------------------
 
-U, V = weight(7, 3), weight(3, 5)
 SEVERAL = {
     "cat, one turned": (lambda x, a, b: x @ torch.cat([a.t(), b], 1), [out_in("a", 3, 5), in_out("b", 5, 7)]),
     "cat, turned": (lambda x, a, b: x @ torch.cat([a, b]).t(), [out_in("a", 3, 5), out_in("b", 7, 5)]),
@@ -120,6 +119,20 @@ def test_convolutions_that_are_added():
     assert kinds(graph) == ["input", "conv", "conv", "bias"]
     assert specs(graph)[:2] == [out_in("a", 7, 3, 3, 3), out_in("b", 7, 3, 1, 1)]
     assert sources(graph)["c"] == ["a", "b"]
+
+
+def test_a_convolution_that_is_resized():
+    def forward(self, x):
+        return F.conv2d(x, self.a + F.interpolate(self.b, size=(3, 3)), padding=1)
+
+    graph = from_module(network(forward, a=weight(7, 3, 3, 3), b=weight(7, 3, 5, 5)), MAP)
+    assert specs(graph) == [out_in("a", 7, 3, 3, 3), out_in("b", 7, 3, 5, 5)]
+
+
+def test_one_convolution_of_several():
+    graph = from_module(network(lambda self, x: F.conv2d(x, self.w[1]), w=weight(2, 7, 3, 3, 5)), MAP)
+    assert specs(graph) == [out_in("w", 2, 7, 3, 3, 5, stacked=1)]
+    assert graph.node_shape[1].tolist() == [7, 3, 3, 5]
 
 
 def test_a_low_rank_update_of_the_direction_of_a_weight_keeps_its_magnitude():
