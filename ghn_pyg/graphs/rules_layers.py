@@ -30,11 +30,11 @@ def weight_step(
     groups: int = 1,
 ) -> Sources:
     """Records a layer: its weight and, when it has one, its bias; a weight that is no parameter is folded away."""
-    specs = [
-        ParamSpec(part.name, shape, "weight", layout, groups, stacked_in(part, shape))  # type: ignore[arg-type]
-        for part in parts_of(tracer, weight)
-        for shape in [tuple(tracer.parameters[part.name].shape)]
-    ]
+    specs = []
+    for part in parts_of(tracer, weight):
+        shape = tuple(tracer.parameters[part.name].shape)
+        stacked = stacked_in(part, shape)
+        specs.append(ParamSpec(part.name, shape, "weight", layout, groups, stacked))  # type: ignore[arg-type]
     return _layer(tracer, kind, inputs, weight, specs, bias)
 
 

@@ -244,10 +244,17 @@ def test_matrices_that_are_gathered_are_a_layer(forward, shape, layout):
     assert not graph.kept
 
 
-def test_the_biases_of_matrices_that_are_gathered():
+OF_GATHERED = {
+    "of rows": lambda self, x, at: torch.bmm(x, self.w[at]) + self.b[at][:, None],
+    "of one row": lambda self, x, at: torch.bmm(x[:, :1], self.w[at])[:, 0] + self.b[at],
+    "of one row, squeezed": lambda self, x, at: torch.bmm(x[:, :1], self.w[at]).squeeze(1) + self.b[at],
+}
+
+
+@pytest.mark.parametrize("product", OF_GATHERED.values(), ids=OF_GATHERED)
+def test_the_biases_of_matrices_that_are_gathered(product):
     def forward(self, x):
-        at = self.gate(x[:, 0]).argmax(-1)
-        return torch.bmm(x, self.w[at]) + self.b[at][:, None]
+        return product(self, x, self.gate(x[:, 0]).argmax(-1))
 
     graph = from_module(
         network(forward, gate=nn.Linear(5, 13), w=weight(13, 5, 7), b=weight(13, 7)), torch.zeros(3, 11, 5)

@@ -275,6 +275,7 @@ CONSTANTS = [
 # Functions without a rule of their own, which run on tensors without data.
 OTHERS = [
     (Tensor.squeeze, (A[:, :1],), {}),
+    (torch.squeeze, (A[:, :1],), {"dim": 1}),
     (Tensor.squeeze, (A[:, :1], 1), {}),
     (Tensor.expand, (B, 3, -1, 7), {}),
     (Tensor.repeat, (A, 1, 1, 2, 3), {}),
