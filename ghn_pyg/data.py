@@ -37,6 +37,10 @@ class ParamSpec:
             get the same values.
         extra_rows: Leading rows of a position table that belong to class or register tokens.
         added: What the network adds to a gain before it scales by it.
+        axes: For a weight that is a matrix once its dimensions are joined, or a bias that is a vector then, what each
+            of them is: ``o`` of the output, ``i`` of the input, or ``s`` of a stack, all of whose matrices get the same
+            values; ``"ioo"`` is a weight of shape (features, heads, features of a head). Otherwise empty: ``layout``
+            and ``stacked`` tell all.
     """
 
     name: str
@@ -47,11 +51,16 @@ class ParamSpec:
     stacked: int = 0
     extra_rows: int = 0
     added: int = 0
+    axes: str = ""
 
     @property
     def is_map(self) -> bool:
         """Whether positions are those of a map (…, C, height, width), and not rows of C numbers."""
         return len(self.shape) > 3 and self.layout != "channels_last"
+
+    def along(self, axis: str) -> int:
+        """The number of elements along all dimensions of this kind (see ``axes``)."""
+        return math.prod(size for size, kind in zip(self.shape, self.axes, strict=True) if kind == axis)
 
     def node_shape(self) -> NodeShape:
         """The shape that the node's encoding sees: (out, in, height, width)."""
@@ -61,6 +70,8 @@ class ParamSpec:
                 return (1, *size[-3:])  # type: ignore[return-value]
             side = math.isqrt(math.prod(size[:-1]))
             return (1, size[-1], side, side)
+        if self.axes:
+            return (self.along("o"), self.along("i"), 1, 1)
         size = size[self.stacked :]
         if len(size) < 2:
             return (*(size or (1,)), 1, 1, 1)  # type: ignore[return-value]

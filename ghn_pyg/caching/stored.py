@@ -122,15 +122,22 @@ def _columns(rows: list[tuple[Any, ...]]) -> list[list[Any]]:
 
 
 def _specs(columns: Any) -> list[ParamSpec]:
-    names, shapes, roles, layouts, *counts = _items(columns, len(dataclasses.fields(ParamSpec)))
+    names, shapes, roles, layouts, *counts, axes = _items(columns, len(dataclasses.fields(ParamSpec)))
     _texts(names)
     for shape in shapes:
         _items(shape)
+    _check_axes(_texts(axes), shapes)
     _numbers(list(itertools.chain.from_iterable(shapes)))
     if not (_ROLES.issuperset(_texts(roles)) and _LAYOUTS.issuperset(_texts(layouts))):
         raise ValueError("expected roles and layouts of parameters, got others")
-    rows = zip(names, map(tuple, shapes), roles, layouts, *map(_numbers, counts), strict=True)
+    rows = zip(names, map(tuple, shapes), roles, layouts, *map(_numbers, counts), axes, strict=True)
     return list(itertools.starmap(ParamSpec, rows))
+
+
+def _check_axes(axes: list[str], shapes: list[Any]) -> None:
+    for text, shape in zip(axes, shapes, strict=True):
+        if text and (len(text) != len(shape) or not set(text) <= set("ois")):
+            raise ValueError(f"expected what each dimension of {shape} is, got {text!r}")
 
 
 def _items(value: Any, count: int | None = None) -> list[Any]:

@@ -23,6 +23,7 @@ from ..transforms import shortest_paths
 from . import (  # noqa: F401  (they register their rules)
     rules_choices,
     rules_constants,
+    rules_extensions,
     rules_layers,
     rules_means,
     rules_pools,

@@ -1,4 +1,4 @@
-"""Learned positions that are added to tokens or maps, and tensors that parameters are concatenated to."""
+"""Learned positions that are added to tokens or maps."""
 
 from __future__ import annotations
 
@@ -14,23 +14,19 @@ from .steps import channels
 from .tracer import Tracer
 
 
-def with_parts(tracer: Tracer, joined: Tensor, tensors: Sequence[Tensor], axis: int) -> Tensor:
-    """Notes which parameters a concatenation consists of, or how many tokens it puts before others."""
-    names = [_only_parameter(tracer, tensor) for tensor in tensors]
-    found = tuple(name for name in names if name is not None)
-    if tracer.sources(joined):
+def with_tokens(tracer: Tracer, joined: Tensor, tensors: Sequence[Tensor], axis: int) -> Tensor:
+    """Notes how many tokens, parameters themselves, a concatenation puts before others."""
+    if tracer.sources(joined) and joined.dim() == 3 and axis == 1:
         first = next(at for at, tensor in enumerate(tensors) if tracer.sources(tensor))
-        if joined.dim() == 3 and axis == 1 and all(name is not None for name in names[:first]):
+        if all(_only_parameter(tracer, tensor) for tensor in tensors[:first]):
             joined._ghn_tokens = sum(tensor.shape[1] for tensor in tensors[:first])  # type: ignore[attr-defined]
-    elif found and not any(name is None and tracer.parameter(t) for name, t in zip(names, tensors, strict=True)):
-        joined._ghn_parts = tuple(dict.fromkeys(found))  # type: ignore[attr-defined]
     return joined
 
 
-def _only_parameter(tracer: Tracer, tensor: Tensor) -> str | None:
-    """The one parameter that a tensor consists of."""
-    name, value = tracer.parameter(tensor), tracer.value(tensor)
-    return name if value is not None and len(value.params) == 1 else None
+def _only_parameter(tracer: Tracer, tensor: Tensor) -> bool:
+    """Whether a tensor is computed from one parameter alone."""
+    value = tracer.value(tensor)
+    return value is not None and len(value.params) == 1 and not value.sources
 
 
 def position_tables(tracer: Tracer, operand: Any, tokens: Any) -> list[ParamSpec]:

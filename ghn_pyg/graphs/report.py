@@ -22,6 +22,7 @@ _NAMED: Final = 3
 """How many names stand for a group of parameters."""
 _LISTED: Final = 5
 """How many kept weight matrices an error names."""
+_AXES: Final = {"o": "out", "i": "in", "s": "stack"}
 
 
 class CoverageError(ValueError):
@@ -336,6 +337,8 @@ def _rule(spec: ParamSpec, kind: str) -> str:
     parts = ["bias" if kind == spec.role else f"{spec.role} of {kind}"]
     if spec.layout == "in_out":
         parts.append("stored (in, out)")
+    if spec.axes:
+        parts.append(f"stored ({', '.join(_AXES[axis] for axis in spec.axes)})")
     if spec.groups > 1:
         parts.append(f"{spec.groups} groups")
     if spec.stacked:

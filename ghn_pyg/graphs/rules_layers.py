@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any, Final
@@ -14,6 +15,7 @@ from ..data import ParamSpec
 from .reasons import Kept, enters
 from .steps import Sources, union
 from .tracer import CONSTANT, Tracer, Value, rule
+from .weights import Part, parts_of, specification, stacked_in
 
 _TAKES_BIAS: Final = ("conv", "sep_conv", "dil_conv", "ln", "bn")
 
@@ -26,46 +28,69 @@ def weight_step(
     bias: Tensor | None,
     layout: str = "out_in",
     groups: int = 1,
-    stacked: int = 0,
 ) -> Sources:
     """Records a layer: its weight and, when it has one, its bias; a weight that is no parameter is folded away."""
-    names = parts(tracer, weight) or _modulated(tracer, weight)
+    specs = []
+    for part in parts_of(tracer, weight) or _modulated(tracer, weight):
+        shape = tuple(tracer.parameters[part.name].shape)
+        stacked = stacked_in(part, shape)
+        specs.append(ParamSpec(part.name, shape, "weight", layout, groups, stacked))  # type: ignore[arg-type]
+    return _layer(tracer, kind, inputs, weight, specs, bias)
+
+
+def matrix_step(tracer: Tracer, inputs: Sources, weight: Tensor, roles: str, bias: Tensor | None) -> Sources | None:
+    """Records a linear layer, whose weight's dimensions have these roles; ``None`` if no parameter of it is a matrix.
+
+    ``roles`` has for each dimension ``o`` (of the output), ``i`` (of the input) or ``s`` (of a stack).
+    """
+    found = [
+        specification(tracer, part, roles) for part in parts_of(tracer, weight) if not _is_row(tracer, weight, part)
+    ]
+    specs = [spec for spec in found if spec is not None]
+    return _layer(tracer, "conv", inputs, weight, specs, bias) if specs else None
+
+
+def _is_row(tracer: Tracer, weight: Tensor, part: Part) -> bool:
+    """Whether a part consists of rows of a table that are taken by their numbers."""
+    taken = part.name in tracer.looked_up or bool(tracer.sources(weight))
+    return taken and sum(map(bool, part.axes)) < 2
+
+
+def _layer(
+    tracer: Tracer, kind: str, inputs: Sources, weight: Tensor, specs: Sequence[ParamSpec], bias: Tensor | None
+) -> Sources:
     sources = union(inputs, tracer.sources(weight))
-    if names:
-        shapes = {name: tuple(tracer.parameters[name].shape) for name in names}
-        specs = (ParamSpec(*named, "weight", layout, groups, stacked) for named in shapes.items())  # type: ignore[arg-type]
+    if specs:
         sources = union(*(tracer.step(kind, sources, (spec,)) for spec in specs))
-        sources = _scaled_by_others(tracer, weight, names, sources)
+        sources = _scaled_by_others(tracer, weight, [spec.name for spec in specs], sources)
     return bias_step(tracer, sources, bias)
 
 
-def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None) -> Sources:
-    """Records a layer's bias as a node of its own."""
-    names = parts(tracer, bias)
-    for name in names:
-        inputs = tracer.step("bias", inputs, (ParamSpec(name, tuple(tracer.parameters[name].shape), "bias"),))
-    return _scaled_by_others(tracer, bias, names, inputs)
-
-
-def stored_shape(tracer: Tracer, weight: Tensor) -> tuple[int, ...]:
-    """The shape of the parameter that a weight is, or is computed from."""
-    name = tracer.parameter(weight)
-    return () if name is None else tuple(tracer.parameters[name].shape)
+def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None, joined: bool = False) -> Sources:
+    """Records a layer's bias as a node of its own; ``joined`` tells that all its dimensions are of the output."""
+    for part in () if bias is None else parts_of(tracer, bias):
+        shape = tuple(tracer.parameters[part.name].shape)
+        spec = ParamSpec(part.name, shape, "bias")
+        if joined and shape[:1] != (math.prod(shape),):
+            spec = dataclasses.replace(spec, axes="o" * len(shape))
+        elif shape[-1:] > (1,) and part.axes[-1:] == ((len(shape) - 1,),):  # each matrix of a stack has one of its own
+            spec = dataclasses.replace(spec, stacked=len(shape) - 1)
+        inputs = tracer.step("bias", inputs, (spec,))
+    return _scaled_by_others(tracer, bias, parts(tracer, bias), inputs)
 
 
 def parts(tracer: Tracer, tensor: Tensor | None) -> tuple[str, ...]:
-    """The parameters that ``tensor`` is the concatenation of; of others that enter it, the one that matters."""
-    joined: tuple[str, ...] | None = getattr(tensor, "_ghn_parts", None)
-    if joined is not None:
-        return joined
-    name = tracer.parameter(tensor)
-    return () if name is None else (name,)
+    """The names of the parameters that a weight or bias is made of."""
+    return () if tensor is None else tuple(part.name for part in parts_of(tracer, tensor))
 
 
-def _modulated(tracer: Tracer, weight: Tensor) -> tuple[str, ...]:
+def _modulated(tracer: Tracer, weight: Tensor) -> tuple[Part, ...]:
     """The parameter that activations multiply before it is the weight of a layer."""
     value = tracer.value(weight)
-    return () if value is None else tuple(sorted(value.params, key=lambda name: -tracer.parameters[name].numel())[:1])
+    if value is None or not value.params:
+        return ()
+    name = max(value.params, key=lambda name: tracer.parameters[name].numel())
+    return (Part(name, tuple((dim,) for dim in range(tracer.parameters[name].dim()))),)
 
 
 def entered(tracer: Tracer, tensor: Tensor) -> Sources:
@@ -111,20 +136,30 @@ def norm_sources(tracer: Tracer, kind: str, inputs: Sources, gain: Tensor | None
 def offset(tracer: Tracer, value: Any, other: Any) -> Sources | None:
     """Records a parameter that is added to what a layer or norm without a bias gives: its bias."""
     step = getattr(value, "_ghn_open", None)
-    name = tracer.parameter(other) if step is not None and isinstance(other, Tensor) else None
-    if step is None or name is None or tracer.sources(value) != (step,):
+    if step is None or not isinstance(other, Tensor) or tracer.sources(value) != (step,):
         return None
-    if tracer.steps[step].kind not in _TAKES_BIAS:
+    found = parts_of(tracer, other)
+    if not found or tracer.steps[step].kind not in _TAKES_BIAS:
         return None
+    name = found[0].name
     shape, channels = tuple(tracer.parameters[name].shape), tracer.steps[step].shape[0]
-    if shape[:1] != (channels,) or not math.prod(shape) == channels == other.numel():
-        return None
+    joined = math.prod(shape) == channels == other.numel() and not tracer.sources(other)
     if tracer.steps[step].kind not in ("ln", "bn"):
-        return bias_step(tracer, (step,), other)
+        # One number for each channel is a bias where it stands first, and elsewhere a token.
+        joined = joined and (shape[0] == channels or max(shape) < channels)
+        stacked = shape[:-1] in _stacks(tracer, step) and shape[-1:] == (channels,)
+        return bias_step(tracer, (step,), other, joined) if joined or stacked else None
+    if shape[:1] != (channels,) or not joined:
+        return None
     if name not in tracer.claimed:
         tracer.claimed[name] = step
         tracer.steps[step].params += (ParamSpec(name, shape, "bias"),)
     return (step,)
+
+
+def _stacks(tracer: Tracer, step: int) -> set[tuple[int, ...]]:
+    """The shapes of the stacks of matrices that a layer has."""
+    return {spec.shape[: spec.stacked] for spec in tracer.steps[step].params if spec.stacked}
 
 
 def _expect(condition: bool, message: str) -> None:
@@ -224,11 +259,10 @@ def linear(tracer: Tracer, input: Tensor, weight: Tensor, bias: Tensor | None = 
         bool(shape) and shape[-1] == weight.shape[-1],
         f"linear expected {weight.shape[-1]} input features, got an input of shape {shape}",
     )
-    stored, used = stored_shape(tracer, weight), tuple(weight.shape)
-    stacked = len(stored) - 2 if len(stored) > 2 and sorted(stored[-2:]) == sorted(used) else 0
-    turned = used != stored[stacked:] == used[::-1]
-    layout = "in_out" if turned else "out_in"
-    sources = weight_step(tracer, "conv", entered(tracer, input), weight, bias, layout, stacked=stacked)
+    entering = entered(tracer, input)
+    sources = matrix_step(tracer, entering, weight, "oi"[-weight.dim() :], bias)
+    if sources is None:
+        sources = weight_step(tracer, "conv", entering, weight, bias)
     result = tracer.emit((*shape[:-1], *weight.shape[:-1]), input.dtype, Value(sources))
     return tracer.opened(result) if bias is None else result
 

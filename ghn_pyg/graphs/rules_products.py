@@ -1,8 +1,9 @@
-"""Rules for products of matrices and for attention."""
+"""Rules for attention, and for products as sums over indices: those with a matrix of parameters are linear layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import string
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -10,13 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .reasons import Kept, enters
-from .rules_layers import weight_step
-from .rules_values import added, axis_of, broadcast
+from .rules_layers import matrix_step
+from .rules_values import axis_of
 from .steps import Sources, union
-from .tensors import map_tensors, tensors_in
-from .tracer import CONSTANT, Rule, Tracer, Value, rule
+from .tensors import tensors_in
+from .tracer import CONSTANT, Tracer, Value, rule
+from .weights import Part, made_of, parts_of
 
 _LAYER: Final = ("conv", "sep_conv", "dil_conv", "bias")
+_INDICES: Final = string.ascii_uppercase + string.ascii_lowercase
 
 
 @rule(F.softmax, torch.softmax, Tensor.softmax)
@@ -61,27 +64,34 @@ def _behind_layers(tracer: Tracer, sources: Sources) -> int | None:
     return sources[0] if len(sources) == 1 and tracer.steps[sources[0]].kind == "softmax" else None
 
 
-# --- products with a parameter ---------------------------------------------------------------------------------------
+# --- products over indices -------------------------------------------------------------------------------------------
 
 
-def _linear(
-    tracer: Tracer, input: Any, weight: Any, bias: Tensor | None = None, *, out_first: bool = False
-) -> Sources | None:
-    """A product over a dimension of a matrix of parameters: a linear layer; ``None`` for any other product.
+def contracted(
+    tracer: Tracer,
+    operands: Sequence[Tensor],
+    terms: Sequence[str],
+    result: str,
+    name: str = "a product",
+    bias: Tensor | None = None,
+) -> Tensor:
+    """The product of tensors whose dimensions have the indices ``terms``, summed over all that are not in ``result``.
 
-    ``out_first`` tells that the product is over the last dimension of ``weight`` as it is given. Of more than two
-    dimensions the last two are those of a stack of matrices.
+    With a matrix of parameters it is a linear layer. More than two operands are multiplied one after the other where
+    there are parameters among them.
     """
-    name = tracer.parameter(weight) if isinstance(weight, Tensor) else None
-    if name is None or weight.dim() < 2 or not tracer.sources(input):
-        return None
-    stored, used = tuple(tracer.parameters[name].shape), tuple(weight.shape)
-    if not 2 <= len(stored) <= len(used) or sorted(stored[-2:]) != sorted(used[-2:]):
-        return None
-    square = used[-1] == used[-2]
-    turned = weight is not tracer.parameters[name] if square else stored[-2:] != used[-2:]
-    layout = "out_in" if turned != out_first else "in_out"
-    return weight_step(tracer, "conv", tracer.sources(input), weight, bias, layout, stacked=len(stored) - 2)
+    if len(operands) > 2 and any(parts_of(tracer, tensor) for tensor in operands):
+        needed = set(result).union(*terms[2:])
+        between = "".join(index for index in dict.fromkeys(terms[0] + terms[1]) if index in needed)
+        first = contracted(tracer, operands[:2], terms[:2], between, name)
+        return contracted(tracer, (first, *operands[2:]), (between, *terms[2:]), result, name, bias)
+    shape = [_extent(index, operands, terms) for index in result]
+    own = bias is not None and tracer.parameter(bias) is not None
+    layer = _layer(tracer, operands, terms, result, bias if own else None)
+    out = _layer_or_product(tracer, layer, operands, shape, name)
+    if layer is None and not tracer.sources(out):
+        made_of(tracer, out, _multiplied(tracer, operands, terms, result))
+    return out if bias is None or (own and layer is not None) else tracer.call(torch.add, bias, out)
 
 
 def _layer_or_product(
@@ -97,83 +107,145 @@ def _layer_or_product(
     return tracer.emit(shape, operands[0].dtype, merged)
 
 
+def _extent(index: str, operands: Sequence[Tensor], terms: Sequence[str]) -> int:
+    """The number of values that an index takes; where it takes several, all others have one."""
+    sizes = {tensor.shape[term.index(index)] for tensor, term in zip(operands, terms, strict=True) if index in term}
+    if len(sizes - {1}) > 1:
+        raise RuntimeError(
+            f"product got shapes {' and '.join(str(tuple(tensor.shape)) for tensor in operands)}, "
+            "whose dimensions do not fit together"
+        )
+    return max(sizes - {1}, default=1)
+
+
+def _layer(
+    tracer: Tracer, operands: Sequence[Tensor], terms: Sequence[str], result: str, bias: Tensor | None
+) -> Sources | None:
+    """The layer that a product of an activation and a matrix of parameters is."""
+    if len(operands) != 2:
+        return None
+    (first, second), (one, other) = operands, terms
+    for value, weight, entering, stored in ((first, second, one, other), (second, first, other, one)):
+        if not tracer.sources(value) or not parts_of(tracer, weight) or len(set(stored)) < len(stored):
+            continue
+        spanned = _spanned(value, entering, weight, stored)
+        roles = [_role(index in spanned, index in result) for index in stored]
+        if {"o", "i"} <= set(roles) <= {"o", "i", "s"}:
+            return matrix_step(tracer, tracer.sources(value), weight, "".join(roles), bias)
+    return None
+
+
+def _spanned(value: Tensor, entering: str, weight: Tensor, stored: str) -> set[str]:
+    """The indices of a value, less those along which it is repeated for a weight."""
+    sizes = dict(zip(stored, weight.shape, strict=True))
+    return {index for index, size in zip(entering, value.shape, strict=True) if sizes.get(index, size) == size}
+
+
+def _role(enters: bool, leaves: bool) -> str:
+    """What a dimension of a weight is: of a stack, of the input, of the output, or of none of them."""
+    return ("s" if leaves else "i") if enters else "o" if leaves else "?"
+
+
+def _multiplied(tracer: Tracer, operands: Sequence[Tensor], terms: Sequence[str], result: str) -> Iterator[Part]:
+    """The parameters in a product of weights."""
+    for tensor, term in zip(operands, terms, strict=True):
+        for name, axes in parts_of(tracer, tensor):
+            yield Part(name, tuple(axes[term.index(index)] if index in term else () for index in result))
+
+
+# --- the functions ---------------------------------------------------------------------------------------------------
+
+
 @rule(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm, torch.mv, Tensor.mv)
 def matmul(
     tracer: Tracer, input: Tensor, other: Tensor | None = None, *, mat2: Any = None, vec: Any = None, **_: Any
 ) -> Tensor:
     """A matrix product of two values, or with a parameter (a linear layer)."""
-    other = next(operand for operand in (other, mat2, vec) if operand is not None)
-    a, b = tuple(input.shape), tuple(other.shape)
-    if a[-1] != b[max(len(b) - 2, 0)]:
-        raise RuntimeError(f"matrix product got shapes {a} and {b}")
-    shape = broadcast(a[:-2], b[:-2]) + a[-2:-1] + (b[-1:] if len(b) > 1 else ())
-    layer = _linear(tracer, input, other)
-    if layer is None:
-        layer = _linear(tracer, other, input, out_first=True)
-    return _layer_or_product(tracer, layer, (input, other), shape, "a matrix product")
+    return _matrices(tracer, input, next(operand for operand in (other, mat2, vec) if operand is not None))
 
 
-@rule(torch.addmm, Tensor.addmm)
-def addmm(tracer: Tracer, input: Tensor, mat1: Tensor, mat2: Tensor, **_: Any) -> Tensor:
+def _matrices(tracer: Tracer, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    rows, columns = "r" * (a.dim() > 1), "c" * (b.dim() > 1)
+    lead = _INDICES[: max(a.dim(), b.dim(), 2) - 2]
+    terms = (
+        lead[len(lead) - max(a.dim() - 2, 0) :] + rows + "k",
+        lead[len(lead) - max(b.dim() - 2, 0) :] + "k" + columns,
+    )
+    if a.shape[-1] != b.shape[-2 if columns else -1]:
+        raise RuntimeError(f"matrix product got shapes {tuple(a.shape)} and {tuple(b.shape)}")
+    return contracted(tracer, (a, b), terms, lead + rows + columns, "a matrix product", bias)
+
+
+@rule(torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm, torch.addmv, Tensor.addmv)
+def add_matmul(
+    tracer: Tracer, input: Tensor, *operands: Tensor, beta: float = 1, alpha: float = 1, **named: Any
+) -> Tensor:
     """``b + x W``, as layers that store their weight as (in, out) compute it."""
-    layer = _linear(tracer, mat1, mat2, input)
-    value = Value(layer) if layer is not None else added(tracer, input, matmul(tracer, mat1, mat2))
-    return tracer.emit((mat1.shape[0], mat2.shape[1]), mat1.dtype, value)
+    given = [*operands, *named.values()]
+    return _matrices(tracer, given[0], given[1], input if beta else None)
+
+
+@rule(torch.addbmm, Tensor.addbmm)
+def add_summed_matmul(
+    tracer: Tracer, input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1
+) -> Tensor:
+    """The same for the sum of a batch of matrix products."""
+    terms, bias = ("brk", "bkc"), input if beta else None
+    return contracted(tracer, (batch1, batch2), terms, "rc", "a matrix product", bias)
 
 
 @rule(torch.einsum)
-def einsum(tracer: Tracer, equation: str, *operands: Any) -> Tensor:
-    """A sum of products: a linear layer when it is over one dimension of a matrix of parameters."""
-    tensors = list(tensors_in(operands))
-    out = torch.einsum(equation, *map(tracer.lift, tensors))
-    layer = None
-    terms, arrow, result = equation.replace(" ", "").partition("->")
-    if len(tensors) == 2 and arrow:
-        (first, second), (a, b) = tensors, terms.split(",")
-        layer = _summed(tracer, first, second, a, b, result)
-        if layer is None:
-            layer = _summed(tracer, second, first, b, a, result)
-    return _layer_or_product(tracer, layer, tensors, out.shape, "a product")
+def einsum(tracer: Tracer, equation: Any, *operands: Any) -> Tensor:
+    """A sum of products over indices."""
+    given: Sequence[Any] = operands
+    if not isinstance(equation, str):
+        equation, given = _as_equation((equation, *operands))
+    tensors = list(tensors_in(given))
+    left, arrow, result = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if not arrow:
+        result = "..." * ("..." in left) + "".join(sorted(i for i in set(left) - {",", "."} if left.count(i) == 1))
+    ranks = [tensor.dim() - len(term.replace("...", "")) for tensor, term in zip(tensors, terms, strict=True)]
+    unnamed = [index for index in _INDICES if index not in equation][: max(ranks, default=0)]
+    named = [
+        term.replace("...", "".join(unnamed[len(unnamed) - rank :])) for term, rank in zip(terms, ranks, strict=True)
+    ]
+    torch.einsum(equation, *map(tracer.lift, tensors))  # raises an error where the shapes do not fit
+    return contracted(tracer, tensors, named, result.replace("...", "".join(unnamed)))
 
 
-def _summed(tracer: Tracer, value: Tensor, weight: Tensor, entering: str, stored: str, result: str) -> Sources | None:
-    """The layer that an einsum is whose weight ends in one dimension to sum over and one that is new."""
-    summed = [index in entering and index not in result for index in stored[-2:]]
-    new = [index in result and index not in entering for index in stored[-2:]]
-    if not sorted(summed) == [False, True] == sorted(new) or not set(stored[:-2]) <= set(entering) & set(result):
-        return None
-    return _linear(tracer, value, weight, out_first=new[0])
+def _as_equation(given: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    """The equation of operands that are followed by the numbers of their indices."""
+    count = len(given) // 2
+    terms = ["".join("..." if i is ... else _INDICES[i] for i in numbers) for numbers in given[1::2]]
+    result = "".join("..." if i is ... else _INDICES[i] for i in given[-1])
+    return ",".join(terms[:count]) + ("->" + result if len(given) % 2 else ""), given[: 2 * count : 2]
 
 
 @rule(torch._grouped_mm, F.grouped_mm)
 def grouped_product(tracer: Tracer, mat_a: Tensor, mat_b: Tensor, *_: Any, **__: Any) -> Tensor:
     """Groups of rows, each by a matrix of its own: the experts of a mixture."""
+    inputs = tracer.sources(mat_a)
+    layer = matrix_step(tracer, inputs, mat_b, "sio"[-mat_b.dim() :], None) if inputs else None
     shape = (*mat_a.shape[:-1], mat_b.shape[-1])
-    return _layer_or_product(tracer, _linear(tracer, mat_a, mat_b), (mat_a, mat_b), shape, "a matrix product")
+    return _layer_or_product(tracer, layer, (mat_a, mat_b), shape, "a matrix product")
 
 
 @rule(torch.tensordot)
 def tensordot(tracer: Tracer, a: Tensor, b: Tensor, dims: Any = 2, **_: Any) -> Tensor:
     """A product over chosen dimensions."""
-    out = torch.tensordot(tracer.lift(a), tracer.lift(b), dims=dims)
     first, second = (range(-dims, 0), range(dims)) if isinstance(dims, int) else dims
-    layer = None
-    if len(first) == len(second) == 1:
-        layer = _linear(tracer, a, b, out_first=second[0] % b.dim() == 1)
-        if layer is None:
-            layer = _linear(tracer, b, a, out_first=first[0] % a.dim() == 1)
-    return _layer_or_product(tracer, layer, (a, b), out.shape, "a product")
+    one, other = list(_INDICES[: a.dim()]), list(_INDICES[a.dim() : a.dim() + b.dim()])
+    for at, to in zip(first, second, strict=True):
+        other[to] = one[at]
+    result = "".join(index for index in one + other if (index in one) != (index in other))
+    return contracted(tracer, (a, b), ("".join(one), "".join(other)), result)
 
 
-def _product(function: Callable[..., Tensor]) -> Rule:
-    """Other products."""
-
-    def product(tracer: Tracer, *args: Any, **kwargs: Any) -> Tensor:
-        out = function(*map_tensors(tracer.lift, args), **kwargs)
-        return _layer_or_product(tracer, None, list(tensors_in(args)), out.shape, "a product")
-
-    return product
-
-
-for _function in (F.bilinear, torch.baddbmm, Tensor.baddbmm):
-    rule(_function)(_product(_function))
+@rule(F.bilinear)
+def bilinear(tracer: Tracer, input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x W y + b`` for each output: a linear layer on all products of features of two inputs."""
+    inputs = union(tracer.sources(input1), tracer.sources(input2))
+    layer = matrix_step(tracer, inputs, weight, "oii", bias) if inputs else None
+    out = torch.nn.functional.bilinear(*map(tracer.lift, (input1, input2, weight)))
+    return _layer_or_product(tracer, layer, (input1, input2, weight), out.shape, "a product")

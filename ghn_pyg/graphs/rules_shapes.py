@@ -32,6 +32,8 @@ def getitem(tracer: Tracer, input: Tensor, index: Any) -> Tensor:
     value = absorb(tracer, enters("indexing"), tracer.merged(tensors_in((input, index))))
     if any(isinstance(place, Tensor) for place in places):
         tracer.looked_up.update(name for name in value.params if tracer.parameters[name].dim() == 2)
+    elif result.numel() == input.numel():  # only dimensions of size 1 come or go
+        return tracer.view(input, result.shape)
     return tracer.tag(result, input, value)
 
 
@@ -111,6 +113,12 @@ def unsqueeze(tracer: Tracer, input: Tensor, dim: int) -> Tensor:
     shape = list(input.shape)
     shape.insert(axis_of(dim, len(shape) + 1), 1)
     return tracer.view(input, shape)
+
+
+@rule(Tensor.squeeze, torch.squeeze)
+def squeeze(tracer: Tracer, input: Tensor, *dims: Any, **kwargs: Any) -> Tensor:
+    """Without dimensions of size 1."""
+    return tracer.view(input, tracer.lift(input).squeeze(*dims, **kwargs).shape)
 
 
 @rule(Tensor.chunk, torch.chunk)

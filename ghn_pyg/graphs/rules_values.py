@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .norms import centred, normalised, scaled
-from .positions import position_tables, with_parts
+from .positions import position_tables, with_tokens
 from .reasons import Kept, enters
 from .rules_layers import offset, position_bias
 from .steps import Sources, union
@@ -195,11 +195,14 @@ def added(tracer: Tracer, input: Any, other: Any) -> Value:
     merged = tracer.merged(tensors_in((input, other)))
     if not merged.sources:
         return merged
-    if merged.params:
-        bias = offset(tracer, input, other) or offset(tracer, other, input)
-        if bias is not None:
-            return Value(bias)
-    elif len(merged.sources) > 1 and (less := centred(tracer, tracer.sources(input), tracer.sources(other))):
+    bias = offset(tracer, input, other) or offset(tracer, other, input)
+    if bias is not None:
+        return Value(bias)
+    if (
+        not merged.params
+        and len(merged.sources) > 1
+        and (less := centred(tracer, tracer.sources(input), tracer.sources(other)))
+    ):
         return Value(less)
     operands = tracer.entering((input, other))
     scores: Sources = ()
@@ -263,7 +266,7 @@ def concatenate(tracer: Tracer, tensors: Sequence[Tensor], dim: int = 0, **_: An
         raise RuntimeError(f"concatenation along dimension {dim} got tensors of shapes {shapes}")
     shape = list(shapes[0])
     shape[axis] = sum(other[axis] for other in shapes)
-    return with_parts(tracer, tracer.emit(shape, _common_type(tensors), _joined(tracer, tensors)), tensors, axis)
+    return with_tokens(tracer, tracer.emit(shape, _common_type(tensors), _joined(tracer, tensors)), tensors, axis)
 
 
 @rule(torch.stack)

@@ -17,6 +17,7 @@ from .reasons import Kept, enters
 from .recorder import Recorder
 from .steps import Sources, union
 from .tensors import map_tensors, tensors_in
+from .weights import follow
 
 Rule = Callable[..., Any]
 """``rule(tracer, *args, **kwargs)``: what a PyTorch function does to abstract tensors."""
@@ -245,6 +246,10 @@ class Tracer(Recorder, TorchFunctionMode):
         self.chose = True
         return count if self.chooses else 0
 
+    def own_name(self, tensor: Tensor) -> str | None:
+        """The name of a tensor that is a parameter itself."""
+        return self._names.get(id(tensor))
+
     def parameter(self, tensor: Tensor | None) -> str | None:
         """The parameter that ``tensor`` is, or is computed from alone: of several, one of its shape or the largest."""
         if tensor is None:
@@ -266,6 +271,12 @@ class Tracer(Recorder, TorchFunctionMode):
         kwargs = kwargs or {}
         if func in QUERIES:
             return func(*args, **kwargs)
+        result = self._interpreted(func, args, kwargs)
+        follow(self, func, args, kwargs, result)
+        return result
+
+    def _interpreted(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a function's rule makes of it, where it has one."""
         handler = RULES.get(func if type(func) is not OpOverloadPacket else str(func))
         if handler is not None and any(map(self.is_abstract, tensors_in((args, kwargs)))):
             if kwargs:

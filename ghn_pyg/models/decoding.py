@@ -149,6 +149,8 @@ class ParameterDecoder(nn.Module):
 
 def fan_shape(spec: ParamSpec) -> tuple[int, ...]:
     """The shape of a weight with its output dimension first, as its fan-in counts."""
+    if spec.axes:
+        return spec.node_shape()[:2]
     shape = spec.shape[spec.stacked :]
     if spec.layout == "out_in":
         return shape
@@ -170,21 +172,34 @@ def fill_(out: Tensor, spec: ParamSpec, block: Tensor, seed: int | None = None) 
     """
     if spec.role == "position":
         return _fill_positions_(out, spec, block, seed)
+    if spec.axes:
+        return _fill_joined_(out, spec, block)
+    if spec.stacked:
+        stack = out.flatten(0, spec.stacked - 1)
+        fill_(stack[0], dataclasses.replace(spec, shape=spec.shape[spec.stacked :], stacked=0), block)
+        stack[1:].copy_(stack[0].expand_as(stack[1:]))
+        return out
     if spec.role != "weight":
         if out.dim() == 1:
             return tile_(out, block)
         # A gain for each place of a map: those of one channel are alike.
         channels = tile_(block.new_empty(out.size(0)), block) if out.dim() else block[0]
         return out.copy_(channels.view(-1, *[1] * (out.dim() - 1)) if out.dim() else channels)
-    if spec.stacked:
-        stack = out.flatten(0, spec.stacked - 1)
-        fill_(stack[0], dataclasses.replace(spec, shape=spec.shape[spec.stacked :], stacked=0), block)
-        stack[1:].copy_(stack[0].expand_as(stack[1:]))
-        return out
     view = out.transpose(0, 1) if spec.layout == "in_out" else out
     if view.dim() == 5:  # a volume repeats its planes
         block = block.unsqueeze(2).expand(-1, -1, view.size(2), -1, -1)
     tile_(view, block.reshape(*block.shape[: view.dim()]) if view.dim() < 4 else block)
+    return out
+
+
+def _fill_joined_(out: Tensor, spec: ParamSpec, block: Tensor) -> Tensor:
+    """Fills a weight or bias whose dimensions are joined first; all matrices of a stack are alike."""
+    if spec.role == "bias":
+        return out.copy_(tile_(block.new_empty(out.numel()), block).view(out.shape))
+    order = sorted(range(out.dim()), key=lambda dim: "soi".index(spec.axes[dim]))
+    matrix = tile_(block.new_empty(spec.along("o"), spec.along("i")), block.reshape(block.shape[:2]))
+    view = out.permute(order)
+    view.copy_(matrix.view(view.shape[spec.axes.count("s") :]))
     return out
 
 

@@ -50,6 +50,13 @@ def test_every_field_comes_back(cutoff):
     assert same(after, before)
 
 
+def test_weights_of_several_dimensions():
+    layer = nn.Bilinear(3, 5, 7)
+    before = from_module(layer, (torch.rand(2, 3), torch.rand(2, 5)))
+    assert [spec.axes for specs in before.params for spec in specs] == ["oii", ""]
+    assert same(from_bytes(to_bytes(before, KEY), KEY, 50), before)
+
+
 def test_a_network_of_one_layer():
     before = from_module(nn.PReLU(), torch.rand(2, 5))
     assert same(from_bytes(to_bytes(before, KEY), KEY, 50), before)
@@ -109,13 +116,16 @@ def test_what_has_a_hash_is_checked_all_the_same():
                 assert read({**body, field: value}) is None, (field, value)
     for edges in ([[1], [0]], [[0], [3]], [[-1], [2]], [[0.0], [1]]):
         assert read({**body, "edges": edges}) is None
-    names, shapes, roles, layouts, groups, *counts = body["specs"]
+    names, shapes, roles, layouts, groups, *counts, axes = body["specs"]
     for specs in (
-        [names[:1], shapes, roles, layouts, groups, *counts],
-        [names, [3, 5], roles, layouts, groups, *counts],
-        [names, [["3"], [5]], roles, layouts, groups, *counts],
-        [names, shapes, ["weight", "other"], layouts, groups, *counts],
-        [names, shapes, roles, ["out_in", "other"], groups, *counts],
-        [names, shapes, roles, layouts, [1, None], *counts],
+        [names[:1], shapes, roles, layouts, groups, *counts, axes],
+        [names, [3, 5], roles, layouts, groups, *counts, axes],
+        [names, [["3"], [5]], roles, layouts, groups, *counts, axes],
+        [names, shapes, ["weight", "other"], layouts, groups, *counts, axes],
+        [names, shapes, roles, ["out_in", "other"], groups, *counts, axes],
+        [names, shapes, roles, layouts, [1, None], *counts, axes],
+        [names, shapes, roles, layouts, groups, *counts, ["oi", None]],
+        [names, shapes, roles, layouts, groups, *counts, ["oii", ""]],
+        [names, shapes, roles, layouts, groups, *counts, ["ok", ""]],
     ):
         assert read({**body, "specs": specs}) is None

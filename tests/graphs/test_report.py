@@ -113,6 +113,14 @@ def test_rules_say_how_a_parameter_is_stored():
     ]  # fmt: skip
 
 
+def test_rules_say_what_each_dimension_is():
+    members = {"u": weight(5, 2, 3), "w": weight(7, 3, 11)}
+    model = network(lambda self, x: torch.einsum("bc,chd,edk->bhek", x, self.u, self.w), **members)
+    assert [row.why for row in coverage(model, X).rows] == [
+        "weight of conv, stored (in, out, out)", "weight of conv, stored (out, in, out)"
+    ]  # fmt: skip
+
+
 def test_a_network_without_elements():
     found = coverage(network(lambda self, x: x @ self.weight, weight=weight(5, 0)), X)
     assert (found.elements, found.share, found.layer_share) == (0, 1, 1)

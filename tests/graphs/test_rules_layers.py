@@ -390,7 +390,9 @@ UNNAMED = {
         nn.MultiheadAttention(5, 1, add_bias_kv=True, batch_first=True),
         Kept.TOKEN,
     ),
-    "a bilinear form": (lambda self, x: self.p(self.a(x), x), nn.Bilinear(5, 5, 7), enters("a product")),
+    "scores of places": (
+        lambda self, x: torch.einsum("btc,tc->bt", self.a(x), self.p), weight(7, 5), enters("a product")
+    ),
     "a slope": (lambda self, x: self.p(self.a(x)), nn.PReLU(), Kept.SLOPE),
     "a layer scale": (lambda self, x: self.a(x) * self.p, weight(5), Kept.LAYER_SCALE),
     "an addcmul": (lambda self, x: torch.addcmul(x, self.p, self.a(x)), weight(5), Kept.LAYER_SCALE),

@@ -1,5 +1,6 @@
 """Linear layers and attention that are written out as products."""
 
+import math
 import operator
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ghn_pyg import GHN, GHNConfig, from_module
+from ghn_pyg import GHN, GHNConfig, ParamSpec, from_module
 from ghn_pyg.graphs.reasons import Kept, enters
 from tests.graphs.tracing import kinds, network, sources, weight
 
@@ -185,15 +186,11 @@ def test_a_stack_of_matrices_is_a_layer(forward, shape, layout):
     assert not graph.kept
 
 
-@pytest.mark.parametrize("equation", ["etc,tec->et", "etc,ced->etd"])
-def test_other_products_with_stacks_are_no_layers(equation):
-    shape = {"tec": (11, 3, 5), "ced": (5, 3, 7)}[equation.split(",")[1].split("-")[0]]
-    graph = from_module(
-        network(
-            lambda self, x: self.a(torch.einsum(equation, x, self.w).sum()[None]), w=weight(*shape), a=nn.Linear(1, 2)
-        ),
-        torch.zeros(3, 11, 5),
-    )
+def test_other_products_with_stacks_are_no_layers():
+    def forward(self, x):
+        return self.a(torch.einsum("etc,tec->et", x, self.w).sum()[None])
+
+    graph = from_module(network(forward, w=weight(11, 3, 5), a=nn.Linear(1, 2)), torch.zeros(3, 11, 5))
     assert graph.kept == {"w": enters("a product")}
 
 
@@ -210,3 +207,176 @@ def test_all_matrices_of_a_stack_get_the_values_of_one():
     )
     assert stack.shape == (3, 5, 7)
     assert torch.equal(stack, single.expand(3, 5, 7))
+
+
+BIASED = {
+    "bmm": lambda self, x: torch.bmm(x, self.w) + self.b[:, None],
+    "baddbmm": lambda self, x: torch.baddbmm(self.b[:, None], x, self.w),
+    "one after the other": lambda self, x: sum(F.linear(x, self.w[e].t(), self.b[e]) for e in range(3)),
+}
+
+
+@pytest.mark.parametrize("forward", BIASED.values(), ids=BIASED)
+def test_each_matrix_of_a_stack_has_a_bias_of_its_own(forward):
+    graph = from_module(network(forward, w=weight(3, 5, 7), b=weight(3, 7)), torch.zeros(3, 11, 5))
+    assert kinds(graph)[:3] == ["input", "conv", "bias"]
+    assert graph.params[2] == [ParamSpec("b", (3, 7), "bias", stacked=1)]
+    assert graph.node_shape[2].tolist() == [7, 1, 1, 1]
+    assert not graph.kept
+
+
+# Each weight of a stack is taken by a number that depends on activations, for each of 3 rows.
+GATHERED = {
+    "bmm": (lambda self, x, at: torch.bmm(x[:, :1], self.w[at]), (13, 5, 7), "in_out"),
+    "bmm, first": (lambda self, x, at: torch.bmm(self.w[at], x[:, 0, :, None]), (13, 7, 5), "out_in"),
+    "several": (lambda self, x, at: torch.einsum("bti,bkio->btko", x, self.w[at[:, None]]), (13, 5, 7), "in_out"),
+}
+
+
+@pytest.mark.parametrize(("forward", "shape", "layout"), GATHERED.values(), ids=GATHERED)
+def test_matrices_that_are_gathered_are_a_layer(forward, shape, layout):
+    net = network(
+        lambda self, x: forward(self, x, self.gate(x[:, 0]).argmax(-1)), gate=nn.Linear(5, 13), w=weight(*shape)
+    )
+    graph = from_module(net, torch.zeros(3, 11, 5))
+    assert graph.params[-1] == [ParamSpec("w", shape, "weight", layout, stacked=1)]
+    assert sources(graph)["w"] == ["input", "gate.bias"]
+    assert not graph.kept
+
+
+OF_GATHERED = {
+    "of rows": lambda self, x, at: torch.bmm(x, self.w[at]) + self.b[at][:, None],
+    "of one row": lambda self, x, at: torch.bmm(x[:, :1], self.w[at])[:, 0] + self.b[at],
+    "of one row, squeezed": lambda self, x, at: torch.bmm(x[:, :1], self.w[at]).squeeze(1) + self.b[at],
+}
+
+
+@pytest.mark.parametrize("product", OF_GATHERED.values(), ids=OF_GATHERED)
+def test_the_biases_of_matrices_that_are_gathered(product):
+    def forward(self, x):
+        return product(self, x, self.gate(x[:, 0]).argmax(-1))
+
+    graph = from_module(
+        network(forward, gate=nn.Linear(5, 13), w=weight(13, 5, 7), b=weight(13, 7)), torch.zeros(3, 11, 5)
+    )
+    assert graph.params[-1] == [ParamSpec("b", (13, 7), "bias", stacked=1)]
+    assert sources(graph)["b"] == ["w"]
+    assert not graph.kept
+
+
+def test_rows_of_a_codebook_are_no_weight():
+    def forward(self, x):
+        codes = self.codes[self.a(x).argmax(-1)]
+        return self.b(x @ codes.mT)
+
+    net = network(forward, a=nn.Linear(5, 13), b=nn.Linear(3, 2), codes=weight(13, 5))
+    assert from_module(net, X).kept == {"codes": enters("indexing")}
+
+
+# --- weights of several dimensions -----------------------------------------------------------------------------------
+
+# Equation, shape of what enters, shape of the weight, and what each of its dimensions is.
+SEVERAL = {
+    "heads leave": ("btc,chd->bthd", (2, 3, 5), (5, 7, 11), "ioo"),
+    "heads of a matrix each leave": ("btc,hcd->bthd", (2, 3, 5), (7, 5, 11), "oio"),
+    "heads enter": ("bthd,hde->bte", (2, 3, 7, 5), (7, 5, 11), "iio"),
+    "heads enter, out first": ("bthd,ehd->bte", (2, 3, 7, 5), (11, 7, 5), "oii"),
+    "queries, keys and values": ("btc,schd->sbthd", (2, 11, 5), (3, 5, 7, 2), "oioo"),
+    "experts that the input does not have": ("ni,eih->neh", (2, 5), (3, 5, 7), "oio"),
+    "a matrix for each head, in the middle": ("btnh,dnh->btnd", (2, 3, 7, 5), (11, 7, 5), "osi"),
+    "a matrix for each place": ("bkl,okl->bol", (2, 5, 7), (11, 5, 7), "ois"),
+    "functions of features": ("big,iog->bo", (2, 5, 3), (5, 7, 3), "ioi"),
+    "frequencies": ("bixy,ioxy->boxy", (2, 5, 3, 11), (5, 7, 3, 11), "ioss"),
+    "implicit result": ("btc,cyz", (2, 3, 5), (5, 7, 11), "ioo"),
+    "ellipsis": ("...c,chd->...hd", (2, 3, 5), (5, 7, 11), "ioo"),
+}
+
+
+@pytest.mark.parametrize(("equation", "entering", "shape", "axes"), SEVERAL.values(), ids=SEVERAL)
+def test_a_weight_of_several_dimensions_is_that_of_a_linear_layer(equation, entering, shape, axes):
+    graph = from_module(
+        network(lambda self, x: torch.einsum(equation, x, self.w), w=weight(*shape)), torch.zeros(entering)
+    )
+    assert kinds(graph) == ["input", "conv"]
+    assert graph.params[1] == [ParamSpec("w", shape, "weight", axes=axes)]
+    out, into = (math.prod(size for size, axis in zip(shape, axes, strict=True) if axis == kind) for kind in "oi")
+    assert graph.node_shape[1].tolist() == [out, into, 1, 1]
+    assert graph.classifier.tolist() == [False, True]
+
+
+def test_a_weight_of_several_dimensions_gets_the_values_of_the_linear_layer_that_it_is():
+    torch.manual_seed(0)
+    ghn = GHN(GHNConfig(hidden_channels=8, max_channels=4, num_classes=5, layers=1, heads=2))
+    linear = network(
+        lambda self, x: self.b(F.linear(x, self.w, self.c)), w=weight(6, 5), c=weight(6), b=nn.Linear(6, 7)
+    )
+    heads = network(
+        lambda self, x: self.b((torch.einsum("bc,chd->bhd", x, self.w) + self.c).flatten(1)),
+        w=weight(5, 3, 2), c=weight(3, 2), b=nn.Linear(6, 7),
+    )  # fmt: skip
+    one, other = (ghn.predict(from_module(net, torch.zeros(2, 5))) for net in (linear, heads))
+    assert torch.equal(other["w"], one["w"].t().view(5, 3, 2))
+    assert torch.equal(other["c"], one["c"].view(3, 2))
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 11), (7, 11), (1, 1, 7, 11)])
+def test_the_bias_of_several_dimensions(shape):
+    net = network(
+        lambda self, x: torch.einsum("btc,chd->bthd", x, self.w) + self.b, w=weight(5, 7, 11), b=weight(*shape)
+    )
+    graph = from_module(net, X)
+    assert kinds(graph) == ["input", "conv", "bias"]
+    assert graph.params[2] == [ParamSpec("b", shape, "bias", axes="o" * len(shape))]
+    assert graph.node_shape[2].tolist() == [77, 1, 1, 1]
+
+
+def test_numbers_for_indices():
+    net = network(lambda self, x: torch.einsum(x, [0, 1, 2], self.w, [2, 3], [0, 1, 3]), w=weight(5, 7))
+    assert from_module(net, X).params[1] == [ParamSpec("w", (5, 7), "weight", "in_out")]
+
+
+def test_a_bilinear_form():
+    net = network(lambda self, x: self.p(self.a(x), x), a=nn.Linear(5, 3), p=nn.Bilinear(3, 5, 7))
+    graph = from_module(net, X)
+    assert kinds(graph) == ["input", "conv", "bias", "conv", "bias"]
+    assert graph.params[3] == [ParamSpec("p.weight", (7, 3, 5), "weight", axes="oii")]
+    assert sources(graph)["p.weight"] == ["input", "a.bias"]
+
+
+THREE = {
+    "the input first": ("bi,ir,ro->bo", lambda x, u, v: (x, u, v)),
+    "the input last": ("ir,ro,bi->bo", lambda x, u, v: (u, v, x)),
+    "the input between": ("ir,bi,ro->bo", lambda x, u, v: (u, x, v)),
+}
+
+
+@pytest.mark.parametrize(("equation", "order"), THREE.values(), ids=THREE)
+def test_products_of_three(equation, order):
+    net = network(lambda self, x: torch.einsum(equation, *order(x, self.u, self.v)), u=weight(5, 3), v=weight(3, 7))
+    graph = from_module(net, X[0])
+    assert kinds(graph) == ["input", "conv", "conv"]
+    assert [specs[0] for specs in graph.params[1:]] == [
+        ParamSpec("u", (5, 3), "weight", "in_out"), ParamSpec("v", (3, 7), "weight", "in_out")
+    ]  # fmt: skip
+
+
+# --- something that is added -----------------------------------------------------------------------------------------
+
+
+def test_an_activation_that_is_added_to_a_product_is_part_of_a_sum():
+    net = network(lambda self, x: torch.addmm(self.a(x), x, self.w), a=nn.Linear(5, 7, bias=False), w=weight(5, 7))
+    graph = from_module(net, X[0])
+    assert kinds(graph) == ["input", "conv", "conv", "sum"]
+    assert sources(graph)["sum"] == ["a.weight", "w"]
+
+
+def test_what_is_added_with_a_weight_of_zero_does_not_enter():
+    net = network(lambda self, x: torch.addmm(self.a(x), x, self.w, beta=0), a=nn.Linear(5, 7), w=weight(5, 7))
+    assert sources(from_module(net, X[0]))["w"] == ["input"]
+
+
+def test_a_sum_of_products_of_a_stack():
+    net = network(lambda self, x: torch.addbmm(self.b, x, self.w), w=weight(2, 5, 7), b=weight(7))
+    graph = from_module(net, X)
+    assert kinds(graph) == ["input", "conv", "bias"]
+    assert graph.params[1] == [ParamSpec("w", (2, 5, 7), "weight", axes="iio")]

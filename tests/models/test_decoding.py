@@ -122,6 +122,34 @@ def test_weights(shape, block, layout):
         assert out[place if layout == "out_in" else (b, a, *rest)] == expected
 
 
+JOINED = {
+    "ioo": ((5, 2, 7), lambda i, o, p: (7 * o + p, i)),
+    "ooi": ((2, 7, 5), lambda o, p, i: (7 * o + p, i)),
+    "iio": ((2, 5, 7), lambda i, j, o: (o, 5 * i + j)),
+    "osi": ((7, 2, 5), lambda o, s, i: (o, i)),
+    "oios": ((2, 5, 7, 3), lambda o, i, p, s: (7 * o + p, i)),
+}
+
+
+@pytest.mark.parametrize("axes", JOINED)
+def test_weights_whose_dimensions_are_joined(axes):
+    """``w[…] = block[a mod 3, b mod 2]`` where the dimensions of the output count to a, those of the input to b."""
+    shape, joined = JOINED[axes]
+    block = numbered(3, 2, 1, 1)
+    out = filled(ParamSpec("w", shape, "weight", axes=axes), block)
+    for place in itertools.product(*map(range, shape)):
+        a, b = joined(*place)
+        assert out[place] == block[a % 3, b % 2, 0, 0]
+
+
+def test_biases_whose_dimensions_are_joined():
+    assert filled(ParamSpec("b", (2, 3), "bias", axes="oo"), numbered(5)).tolist() == [[1, 2, 3], [4, 5, 1]]
+
+
+def test_biases_of_a_stack():
+    assert filled(ParamSpec("b", (2, 3), "bias", stacked=1), numbered(2)).tolist() == [[1, 2, 1], [1, 2, 1]]
+
+
 def test_grouped_transposed_convolutions():
     """(in, out / groups, …): a group's outputs start over, and its inputs go on."""
     spec = ParamSpec("w", (6, 5, 1, 2), "weight", "in_out", groups=2)
@@ -223,6 +251,9 @@ def test_rows_of_class_tokens_whatever_the_default_device(seed):
         (ParamSpec("w", (11, 13, 3, 5), "weight", "in_out"), (13, 11, 3, 5)),
         (ParamSpec("w", (6, 5, 3), "weight", "in_out", groups=2), (10, 3, 3)),
         (ParamSpec("w", (6, 1, 3, 3), "weight", "in_out", groups=6), (6, 1, 3, 3)),
+        (ParamSpec("w", (2, 11, 13), "weight", "in_out", stacked=1), (13, 11)),
+        (ParamSpec("w", (11, 3, 5), "weight", axes="ioo"), (15, 11)),
+        (ParamSpec("w", (11, 3, 5), "weight", axes="osi"), (11, 5)),
     ],
 )
 def test_fan_shapes(spec, expected):
