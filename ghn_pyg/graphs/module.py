@@ -26,6 +26,7 @@ from . import (  # noqa: F401  (they register their rules)
     rules_extensions,
     rules_layers,
     rules_means,
+    rules_norms,
     rules_pools,
     rules_products,
     rules_recurrent,

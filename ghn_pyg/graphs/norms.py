@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from .reasons import Kept
-from .rules_layers import norm_sources
+from .rules_norms import norm_sources
 from .steps import Sources
 from .tracer import Tracer
 

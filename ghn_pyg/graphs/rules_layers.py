@@ -1,4 +1,4 @@
-"""Rules for the functions that use parameters: convolutions, linear layers, norms, embeddings and attention."""
+"""Rules for the functions that use parameters: convolutions, linear layers, embeddings and attention."""
 
 from __future__ import annotations
 
@@ -111,28 +111,6 @@ def _scaled_by_others(tracer: Tracer, tensor: Tensor | None, names: Sequence[str
     return sources
 
 
-def norm_step(tracer: Tracer, kind: str, x: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
-    """A norm's result; a norm without a gain is folded away."""
-    if not tracer.sources(x) and (kind == "bn" or gain is None):  # weights that are standardised by a norm's function
-        return tracer.emit(x.shape, x.dtype, tracer.merged(t for t in (x, gain, bias) if t is not None))
-    return tracer.like(x, norm_sources(tracer, kind, entered(tracer, x), gain, bias))
-
-
-def _added(tensor: Tensor | None) -> int:
-    return 1 if getattr(tensor, "_ghn_added", 0) == 1 else 0
-
-
-def norm_sources(tracer: Tracer, kind: str, inputs: Sources, gain: Tensor | None, bias: Tensor | None) -> Sources:
-    """Records a norm: one node for gain and bias."""
-    roles = (("gain", gain), ("bias", bias))
-    params = tuple(
-        ParamSpec(name, tuple(tracer.parameters[name].shape), role, added=_added(tensor))  # type: ignore[arg-type]
-        for role, tensor in roles
-        if (name := tracer.parameter(tensor)) is not None
-    )
-    return tracer.step(kind, inputs, params) if params else inputs
-
-
 def offset(tracer: Tracer, value: Any, other: Any) -> Sources | None:
     """Records a parameter that is added to what a layer or norm without a bias gives: its bias."""
     step = getattr(value, "_ghn_open", None)
@@ -162,7 +140,8 @@ def _stacks(tracer: Tracer, step: int) -> set[tuple[int, ...]]:
     return {spec.shape[: spec.stacked] for spec in tracer.steps[step].params if spec.stacked}
 
 
-def _expect(condition: bool, message: str) -> None:
+def expect(condition: bool, message: str) -> None:
+    """Raises what PyTorch would, with a message that says more."""
     if not condition:
         raise RuntimeError(message)
 
@@ -192,10 +171,10 @@ def _convolution(spatial: int) -> Any:
         groups: int = 1,
     ) -> Tensor:
         shape, filters = tuple(input.shape), tuple(weight.shape)
-        _expect(len(shape) in (spatial + 1, spatial + 2), f"conv{spatial}d got an input of shape {shape}")
+        expect(len(shape) in (spatial + 1, spatial + 2), f"conv{spatial}d got an input of shape {shape}")
         lead, channels, sizes = shape[: -spatial - 1], shape[-spatial - 1], shape[-spatial:]
         expected = filters[1] * groups
-        _expect(
+        expect(
             channels == expected, f"conv{spatial}d expected {expected} input channels, got {channels} (input {shape})"
         )
         dilations = _each(dilation, spatial)
@@ -204,7 +183,7 @@ def _convolution(spatial: int) -> Any:
             _conv_size(*terms)
             for terms in zip(sizes, filters[2:], _each(stride, spatial), paddings, dilations, strict=True)
         ]
-        _expect(min(out) > 0, f"conv{spatial}d with kernel {filters[2:]} got an input too small: {shape}")
+        expect(min(out) > 0, f"conv{spatial}d with kernel {filters[2:]} got an input too small: {shape}")
         kind = _kind(groups, dilations)
         sources = weight_step(tracer, kind, entered(tracer, input), weight, bias)
         result = tracer.emit((*lead, filters[0], *out), input.dtype, Value(sources))
@@ -227,9 +206,7 @@ def _transposed_convolution(spatial: int) -> Any:
     ) -> Tensor:
         shape, filters = tuple(input.shape), tuple(weight.shape)
         channels = shape[-spatial - 1]
-        _expect(
-            channels == filters[0], f"conv_transpose{spatial}d expected {filters[0]} input channels, got {channels}"
-        )
+        expect(channels == filters[0], f"conv_transpose{spatial}d expected {filters[0]} input channels, got {channels}")
         options = (_each(option, spatial) for option in (stride, padding, output_padding, dilation))
         out = [
             (size - 1) * step - 2 * pad + dil * (kernel - 1) + extra + 1
@@ -255,7 +232,7 @@ rule(torch.conv_transpose3d)(_transposed_convolution(3))
 def linear(tracer: Tracer, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x Wᵀ + b``."""
     shape = tuple(input.shape)
-    _expect(
+    expect(
         bool(shape) and shape[-1] == weight.shape[-1],
         f"linear expected {weight.shape[-1]} input features, got an input of shape {shape}",
     )
@@ -267,60 +244,10 @@ def linear(tracer: Tracer, input: Tensor, weight: Tensor, bias: Tensor | None = 
     return tracer.opened(result) if bias is None else result
 
 
-@rule(F.batch_norm)
-def batch_norm(
-    tracer: Tracer, input: Tensor, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, *_: Any,
-    **__: Any,
-) -> Tensor:  # fmt: skip
-    """Batch norm; running statistics stay as they are."""
-    size = next((tensor.shape[0] for tensor in (weight, running_mean) if tensor is not None), input.shape[1])
-    _expect(size == input.shape[1], f"batch_norm expected {size} channels, got an input of shape {tuple(input.shape)}")
-    return norm_step(tracer, "bn", input, weight, bias)
-
-
-@rule(F.instance_norm)
-def instance_norm(
-    tracer: Tracer, input: Tensor, running_mean: Any = None, running_var: Any = None, weight: Any = None,
-    bias: Any = None, *_: Any, **__: Any,
-) -> Tensor:  # fmt: skip
-    """Instance norm, a batch norm over one image."""
-    return norm_step(tracer, "bn", input, weight, bias)
-
-
-@rule(F.layer_norm, torch.layer_norm)
-def layer_norm(
-    tracer: Tracer, input: Tensor, normalized_shape: Sequence[int], weight: Any = None, bias: Any = None, *_: Any,
-    **__: Any,
-) -> Tensor:  # fmt: skip
-    """Layer norm."""
-    shape = tuple(normalized_shape)
-    _expect(
-        tuple(input.shape[-len(shape) :]) == shape,
-        f"layer_norm expected an input that ends in {shape}, got {tuple(input.shape)}",
-    )
-    return norm_step(tracer, "ln", input, weight, bias)
-
-
-@rule(F.rms_norm, torch.rms_norm)
-def rms_norm(
-    tracer: Tracer, input: Tensor, normalized_shape: Sequence[int], weight: Any = None, *_: Any, **__: Any
-) -> Tensor:
-    """Root-mean-square norm: a layer norm without bias."""
-    return layer_norm(tracer, input, normalized_shape, weight)
-
-
-@rule(F.group_norm, torch.group_norm)
-def group_norm(
-    tracer: Tracer, input: Tensor, num_groups: int, weight: Any = None, bias: Any = None, *_: Any, **__: Any
-) -> Tensor:
-    """Group norm, which normalises every sample for itself as a layer norm does."""
-    return norm_step(tracer, "ln", input, weight, bias)
-
-
 @rule(F.embedding)
 def embedding(tracer: Tracer, input: Tensor, weight: Tensor, *_: Any, **__: Any) -> Tensor:
     """A table that token or position ids are looked up in."""
-    _expect(not input.is_floating_point(), f"embedding expected integer ids, got {input.dtype}")
+    expect(not input.is_floating_point(), f"embedding expected integer ids, got {input.dtype}")
     return tracer.emit((*input.shape, weight.shape[-1]), weight.dtype, Value(looked_up(tracer, input, weight)))
 
 
@@ -331,8 +258,8 @@ def embedding_bag(
     per_sample_weights: Any = None, include_last_offset: bool = False, padding_idx: int | None = None,
 ) -> Tensor:  # fmt: skip
     """A table of which the rows of each bag of ids are joined."""
-    _expect(not input.is_floating_point(), f"embedding_bag expected integer ids, got {input.dtype}")
-    _expect((input.dim() == 2) == (offsets is None), "embedding_bag expected either a matrix of ids or offsets")
+    expect(not input.is_floating_point(), f"embedding_bag expected integer ids, got {input.dtype}")
+    expect((input.dim() == 2) == (offsets is None), "embedding_bag expected either a matrix of ids or offsets")
     bags = input.shape[0] if offsets is None else offsets.shape[0] - include_last_offset
     return tracer.emit((bags, weight.shape[-1]), weight.dtype, Value(looked_up(tracer, input, weight)))
 
@@ -374,7 +301,7 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """Fused attention is the same node as an unfused softmax."""
     given = [tensor for tensor in (query, key, value, attn_mask) if tensor is not None]
-    _expect(
+    expect(
         query.shape[-1] == key.shape[-1] and key.shape[-2] == value.shape[-2],
         "attention got query, key and value of shapes "
         f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}",
@@ -401,7 +328,7 @@ def multi_head_attention(
     is_causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """:class:`torch.nn.MultiheadAttention`: in-projection → bias → attention → out-projection → bias."""
-    _expect(
+    expect(
         query.shape[-1] == embed_dim,
         f"multi-head attention expected {embed_dim} features, got a query of shape {tuple(query.shape)}",
     )

@@ -74,24 +74,6 @@ LINEAR = [
     (F.embedding_bag, (IDS[0], weight(5, 7), torch.tensor([0, 2])), {}),
     (F.embedding_bag, (IDS[0], weight(5, 7)), {"offsets": torch.tensor([0, 2, 3]), "include_last_offset": True}),
 ]
-NORMS = [
-    (F.batch_norm, (MAP, torch.zeros(3), torch.ones(3), weight(3), weight(3)), {}),
-    (F.batch_norm, (MAP, None, None, weight(3)), {"training": True}),
-    (F.batch_norm, (MAP, torch.zeros(3), torch.ones(3)), {}),
-    (F.batch_norm, (MAP[:, :, 0, 0], None, None), {"training": True}),
-    (F.instance_norm, (MAP,), {}),
-    (F.instance_norm, (MAP,), {"weight": weight(3), "bias": weight(3)}),
-    (F.layer_norm, (TOKENS, (5,), weight(5), weight(5)), {}),
-    (F.layer_norm, (TOKENS, [7, 5]), {"weight": weight(7, 5), "eps": 1e-3}),
-    (F.layer_norm, (TOKENS, (5,)), {}),
-    (torch.layer_norm, (TOKENS, (5,), weight(5)), {}),
-    (F.rms_norm, (TOKENS, (5,), weight(5)), {}),
-    (F.rms_norm, (TOKENS, (7, 5)), {"eps": 1e-3}),
-    (torch.rms_norm, (TOKENS, (5,), weight(5)), {}),
-    (F.group_norm, (MAP.repeat(1, 2, 1, 1), 3, weight(6), weight(6)), {}),
-    (F.group_norm, (MAP, 3), {}),
-    (torch.group_norm, (MAP, 3, weight(3)), {}),
-]
 QUERY, KEY, VALUE = torch.rand(2, 3, 7, 5), torch.rand(2, 3, 11, 5), torch.rand(2, 3, 11, 13)
 FUSED = [
     (F.scaled_dot_product_attention, (QUERY, KEY, VALUE), {}),
@@ -105,7 +87,7 @@ FUSED = [
     (F.scaled_dot_product_attention, (QUERY, KEY[:, :1], VALUE[:, :1]), {"enable_gqa": True}),
     (F.scaled_dot_product_attention, (), {"query": QUERY, "key": KEY, "value": VALUE}),
 ]
-CASES = [*CONVOLUTIONS, *TRANSPOSED, *LINEAR, *NORMS, *FUSED]
+CASES = [*CONVOLUTIONS, *TRANSPOSED, *LINEAR, *FUSED]
 
 REFUSED = [
     (F.conv2d, (MAP, weight(5, 7, 3, 3)), {}),
@@ -116,9 +98,6 @@ REFUSED = [
     (F.conv_transpose2d, (MAP, weight(5, 3, 3, 3)), {}),
     (F.conv_transpose1d, (MAP, weight(3, 5, 3)), {}),
     (F.linear, (TOKENS, weight(11, 7)), {}),
-    (F.batch_norm, (MAP, torch.zeros(5), torch.ones(5)), {}),
-    (F.batch_norm, (MAP, None, None, weight(5)), {"training": True}),
-    (F.layer_norm, (TOKENS, (7,), weight(7)), {}),
     (F.embedding, (TOKENS, weight(5, 7)), {}),
     (F.embedding_bag, (IDS[0], weight(5, 7)), {}),
     (F.scaled_dot_product_attention, (QUERY, VALUE, VALUE), {}),
@@ -210,14 +189,6 @@ NODES = {
         [("dil_conv", "weight", [6, 1, 5, 5])],
     ),
     "linear": (nn.Linear(5, 11), TOKENS, [("conv", "weight", [11, 5, 1, 1]), ("bias", "bias", [11, 1, 1, 1])]),
-    "batch norm": (nn.BatchNorm2d(3), MAP, [("bn", "weight", [3, 1, 1, 1])]),
-    "batch norm of vectors": (nn.BatchNorm1d(5), TOKENS[0], [("bn", "weight", [5, 1, 1, 1])]),
-    "batch norm of volumes": (nn.BatchNorm3d(3), VOLUME, [("bn", "weight", [3, 1, 1, 1])]),
-    "instance norm": (nn.InstanceNorm2d(3, affine=True), MAP, [("bn", "weight", [3, 1, 1, 1])]),
-    "layer norm": (nn.LayerNorm(5), TOKENS, [("ln", "weight", [5, 1, 1, 1])]),
-    "layer norm without bias": (nn.LayerNorm(5, bias=False), TOKENS, [("ln", "weight", [5, 1, 1, 1])]),
-    "group norm": (nn.GroupNorm(3, 3), MAP, [("ln", "weight", [3, 1, 1, 1])]),
-    "rms norm": (nn.RMSNorm(5), TOKENS, [("ln", "weight", [5, 1, 1, 1])]),
     "embedding bag": (nn.EmbeddingBag(11, 7), IDS, [("pos_enc", "weight", [1, 7, 3, 3])]),
     "embedding": (nn.Embedding(11, 7), IDS, [("pos_enc", "weight", [1, 7, 3, 3])]),
     "attention": (
@@ -243,29 +214,6 @@ def test_a_layer_is_the_chain_of_its_nodes(layer, inputs, nodes):
     assert graph.kept == {}
     predicted = [name for names in graph.param_names for name in names]
     assert sorted(predicted) == sorted(name for name, _ in layer.named_parameters())
-
-
-@pytest.mark.parametrize(
-    "layer", [nn.BatchNorm2d(3), nn.GroupNorm(3, 3), nn.InstanceNorm2d(3, affine=True), nn.LayerNorm((17, 13))]
-)
-def test_the_bias_of_a_norm_is_decoded_from_its_gain(layer):
-    graph = from_module(layer, MAP)
-    assert graph.param_names == [[], ["weight", "bias"]]
-    assert [spec.role for spec in graph.params[1]] == ["gain", "bias"]
-
-
-@pytest.mark.parametrize(
-    ("layer", "x"),
-    [
-        (nn.BatchNorm2d(5, affine=False), MAP),
-        (nn.InstanceNorm2d(5), MAP),
-        (nn.LayerNorm((15, 11), elementwise_affine=False), MAP),
-        (nn.GroupNorm(5, 5, affine=False), MAP),
-    ],
-)
-def test_a_norm_without_gain_is_folded(layer, x):
-    graph = from_module(nn.Sequential(nn.Conv2d(3, 5, 3, bias=False), layer, nn.Conv2d(5, 2, 1, bias=False)), x)
-    assert graph.node_names == ["input", "0.weight", "2.weight"]
 
 
 @pytest.mark.parametrize(
