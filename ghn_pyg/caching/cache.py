@@ -155,6 +155,8 @@ class GraphCache:
 
 def _check(before: Fingerprint, after: Fingerprint, looks: Looks) -> None:
     """Whether the fingerprint from before a trace stands for what the trace gave."""
+    if looks.rules:
+        raise Undescribable("a rule was asked about a parameter, and may have looked at its values")
     if looks.random:
         raise Undescribable("its forward pass draws random numbers")
     if not looks.values.isdisjoint(before.unread):

@@ -17,7 +17,7 @@ from torch.utils._device import DeviceContext
 
 from .. import data, graphs, primitives, transforms
 from ..collecting import collector_paused
-from ..graphs import layers
+from ..graphs import layers, reasons
 from ..graphs.layers import LayerHandler, handler_for
 from ..graphs.shadow import slots, wrapped
 from ..graphs.tensors import map_tensors
@@ -205,7 +205,8 @@ class NetworkDescription(Description):
     def tensor(self, tensor: Tensor, values: bool) -> None:
         """Adds a tensor: all but its values, or with them.
 
-        A trace never sees the values of parameters. It computes with those of other tensors, and may depend on them.
+        A trace never sees the values of parameters, but for those that a rule is asked about. It computes with those
+        of other tensors, and may depend on them.
         """
         if type(tensor) not in _TENSORS or tensor.layout is not torch.strided or tensor.is_quantized:
             raise Undescribable(f"a tensor of type {type(tensor).__name__} and layout {tensor.layout}")
@@ -256,6 +257,7 @@ class NetworkDescription(Description):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             self.words += (b"process", torch.distributed.get_rank(), torch.distributed.get_world_size())
         self.hooks(vars(nn.modules.module), "_global")
+        self.value(reasons.PARAMETER_RULES)
         for module in _own_modules():
             self.namespace(module, layers.HANDLERS)
 

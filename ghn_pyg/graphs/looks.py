@@ -12,7 +12,9 @@ class Looks:
     Args:
         values: Ids of the parameters and buffers whose values were computed with.
         random: Whether random numbers were drawn.
+        rules: Whether a rule was asked about a parameter (see :func:`~ghn_pyg.register_parameter`).
     """
 
     values: set[int] = dataclasses.field(default_factory=set)
     random: bool = False
+    rules: bool = False

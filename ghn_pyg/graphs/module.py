@@ -56,7 +56,8 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
 
     The forward pass runs on tensors without data, so that no activation is computed or stored; the network is left
     as it is (parameters, buffers, mode, attributes, random state). Parts that run in training mode only, such as
-    auxiliary heads, belong to the graph. Where it branches on the values of activations the condition is taken to hold.
+    auxiliary heads, belong to the graph, unless evaluation uses more parameters. Where it branches on the values of
+    activations the condition is taken to hold.
 
     Args:
         model: The network, on any device, in any mode.

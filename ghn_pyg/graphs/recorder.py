@@ -8,12 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from torch import nn
 
 from ..data import NO_SHAPE, ParamSpec
-from .reasons import wanted
+from . import reasons
+from .looks import Looks
 from .steps import Sources, Step, union
 
 
 class Recorder:
     """The steps that were recorded so far, of which the input is the first.
+
+    Args:
+        looks: Notes what the trace looks at.
 
     Attributes:
         steps: The steps.
@@ -23,8 +27,9 @@ class Recorder:
         scope: Paths of the modules whose forward pass runs, the innermost last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, looks: Looks | None = None) -> None:
         super().__init__()
+        self.looks = looks or Looks()
         self.steps: list[Step] = [Step("input", ())]
         self.parameters: dict[str, nn.Parameter] = {}
         self.claimed: dict[str, int] = {}
@@ -71,7 +76,7 @@ class Recorder:
             return inputs
         for name in params:
             parameter = self.parameters[name]
-            place = None if name in self.claimed or name in self.folded else wanted(reason, name, parameter)
+            place = None if name in self.claimed or name in self.folded else self._wanted(reason, name)
             if place is None:
                 self.folded.setdefault(name, reason)
                 continue
@@ -82,12 +87,16 @@ class Recorder:
             inputs = union(inputs, step) if root else step
         return inputs
 
+    def _wanted(self, reason: str, name: str) -> tuple[str, str] | None:
+        self.looks.rules |= reason in reasons.PARAMETER_RULES
+        return reasons.wanted(reason, name, self.parameters[name])
+
     def unclaim(self, step: int, reason: str) -> None:
         """Keeps the parameters of a step after all, which is folded away then, unless a user's rule wants them."""
         if self._muted:
             return
         for spec in self.steps[step].params:
-            if wanted(reason, spec.name, self.parameters[spec.name]) is not None:
+            if self._wanted(reason, spec.name) is not None:
                 return
         for spec in self.steps[step].params:
             del self.claimed[spec.name]

@@ -6,7 +6,7 @@ the forward pass looks at what was chosen. In the same way conditions hold, and 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +14,6 @@ from torch import Tensor
 from .reasons import Kept, enters
 from .rules_values import absorb
 from .tracer import CONSTANT, Tracer, rule
-
-_CONDITIONS: Final = 1024
 
 
 @rule(torch.nonzero, Tensor.nonzero, torch.argwhere, Tensor.argwhere)
@@ -68,10 +66,7 @@ def condition(tracer: Tracer, input: Tensor) -> bool:
     """Whether a single value is true, such as whether an expert gets any token: so that what is done then is seen."""
     if input.numel() != 1:
         raise RuntimeError(f"a condition takes a single value, got a tensor of shape {tuple(input.shape)}")
-    asked = tracer.conditions[tracer.scope[-1]] = tracer.conditions.get(tracer.scope[-1], 0) + 1
-    if asked > _CONDITIONS:
-        tracer.chose = False  # a second try would leave the loop out
-        raise RuntimeError("a loop waits for a value, which meta tensors do not have")
+    tracer.ask()
     return bool(tracer.chosen(1))
 
 

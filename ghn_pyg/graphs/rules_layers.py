@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data import ParamSpec
+from ..data import Layout, ParamSpec
 from .reasons import Kept, enters
 from .steps import Sources, union
 from .tracer import CONSTANT, Tracer, Value, rule
@@ -26,15 +26,15 @@ def weight_step(
     inputs: Sources,
     weight: Tensor,
     bias: Tensor | None,
-    layout: str = "out_in",
+    layout: Layout = "out_in",
     groups: int = 1,
 ) -> Sources:
     """Records a layer: its weight and, when it has one, its bias; a weight that is no parameter is folded away."""
     specs = []
     for part in parts_of(tracer, weight) or _modulated(tracer, weight):
         shape = tuple(tracer.parameters[part.name].shape)
-        stacked = stacked_in(part, shape)
-        specs.append(ParamSpec(part.name, shape, "weight", layout, groups, stacked))  # type: ignore[arg-type]
+        stacked = max(stacked_in(part, shape), len(shape) - weight.dim())
+        specs.append(ParamSpec(part.name, shape, "weight", *_stored(part, layout, groups), stacked))
     return _layer(tracer, kind, inputs, weight, specs, bias)
 
 
@@ -77,6 +77,13 @@ def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None, joined: bool
             spec = dataclasses.replace(spec, stacked=len(shape) - 1)
         inputs = tracer.step("bias", inputs, (spec,))
     return _scaled_by_others(tracer, bias, parts(tracer, bias), inputs)
+
+
+def _stored(part: Part, layout: Layout, groups: int) -> tuple[Layout, int]:
+    """How a part of a weight is stored, which may be given turned, or once for all groups."""
+    if part.axes[:2] == ((1,), (0,)) and groups == 1:
+        return ("in_out" if layout == "out_in" else "out_in"), groups
+    return layout, groups if part.axes[:1] == ((0,),) else 1
 
 
 def parts(tracer: Tracer, tensor: Tensor | None) -> tuple[str, ...]:

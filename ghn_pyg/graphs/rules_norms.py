@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data import ParamSpec
+from .reasons import Kept, enters
 from .rules_layers import entered, expect
 from .steps import Sources
 from .tracer import Tracer, rule
@@ -19,20 +20,23 @@ def norm_step(tracer: Tracer, kind: str, x: Tensor, gain: Tensor | None, bias: T
     """A norm's result; a norm without a gain is folded away."""
     if not tracer.sources(x) and (kind == "bn" or gain is None):  # weights that are standardised by a norm's function
         return tracer.emit(x.shape, x.dtype, tracer.merged(t for t in (x, gain, bias) if t is not None))
-    return tracer.like(x, norm_sources(tracer, kind, entered(tracer, x), gain, bias))
-
-
-def _added(tensor: Tensor | None) -> int:
-    return 1 if getattr(tensor, "_ghn_added", 0) == 1 else 0
+    sources = entered(tracer, x)
+    if gain is not None and getattr(gain, "_ghn_added", 0) not in (0, 1):
+        value = tracer.value(gain)
+        sources, gain = tracer.fold(value.params if value else (), Kept.LAYER_SCALE, sources), None
+    out = tracer.like(x, norm_sources(tracer, kind, sources, gain, bias))
+    return out if gain is None or bias is not None else tracer.opened(out)
 
 
 def norm_sources(tracer: Tracer, kind: str, inputs: Sources, gain: Tensor | None, bias: Tensor | None) -> Sources:
     """Records a norm: one node for gain and bias."""
     roles = (("gain", gain), ("bias", bias))
+    found = {name: (role, tensor) for role, tensor in roles if (name := tracer.parameter(tensor)) is not None}
+    if len(found) < 2 and tracer.parameter(gain) == tracer.parameter(bias):
+        return tracer.fold(found, enters("a norm as gain and bias at once"), inputs)
     params = tuple(
-        ParamSpec(name, tuple(tracer.parameters[name].shape), role, added=_added(tensor))  # type: ignore[arg-type]
-        for role, tensor in roles
-        if (name := tracer.parameter(tensor)) is not None
+        ParamSpec(name, tuple(tracer.parameters[name].shape), role, added=getattr(tensor, "_ghn_added", 0))  # type: ignore[arg-type]
+        for name, (role, tensor) in found.items()
     )
     return tracer.step(kind, inputs, params) if params else inputs
 

@@ -39,6 +39,9 @@ _REASONS: Final[dict[Callable[..., Any], Kept]] = {
 }  # fmt: skip
 
 
+_QUESTIONS: Final = 1024
+
+
 def rule(*functions: Callable[..., Any] | str) -> Callable[[Rule], Rule]:
     """Registers the decorated rule for PyTorch functions."""
 
@@ -80,9 +83,8 @@ class Tracer(Recorder, TorchFunctionMode):
     """
 
     def __init__(self, chooses: bool = True, looks: Looks | None = None) -> None:
-        super().__init__()
+        super().__init__(looks)
         self.chooses = chooses
-        self.looks = looks or Looks()
         self.chose = False
         self.conditions: dict[str, int] = {}  # how often each module asked whether an activation is true
         self.tied: dict[str, str] = {}
@@ -187,8 +189,9 @@ class Tracer(Recorder, TorchFunctionMode):
         value = self.value(base)
         tensor = self.emit(shape, base.dtype, value or CONSTANT)
         tensor._ghn_viewed = (base, value)  # type: ignore[attr-defined]
-        if (layer := getattr(base, "_ghn_open", None)) is not None:
-            tensor._ghn_open = layer  # type: ignore[attr-defined]
+        for mark in ("_ghn_open", "_ghn_added"):
+            if (noted := getattr(base, mark, None)) is not None:
+                setattr(tensor, mark, noted)
         return tensor
 
     def opened(self, tensor: Tensor) -> Tensor:
@@ -250,6 +253,13 @@ class Tracer(Recorder, TorchFunctionMode):
         """The name of a tensor that is a parameter itself."""
         return self._names.get(id(tensor))
 
+    def ask(self) -> None:
+        """Counts what the module that runs asks of values: a loop that waits for an answer would never end."""
+        asked = self.conditions[self.scope[-1]] = self.conditions.get(self.scope[-1], 0) + 1
+        if asked > _QUESTIONS:
+            self.chose = False  # a second try would leave the loop out
+            raise RuntimeError("a loop waits for a value, which meta tensors do not have")
+
     def parameter(self, tensor: Tensor | None) -> str | None:
         """The parameter that ``tensor`` is, or is computed from alone: of several, one of its shape or the largest."""
         if tensor is None:
@@ -305,6 +315,8 @@ class Tracer(Recorder, TorchFunctionMode):
             kwargs = {name: value for name, value in kwargs.items() if name != "device"}
         tensors = list(tensors_in((args, kwargs)))
         if not tensors and func in FACTORIES:
+            if func is torch.rand:
+                self.ask()
             return made(func, args, kwargs)
         writes = func in IN_PLACE or (name.endswith("_") and not name.endswith("__"))
         if tensors and (writes or kwargs.get("out") is not None):

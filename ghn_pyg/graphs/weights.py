@@ -71,8 +71,8 @@ def _known(tracer: Tracer, tensor: Any) -> tuple[Part, ...]:
         return ()
     if (name := tracer.own_name(tensor)) is not None:
         return (Part(name, tuple((dim,) for dim in range(tensor.dim()))),)
-    found, value = getattr(tensor, "_ghn_parts", ((), None))
-    return found if found and tracer.value(tensor) == value else ()
+    found, shape, value = getattr(tensor, "_ghn_parts", ((), None, None))
+    return found if found and tensor.shape == shape and tracer.value(tensor) == value else ()
 
 
 def _matching(stored: tuple[int, ...], used: tuple[int, ...]) -> Axes:
@@ -116,7 +116,10 @@ def specification(tracer: Tracer, part: Part, roles: str) -> ParamSpec | None:
 
 def _axes(part: Part, roles: str, shape: Sequence[int]) -> str:
     """What each dimension of a parameter is: one that the weight does not have is what a matrix lacks, or a stack."""
-    found = {dim: role for dims, role in zip(part.axes, roles, strict=True) for dim in dims}
+    pairs = {(dim, role) for dims, role in zip(part.axes, roles, strict=True) for dim in dims}
+    found = dict(pairs)
+    if len(found) < len(pairs):  # a dimension that was split into such of several roles
+        return ""
     rest = next((role for role in "io" if role not in found.values()), "s")
     axes = ""
     for dim, size in enumerate(shape):
@@ -136,7 +139,8 @@ def follow(tracer: Tracer, func: Callable[..., Any], args: Sequence[Any], kwargs
 def made_of(tracer: Tracer, result: Any, parts: Iterable[Part]) -> None:
     """Notes the parts of a tensor, each parameter once."""
     if isinstance(result, Tensor) and (found := {part.name: part for part in parts}):
-        result._ghn_parts = (tuple(found.values()), tracer.value(result))  # type: ignore[attr-defined]
+        noted = (tuple(found.values()), result.shape, tracer.value(result))
+        result._ghn_parts = noted  # type: ignore[attr-defined]
 
 
 def _view(tracer: Tracer, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
@@ -200,6 +204,11 @@ def _dimensions(probe: Tensor, view: Tensor) -> Axes:
     return tuple(found)
 
 
+def _forget(_: Tracer, __: Any, ___: Sequence[Any], ____: dict[str, Any], result: Any) -> None:
+    """A change of the shape in place."""
+    result._ghn_parts = ((), None, None)
+
+
 def _resized(tracer: Tracer, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
     made_of(tracer, result, _known(tracer, args[0]))
 
@@ -239,4 +248,5 @@ FOLLOWERS: Final[dict[Callable[..., Any], Follower]] = {
     **dict.fromkeys(_SUMS, _sum),
     **dict.fromkeys(_CONCATENATIONS, _concatenation),
     torch.stack: _stack,
+    **dict.fromkeys(_functions("t_ transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_"), _forget),
 }

@@ -1,4 +1,5 @@
 import errno
+import functools
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ from ghn_pyg import GHN, GHNConfig, GraphCache, TracingError, from_module
 from ghn_pyg.caching import cache as module
 from ghn_pyg.caching.stored import same
 from ghn_pyg.graphs import reasons
-from tests.graphs.tracing import assert_unchanged, network, snapshot
+from tests.graphs.tracing import assert_unchanged, network, snapshot, weight
 
 X = torch.rand(2, 5)
 
@@ -438,3 +439,20 @@ def test_a_rule_for_kept_parameters_makes_another_graph(tmp_path, monkeypatch):
         assert graph.node_names == ["input", "layer.weight", "layer.bias", "scale"]
     reasons.register_parameter(reasons.Kept.LAYER_SCALE)(lambda name, parameter: ("ln", "gain"))
     assert cache.from_module(Scaled(), torch.zeros(2, 5)).node_types[-1] == "ln"
+    for kind in ("bn", "ln"):
+        rule = functools.partial(lambda kind, name, parameter: (kind, "gain"), kind)
+        reasons.register_parameter(reasons.Kept.LAYER_SCALE)(rule)
+        assert cache.from_module(Scaled(), torch.zeros(2, 5)).node_types[-1] == kind
+
+
+def test_rules_that_look_at_values(tmp_path, monkeypatch):
+    def scaled(value):
+        layer = network(lambda self, x: self.a(x) * self.g, a=nn.Linear(5, 5), g=weight(5))
+        nn.init.constant_(layer.g, value)
+        return layer
+
+    monkeypatch.setattr(reasons, "PARAMETER_RULES", {})
+    reasons.register_parameter(reasons.Kept.LAYER_SCALE)(lambda _, g: ("bn", "gain") if float(g[0]) == 1 else None)
+    cache = GraphCache(tmp_path)
+    assert list(cache.from_module(scaled(1.0), torch.zeros(2, 5)).kept) == []
+    assert list(cache.from_module(scaled(0.1), torch.zeros(2, 5)).kept) == ["g"]

@@ -220,3 +220,13 @@ def test_detectors_are_traced_whole(name, convolutions, norms):
     graph = from_module(detector(name), ([torch.rand(3, 64, 64)],))
     assert graph.kept == {}
     assert (kinds(graph).count("conv"), kinds(graph).count("bn")) == (convolutions, norms)
+
+
+def test_a_loop_that_waits_for_a_random_number_is_an_error():
+    def forward(self, x):
+        while torch.rand(1) < 0.8:
+            x = self.a(x)
+        return x
+
+    with pytest.raises(TracingError, match="a loop waits for a value"):
+        from_module(network(forward, a=nn.Linear(5, 5)), torch.zeros(1, 5))

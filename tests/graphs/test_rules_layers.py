@@ -351,3 +351,26 @@ UNNAMED = {
 def test_a_parameter_without_a_node_is_kept_with_the_right_reason(forward, p, reason):
     graph = from_module(network(forward, a=nn.Linear(5, 5), p=p), TOKENS)
     assert set(graph.kept.values()) == {reason}
+
+
+STORED = {
+    "transposed": (lambda self, x: F.conv2d(x, self.w.transpose(0, 1)), (3, 11, 2, 2), ("in_out", 0), [11, 3, 2, 2]),
+    "a matrix": (lambda self, x: F.conv2d(x, self.w.t()[:, :, None, None]), (3, 11), ("in_out", 0), [11, 3, 1, 1]),
+    "one dimension more": (
+        lambda self, x: F.conv2d(x, (self.w * x.mean((2, 3)).view(2, 1, 3, 1, 1)).sum(0)), (1, 11, 3, 2, 2),
+        ("out_in", 1), [11, 3, 2, 2],
+    ),
+    "once for all groups": (
+        lambda self, x: F.conv_transpose2d(x, self.w.expand(3, 1, 4, 4), groups=3), (1, 1, 4, 4), ("in_out", 0),
+        [1, 1, 4, 4],
+    ),
+    "turned in place": (lambda self, x: F.linear(x, self.w.clone().t_()), (13, 11), ("in_out", 0), [11, 13, 1, 1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("forward", "shape", "stored", "node"), STORED.values(), ids=STORED)
+def test_weights_that_are_stored_otherwise(forward, shape, stored, node):
+    graph = from_module(network(forward, w=weight(*shape)), MAP)
+    (spec,) = next(specs for specs in graph.params if specs)
+    assert (spec.layout, spec.stacked) == stored
+    assert node in graph.node_shape.tolist()

@@ -283,9 +283,10 @@ def test_other_products_are_no_norms(norm):
     [
         lambda self, x: rms(x) * (1 + self.g),
         lambda self, x: (1.0 + self.g) * rms(x),
+        lambda self, x: rms(x) * (1 + self.g).view(1, 1, -1),
         lambda self, x: F.rms_norm(x, (5,), self.g + 1),
     ],
-    ids=["behind", "before", "fused"],
+    ids=["behind", "before", "viewed", "fused"],
 )
 def test_a_gain_that_1_is_added_to_is_predicted_less_1(norm):
     graph, plain = normed(norm), normed(lambda self, x: rms(x) * self.g)

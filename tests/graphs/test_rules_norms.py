@@ -5,8 +5,9 @@ from torch import nn
 
 from ghn_pyg import TracingError, from_module
 from ghn_pyg.graphs import rules_norms
+from ghn_pyg.graphs.reasons import Kept, enters
 from ghn_pyg.graphs.tracer import RULES
-from tests.graphs.tracing import assert_same_shapes, calls, functions_called, kinds, traced, weight
+from tests.graphs.tracing import assert_same_shapes, calls, functions_called, kinds, network, traced, weight
 
 MAP = torch.rand(2, 3, 17, 13)
 VOLUME = torch.rand(2, 3, 7, 11, 13)
@@ -98,3 +99,19 @@ def test_the_bias_of_a_norm_is_decoded_from_its_gain(layer):
 def test_a_norm_without_gain_is_folded(layer, x):
     graph = from_module(nn.Sequential(nn.Conv2d(3, 5, 3, bias=False), layer, nn.Conv2d(5, 2, 1, bias=False)), x)
     assert graph.node_names == ["input", "0.weight", "2.weight"]
+
+
+def test_a_norm_without_bias_gets_one():
+    graph = from_module(network(lambda self, x: self.n(x) + self.b, n=nn.RMSNorm(5), b=weight(5)), TOKENS)
+    assert graph.kept == {}
+    assert graph.param_names == [[], ["n.weight", "b"]]
+
+
+def test_what_is_neither_a_gain_nor_one_less_is_kept():
+    graph = from_module(network(lambda self, x: F.layer_norm(x, (5,), 2 - self.g), g=weight(5)), TOKENS)
+    assert graph.kept == {"g": Kept.LAYER_SCALE}
+
+
+def test_a_table_of_gains_and_biases_is_kept():
+    graph = from_module(network(lambda self, x: F.layer_norm(x, (5,), *self.g), g=weight(2, 5)), TOKENS)
+    assert graph.kept == {"g": enters("a norm as gain and bias at once")}
