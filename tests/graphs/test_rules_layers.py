@@ -357,8 +357,10 @@ STORED = {
     "transposed": (lambda self, x: F.conv2d(x, self.w.transpose(0, 1)), (3, 11, 2, 2), ("in_out", 0), [11, 3, 2, 2]),
     "a matrix": (lambda self, x: F.conv2d(x, self.w.t()[:, :, None, None]), (3, 11), ("in_out", 0), [11, 3, 1, 1]),
     "one dimension more": (
-        lambda self, x: F.conv2d(x, (self.w * x.mean((2, 3)).view(2, 1, 3, 1, 1)).sum(0)), (1, 11, 3, 2, 2),
-        ("out_in", 1), [11, 3, 2, 2],
+        lambda self, x: F.conv2d(
+            x.flatten(0, 1)[None], (self.w * x.mean((2, 3)).view(2, 1, 3, 1, 1)).flatten(0, 1), groups=2
+        ),
+        (1, 11, 3, 2, 2), ("out_in", 1), [11, 3, 2, 2],
     ),
     "once for all groups": (
         lambda self, x: F.conv_transpose2d(x, self.w.expand(3, 1, 4, 4), groups=3), (1, 1, 4, 4), ("in_out", 0),
