@@ -71,7 +71,9 @@ def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None, joined: bool
     for part in () if bias is None else parts_of(tracer, bias):
         shape = tuple(tracer.parameters[part.name].shape)
         spec = ParamSpec(part.name, shape, "bias")
-        if joined and shape[:1] != (math.prod(shape),):
+        along = set(part.axes[-1]) if part.axes else set()
+        flat = joined or {dim for dim, size in enumerate(shape) if size > 1} <= along
+        if flat and shape[:1] != (math.prod(shape),):
             spec = dataclasses.replace(spec, axes="o" * len(shape))
         elif shape[-1:] > (1,) and part.axes[-1:] == ((len(shape) - 1,),):  # each matrix of a stack has one of its own
             spec = dataclasses.replace(spec, stacked=len(shape) - 1)

@@ -179,12 +179,16 @@ def _matrices(tracer: Tracer, a: Tensor, b: Tensor, bias: Tensor | None = None) 
     return contracted(tracer, (a, b), terms, lead + rows + columns, "a matrix product", bias)
 
 
+_FACTORS: Final = ("mat1", "batch1", "mat", "mat2", "batch2", "vec")
+"""Names of the first factor of a product, then of the second."""
+
+
 @rule(torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm, torch.addmv, Tensor.addmv)
 def add_matmul(
     tracer: Tracer, input: Tensor, *operands: Tensor, beta: float = 1, alpha: float = 1, **named: Any
 ) -> Tensor:
     """``b + x W``, as layers that store their weight as (in, out) compute it."""
-    given = [*operands, *named.values()]
+    given = [*operands, *(named[name] for name in _FACTORS if name in named)]
     return _matrices(tracer, given[0], given[1], input if beta else None)
 
 

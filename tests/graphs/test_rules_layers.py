@@ -376,3 +376,14 @@ def test_weights_that_are_stored_otherwise(forward, shape, stored, node):
     (spec,) = next(specs for specs in graph.params if specs)
     assert (spec.layout, spec.stacked) == stored
     assert node in graph.node_shape.tolist()
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((3, 11), "oo"), ((1, 33, 1), "ooo"), ((33, 1, 1), ""), ((33,), "")], ids=str
+)
+def test_biases_that_are_flattened_are_vectors(shape, axes):
+    graph = from_module(
+        network(lambda self, x: F.linear(x, self.w, self.b.flatten()), w=weight(33, 5), b=weight(*shape)), TOKENS
+    )
+    assert graph.params[2][0].axes == axes
+    assert graph.node_shape[2].tolist() == [33, 1, 1, 1]

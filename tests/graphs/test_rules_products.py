@@ -380,3 +380,9 @@ def test_a_sum_of_products_of_a_stack():
     graph = from_module(net, X)
     assert kinds(graph) == ["input", "conv", "bias"]
     assert graph.params[1] == [ParamSpec("w", (2, 5, 7), "weight", axes="iio")]
+
+
+def test_factors_by_name_have_their_order():
+    forward = lambda self, x: torch.addmm(self.b, mat2=self.w, mat1=x)  # noqa: E731
+    graph = from_module(network(forward, w=weight(5, 3), b=weight(3)), torch.zeros(7, 5))
+    assert [(spec.name, spec.layout) for specs in graph.params for spec in specs] == [("w", "in_out"), ("b", "out_in")]
