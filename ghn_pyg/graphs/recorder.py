@@ -87,6 +87,12 @@ class Recorder:
             inputs = union(inputs, step) if root else step
         return inputs
 
+    def take_back(self, params: Iterable[str], reason: str) -> None:
+        """Forgets that ``params`` are kept for this reason, which turned out to be none of theirs."""
+        for name in () if self._muted else params:
+            if self.folded.get(name) == reason:
+                del self.folded[name]
+
     def _wanted(self, reason: str, name: str) -> tuple[str, str] | None:
         self.looks.rules |= reason in reasons.PARAMETER_RULES
         return reasons.wanted(reason, name, self.parameters[name])

@@ -103,9 +103,7 @@ def _layer_or_product(
     merged = tracer.merged(operands)
     if merged.sources and len(operands) > 1:
         reason = Kept.POSITION_BIAS if tracer.looked_up.issuperset(merged.params) else enters(name)
-        for weight in merged.params:  # activations have modulated it, as it turns out for no scale
-            if tracer.folded.get(weight) == Kept.LAYER_SCALE:
-                del tracer.folded[weight]
+        tracer.take_back(merged.params, Kept.LAYER_SCALE)  # it is a weight that activations have modulated
         merged = Value(tracer.fold(merged.params, reason, _attended(tracer, operands)))
     return tracer.emit(shape, operands[0].dtype, merged)
 
