@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ghn_pyg import PRIMITIVES, from_module
+from ghn_pyg import PRIMITIVES, TracingError, from_module
+from ghn_pyg.graphs.tracer import RULES
 
 
 def kinds(graph):
@@ -112,6 +113,21 @@ def assert_same_shapes(function, args, kwargs):
     """The abstract result has the shapes and types of the real one."""
     expected = shapes(computed(function, args, kwargs))
     assert traced(function, args, kwargs)[1] == expected
+
+
+def assert_refused(function, args, kwargs):
+    """PyTorch raises an error, and so does the trace."""
+    with pytest.raises((RuntimeError, IndexError, ValueError)):
+        function(*args, **kwargs)
+    with pytest.raises(TracingError):
+        traced(function, args, kwargs)
+
+
+def rules_without_case(modules, cases):
+    """The functions that have a rule in these modules, and no case."""
+    names = {module.__name__ for module in modules}
+    own = {function for function, rule in RULES.items() if rule.__module__ in names}
+    return own - functions_called(cases)
 
 
 def calls(cases):
