@@ -1,9 +1,9 @@
-"""Which names a misspelt one may have meant."""
+"""Names in messages: those that a misspelt one may have meant, and the first of many."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _MOST_BEGUN = 5
 _MOST_ALIKE = 3
@@ -25,3 +25,14 @@ def similar(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
     begun = [one for one in lower if wanted and one.startswith(wanted)][:_MOST_BEGUN]
     alike = difflib.get_close_matches(wanted, lower, _MOST_ALIKE, cutoff)
     return [lower[one] for one in dict.fromkeys([*begun, *alike])][:_MOST_BEGUN]
+
+
+def some(names: Sequence[str], limit: int = 3) -> str:
+    """The first of the names, and how many more there are.
+
+    Example:
+        >>> some(["a", "b", "c", "d"])
+        'a, b, c and 1 more'
+    """
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..naming import some
 from ..version import __version__
 from .console import (
     GRAPH_SUFFIXES,
@@ -240,12 +241,8 @@ def _kept_rows(kept: Mapping[str, str], sizes: Mapping[str, int]) -> list[tuple[
     reasons: dict[str, list[str]] = {}
     for name, reason in kept.items():
         reasons.setdefault(reason, []).append(name)
-    rows = [("kept", f"{_amount(names, sizes)}: {reason} ({_some(names)})") for reason, names in reasons.items()]
+    rows = [("kept", f"{_amount(names, sizes)}: {reason} ({some(names)})") for reason, names in reasons.items()]
     return rows or [("kept", "none")]
-
-
-def _some(names: Sequence[str], limit: int = 3) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _amount(names: Sequence[str] | Mapping[str, Any], sizes: Mapping[str, int]) -> str:

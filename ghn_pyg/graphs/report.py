@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from torch import nn
 
 from ..data import ArchData, ParamSpec
+from ..naming import some
 from .module import from_module
 from .reasons import DELIBERATE
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_NAMED: Final = 3
 """How many names stand for a group of parameters."""
 _LISTED: Final = 5
 """How many kept weight matrices an error names."""
@@ -166,7 +166,7 @@ class Coverage:
             ("layers", f"{percent(self.layer_share)} of weight matrices, convolutions, norms and embeddings predicted"),
         ]
         if tied:
-            lines.append(("tied", f"{len(tied):,} further names of shared tensors: {_some(row.name for row in tied)}"))
+            lines.append(("tied", f"{len(tied):,} further names of shared tensors: {some([row.name for row in tied])}"))
         return lines
 
     def table(self, full: bool = False) -> Table:
@@ -234,7 +234,7 @@ class Coverage:
         for outcome, why, rows in self.groups():
             elements = _elements(rows)
             share = percent(elements / self.elements if self.elements else 0.0)
-            yield outcome, why, f"{len(rows):,}", f"{elements:,}", share, _some(row.name for row in rows)
+            yield outcome, why, f"{len(rows):,}", f"{elements:,}", share, some([row.name for row in rows])
 
 
 def coverage(network: nn.Module | ArchData, example_inputs: Any = None) -> Coverage:
@@ -356,8 +356,3 @@ def _share(rows: Sequence[Row]) -> float:
     """The share of elements that are predicted; of none at all, all."""
     elements = _elements(rows)
     return _elements(row for row in rows if row.predicted) / elements if elements else 1.0
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")

@@ -21,9 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..files import replacing
+from ..naming import some
 from .checkpoint_config import checked_config, infer_config
 from .config import GHNConfig
-from .keys import CheckpointError, our_weights, some
+from .keys import CheckpointError, our_weights
 from .unpickling import LEGACY_PICKLES, LEGACY_START, check_nesting, load_joblib, load_weights
 
 __all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "CheckpointError", "check_state", "read_checkpoint", "write_folder"]

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from ..naming import some
 from .config import GHNConfig
 from .encoders import PUBLISHED_ENCODERS
-from .keys import CheckpointError, our_weights, some
+from .keys import CheckpointError, our_weights
 
 # Names in published configurations of what else is read off the tensors.
 _PUBLISHED_FIELDS: Final = {
@@ -87,7 +88,9 @@ def checked_config(given: Mapping[str, Any], state: Mapping[str, Tensor]) -> GHN
     """
     ours = "encoder" in given
     if ours and (wrong := [name for name, value in given.items() if not isinstance(value, (str, int))]):
-        raise CheckpointError(f"its configuration is not valid: expected text and numbers, got others as {some(wrong)}")
+        raise CheckpointError(
+            f"its configuration is not valid: expected text and numbers, got others as {some(wrong, 5)}"
+        )
     try:
         if ours and (given.get("decoder") == "mlp" or given["encoder"] not in PUBLISHED_ENCODERS):
             # Nothing to infer; the shapes are checked against the model's.

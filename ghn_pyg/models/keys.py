@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from ..naming import some
 from .config import GHNConfig
 
 __all__ = ["CheckpointError", "from_published", "is_ours", "strip_wrappers", "to_published"]
@@ -123,7 +124,7 @@ def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     known = {name: new for name, new in names.items() if new is not None}
     if unknown := [name for name in names if name not in known]:
         raise CheckpointError(
-            f"{len(unknown)} of {len(state)} tensors belong to no published GHN: {some(list(map(_quoted, unknown)))}. "
+            f"{len(unknown)} of {len(state)} tensors belong to no published GHN: {some(_quoted(unknown), 5)}. "
             f"Expected names such as 'embed.weight', 'gnn.0.ln1.weight' or 'decoder.fc.0.weight'; "
             f"this looks like the state dict of another family of models"
         )
@@ -153,7 +154,7 @@ def to_published(state: Mapping[str, Tensor], config: GHNConfig) -> dict[str, Te
     known = {name: new for name, new in names.items() if new is not None}
     if unknown := [name for name in names if name not in known]:
         raise CheckpointError(
-            f"{len(unknown)} of {len(state)} tensors have no published name: {some(list(map(_quoted, unknown)))}. "
+            f"{len(unknown)} of {len(state)} tensors have no published name: {some(_quoted(unknown), 5)}. "
             f"Expected the state dict of a GHN with the convolutional decoder; keep others in this library's own format"
         )
     return {
@@ -184,14 +185,8 @@ def _rename(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, 
     return {new: state[old] for new, old in sources.items()}
 
 
-def some(names: Sequence[str], limit: int = 5) -> str:
-    """The first of the names, and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
-def _quoted(name: str) -> str:
-    return repr(name[:80])
+def _quoted(names: Iterable[str]) -> list[str]:
+    return [repr(name[:80]) for name in names]
 
 
 def our_weights(content: Mapping[Any, Any]) -> dict[str, Tensor]:
