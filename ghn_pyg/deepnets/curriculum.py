@@ -12,7 +12,10 @@ MOST_CELLS = SEARCH_SPACES["train"].cells[1]
 
 @dataclasses.dataclass(frozen=True)
 class Curriculum:
-    """How many cells networks have at most, which grows from one to all during the first steps.
+    r"""How many cells networks have at most, which grows from one to all during the first steps.
+
+    At step :math:`t` of :math:`T` it is :math:`18^{t/T}`, rounded down: it takes as long from 1 cell to 2 as from 9 to
+    18. A GHN learns the most while networks are small, and a step with small networks is the cheapest.
 
     Args:
         steps: From this step on there is no limit.
@@ -23,7 +26,7 @@ class Curriculum:
     Example:
         >>> curriculum = Curriculum(360)
         >>> [curriculum.limit(step) for step in (0, 100, 359)]
-        [1, 6, 18]
+        [1, 2, 17]
     """
 
     steps: int = 0
@@ -34,7 +37,7 @@ class Curriculum:
 
     def limit(self, step: int) -> int:
         """The largest number of cells at a step before the last one."""
-        return 1 + MOST_CELLS * step // self.steps
+        return int(MOST_CELLS ** (step / self.steps))
 
     def apply(self, architecture: Architecture, step: int) -> Architecture:
         """The architecture, cut to the largest number of cells with which it is one for training as well.

@@ -8,7 +8,7 @@ from ghn_pyg.deepnets.sampling import sample, split_of
 
 def test_limits():
     curriculum = Curriculum(90)
-    assert [curriculum.limit(step) for step in (0, 4, 5, 44, 45, 89)] == [1, 1, 2, 9, 10, 18]
+    assert [curriculum.limit(step) for step in (0, 21, 22, 43, 44, 68, 69, 89)] == [1, 1, 2, 3, 4, 8, 9, 17]
 
 
 def test_networks_grow():
@@ -30,7 +30,7 @@ def test_networks_grow():
 def test_networks_within_the_limit_stay():
     whole = sample("train", 0)
     assert whole.cells == 13
-    assert Curriculum(90).apply(whole, 65) is whole  # 14 cells
+    assert Curriculum(90).apply(whole, 83) is whole  # 14 cells
 
 
 def test_meta_batches():
