@@ -2,7 +2,8 @@
 
 Eight graphs of 256 nodes, width 64, 8 heads; a batch of 128 graphs of the size of molecules; and one graph of 64 to
 4,096 nodes, each in a process of its own. Beside it stand the textbook formulation, which holds 2d numbers for every
-pair of nodes, and PyTorch Geometric's ``GPSConv``, which takes no bias.
+pair of nodes, and PyTorch Geometric's ``GPSConv``, which takes no bias; with ``--device cuda`` also FlexAttention,
+which reads biases from their table.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GPSConv
 
-from ghn_pyg.nn import Blocks, DistanceBias, GraphormerLayer
+from ghn_pyg.nn import Blocks, DistanceBias, GraphormerLayer, table_attention
 
 from .harness import (
     Run,
     arguments,
     available_memory,
+    ended,
     fresh,
     measure,
     measure_in_turns,
     number,
-    peak_memory,
+    peak_on,
     slope,
     table,
 )
@@ -34,20 +36,27 @@ from .harness import (
 WIDTH, HEADS = 64, 8
 BATCHES = {"8 graphs of 256 nodes": [256] * 8, "128 graphs of 9 to 37 nodes": [9 + (7 * i) % 29 for i in range(128)]}
 NODES = (64, 128, 256, 512, 1024, 2048, 4096)
+FLEX = "bias and layer, flex"
 METHODS = ("bias and layer", "layer", "textbook", "gpsconv")
+
+
+def methods_on(device: str) -> tuple[str, ...]:
+    """What is measured there: FlexAttention has no gradients on a CPU."""
+    return METHODS if device == "cpu" else (METHODS[0], FLEX, *METHODS[1:])
 
 
 class Batch:
     """Nodes and distances of graphs whose nodes follow one another in a chain with shortcuts."""
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], device: str) -> None:
         generator = torch.Generator().manual_seed(7)
         self.sizes = list(sizes)
-        self.x = torch.randn(sum(sizes), WIDTH, generator=generator, requires_grad=True)
-        self.vector = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+        self.device = device
+        self.x = torch.randn(sum(sizes), WIDTH, generator=generator).to(device).requires_grad_()
+        self.vector = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(device)
         parts = [_distances(size, generator) for size in sizes]
-        self.distance = torch.cat([part.flatten() for part in parts])
-        self.edge_index = torch.empty(2, 0, dtype=torch.long)
+        self.distance = torch.cat([part.flatten() for part in parts]).to(device)
+        self.edge_index = torch.empty(2, 0, dtype=torch.long, device=device)
 
 
 def _distances(nodes: int, generator: torch.Generator) -> Tensor:
@@ -84,22 +93,28 @@ class Textbook(nn.Module):
 def methods(batch: Batch) -> dict[str, tuple[Callable[[], Tensor], nn.Module]]:
     """What is measured, and whose gradients are computed."""
     torch.manual_seed(3)
-    bias, layer = DistanceBias(WIDTH, HEADS), GraphormerLayer(WIDTH, HEADS)
-    both, textbook = nn.ModuleList([bias, layer]), Textbook(bias, layer)
-    gps = GPSConv(WIDTH, None, HEADS)
+    bias, layer = DistanceBias(WIDTH, HEADS).to(batch.device), GraphormerLayer(WIDTH, HEADS).to(batch.device)
+    textbook, gps = Textbook(bias, layer), GPSConv(WIDTH, None, HEADS).to(batch.device)
+    flex = GraphormerLayer(WIDTH, HEADS, attention=table_attention).to(batch.device)
+    flex.load_state_dict(layer.state_dict())
     blocks = Blocks.of(batch.vector, len(batch.x))
     prepared = [part.detach() for part in bias(batch.distance, blocks).dense()]
 
-    def ours() -> Tensor:
-        blocks = Blocks.of(batch.vector, len(batch.x))
-        return layer(batch.x, blocks, bias(batch.distance, blocks))
+    def with_bias(layer: GraphormerLayer) -> tuple[Callable[[], Tensor], nn.Module]:
+        def run() -> Tensor:
+            blocks = Blocks.of(batch.vector, len(batch.x))
+            return layer(batch.x, blocks, bias(batch.distance, blocks))
 
-    return {
-        "bias and layer": (ours, both),
+        return run, nn.ModuleList([bias, layer])
+
+    found = {
+        "bias and layer": with_bias(layer),
+        FLEX: with_bias(flex),
         "layer": (lambda: layer(batch.x, blocks, prepared), layer),
         "textbook": (lambda: textbook(batch.x, batch.distance, batch.sizes), textbook),
         "gpsconv": (lambda: gps(batch.x, batch.edge_index, batch.vector), gps),
     }
+    return {name: found[name] for name in methods_on(batch.device)}
 
 
 def backward(function: Callable[[], Tensor], module: nn.Module) -> Callable[[], None]:
@@ -113,40 +128,39 @@ def backward(function: Callable[[], Tensor], module: nn.Module) -> Callable[[], 
 
 
 def agree(batch: Batch) -> float:
-    """By how much ours and the textbook differ, in units of the largest number."""
+    """By how much ours and the textbook differ at most, in units of the largest number."""
     found = methods(batch)
     with torch.no_grad():
-        ours, textbook = found["bias and layer"][0](), found["textbook"][0]()
-    return ((ours - textbook).abs().max() / textbook.abs().max()).item()
+        textbook, *ours = (found[name][0]() for name in ("textbook", "bias and layer", FLEX) if name in found)
+    return max(((one - textbook).abs().max() / textbook.abs().max()).item() for one in ours)
 
 
 def times(batch: Batch, repeats: int) -> dict[str, dict[str, Any]]:
     """Seconds of each method forward, and forward and backward, measured in turns."""
     found = methods(batch)
     with torch.no_grad():
-        forward = measure_in_turns({name: function for name, (function, _) in found.items()}, repeats, budget=6.0)
-    both = measure_in_turns({name: backward(*pair) for name, pair in found.items()}, repeats, budget=6.0)
+        once = {name: ended(function, batch.device) for name, (function, _) in found.items()}
+        forward = measure_in_turns(once, repeats, budget=6.0)
+    twice = {name: ended(backward(*pair), batch.device) for name, pair in found.items()}
+    both = measure_in_turns(twice, repeats, budget=6.0)
     return {
         name: {"forward_s": median(forward[name]), "both_s": median(both[name]), "all": [forward[name], both[name]]}
         for name in found
     }
 
 
-def grow(nodes: int, method: str, repeats: int) -> dict[str, Any]:
+def grow(nodes: int, method: str, repeats: int, device: str) -> dict[str, Any]:
     """Time and peak memory of one graph forward and backward; runs in a process of its own."""
-    small = Batch([16])
-    for name, (function, module) in methods(small).items():
-        if name == method:
-            backward(function, module)()  # what is loaded once does not count
-    function, module = methods(Batch([nodes]))[method]
-    both = backward(function, module)
-    peak = peak_memory(both)["over_baseline"]
+    backward(*methods(Batch([16], device))[method])()  # what is loaded once does not count
+    both = ended(backward(*methods(Batch([nodes], device))[method]), device)
+    peak = peak_on(device, both)["over_baseline"]
     return {"seconds": measure(both, repeats, budget=4.0).median, "peak_bytes": peak}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = arguments(__doc__, "attention")
     parser.add_argument("--nodes", nargs="+", type=int, help="sizes of the single graph; 64 to 4,096 by default")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where; cpu by default")
     options = parser.parse_args(argv)
     sizes = options.nodes or ((16, 32) if options.quick else NODES)
     repeats = options.repeats or (1 if options.quick else 15)
@@ -154,21 +168,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = Run("attention", options)
     results: dict[str, Any] = {"batches": {}, "growth": {}}
     for name, graphs in batches.items():
-        batch = Batch(graphs)
+        batch = Batch(graphs, options.device)
         results["batches"][name] = {"difference": agree(batch), "methods": times(batch, repeats)}
         run.probe.sample()
         run.note(name)
     for nodes in sizes:
         found = {}
-        for method in METHODS:
-            if method == "textbook" and nodes**2 * WIDTH * 60 > available_memory():
+        for method in methods_on(options.device):
+            if method == "textbook" and nodes**2 * WIDTH * 60 > available_memory(options.device):
                 continue
-            found[method] = fresh("attention:grow", nodes=nodes, method=method, repeats=min(repeats, 5))
+            asked = {"nodes": nodes, "method": method, "repeats": min(repeats, 5), "device": options.device}
+            found[method] = fresh("attention:grow", **asked)
         results["growth"][str(nodes)] = found
         run.note(f"{nodes} nodes")
-    run.finish(
-        results, *(_batch_report(n, b) for n, b in results["batches"].items()), _growth_report(results["growth"])
-    )
+    reports = [_batch_report(*item) for item in results["batches"].items()]
+    run.finish(results, *reports, _growth_report(results["growth"], methods_on(options.device)))
     return 0 if all(found["difference"] < 1e-4 for found in results["batches"].values()) else 1
 
 
@@ -183,22 +197,22 @@ def _batch_report(name: str, found: dict[str, Any]) -> str:
     return f"## {name}\n\nOurs and the textbook differ by {found['difference']:.0e}.\n\n" + table(head, rows)
 
 
-def _growth_report(growth: dict[str, Any]) -> str:
+def _growth_report(growth: dict[str, Any], measured: Sequence[str]) -> str:
     rows = []
     for nodes, found in growth.items():
         line = [nodes]
-        for method in METHODS:
+        for method in measured:
             here = found.get(method)
             line += [number(here and here["seconds"] * 1e3), number(here and here["peak_bytes"] / 1e6)]
         rows.append(line)
     for key, title in (("seconds", "exponent of time"), ("peak_bytes", "exponent of memory")):
         line = [f"{title} from 256 nodes"]
-        for method in METHODS:
+        for method in measured:
             chosen = [(int(n), found[method][key]) for n, found in growth.items() if method in found and int(n) >= 256]
             value = number(slope(*zip(*chosen, strict=True))) if len(chosen) > 1 else "–"
             line += [value, ""] if key == "seconds" else ["", value]
         rows.append(line)
-    head = ["nodes", *(f"{method} {unit}" for method in METHODS for unit in ("ms", "MB"))]
+    head = ["nodes", *(f"{method} {unit}" for method in measured for unit in ("ms", "MB"))]
     return "## One graph, forward and backward\n\n" + table(head, rows)
 
 

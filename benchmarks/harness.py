@@ -80,6 +80,19 @@ def measure(
             return Timing(seconds, result)
 
 
+def ended(function: Callable[[], Any], device: str) -> Callable[[], Any]:
+    """The function, which returns when the device has done all that it was given."""
+    if device == "cpu":
+        return function
+
+    def run() -> Any:
+        result = function()
+        torch.accelerator.synchronize()
+        return result
+
+    return run
+
+
 def measure_in_turns(
     functions: Mapping[str, Callable[[], Any]], repeats: int = 5, budget: float = 8.0
 ) -> dict[str, list[float]]:
@@ -148,13 +161,26 @@ def slope(sizes: Sequence[float], values: Sequence[float]) -> float | None:
 # --- memory --------------------------------------------------------------------------------------------------------
 
 
-def available_memory() -> float:
+def available_memory(device: str = "cpu") -> float:
     """Bytes that can be had without swapping; infinite where the system does not say."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
     with contextlib.suppress(OSError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     return math.inf
+
+
+def peak_on(device: str, function: Callable[[], Any]) -> dict[str, int]:
+    """:func:`peak_memory`, or on a GPU that of PyTorch's tensors there."""
+    if device == "cpu":
+        return peak_memory(function)
+    torch.cuda.reset_peak_memory_stats()
+    baseline = torch.cuda.memory_allocated()
+    function()
+    peak = torch.cuda.max_memory_allocated()
+    return {"baseline": baseline, "peak": peak, "over_baseline": peak - baseline}
 
 
 def fresh(function: str, **arguments: Any) -> Any:
@@ -206,6 +232,7 @@ def environment() -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "processor": _processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gb": _total_memory(),
@@ -271,9 +298,10 @@ class Run:
         here = self.environment
         versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
         speed = f"{number(self.probe.median)} s for one {MATRIX_SIZE}³ float32 product, {self.probe.rate / 1e9:.0f}"
+        cores = f"{here['cores']} cores" + (f" and {here['gpu']}" if here["gpu"] else "")
         load = here["load"][0]
         return (
-            f"# {self.name}\n\n{here['date']}, commit {here['commit']}. {here['processor']}, {here['cores']} cores, "
+            f"# {self.name}\n\n{here['date']}, commit {here['commit']}. {here['processor']}, {cores}, "
             f"{here['threads']} threads, {here['memory_gb']} GB of memory, load {load} at the start. {versions}.\n\n"
             f"In the same run: {speed} · 10⁹ operations per second. Times are medians in seconds.\n"
         )
