@@ -290,6 +290,14 @@ class TestQuickRuns:
             assert isinstance(found["exponents"][stage]["seconds"], float)
         assert "## encoder" in report
 
+    @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+    def test_attention_of_all_kinds_is_the_same(self, monkeypatch):
+        kinds = attention.methods_on("cuda")
+        monkeypatch.setattr(attention, "methods_on", lambda device: kinds)
+        batch = attention.Batch([5, 13], "cpu")
+        assert tuple(attention.methods(batch)) == kinds
+        assert attention.agree(batch) < 1e-6
+
     def test_attention(self, tmp_path):
         assert attention.main(["--quick", "--nodes", "16", "--out", str(tmp_path)]) == 0
         found, report = self.result(tmp_path, "attention")
