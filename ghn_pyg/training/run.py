@@ -138,9 +138,11 @@ class Run:
         if config.compile:
             self.ghn.encoder.compile()  # in place, so that all names stay
         kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-        optimizer = kind(self.ghn.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-        self.optimizer: Any = fabric.setup_optimizers(optimizer)
         self.scaler = scaler_of(fabric)
+        # All in one pass over the weights, which is 5 times faster; with a scaler Fabric could not clip gradients.
+        fused = self.scaler is None
+        optimizer = kind(self.ghn.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
+        self.optimizer: Any = fabric.setup_optimizers(optimizer)
         self.average = AveragedModel(self.ghn, multi_avg_fn=self._average) if config.ema else None
         if paths := checkpoint_paths(self.checkpoints):
             self.progress = self.load(paths[-1])
