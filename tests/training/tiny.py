@@ -12,6 +12,7 @@ from ghn_pyg.deepnets.widths import Bound, WidthRule
 from ghn_pyg.images import Images, TensorImages, load_images
 from ghn_pyg.training.config import TrainConfig
 from ghn_pyg.training.engine import make_fabric
+from ghn_pyg.training.logs import read_log
 from ghn_pyg.training.run import train
 
 GHN3 = GHNConfig(hidden_channels=8, max_channels=8, max_kernel_size=5, num_classes=10, layers=1, heads=2)
@@ -38,6 +39,14 @@ def run(folder, steps, changes=None, **options):
     torch.set_num_threads(1)
     options = {"fabric": make_fabric(device="cpu"), "images": digits(), **options}
     return train(config(**(changes or {})), folder, steps=steps, **options).state_dict()
+
+
+def same(one, other):
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def losses(folder):
+    return [row["loss"] for row in read_log(folder / "log.csv")]
 
 
 def start(function, *arguments, **environment):
