@@ -121,10 +121,10 @@ def markdown(tasks: Mapping[str, Task], results: Sequence[Result]) -> str:
     """Tables of means ± standard deviations over seeds, the best of each figure in bold; and what failed."""
     sections, found = [], cells(results)
     for task, table in tables(results).items():
-        best = [_best(row, tasks[task].sign) for row in found[task].values()] or [None]
+        best = [_best(row, tasks[task].sign) for row in found[task].values()] or [set()]
         lines = [["encoder", *table.figures], ["---", *["---:"] * len(table.figures)]]
         for encoder, texts in table.lines.items():
-            marked = [f"**{text}**" if one == encoder else text for text, one in zip(texts, best, strict=True)]
+            marked = [f"**{text}**" if encoder in those else text for text, those in zip(texts, best, strict=True)]
             lines.append([encoder, *marked])
         seeds = len({result.seed for result in results if result.task == task})
         sections.append(f"## {task}, {seeds} seed{'s' * (seeds > 1)}\n\n" + "\n".join(
@@ -134,10 +134,11 @@ def markdown(tasks: Mapping[str, Task], results: Sequence[Result]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _best(row: Mapping[str, Cell], sign: int) -> str | None:
-    """The encoder of the best mean, if there is one."""
-    known = [encoder for encoder, cell in row.items() if math.isfinite(cell.mean)]
-    return max(known, key=lambda encoder: sign * row[encoder].mean, default=None)
+def _best(row: Mapping[str, Cell], sign: int) -> set[str]:
+    """The encoders of the best mean: none where all are alike."""
+    known = {encoder: sign * cell.mean for encoder, cell in row.items() if math.isfinite(cell.mean)}
+    found = {encoder for encoder, mean in known.items() if mean == max(known.values())}
+    return found if len(found) < len(row) or len(row) == 1 else set()
 
 
 def _plot(figure_kind: Any, rows: dict[str, dict[str, Cell]], path: Path) -> None:

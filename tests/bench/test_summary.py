@@ -68,6 +68,14 @@ def test_tables():
     )
 
 
+def test_where_all_are_alike_none_is_the_best():
+    results = [
+        result("long_range", name, 0, accuracy=value) for name, value in zip("abc", (0.5, 0.5, 0.25), strict=True)
+    ]
+    assert "| a | **0.500** |\n| b | **0.500** |\n| c | 0.250 |" in markdown(TASKS, results)
+    assert "**" not in markdown(TASKS, results[:2])
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_figures_that_are_no_numbers(tmp_path, bad):
     results = [*RESULTS, result("long_range", "mlp", 2, accuracy=bad)]
