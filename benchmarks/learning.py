@@ -1,8 +1,9 @@
 """How soon does meta-training learn, and what makes the difference? ``python -m benchmarks.learning``
 
-Each recipe gets the same time and differs in one thing from the first, which has the setting of the published trainer's
-run: digits of 32×32 pixels, networks of widths 8 and 16, 4 networks and 32 images in a step, d = C = 32. Measured is
-the top-1 accuracy of unseen test architectures with predicted parameters, and the curve on the way there.
+Each recipe gets the same time. The first has the setting of the published trainer's run: digits of 32×32 pixels,
+networks of widths 8 and 16, 4 networks and 32 images in a step, d = C = 32. Others differ from it in one thing, the
+last one in all that was published otherwise. Measured is the top-1 accuracy of unseen test architectures with predicted
+parameters, and the curve on the way there.
 """
 
 from __future__ import annotations
