@@ -19,7 +19,6 @@ from .reasons import DELIBERATE
 if TYPE_CHECKING:
     from rich.table import Table
 
-"""How many names stand for a group of parameters."""
 _LISTED: Final = 5
 """How many kept weight matrices an error names."""
 _AXES: Final = {"o": "out", "i": "in", "s": "stack"}

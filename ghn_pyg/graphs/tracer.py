@@ -40,6 +40,7 @@ _REASONS: Final[dict[Callable[..., Any], Kept]] = {
 
 
 _QUESTIONS: Final = 1024
+"""As many times a module may ask for values before it counts as a loop without an end."""
 
 
 def rule(*functions: Callable[..., Any] | str) -> Callable[[Rule], Rule]:
