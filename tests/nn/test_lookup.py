@@ -3,7 +3,7 @@ import torch
 
 from ghn_pyg.nn import lookup
 from ghn_pyg.nn.attention import TableBias, dense_attention, is_looked_up
-from ghn_pyg.nn.lookup import can_look_up, lookup_attention, lookup_bias, pieces
+from ghn_pyg.nn.lookup import can_look_up, look_up, lookup_attention, lookup_bias, pieces, twins
 from ghn_pyg.nn.ragged import Blocks
 from tests.properties import assert_close, assert_pure, assert_same_gradients
 
@@ -62,8 +62,9 @@ def test_the_formula_agrees(graphs):
 def test_pieces(piece, rows, expected, monkeypatch):
     monkeypatch.setattr(lookup, "_PIECE", piece)
     monkeypatch.setattr(lookup, "_ROWS", rows)
-    found = pieces(3, torch.Size([3, 11, 11]))
-    assert [tuple((part.start, part.stop) for part in place) for place in found] == expected
+    found = list(pieces(torch.empty(3, 3, 5, 11), torch.empty(3, 3, 5, 11)))
+    assert [tuple((part.start, part.stop) for part in place[:2]) for place in found] == expected
+    assert torch.cat([torch.arange(3 * 3 * 121)[place.numbers] for place in found]).tolist() == list(range(3 * 3 * 121))
 
 
 def test_gradients_of_gradients():
@@ -187,3 +188,63 @@ def test_lookup():
     assert result.tolist() == [[[0, 4, 2], [2, 2, 1]], [[5, 9, 7], [7, 7, 6]]]
     result.sum().backward()
     assert table.grad.tolist() == [[1, 1, 3, 0, 1]] * 2
+
+
+# --- two lookups at once -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keys", [6, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_neighbours_are_looked_up_together(keys, dtype):
+    table = torch.arange(2 * 101, dtype=dtype).view(2, 101)
+    position = torch.tensor([40, 42, 100, 41, 40, 42, 42])[:keys].repeat(11, 3, 1)
+    entries, column = twins(table, position)
+    columns = 4 + keys % 2  # 40 to 42, the last, and what an odd number lacks
+    assert entries.is_complex()
+    assert entries.shape == (2, columns**2)
+    assert column.shape == (11, 3, (keys + 1) // 2)
+    assert column[5, 2, :2].tolist() == [2, 3 * columns + 1]
+    found = look_up(entries, column)
+    assert torch.equal(found[..., :keys], table[:, position])
+    assert found[..., keys:].isneginf().all()
+
+
+def test_columns_are_many_for_few_lookups():
+    table, position = torch.arange(2 * 101.0).view(2, 101), torch.tensor([[40, 42, 60, 59]])
+    entries, column = twins(table, position)
+    assert entries.tolist() == [[*range(40, 61), 100], [*range(141, 162), 201]]
+    assert column.tolist() == [[0, 2, 20, 19]]
+
+
+@pytest.mark.parametrize(("limit", "complex_"), [(5, True), (4, False)])
+def test_columns_are_too_many_for_the_cache(limit, complex_, monkeypatch):
+    monkeypatch.setattr(lookup, "_TWINS", limit)
+    entries, _ = twins(torch.randn(2, 9), torch.arange(4).repeat(100, 1))
+    assert entries.is_complex() == complex_
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int64])
+def test_columns_of_any_integer_type(kind):
+    table = torch.randn(3, 256)
+    position = torch.tensor([0, 255, 254, 7, 255]).to(kind).repeat(5, 1)
+    assert torch.equal(lookup_bias(table, position), table[:, position.long()])
+
+
+def test_padding_alone():
+    table = torch.tensor([[1.0, 2.0, -torch.inf]])
+    assert lookup_bias(table, torch.full((2, 3, 3), 2)).isneginf().all()
+
+
+def test_half_precision_is_looked_up_number_by_number():
+    table, position = torch.randn(2, 5).bfloat16(), torch.randint(5, (7, 11, 11))
+    assert torch.equal(lookup_bias(table, position), table[:, position])
+
+
+def test_gradients_of_neighbours():
+    table = torch.randn(2, 5, dtype=torch.float64, requires_grad=True)
+    position = torch.randint(5, (7, 11, 11), generator=torch.Generator().manual_seed(3))
+    weight = torch.randn(2, 7, 11, 11, dtype=torch.float64)
+    assert twins(table, position)[0].is_complex()
+    (found,) = torch.autograd.grad(lookup_bias(table, position), table, weight)
+    (expected,) = torch.autograd.grad(table[:, position], table, weight)
+    assert_close(found, expected, 1e-12)
