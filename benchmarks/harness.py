@@ -307,8 +307,15 @@ class Run:
         )
 
     def finish(self, results: dict[str, Any], *sections: str) -> None:
-        """Prints the report and, if a folder was given, writes ``NAME-DATE.json`` and ``.md``, whole or not at all."""
+        """Prints the report and keeps it."""
         self.probe.sample()
+        print(self.keep(results, *sections))
+
+    def keep(self, results: dict[str, Any], *sections: str) -> str:
+        """Writes ``NAME-DATE.json`` and ``.md``, whole or not at all, where results go; returns the report.
+
+        A long run calls it on the way, so that what is measured is not lost with the run.
+        """
         results = {
             "benchmark": self.name,
             "environment": self.environment,
@@ -318,16 +325,16 @@ class Run:
             **results,
         }
         report = "\n\n".join([self.heading().rstrip(), *sections]) + "\n"
-        print(report)
         folder = self.options["out"] or (None if self.options["quick"] else RESULTS)
         if folder is None:
-            return
+            return report
         stem = f"{self.name}-{self.environment['date'][:10]}"
         Path(folder).mkdir(parents=True, exist_ok=True)
         for suffix, text in ((".json", json.dumps(results, indent=1) + "\n"), (".md", report)):
             with replacing(Path(folder, stem + suffix)) as unfinished:
                 unfinished.write_text(text, encoding="utf-8")
         self.note(f"wrote {Path(folder, stem)}.json and .md")
+        return report
 
 
 if __name__ == "__main__":

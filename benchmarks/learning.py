@@ -118,19 +118,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     base = load_config("digits", TINY if options.quick else SETTING)
     run = Run("learning", options)
-    found = {}
+    found: dict[str, Any] = {}
     for name in options.recipes:
         config = dataclasses.replace(base, **RECIPES[name])
         found[name] = learn(config, 60 * options.minutes, 2 if options.quick else _TESTED)
         run.probe.sample()
         run.note(f"{name}: {found[name]['top1']:.1%} after {found[name]['minutes']:.1f} minutes")
+        run.keep({"recipes": found}, *_report(found))
+    run.finish({"recipes": found}, *_report(found))
+    return 0
+
+
+def _report(found: dict[str, Any]) -> list[str]:
     lines = [
         [name, str(row["steps"]), number(row["minutes"]), f"{row['top1']:.1%}", f"{row['top1_std']:.1%}"]
         for name, row in found.items()
     ]
     head = ["recipe", "steps", "minutes", f"top-1 of {_TESTED} test architectures", "±"]
-    run.finish({"recipes": found}, table(head, lines), f"For comparison, {FIGURE}.", _curves(found))
-    return 0
+    return [table(head, lines), f"For comparison, {FIGURE}.", _curves(found)]
 
 
 def _curves(found: dict[str, Any]) -> str:
