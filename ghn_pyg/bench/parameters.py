@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import ClassVar, Final
 
+from filelock import FileLock
+
 from ..deepnets.dataset import DeepNets
 from ..deepnets.sampling import check_place
 from ..evaluation.evaluate import evaluate
@@ -62,7 +64,10 @@ class ParameterTask:
         """The GHN, meta-trained unless it was before, by any task with the same recipe."""
         config = self.config(ghn, seed)
         run = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
-        return train(config, folder / f"{ghn.encoder}-{seed}-{run}")
+        place = folder / f"{ghn.encoder}-{seed}-{run}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{place}.lock"):  # another process may have a task that wants the same GHN
+            return train(config, place)
 
     def run(self, ghn: GHNConfig, seed: int, folder: Path) -> dict[str, float]:
         """Top-1 accuracy on each split, and the share of networks that ran."""

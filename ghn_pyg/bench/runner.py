@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import time
@@ -10,6 +12,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+
+from filelock import FileLock, Timeout
 
 from ..files import replacing
 from ..version import __version__
@@ -49,7 +53,8 @@ def run_bench(
 ) -> list[Result]:
     """Runs a benchmark, or goes on with one that was stopped.
 
-    An encoder that fails does not stop the others; it is tried again when the benchmark goes on.
+    An encoder that fails does not stop the others; it is tried again when the benchmark goes on. Several processes,
+    on machines that share the folder, divide the work among them; each returns when all of it is done.
 
     Args:
         config: The benchmark.
@@ -72,19 +77,28 @@ def run_bench(
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / CONFIG_FILE) as unfinished:
         unfinished.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-    found = []
-    for name in config.tasks:
-        for encoder in config.encoders:
-            for seed in config.seeds:
-                found.append(_result(config, name, encoder, seed, folder))
-                progress(found[-1])
-    return found
+    wanted = list(itertools.product(config.tasks, config.encoders, config.seeds))
+    found: dict[tuple[str, str, int], Result] = {}
+    for patience in (0, -1):  # first what no other process is at; then their results, or what they left undone
+        for place in wanted:
+            if place in found:
+                continue
+            with contextlib.suppress(Timeout):
+                found[place] = _result(config, *place, folder, patience)
+                progress(found[place])
+    return [found[place] for place in wanted]
 
 
-def _result(config: BenchConfig, name: str, encoder: str, seed: int, folder: Path) -> Result:
+def _result(config: BenchConfig, name: str, encoder: str, seed: int, folder: Path, patience: float) -> Result:
     path = folder / "results" / name / encoder / f"{seed}.json"
-    if path.exists() and not (before := _kept(path)).error:
-        return before
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock"), timeout=patience):
+        if path.exists() and not (before := _kept(path)).error:
+            return before
+        return _measured(config, name, encoder, seed, folder, path)
+
+
+def _measured(config: BenchConfig, name: str, encoder: str, seed: int, folder: Path, path: Path) -> Result:
     start, figures, reason = time.perf_counter(), {}, ""
     try:
         figures = config.tasks[name].run(config.ghn(encoder), seed, folder / name)
@@ -92,7 +106,6 @@ def _result(config: BenchConfig, name: str, encoder: str, seed: int, folder: Pat
         reason = _reason(error)
     seconds = time.perf_counter() - start
     result = Result(task=name, encoder=encoder, seed=seed, figures=figures, seconds=seconds, error=reason)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
         unfinished.write_text(json.dumps(dataclasses.asdict(result), indent=1) + "\n", encoding="utf-8")
     return result

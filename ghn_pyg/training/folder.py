@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
+
+from filelock import FileLock, Timeout
 
 from ..files import replacing
 from .config import TrainConfig
 
 CONFIG_FILE: Final = "train.json"
+LOCK_FILE: Final = ".lock"
+
+_PATIENCE: Final = 30.0
+"""Seconds that workers of a killed run may take to end, which hold its lock."""
 
 _KEEPING: Final = ("folder", "download", "compile", "node_budget", "checkpoint_every", "keep")
 """Fields that say where data lies, how it is computed with and how much is kept, not what is trained."""
@@ -40,6 +47,20 @@ def check_same_run(folder: Path, config: TrainConfig) -> None:
             f"{folder} holds another run, which differs in {', '.join(odd)}; take another folder, or the "
             f"configuration of {path} to go on with that run"
         )
+
+
+def occupy(folder: Path) -> AbstractContextManager[object]:
+    """Keeps other processes out of a folder until the end of the context that it returns.
+
+    Raises:
+        TimeoutError: If another process keeps this one out.
+    """
+    try:
+        return FileLock(folder / LOCK_FILE).acquire(timeout=_PATIENCE)
+    except Timeout as error:
+        raise TimeoutError(
+            f"another process trains in {folder}; wait for its end to go on with the run, or take another folder"
+        ) from error
 
 
 def write_config(folder: Path, config: TrainConfig) -> None:

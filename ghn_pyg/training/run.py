@@ -38,7 +38,7 @@ from .engine import (
     scaler_of,
     together,
 )
-from .folder import check_same_run, write_config
+from .folder import check_same_run, occupy, write_config
 from .logs import CSVLog, LogRow, TensorBoardLog
 from .schedules import average_decay, learning_rate
 from .seeds import restored
@@ -235,6 +235,15 @@ class Run:
             self.steps(stop, workers, lambda row: None)
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            occupied = occupy(self.folder)
+        except TimeoutError as error:
+            raise TrainingError(str(error)) from error
+        with occupied:
+            self.keep(stop, workers, report)
+
+    def keep(self, stop: int, workers: int, report: Callable[[LogRow], None]) -> None:
+        """Trains until the step ``stop`` and writes the log, on the first rank."""
         for inner in (self.folder, self.checkpoints, self.folder / "best", self.folder / "ghn"):
             remove_unfinished(inner)
         write_config(self.folder, self.config)

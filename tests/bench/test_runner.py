@@ -2,6 +2,7 @@ import dataclasses
 import json
 
 import pytest
+from filelock import FileLock
 
 from ghn_pyg.bench.regression import LongRangeTask
 from ghn_pyg.bench.runner import kept_results, run_bench
@@ -40,6 +41,38 @@ def test_a_stopped_benchmark_goes_on(fake, tmp_path):
     results = run_bench(bench(seeds=[0, 1]), tmp_path)  # more encoders, and more seeds
     assert fake == [("mlp", 1), ("gcn", 0), ("gcn", 1)]
     assert results[0] == first[0]
+
+
+def test_processes_divide_the_work(fake, tmp_path):
+    path = tmp_path / "results" / "long_range" / "mlp"
+    path.mkdir(parents=True)
+    other = FileLock(path / "5.lock")
+    other.acquire()
+    heard = []
+
+    def note(result):
+        heard.append((result.encoder, result.seed))
+        if len(heard) == 3:  # nothing else is left: the other process is done
+            theirs = dataclasses.replace(result, encoder="mlp", seed=5, figures={"figure": 7.0})
+            (path / "5.json").write_text(json.dumps(dataclasses.asdict(theirs)))
+            other.release()
+
+    results = run_bench(bench(seeds=[3, 5]), tmp_path, note)
+    assert fake == [("mlp", 3), ("gcn", 3), ("gcn", 5)]
+    assert heard == [*fake, ("mlp", 5)]
+    assert [(one.encoder, one.seed, one.figures["figure"]) for one in results] == [
+        ("mlp", 3, 3.0), ("mlp", 5, 7.0), ("gcn", 3, 3.0), ("gcn", 5, 5.0)
+    ]  # fmt: skip
+
+
+def test_what_another_process_left_undone(fake, tmp_path):
+    path = tmp_path / "results" / "long_range" / "mlp"
+    path.mkdir(parents=True)
+    other = FileLock(path / "0.lock")
+    other.acquire()
+    results = run_bench(bench(), tmp_path, lambda result: other.release())
+    assert fake == [("gcn", 0), ("mlp", 0)]
+    assert [one.encoder for one in results] == ["mlp", "gcn"]
 
 
 def test_a_failure_keeps_what_was_there(fake, tmp_path, monkeypatch):

@@ -9,10 +9,12 @@ import time
 
 import pytest
 import torch
+from filelock import FileLock
 
 from ghn_pyg import GHN, CheckpointError, from_pretrained
 from ghn_pyg.deepnets.dataset import MetaBatches
 from ghn_pyg.images import load_images
+from ghn_pyg.training import folder as folder_module
 from ghn_pyg.training import run as module
 from ghn_pyg.training.checkpoints import checkpoint_paths, read_training_checkpoint
 from ghn_pyg.training.engine import make_fabric
@@ -152,7 +154,7 @@ def kill_and_go_on(tmp_path, steps, limits):
     (folder / "checkpoints" / f".{'0a' * 16}.pt").touch()  # as if it had been killed while it wrote
     same(run(folder, steps, LONG), expected)
     assert losses(folder) == losses(tmp_path / "whole"), kills
-    assert not [path for path in folder.rglob(".*") if path.is_file()]
+    assert [path.name for path in folder.rglob(".*") if path.is_file()] == [".lock"]
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -226,6 +228,16 @@ def test_another_run_in_the_folder(tmp_path):
     with pytest.raises(TrainingError, match=r"holds another run, which differs in learning_rate, seed; take another"):
         run(tmp_path, 3, {"seed": 5, "learning_rate": 0.1})
     assert sorted(path.read_bytes() for path in tmp_path.rglob("*.*")) == before
+
+
+def test_another_process_in_the_folder(tmp_path, monkeypatch):
+    before = run(tmp_path, 2)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    monkeypatch.setattr(folder_module, "_PATIENCE", 0.1)
+    with FileLock(tmp_path / ".lock"), pytest.raises(TrainingError, match=r"another process trains in .*take another"):
+        run(tmp_path, 4)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
+    same(run(tmp_path, 2), before)
 
 
 def test_how_data_is_kept_may_change(tmp_path):
