@@ -20,6 +20,9 @@ from .ragged import Blocks
 _HELD: Final = 1 << 27
 """As many biases (512 MiB in float32) are looked up once for all layers. Where there are more,"""
 
+_BYTES_TO_LOOK_UP: Final = 12
+"""Bytes for the columns of a pair while its biases are looked up."""
+
 _AT_A_TIME: Final = 1 << 22
 """as many (16 MiB, which caches may hold) are looked up just before they are used, in each layer; for gradients"""
 
@@ -39,7 +42,8 @@ class TableBias:
     def __init__(self, table: Tensor, positions: Sequence[Tensor], blocks: Blocks) -> None:
         hidden = table.new_full((len(table), 1), -torch.inf)
         self.table = torch.cat((table, hidden), dim=1)
-        self.positions = [block.hide(part, table.size(1)) for block, part in zip(blocks, positions, strict=True)]
+        columns = [_wide_enough(part, table.size(1)) for part in positions]
+        self.positions = [block.hide(part, table.size(1)) for block, part in zip(blocks, columns, strict=True)]
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -53,8 +57,8 @@ class TableBias:
             MemoryError: If there is no room for them.
         """
         numbers = sum(map(math.prod, self.shapes))
-        needed = numbers * self.table.element_size() + 4 * numbers // len(self.table)
-        check_room(needed, numbers // len(self.table), self.table.device)
+        pairs = numbers // len(self.table)
+        check_room(numbers * self.table.element_size() + _BYTES_TO_LOOK_UP * pairs, pairs, self.table.device)
         return [lookup_bias(self.table, position).transpose(0, 1) for position in self.positions]
 
     @property
@@ -67,6 +71,13 @@ class TableBias:
         return self.dense() if self.few else self
 
 
+def _wide_enough(position: Tensor, hidden: int) -> Tensor:
+    """Columns in a type that holds the number of one more."""
+    if position.dtype.is_signed and hidden <= torch.iinfo(position.dtype).max:
+        return position
+    return position.to(torch.int16 if hidden <= torch.iinfo(torch.int16).max else torch.int32)
+
+
 Bias = Sequence[Tensor] | TableBias
 """For each block of a batch the biases of its pairs, of shape (G, heads, n, n), or a table of them."""
 
@@ -76,7 +87,13 @@ def check_bias(bias: Bias, blocks: Blocks, heads: int) -> None:
 
     Raises:
         ValueError: If they are.
+        TypeError: If it is a tensor.
     """
+    if isinstance(bias, Tensor):
+        raise TypeError(
+            f"bias expected a tensor for each block, in a list, or a TableBias, got one tensor of {tuple(bias.shape)}; "
+            "for distances call SpatialEncoding(heads)(distance, blocks), for one's own biases blocks.biases(values)"
+        )
     shapes = bias.shapes if isinstance(bias, TableBias) else [tuple(part.shape) for part in bias]
     expected = [(len(block.graphs), heads, block.size, block.size) for block in blocks]
     if shapes != expected:
@@ -102,8 +119,8 @@ def dense_attention(
 ) -> list[Tensor]:
     r"""Scaled-dot-product attention :math:`\mathrm{softmax}(Q K^\top / \sqrt{d_H} + B)\, V` on PyTorch's fused kernels.
 
-    They have no gradients of biases on a CPU: for a :class:`TableBias` that is trained there it is
-    :func:`~ghn_pyg.nn.lookup.lookup_attention`.
+    They have no gradients of biases on a CPU: for a :class:`TableBias` that is trained there, without dropout and of up
+    to :math:`2^{27}` biases, it is :func:`~ghn_pyg.nn.lookup.lookup_attention`.
 
     Time grows with :math:`H n^2`, and so does memory up to :math:`2^{27}` biases in a batch (a graph of 4,096 nodes and
     8 heads). Those of more, as a :class:`TableBias`, are looked up for some queries after another: no more than two
@@ -176,27 +193,36 @@ def table_attention(
 ) -> list[Tensor]:
     """The same with FlexAttention, which reads biases from their table: no number is held for every pair and head.
 
-    It is for GPUs, where the kernel is compiled at the first call. Without a :class:`TableBias`, with dropout, which
+    It is for GPUs, where the kernel is compiled at the first call; heads of fewer than 16 channels, which it does not
+    take there, are filled up with zeros. Without a :class:`TableBias`, with dropout, which
     FlexAttention does not have, and for gradients on a CPU, which it does not have either, it is
     :func:`dense_attention`. :func:`add_biases` and :class:`~ghn_pyg.nn.GraphToken` make tensors of tables, so that
     what they return is computed as by :func:`dense_attention`.
     """
-    if not isinstance(bias, TableBias) or dropout or (query.device.type == "cpu" and query.requires_grad):
+    if not is_flexible(bias, dropout, query):
         return dense_attention(query, key, value, blocks, bias, dropout)
     check_bias(bias, blocks, query.size(1))
     table, kernel = bias.table.to(query.dtype), _flex_attention(query.device.type)
-    found = []
+    channels, scale, found = query.size(-1), query.size(-1) ** -0.5, []
+    if channels < _FEWEST_CHANNELS and query.device.type in _COMPILED:
+        query, key, value = (F.pad(part, (0, _FEWEST_CHANNELS - channels)) for part in (query, key, value))
     for block, position in zip(blocks, [part.int() for part in bias.positions], strict=True):
         q, k, v = (block.split(part).transpose(1, 2) for part in (query, key, value))
 
         def add(score: Tensor, g: Tensor, h: Tensor, i: Tensor, j: Tensor, position: Tensor = position) -> Tensor:
             return score + table[h, position[g, i, j]]
 
-        found.append(kernel(q, k, v, score_mod=add).transpose(1, 2))
+        found.append(kernel(q, k, v, score_mod=add, scale=scale)[..., :channels].transpose(1, 2))
     return found
 
 
+def is_flexible(bias: Bias | None, dropout: float, state: Tensor) -> TypeGuard[TableBias]:
+    """Whether :func:`table_attention` reads biases from their table."""
+    return isinstance(bias, TableBias) and not dropout and not (state.device.type == "cpu" and state.requires_grad)
+
+
 _COMPILED: Final = ("cuda", "xpu")
+_FEWEST_CHANNELS: Final = 16
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import TableBias
+from .lookup import is_transformed
 from .memory import check_room
 from .ragged import Blocks, to_numpy
 
@@ -76,6 +77,7 @@ class DistanceBias(nn.Module):
         """The biases of a batch.
 
         Raises:
+            ValueError: If distances are no whole numbers from 0 on.
             MemoryError: If there is no room for the pairs.
         """
         blocks = Blocks.known(batch)
@@ -86,8 +88,13 @@ class DistanceBias(nn.Module):
 
 
 def _check_distances(distance: Tensor) -> None:
+    if not isinstance(distance, Tensor):
+        raise TypeError(f"distances expected a tensor, as AddShortestPathDistance adds one, got {distance!r:.40}")
     if distance.is_floating_point() or distance.dtype == torch.bool:
         raise ValueError(f"distances expected whole numbers, 0 for no path, got {distance.dtype}")
+    readable = distance.device.type == "cpu" and not torch.compiler.is_compiling() and not is_transformed(distance)
+    if readable and distance.dtype.is_signed and distance.numel() and distance.min() < 0:
+        raise ValueError(f"distances expected 0 for no path, got {int(distance.min())}")
 
 
 def signed_distance(distance: Tensor) -> Tensor:
@@ -112,7 +119,12 @@ class SpatialEncoding(nn.Module):
     Shapes:
         - **input:** distances :math:`(\sum_g N_g^2,)` as :class:`~ghn_pyg.transforms.AddShortestPathDistance` gives
           them, 0 for the node itself or no path; and the ``batch`` :math:`(N,)` of the nodes, or its blocks
-        - **output:** a table, and for each block of the batch the columns of its pairs
+        - **output:** a table, and for each block of the batch the columns of its pairs, two bytes each (four with more
+          than 32,766 columns)
+
+    Raises:
+        ValueError: If distances are no whole numbers from 0 on.
+        MemoryError: If there is no room for the pairs.
 
     Example:
         >>> spatial = SpatialEncoding(heads=2)
@@ -127,6 +139,8 @@ class SpatialEncoding(nn.Module):
         if max_distance < 1:
             raise ValueError(f"max_distance must be at least 1, got {max_distance}")
         self.max_distance = max_distance
+        columns = (max_distance + 3) ** (2 if directed else 1)
+        self.kind = torch.int16 if columns < torch.iinfo(torch.int16).max else torch.int32
         # Distances 0 to the largest, then longer ones, then none.
         self.bias = nn.Embedding(max_distance + 3, heads)
         self.back = nn.Embedding(max_distance + 3, heads) if directed else None
@@ -140,14 +154,15 @@ class SpatialEncoding(nn.Module):
 
     def rows(self, distance: Tensor) -> Tensor:
         """For distances (G, n, n) of a block the row of each."""
-        rows = distance.clamp(max=self.max_distance + 1).long()
-        itself = torch.eye(rows.size(-1), dtype=torch.bool, device=rows.device)
-        return rows.masked_fill((rows == 0) & ~itself, self.max_distance + 2)
+        rows = distance.clamp(max=self.max_distance + 1).to(self.kind)
+        none = (rows == 0).logical_and_(~torch.eye(rows.size(-1), dtype=torch.bool, device=rows.device))
+        return rows.masked_fill_(none, self.max_distance + 2)
 
     def forward(self, distance: Tensor, batch: Tensor | Blocks) -> TableBias:
         """The biases of a batch."""
         blocks = Blocks.known(batch)
         _check_distances(distance)
+        check_room(4 * self.kind.itemsize * distance.numel(), distance.numel(), distance.device)
         positions = [self.rows(part) for part in blocks.split_pairs(distance)]
         table = self.bias.weight
         if self.back is not None:

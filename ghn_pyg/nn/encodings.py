@@ -123,6 +123,11 @@ class CentralityEncoding(nn.Module):
         self.in_degree = Embedding(MAX_DEGREE + 1, channels)
         self.out_degree = Embedding(MAX_DEGREE + 1, channels)
 
+    def reset_parameters(self) -> None:
+        """Draws all embeddings anew."""
+        self.in_degree.reset_parameters()
+        self.out_degree.reset_parameters()
+
     def forward(self, edge_index: Tensor, num_nodes: int) -> Tensor:
         """Encodes the degrees, clamped to 100."""
         one = edge_index.new_ones(edge_index.size(1))
@@ -152,4 +157,4 @@ class DepthEncoding(Embedding):
         """Encodes the distances, clamped to 1,000."""
         blocks = Blocks.known(batch)
         depth = blocks.join([part[:, 0] for part in blocks.split_pairs(distance)])
-        return super().forward(depth.long().clamp_(max=MAX_DEPTH))
+        return super().forward(depth.clamp(max=MAX_DEPTH).long())

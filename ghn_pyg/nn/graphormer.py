@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torch_geometric.nn.inits import reset
 
 from .attention import (
     Attention,
@@ -14,6 +15,7 @@ from .attention import (
     add_biases,
     check_bias,
     dense_attention,
+    is_flexible,
     is_looked_up,
     table_attention,
 )
@@ -69,6 +71,11 @@ class GraphormerLayer(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
         self.ff = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
 
+    def reset_parameters(self) -> None:
+        """Draws all weights anew."""
+        for part in self.children():
+            reset(part)
+
     def attend(self, x: Tensor, blocks: Blocks, bias: Bias | None) -> Tensor:
         """Self-attention inside each graph."""
         query, key, value = self.qkv(x).view(x.size(0), 3, self.heads, -1).unbind(1)
@@ -115,6 +122,11 @@ class GraphTransformer(nn.ModuleList):
         self.attention = attention
         self.checkpointing = checkpointing
 
+    def reset_parameters(self) -> None:
+        """Draws all weights anew."""
+        for layer in self:
+            reset(layer)
+
     def forward(self, x: Tensor, batch: Tensor | Blocks | None = None, bias: Bias | None = None) -> Tensor:
         """Applies all layers."""
         blocks = Blocks.of(batch, x.size(0))
@@ -131,7 +143,9 @@ class GraphTransformer(nn.ModuleList):
 
     def _looks_up(self, x: Tensor, bias: Bias) -> bool:
         """Whether layers read biases from their table."""
-        return self.attention is table_attention or is_looked_up(bias, self.dropout if self.training else 0.0, x)
+        dropout = self.dropout if self.training else 0.0
+        flexible = self.attention is table_attention and is_flexible(bias, dropout, x)
+        return flexible or is_looked_up(bias, dropout, x)
 
 
 class GraphToken(nn.Module):
@@ -193,7 +207,13 @@ class GraphToken(nn.Module):
         return found
 
     def split(self, x: Tensor, blocks: Blocks) -> tuple[Tensor, Tensor]:
-        """The embeddings of graphs and of nodes."""
+        """The embeddings of graphs and of nodes.
+
+        Args:
+            x: Nodes and tokens, :math:`(N + G, d)`.
+            blocks: The blocks of the batch with tokens, as the call returned them.
+        """
+        blocks = Blocks.of(blocks, x.size(0))
         tokens, nodes = places(blocks, x.device)
         return x.index_select(0, tokens), x.index_select(0, nodes)
 

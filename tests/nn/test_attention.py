@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn.attention.flex_attention import flex_attention
 
 from ghn_pyg.nn import attention as module
 from ghn_pyg.nn import memory
@@ -124,9 +125,9 @@ def test_biases_that_memory_has_no_room_for(monkeypatch):
     with pytest.raises(
         MemoryError, match=r"biases of 841 pairs of nodes need 0.0 GB, and 0.0 GB are free; .*exphormer"
     ):
-        bias.dense()  # 16 bytes for each pair
-    small = TableBias(torch.ones(HEADS, 2), [torch.zeros(1, 23, 23, dtype=torch.int16)], Blocks.of_sizes([23]))
-    assert small.dense()[0].shape == (1, HEADS, 23, 23)
+        bias.dense()  # 24 bytes for each pair
+    small = TableBias(torch.ones(HEADS, 2), [torch.zeros(1, 19, 19, dtype=torch.int16)], Blocks.of_sizes([19]))
+    assert small.dense()[0].shape == (1, HEADS, 19, 19)
     memory.check_room(1 << 60, 1 << 58, torch.device("meta"))
 
 
@@ -138,6 +139,40 @@ def test_flex_attention_agrees():
     with torch.no_grad():
         bias = TableBias(table, bias.positions, blocks)
         result = blocks.join(table_attention(*parts, blocks, bias))
+    assert_close(result, reference(parts, columns, table.detach()), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns"),
+    [(torch.uint8, 255), (torch.uint8, 256), (torch.int8, 128), (torch.int8, 200), (torch.int64, 5), (torch.uint16, 7)],
+)
+def test_columns_of_any_integer_type(kind, columns):
+    table, largest = torch.randn(2, columns), min(columns - 1, torch.iinfo(kind).max)
+    blocks = Blocks.of_sizes([3, 2])
+    position = torch.tensor([[[0, largest, 3], [largest, 1, 0], [0, 2, 4]], [[1, 2, 0], [3, 4, 0], [0, 0, 0]]])
+    (found,) = TableBias(table, [position.to(kind)], blocks).dense()
+    assert torch.equal(found[0], table[:, position[0]])
+    assert torch.equal(found[1, :, :2, :2], table[:, position[1, :2, :2]])
+    assert found[1, :, :, 2].isneginf().all()
+
+
+@UNFUSED
+def test_heads_that_are_filled_up(monkeypatch):
+    """As on a GPU, whose kernels want heads of 16 channels or more."""
+    monkeypatch.setattr(module, "_COMPILED", ("cpu",))
+    widths = []
+
+    def kernel(query, key, value, **options):
+        widths.append(query.size(-1))
+        return flex_attention(query, key, value, **options)
+
+    monkeypatch.setattr(module, "_flex_attention", lambda device: kernel)
+    blocks, parts = Blocks.of_sizes(SIZES), states()
+    table, columns, bias = table_bias(blocks)
+    with torch.no_grad():
+        bias = TableBias(table, bias.positions, blocks)
+        result = blocks.join(table_attention(*[part.detach() for part in parts], blocks, bias))
+    assert set(widths) == {16}
     assert_close(result, reference(parts, columns, table.detach()), 1e-6)
 
 
@@ -165,7 +200,6 @@ def test_gradients_after_a_use_without_any():
         lambda dense: dense[:2],
         lambda dense: [part[:, :1] for part in dense],
         lambda dense: [part[0] for part in dense],
-        lambda dense: dense[0][0],
         lambda dense: [part[..., :-1] for part in dense],
     ],
 )
@@ -232,14 +266,16 @@ def test_nothing_is_changed():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("channels", [8, 16])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 0.1)], ids=str)
-def test_flex_attention_on_a_gpu(dtype, tolerance):
-    """Compiled, forward and backward, on graphs of unequal size; FlexAttention wants heads of 16 numbers or more."""
+def test_flex_attention_on_a_gpu(dtype, tolerance, channels):
+    """Compiled, forward and backward, on graphs of unequal size; FlexAttention wants heads of 16 channels or more."""
     blocks = Blocks.of_sizes(SIZES, "cuda")
     table, columns, _ = table_bias(Blocks.of_sizes(SIZES))
     table = table.detach().to("cuda", dtype).requires_grad_()
     generator = torch.Generator().manual_seed(3)
-    parts = [torch.randn(sum(SIZES), HEADS, 16, generator=generator).to("cuda", dtype).requires_grad_() for _ in "qkv"]
+    shape = (sum(SIZES), HEADS, channels)
+    parts = [torch.randn(shape, generator=generator).to("cuda", dtype).requires_grad_() for _ in "qkv"]
     bias = TableBias(table, blocks.split_pairs(columns.cuda()), blocks)
     results = [blocks.join(attention(*parts, blocks, bias)) for attention in (table_attention, dense_attention)]
     assert_close(*results, tolerance)

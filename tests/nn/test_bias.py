@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch_geometric.data import Data
 
+from ghn_pyg.nn import memory
 from ghn_pyg.nn.attention import add_biases
 from ghn_pyg.nn.bias import DistanceBias, EdgePathEncoding, SpatialEncoding, signed_distance, sinusoids
 from ghn_pyg.nn.ragged import Blocks
@@ -267,8 +268,44 @@ def test_edge_features_of_another_graph():
 
 @pytest.mark.parametrize("bias", [DistanceBias(D, HEADS), SpatialEncoding(HEADS)])
 def test_distances_are_whole_numbers(bias):
+    with pytest.raises(TypeError, match="distances expected a tensor, as AddShortestPathDistance adds one, got None"):
+        bias(None, Blocks.of(None, 3))
     with pytest.raises(ValueError, match=r"distances expected whole numbers, 0 for no path, got torch\.float32"):
         bias(torch.zeros(9), Blocks.of(None, 3))
+
+
+@pytest.mark.parametrize("bias", [DistanceBias(D, HEADS), SpatialEncoding(HEADS)])
+@pytest.mark.parametrize("kind", [torch.int8, torch.int64])
+def test_distances_below_0(bias, kind):
+    with pytest.raises(ValueError, match="distances expected 0 for no path, got -1"):
+        bias(torch.tensor([0, 1, -1, 0], dtype=kind), Blocks.of(None, 2))
+
+
+@pytest.mark.parametrize(
+    ("largest", "directed", "kind"),
+    [(20, False, torch.int16), (177, True, torch.int16), (179, True, torch.int32), (32_763, False, torch.int16)],
+)
+def test_columns_are_as_small_as_they_can_be(largest, directed, kind):
+    spatial = SpatialEncoding(HEADS, largest, directed)
+    distance = torch.tensor([0, largest, 40_000, 0], dtype=torch.int32)
+    (position,) = (bias := spatial(distance, Blocks.of(None, 2))).positions
+    assert position.dtype == kind
+    rows = spatial.bias.weight[[largest, largest + 1]] + (
+        spatial.back.weight[[largest + 1, largest]] if directed else 0
+    )
+    assert torch.equal(bias.dense()[0][0, :, [0, 1], [1, 0]].t(), rows)
+
+
+@pytest.mark.parametrize("bias", [DistanceBias(D, HEADS), SpatialEncoding(HEADS)])
+def test_distances_that_memory_has_no_room_for(bias, monkeypatch):
+    class Memory:
+        available = 1000
+
+    monkeypatch.setattr(memory.psutil, "virtual_memory", Memory)
+    monkeypatch.setattr(memory, "_SMALL", 1000)
+    bias(torch.zeros(9, dtype=torch.uint8), Blocks.of(None, 3))
+    with pytest.raises(MemoryError, match="the biases of 961 pairs of nodes need"):
+        bias(torch.zeros(961, dtype=torch.uint8), Blocks.of(None, 31))
 
 
 def test_heads_at_least():

@@ -252,6 +252,12 @@ def test_distances_are_counted_to_1000():
     assert depth()(distance.flatten(), Blocks.of(None, 7))[:, 0].tolist() == [0, 1, 254, 255, 1000, 1000, 1000]
 
 
+@pytest.mark.parametrize("kind", [torch.int16, torch.int64])
+def test_distances_that_are_cut_stay_as_they_were(kind):
+    distance = torch.tensor([0, 5000, 7, 0, 0, 0, 0, 0, 0], dtype=kind)
+    assert_pure(lambda pairs: depth()(pairs, Blocks.of(None, 3)), distance)
+
+
 def test_graphs_alone_and_together():
     torch.manual_seed(3)
     encoding, graphs = DepthEncoding(5).double(), unequal_graphs(5)

@@ -65,7 +65,7 @@ def nodes():
     return torch.randn(sum(SIZES), D, dtype=torch.float64, requires_grad=True)
 
 
-def numbers(generator=None):
+def numbers():
     """A bias for every pair and head of the graphs, one graph after another."""
     generator = torch.Generator().manual_seed(7)
     pairs = sum(size * size for size in SIZES)
@@ -146,6 +146,30 @@ def test_checkpointing_with_biases_of_a_table(kind):
     assert_same_gradients(frugal(x, *rest), plain(x, *rest), [x])
     frugal(x, *rest).sum().backward()
     assert all(parameter.grad is not None for parameter in frugal.parameters())
+
+
+def test_weights_are_drawn_anew():
+    torch.manual_seed(3)
+    model = GraphTransformer(8, 2, 2)
+    before = [weight.clone() for weight in model.parameters() if weight.dim() > 1]
+    with torch.no_grad():
+        model[1].norm1.weight.fill_(7)
+    model.reset_parameters()
+    assert not any(map(torch.equal, before, (weight for weight in model.parameters() if weight.dim() > 1)))
+    assert model[1].norm1.weight.eq(1).all()
+
+
+def test_a_single_tensor_is_no_bias():
+    blocks = Blocks.of_sizes([3])
+    with pytest.raises(TypeError, match=r"got one tensor of \(9,\); for distances call SpatialEncoding"):
+        GraphormerLayer(8, 2)(torch.zeros(3, 8), blocks, torch.zeros(9))
+
+
+def test_tokens_are_split_with_their_own_blocks():
+    token, blocks = GraphToken(8, 2), Blocks.of_sizes([3, 2])
+    x, _, _ = token(torch.zeros(5, 8), blocks)
+    with pytest.raises(ValueError, match="the batch holds 5 nodes and x 7; pass the batch of these nodes"):
+        token.split(x, blocks)
 
 
 def test_dropout_is_for_training():

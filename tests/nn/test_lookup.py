@@ -1,9 +1,10 @@
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ghn_pyg.nn import lookup
 from ghn_pyg.nn.attention import TableBias, dense_attention, is_looked_up
-from ghn_pyg.nn.lookup import can_look_up, look_up, lookup_attention, lookup_bias, pieces, twins
+from ghn_pyg.nn.lookup import can_look_up, entries_at, lookup_attention, lookup_bias, pieces, twins
 from ghn_pyg.nn.ragged import Blocks
 from tests.properties import assert_close, assert_pure, assert_same_gradients
 
@@ -67,14 +68,29 @@ def test_pieces(piece, rows, expected, monkeypatch):
     assert torch.cat([torch.arange(3 * 3 * 121)[place.numbers] for place in found]).tolist() == list(range(3 * 3 * 121))
 
 
-def test_gradients_of_gradients():
-    *states, position = inputs(1, nodes=3)
-    assert torch.autograd.gradgradcheck(lambda *parts: lookup_attention(*parts, position), states)
+@pytest.mark.parametrize(("nodes", "together"), [(3, False), (11, True)])
+def test_gradients_of_gradients(nodes, together):
+    *states, table, position = inputs(3 if together else 1, nodes)
+    assert twins(table, position)[0].is_complex() == together
+    assert torch.autograd.gradgradcheck(
+        lambda *parts: lookup_attention(*parts, position), (*states, table), fast_mode=True
+    )
+
+
+def test_gradients_of_gradients_with_mixed_precision():
+    *states, table, position = inputs(dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = lookup_attention(*states, table, position)
+        found = torch.autograd.grad(result.sum(), states[1], create_graph=True)[0]
+    expected = torch.autograd.grad(lookup_attention(*states, table, position).sum(), states[1])[0]
+    assert found.dtype == torch.float32
+    assert_close(found, expected, 1e-6)
 
 
 def test_several_gradients_at_once():
-    *states, position = inputs()
+    *states, position = inputs(3)
     result = lookup_attention(*states, position)
+    assert twins(states[-1], position)[0].is_complex()
     incoming = torch.randn(5, *result.shape, dtype=result.dtype)
     together = torch.autograd.grad(result, states, incoming, is_grads_batched=True, retain_graph=True)
     for number, one in enumerate(incoming):
@@ -197,29 +213,32 @@ def test_lookup():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_neighbours_are_looked_up_together(keys, dtype):
     table = torch.arange(2 * 101, dtype=dtype).view(2, 101)
-    position = torch.tensor([40, 42, 100, 41, 40, 42, 42])[:keys].repeat(11, 3, 1)
+    position = torch.tensor([40, 42, 100, 41, 40, 42, 42])[:keys].repeat(251, 3, 1)
     entries, column = twins(table, position)
     columns = 4 + keys % 2  # 40 to 42, the last, and what an odd number lacks
     assert entries.is_complex()
     assert entries.shape == (2, columns**2)
-    assert column.shape == (11, 3, (keys + 1) // 2)
+    assert column.shape == (251, 3, (keys + 1) // 2)
     assert column[5, 2, :2].tolist() == [2, 3 * columns + 1]
-    found = look_up(entries, column)
+    found = entries_at(entries, column)
     assert torch.equal(found[..., :keys], table[:, position])
     assert found[..., keys:].isneginf().all()
 
 
 def test_columns_are_many_for_few_lookups():
-    table, position = torch.arange(2 * 101.0).view(2, 101), torch.tensor([[40, 42, 60, 59]])
-    entries, column = twins(table, position)
-    assert entries.tolist() == [[*range(40, 61), 100], [*range(141, 162), 201]]
-    assert column.tolist() == [[0, 2, 20, 19]]
+    table, position = torch.arange(2 * 101.0).view(2, 101), torch.tensor([[40, 42, 80, 59]])
+    entries, column = twins(table, position)  # it does not pay to find out which they are
+    assert torch.equal(entries, table)
+    assert torch.equal(column, position)
+    entries, column = twins(table, position.repeat(1025, 1))  # 43 occur, and not four times their square
+    assert entries.tolist() == [[*range(40, 81), 100], [*range(141, 182), 201]]
+    assert column.tolist() == [[0, 2, 40, 19]] * 1025
 
 
 @pytest.mark.parametrize(("limit", "complex_"), [(5, True), (4, False)])
 def test_columns_are_too_many_for_the_cache(limit, complex_, monkeypatch):
     monkeypatch.setattr(lookup, "_TWINS", limit)
-    entries, _ = twins(torch.randn(2, 9), torch.arange(4).repeat(100, 1))
+    entries, _ = twins(torch.randn(2, 9), torch.arange(4).repeat(1100, 1))
     assert entries.is_complex() == complex_
 
 
@@ -248,3 +267,10 @@ def test_gradients_of_neighbours():
     (found,) = torch.autograd.grad(lookup_bias(table, position), table, weight)
     (expected,) = torch.autograd.grad(table[:, position], table, weight)
     assert_close(found, expected, 1e-12)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_numbers_that_cannot_be_looked_at(grad):
+    with FakeTensorMode(), torch.set_grad_enabled(grad):
+        found = lookup_bias(torch.empty(3, 256, requires_grad=True), torch.empty(2, 97, 97, dtype=torch.int16))
+    assert found.shape == (3, 2, 97, 97)
