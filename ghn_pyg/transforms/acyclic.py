@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .checks import check_ends
 from .room import check_room
 
 NO_PATH = 0
@@ -36,7 +37,8 @@ def shortest_paths(edge_index: Tensor, num_nodes: int, cutoff: int = 50) -> Tens
         Distances of shape :math:`(N, N)` in uint8 (int16 for a ``cutoff`` over 254); 0 where there is no path.
 
     Raises:
-        ValueError: If an edge does not point forward, or ``cutoff`` is not between 1 and 32,766.
+        ValueError: If an edge names a node that is not there or does not point forward, or ``cutoff`` is not between 1
+            and 32,766.
         MemoryError: If there is no room for all pairs.
 
     Example:
@@ -46,6 +48,7 @@ def shortest_paths(edge_index: Tensor, num_nodes: int, cutoff: int = 50) -> Tens
     if not 1 <= cutoff < np.iinfo(np.int16).max:
         raise ValueError(f"cutoff must be between 1 and {np.iinfo(np.int16).max - 1}, got {cutoff}")
     sources, targets = edge_index.cpu().numpy()
+    check_ends(sources.min(initial=0), targets.max(initial=-1), num_nodes)
     if (sources >= targets).any():
         raise ValueError("edges must point from a node to a later one; sort the nodes topologically first")
     order = np.argsort(targets, kind="stable")

@@ -6,7 +6,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import degree
 
-from .checks import edges_of
+from .checks import check_ends, edges_of
 
 
 class AddCentrality(BaseTransform):
@@ -24,10 +24,8 @@ class AddCentrality(BaseTransform):
     def forward(self, data: Data) -> Data:
         """Returns ``data`` with degrees."""
         edges = edges_of(data)
-        if edges.numel() and (edges.min() < 0 or edges.max() >= data.num_nodes):
-            raise ValueError(
-                f"edges name nodes {edges.min()} to {edges.max()} of a graph of {data.num_nodes} nodes; set num_nodes"
-            )
+        if edges.numel():
+            check_ends(int(edges.min()), int(edges.max()), data.num_nodes)
         sources, targets = edges
         data.in_degree = degree(targets, data.num_nodes, dtype=targets.dtype)
         data.out_degree = degree(sources, data.num_nodes, dtype=sources.dtype)

@@ -11,9 +11,9 @@ import rustworkx
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
-from torch_geometric.transforms import BaseTransform
 
-from .checks import edges_of
+from .base import Transform
+from .checks import check_ends, edges_of
 from .room import check_room
 from .together import LARGEST, distances_together
 
@@ -23,10 +23,11 @@ _BYTES_PER_NEAR_PAIR: Final = 56
 _WHOLE: Final = 1 << 25
 """Pairs whose distances are computed together as floating-point numbers (270 MB), in the shortest time."""
 _PAIRS_AT_A_TIME: Final = 1 << 22
+_SMALL: Final = 128
 _INSTEAD: Final = "keep those within a small distance alone with AddShortestPathPairs(cutoff)"
 
 
-class AddShortestPathDistance(BaseTransform):
+class AddShortestPathDistance(Transform):
     r"""Adds the attribute ``distance``: shortest-path distances of all pairs of nodes, flattened to :math:`(N^2,)`.
 
     Flattened, graphs of different size batch by plain concatenation. Entry :math:`u N + v` is the number of edges on
@@ -67,9 +68,7 @@ class AddShortestPathDistance(BaseTransform):
         if isinstance(data, Batch):
             sizes = np.diff(data.ptr.cpu().numpy())
             data.distance = torch.from_numpy(self._together(edges_of(data).cpu().numpy(), sizes))
-            starts = torch.from_numpy(np.cumsum([0, *sizes**2]))
-            data._slice_dict = {**data._slice_dict, "distance": starts}
-            data._inc_dict = {**data._inc_dict, "distance": torch.zeros(len(sizes), dtype=torch.long)}
+            let_take_apart(data, "distance")
         else:
             distance = self._alone(edges_of(data), data.num_nodes)
             data.distance = torch.from_numpy(distance.astype(_type(self.cutoff), copy=False).ravel())
@@ -90,7 +89,7 @@ class AddShortestPathDistance(BaseTransform):
         if wrong.any():
             first = graph[wrong.argmax()]
             ends = edges[:, graph == first]
-            _check_ends(ends.min(), ends.max(), sizes[first])
+            check_ends(ends.min(), ends.max(), sizes[first])
         distance = self._together(edges + (np.cumsum(sizes) - sizes)[graph], sizes)
         found = [copy.copy(data) for data in graphs]
         ends = np.cumsum(sizes**2).tolist()
@@ -114,7 +113,7 @@ class AddShortestPathDistance(BaseTransform):
         squares = sizes**2
         needed = int(squares.sum()) * _BYTES_PER_PAIR
         check_room(needed, f"the distances of all pairs in {len(sizes):,} graphs", _INSTEAD)
-        _check_ends(edges.min(initial=0), edges.max(initial=-1), sizes.sum())
+        check_ends(edges.min(initial=0), edges.max(initial=-1), sizes.sum())
         graph = np.repeat(np.arange(len(sizes)), sizes)
         owner, other = graph[edges]
         if (owner != other).any():
@@ -135,7 +134,7 @@ class AddShortestPathDistance(BaseTransform):
         return found
 
 
-class AddShortestPathPairs(BaseTransform):
+class AddShortestPathPairs(Transform):
     r"""Adds the pairs of nodes whose distance is at most ``cutoff``, for graphs that are too large for all pairs.
 
     ``pair_index`` of shape :math:`(2, P)` holds them in ascending order, without the nodes themselves, and
@@ -165,10 +164,19 @@ class AddShortestPathPairs(BaseTransform):
     def forward(self, data: Data) -> Data:
         """Returns ``data`` with its pairs."""
         nodes = data.num_nodes
-        pairs, distance = near_pairs(edges_of(data), nodes, self.cutoff, self.directed)
+        search = pairs_of_all if nodes <= _SMALL else near_pairs
+        pairs, distance = search(edges_of(data), nodes, self.cutoff, self.directed)
         data.pair_index = torch.from_numpy(np.stack(np.divmod(pairs, max(nodes, 1))))
         data.pair_distance = torch.from_numpy(distance.astype(_type(self.cutoff)))
         return data
+
+
+def let_take_apart(batch: Batch, name: str) -> None:
+    """Tells a batch how to give each graph its own part of an attribute of all pairs."""
+    sizes = batch.ptr.diff().cpu()
+    starts = torch.cat((sizes.new_zeros(1), (sizes**2).cumsum(0)))
+    batch._slice_dict = {**batch._slice_dict, name: starts}
+    batch._inc_dict = {**batch._inc_dict, name: torch.zeros(len(sizes), dtype=torch.long)}
 
 
 def all_distances(
@@ -183,7 +191,7 @@ def all_distances(
     check_room(num_nodes**2 * bytes_per_pair, f"the distances of all pairs of {num_nodes:,} nodes", _INSTEAD)
     sources, targets = edge_index.tolist()
     if sources:
-        _check_ends(min(*sources, *targets), max(*sources, *targets), num_nodes)
+        check_ends(min(*sources, *targets), max(*sources, *targets), num_nodes)
     graph: rustworkx.PyDiGraph[int, None] = rustworkx.PyDiGraph()
     graph.add_nodes_from(range(num_nodes))
     graph.extend_from_edge_list(zip(sources, targets, strict=True))  # type: ignore[misc]  # adds no node
@@ -207,7 +215,7 @@ class Neighbours(NamedTuple):
         """
         sources, targets = edge_index.cpu().numpy()
         if sources.size:
-            _check_ends(min(sources.min(), targets.min()), max(sources.max(), targets.max()), num_nodes)
+            check_ends(min(sources.min(), targets.min()), max(sources.max(), targets.max()), num_nodes)
         if not directed:
             sources, targets = np.concatenate((sources, targets)), np.concatenate((targets, sources))
         degree = np.bincount(sources, minlength=num_nodes)
@@ -263,6 +271,13 @@ def _search(distance: np.ndarray, start: int, neighbours: Neighbours, cutoff: in
     return bool(node.size)
 
 
+def pairs_of_all(edge_index: Tensor, num_nodes: int, cutoff: int, directed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The same as :func:`near_pairs`, from the distances of all pairs: faster for a graph of few nodes."""
+    distance = all_distances(edge_index, num_nodes, directed).ravel()
+    pairs = np.flatnonzero((distance > 0) & (distance <= cutoff))
+    return pairs, distance[pairs]
+
+
 def near_pairs(edge_index: Tensor, num_nodes: int, cutoff: int, directed: bool) -> tuple[np.ndarray, np.ndarray]:
     """Pairs :math:`u N + v` in ascending order, and their distances: breadth-first search from all nodes at once."""
     neighbours = Neighbours.of(edge_index, num_nodes, directed)
@@ -297,8 +312,3 @@ def _type(cutoff: int | None) -> type[np.integer]:
 def _check_cutoff(cutoff: int | None) -> None:
     if cutoff is not None and not 1 <= cutoff <= _LONGEST:
         raise ValueError(f"cutoff must be between 1 and {_LONGEST:,}, got {cutoff}")
-
-
-def _check_ends(first: int, last: int, num_nodes: int) -> None:
-    if first < 0 or last >= num_nodes:
-        raise ValueError(f"edges name nodes {first} to {last} of a graph of {num_nodes} nodes; set num_nodes")

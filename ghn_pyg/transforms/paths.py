@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import torch
-from torch_geometric.data import Data
-from torch_geometric.transforms import BaseTransform
+from torch import Tensor
+from torch_geometric.data import Batch, Data
 
+from .base import Transform
 from .checks import edges_of
-from .distances import all_distances
+from .distances import all_distances, let_take_apart
 
-_BYTES_PER_PAIR = 32
+_BYTES_PER_PAIR: Final = 32
+_AT_A_TIME: Final = 1 << 15
+"""Pairs of an edge and an end that are looked at together, so that they stay in the cache."""
 
 
-class AddShortestPathEdges(BaseTransform):
+class AddShortestPathEdges(Transform):
     r"""Adds the attribute ``path_edges``: the edges along a shortest path of each pair of nodes, :math:`(N^2, L)`.
 
     Row :math:`u N + v` holds positions among the graph's edges, from :math:`u` on, and -1 behind the end of the path,
@@ -44,7 +49,16 @@ class AddShortestPathEdges(BaseTransform):
         self.directed = directed
 
     def forward(self, data: Data) -> Data:
-        """Returns ``data`` with its paths."""
+        """Returns ``data`` with its paths; those of a batch are the graphs' own."""
+        if isinstance(data, Batch):
+            data.path_edges = torch.cat([self.paths(graph) for graph in data.to_data_list()])
+            let_take_apart(data, "path_edges")
+        else:
+            data.path_edges = self.paths(data)
+        return data
+
+    def paths(self, data: Data) -> Tensor:
+        """The edges along the paths of one graph."""
         nodes = data.num_nodes
         distance = all_distances(edges_of(data), nodes, self.directed, _BYTES_PER_PAIR + 4 * self.max_hops)
         sources, targets = data.edge_index.cpu().numpy()
@@ -59,8 +73,7 @@ class AddShortestPathEdges(BaseTransform):
         for hop in range(self.max_hops):
             path[:, :, hop] = first[at, end]
             at = after[at, end]
-        data.path_edges = torch.from_numpy(path.reshape(-1, self.max_hops))
-        return data
+        return torch.from_numpy(path.reshape(-1, self.max_hops))
 
 
 def first_steps(
@@ -70,12 +83,14 @@ def first_steps(
     nodes = len(distance)
     first = np.full((nodes, nodes), -1, np.int32)
     after = np.repeat(np.arange(nodes), nodes).reshape(nodes, nodes)
-    everywhere = np.arange(nodes)
-    # The last one that is written stays: that of the first edge.
-    for edge in np.argsort(-edges, kind="stable"):
-        source, target = sources[edge], targets[edge]
-        there = distance[target] > 0
-        nearer = (distance[source] == distance[target] + 1) & (there | (everywhere == target))
-        first[source, nearer] = edges[edge]
-        after[source, nearer] = target
+    order = np.argsort(-edges, kind="stable")  # the last one that is written stays: that of the first edge
+    at_a_time = max(1, _AT_A_TIME // max(nodes, 1))
+    for some in np.split(order, range(at_a_time, order.size, at_a_time)):
+        source, target = sources[some], targets[some]
+        left = distance[target]
+        there = left > 0
+        there[np.arange(some.size), target] = True
+        edge, end = ((distance[source] == left + 1) & there).nonzero()
+        first[source[edge], end] = edges[some[edge]]
+        after[source[edge], end] = target[edge]
     return first, after

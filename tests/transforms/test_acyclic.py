@@ -94,6 +94,13 @@ def test_cutoffs_out_of_range(cutoff):
         shortest_paths(chain(3), 3, cutoff)
 
 
+@pytest.mark.parametrize("edge", [(1, 5), (-1, 2)])
+def test_edges_to_nowhere(edge):
+    edges = torch.tensor([[0, edge[0]], [1, edge[1]]])
+    with pytest.raises(ValueError, match=f"edges name nodes {min(0, edge[0])} to {edge[1]} of a graph of 3 nodes"):
+        shortest_paths(edges, 3)
+
+
 def test_the_input_is_not_changed():
     edge_index = random_graph(17, 0.3, seed=3)
     before = edge_index.clone()

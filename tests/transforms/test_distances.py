@@ -163,6 +163,13 @@ def test_cutoffs_out_of_range(transform, cutoff):
         transform(cutoff)
 
 
+def test_options_show():
+    """PyG tells by it that a data set was processed with other ones."""
+    assert repr(AddShortestPathDistance(3, directed=True)) == "AddShortestPathDistance(cutoff=3, directed=True)"
+    assert repr(AddShortestPathPairs(5)) == "AddShortestPathPairs(cutoff=5, directed=False)"
+    assert repr(AddShortestPathEdges()) == "AddShortestPathEdges(max_hops=5, directed=False)"
+
+
 @pytest.mark.parametrize("transform", [AddShortestPathDistance(), AddShortestPathPairs(2)])
 @pytest.mark.parametrize("edge", [(0, 3), (-1, 0)])
 def test_edges_to_nowhere(transform, edge):
@@ -177,7 +184,7 @@ def test_graphs_that_are_too_large(monkeypatch):
 
     monkeypatch.setattr(psutil, "virtual_memory", Memory)
     AddShortestPathDistance()(any_graph(31, 5, 0))
-    dense = any_graph(101, 3000, 0)
+    dense, denser = any_graph(101, 3000, 0), any_graph(131, 3000, 0)
     with pytest.raises(MemoryError, match=r"distances of all pairs of 101 nodes need 0.0 GB .* AddShortestPathPairs"):
         AddShortestPathDistance()(dense)
     monkeypatch.setattr(Memory, "available", 1_300_000_000)
@@ -185,11 +192,13 @@ def test_graphs_that_are_too_large(monkeypatch):
     with pytest.raises(MemoryError, match=f"the distances of all pairs of 31,623 nodes need {needed}"):
         AddShortestPathDistance()(any_graph(31_623, 5, 0))
     monkeypatch.setattr(Memory, "available", 12_000)
-    with pytest.raises(MemoryError, match=r"the pairs of 101 nodes within distance 1 need"):
+    with pytest.raises(MemoryError, match=r"distances of all pairs of 101 nodes need"):
         AddShortestPathPairs(3)(dense)
+    with pytest.raises(MemoryError, match=r"the pairs of 131 nodes within distance 1 need"):
+        AddShortestPathPairs(3)(denser)
     with pytest.raises(MemoryError, match=r"distances of all pairs in 3 graphs need 0.0 GB"):
         AddShortestPathDistance().many([any_graph(61, 31, 0)] * 3)
-    AddShortestPathPairs(1)(any_graph(101, 31, 0))
+    AddShortestPathPairs(1)(any_graph(131, 31, 0))
     with pytest.raises(MemoryError, match=r"distances of all pairs of 80 nodes"):
         AddShortestPathEdges(2)(any_graph(80, 5, 0))
 

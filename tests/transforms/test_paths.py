@@ -1,8 +1,8 @@
 import pytest
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
-from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathEdges
+from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathEdges, paths
 from tests.transforms.test_distances import DIRECTED, GRAPHS, any_graph
 
 
@@ -11,12 +11,12 @@ from tests.transforms.test_distances import DIRECTED, GRAPHS, any_graph
 def test_every_path_leads_there_and_is_shortest(nodes, edges, directed):
     data = any_graph(nodes, edges, seed=nodes + edges)
     distance = AddShortestPathDistance(directed=directed)(data).distance.view(nodes, nodes)
-    paths = AddShortestPathEdges(100, directed)(data).path_edges
-    assert paths.shape == (nodes * nodes, 100)
-    assert paths.dtype == torch.int32
+    found = AddShortestPathEdges(100, directed)(data).path_edges
+    assert found.shape == (nodes * nodes, 100)
+    assert found.dtype == torch.int32
     for start in range(nodes):
         for end in range(nodes):
-            path = [edge for edge in paths[start * nodes + end].tolist() if edge >= 0]
+            path = [edge for edge in found[start * nodes + end].tolist() if edge >= 0]
             assert len(path) == distance[start, end]
             at = start
             for edge in path:
@@ -28,10 +28,26 @@ def test_every_path_leads_there_and_is_shortest(nodes, edges, directed):
 
 def test_the_first_of_several_edges_counts():
     data = Data(edge_index=torch.tensor([[0, 0, 0, 1, 2], [1, 1, 2, 3, 3]]), num_nodes=4)
-    paths = AddShortestPathEdges(2, directed=True)(data).path_edges.view(4, 4, 2)
-    assert paths[0].tolist() == [[-1, -1], [0, -1], [2, -1], [0, 3]]
-    assert (paths[3] == -1).all()
+    found = AddShortestPathEdges(2, directed=True)(data).path_edges.view(4, 4, 2)
+    assert found[0].tolist() == [[-1, -1], [0, -1], [2, -1], [0, 3]]
+    assert (found[3] == -1).all()
     assert AddShortestPathEdges(2)(data).path_edges.view(4, 4, 2)[3].tolist() == [[3, 0], [3, -1], [4, -1], [-1, -1]]
+
+
+def test_pieces_do_not_show(monkeypatch):
+    data = any_graph(13, 40, seed=3)
+    whole = AddShortestPathEdges(5)(data.clone()).path_edges
+    monkeypatch.setattr(paths, "_AT_A_TIME", 7 * 13)
+    assert torch.equal(AddShortestPathEdges(5)(data).path_edges, whole)
+
+
+def test_paths_in_a_batch_are_those_of_each_graph():
+    graphs = [any_graph(nodes, edges, seed=nodes) for nodes, edges in [(5, 7), (1, 0), (11, 20)]]
+    transform = AddShortestPathEdges(3)
+    expected = [transform(graph.clone()).path_edges for graph in graphs]
+    batch = transform(Batch.from_data_list(graphs))
+    assert torch.equal(batch.path_edges, torch.cat(expected))
+    assert all(torch.equal(one.path_edges, own) for one, own in zip(batch.to_data_list(), expected, strict=True))
 
 
 def test_long_paths_are_cut():
