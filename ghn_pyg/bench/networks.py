@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -49,9 +50,9 @@ def _table(task: PropertyTask, folder: Path, progress: Callable[[str, int], None
     images = load_images(recipe.images, recipe.folder, image_size=recipe.image_size, augment=False)
     rows = []
     for split in SPLITS:
-        for place, (_, values) in enumerate(task.data(split, images, folder / "networks")):
+        data = task.data(split, images, folder / "networks", functools.partial(progress, split))
+        for place, (_, values) in enumerate(data):
             rows.append((split, place, *(values[name] for name in PROPERTIES)))
-            progress(split, place)
     path = folder / "networks.csv"
     with replacing(path) as unfinished, open(unfinished, "w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)

@@ -8,12 +8,13 @@ import importlib
 import json
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import nn
 
 from ..data import ArchData
@@ -29,6 +30,7 @@ from ..models.config import GHNConfig
 from ..training.engine import make_fabric
 from ..training.streams import ImageBatches
 from .parameters import RUNS, ParameterTask
+from .sharing import divide
 
 PROPERTIES: Final = ("accuracy", "accuracy on noise", "inference time", "convergence time")
 GRID: Final = {
@@ -81,7 +83,7 @@ class PropertyTask(ParameterTask):
         model = self.trained(ghn, seed, folder.parent / RUNS)
         config = self.config(ghn, seed)
         images = load_images(config.images, config.folder, image_size=config.image_size, augment=False)
-        parts = [list(self.data(name, images, folder / "networks")) for name in ("val", "test")]
+        parts = [self.data(name, images, folder / "networks") for name in ("val", "test")]
         (learn, known), (rank, truth) = (
             (embeddings(model, [graph for graph, _ in part]), [values for _, values in part]) for part in parts
         )
@@ -90,30 +92,42 @@ class PropertyTask(ParameterTask):
             for name in PROPERTIES
         }
 
-    def data(self, name: str, images: Images, folder: Path) -> Iterator[tuple[ArchData, dict[str, float]]]:
+    def data(
+        self, name: str, images: Images, folder: Path, progress: Callable[[int], None] = lambda place: None
+    ) -> list[tuple[ArchData, dict[str, float]]]:
         """Graphs of a split's first networks with their properties, trained unless they were before."""
         split = DeepNets(name, num_classes=images.num_classes, image_size=images.image_size, width=self.width)
-        for graph in split[: self.networks]:
-            yield graph, self.trained_network(graph, images, folder)
+        graphs = list(split[: self.networks])
 
-    def trained_network(self, graph: ArchData, images: Images, folder: Path) -> dict[str, float]:
+        def work(place: int, patience: float) -> dict[str, float]:
+            found = self.trained_network(graphs[place], images, folder, patience)
+            progress(place)
+            return found
+
+        return list(zip(graphs, divide(range(len(graphs)), work), strict=True))
+
+    def trained_network(self, graph: ArchData, images: Images, folder: Path, patience: float = -1) -> dict[str, float]:
         """The properties of one network, which a file keeps."""
         training = FitConfig(epochs=self.epochs)
         architecture = json.dumps(dataclasses.asdict(graph.architecture), sort_keys=True, default=str)
         wanted = {"architecture": architecture, "images": images.name, "size": images.image_size,
                   "training": dataclasses.asdict(training), "noise": self.noise}  # fmt: skip
         path = folder / f"{_digest(wanted)}.json"
-        if path.exists():
-            found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["properties"]
-            return found
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock"), timeout=patience):  # all processes rank networks by the same times
+            if path.exists():
+                found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["properties"]
+                return found
+            found = self._properties(graph, images, training)
+            with replacing(path) as unfinished:
+                unfinished.write_text(json.dumps({**wanted, "properties": found}) + "\n", encoding="utf-8")
+        return found
+
+    def _properties(self, graph: ArchData, images: Images, training: FitConfig) -> dict[str, float]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            found = properties(Network(graph.architecture, images.num_classes, images.image_size), images,
-                               training, self.noise)  # fmt: skip
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as unfinished:
-            unfinished.write_text(json.dumps({**wanted, "properties": found}) + "\n", encoding="utf-8")
-        return found
+            network = Network(graph.architecture, images.num_classes, images.image_size)
+            return properties(network, images, training, self.noise)
 
 
 def properties(network: nn.Module, images: Images, training: FitConfig, noise: float) -> dict[str, float]:

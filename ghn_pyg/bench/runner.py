@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import json
@@ -13,14 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from ..files import replacing
 from ..version import __version__
 from .config import BenchConfig, make_task
+from .sharing import divide
 from .tasks import Task
 
 CONFIG_FILE: Final = "bench.json"
+LOCK_FILE: Final = ".lock"
 FAILURES: Final = (
     ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
@@ -73,29 +74,31 @@ def run_bench(
         >>> run_bench(load_bench("encoders"), "runs/encoders")  # doctest: +SKIP
     """
     folder = Path(folder)
-    kept = _joined(config, folder / CONFIG_FILE)
+    _joined(config, folder / CONFIG_FILE)  # what does not fit is found before anything is made
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / CONFIG_FILE) as unfinished:
+    with FileLock(folder / LOCK_FILE), replacing(folder / CONFIG_FILE) as unfinished:
+        kept = _joined(config, folder / CONFIG_FILE)
         unfinished.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-    wanted = list(itertools.product(config.tasks, config.encoders, config.seeds))
-    found: dict[tuple[str, str, int], Result] = {}
-    for patience in (0, -1):  # first what no other process is at; then their results, or what they left undone
-        for place in wanted:
-            if place in found:
-                continue
-            with contextlib.suppress(Timeout):
-                found[place] = _result(config, *place, folder, patience)
-                progress(found[place])
-    return [found[place] for place in wanted]
+
+    began = time.time()
+
+    def work(place: tuple[str, str, int], patience: float) -> Result:
+        path = folder.joinpath("results", *map(str, place)).with_suffix(".json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock"), timeout=patience):
+            result = _done(path, began) or _measured(config, *place, folder, path)
+        progress(result)
+        return result
+
+    return divide(list(itertools.product(config.tasks, config.encoders, config.seeds)), work)
 
 
-def _result(config: BenchConfig, name: str, encoder: str, seed: int, folder: Path, patience: float) -> Result:
-    path = folder / "results" / name / encoder / f"{seed}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock"), timeout=patience):
-        if path.exists() and not (before := _kept(path)).error:
-            return before
-        return _measured(config, name, encoder, seed, folder, path)
+def _done(path: Path, began: float) -> Result | None:
+    """The result of a file; not that of a failure before this run, which is tried again."""
+    if not path.exists():
+        return None
+    result = _kept(path)
+    return None if result.error and path.stat().st_mtime < began else result
 
 
 def _measured(config: BenchConfig, name: str, encoder: str, seed: int, folder: Path, path: Path) -> Result:

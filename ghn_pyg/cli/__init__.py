@@ -5,6 +5,7 @@ Commands import what they need when they run: torch takes seconds, and ``--help`
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Annotated
 
@@ -41,8 +42,11 @@ app.add_typer(bench.app, name="bench")
 
 def main() -> None:
     """Runs the command line."""
-    # torch_geometric calls it on import; the category differs between torch versions.
+    # torch_geometric calls it on import, in processes that a command starts, too; the category differs between torch
+    # versions.
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated", module=r"torch\.jit\._script")
+    also = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = f"{f'{also},' if also else ''}ignore:`torch.jit.script` is deprecated"
     app(prog_name="ghn-pyg")
 
 

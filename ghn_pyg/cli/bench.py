@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,11 +15,12 @@ import typer
 from .console import check_folder, make_console, make_table, status, user_errors
 
 if TYPE_CHECKING:
+    from ..bench.config import BenchConfig
     from ..bench.runner import Result
 
 app = typer.Typer(help="Benchmarks of graph encoders.", no_args_is_help=True)
 
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the benchmark; what it holds is gone on with.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the benchmark; results that it holds stay.")]
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file; by default the benchmark of the README.")]
 Changes = Annotated[
     list[str] | None,
@@ -41,7 +43,14 @@ def encoders(
         typer.Option("--import", metavar="MODULE", help="A module that registers encoders of your own; repeatable."),
     ] = None,
 ) -> None:
-    """Compares graph encoders: predicted parameters, properties, graph regression, time and memory."""
+    r"""Compares graph encoders: predicted parameters, properties, a task with far answers, time and memory.
+
+    By default it is the benchmark of the README, which takes hours. A YAML file has the fields that --set names:
+
+    ghn-pyg bench encoders --out runs/small -s encoders=\[mlp,gcn] -s seeds=[0] -s "tasks={cost: {nodes: [64]}}"
+
+    What the folder holds is not measured again. Processes that have the same folder divide the work.
+    """
     check_folder(out)
     with status("Loading"):
         import importlib
@@ -60,6 +69,7 @@ def encoders(
     with user_errors(ValueError, ImportError, ImagesError, TrainingError, CheckpointError, OSError):
         chosen = load_bench(config, changes or ())
         total = len(chosen.tasks) * len(chosen.encoders) * len(chosen.seeds)
+        _say_kept(chosen, out, total)
         with _bar(total) as note:
             results = run_bench(chosen, out, note)
         tasks, kept = kept_results(out)
@@ -75,6 +85,22 @@ def encoders(
     console.print(f"saved {', '.join(map(str, files))}", soft_wrap=True, markup=False)
     if any(result.error for result in results):
         raise typer.Exit(1)
+
+
+def _say_kept(chosen: BenchConfig, out: Path, total: int) -> None:
+    """Says how many results are there already: nothing tells that an encoder's code has changed."""
+    from ..bench.runner import CONFIG_FILE, kept_results
+
+    if not (out / CONFIG_FILE).exists():
+        return
+    wanted = set(itertools.product(chosen.tasks, chosen.encoders, chosen.seeds))
+    _, kept = kept_results(out)
+    if there := sum((one.task, one.encoder, one.seed) in wanted and not one.error for one in kept):
+        typer.echo(
+            f"{there} of {total} results are there already; to measure an encoder again, whose code has changed, "
+            f"remove {out}/results/*/ENCODER and {out}/ghns/ENCODER-*",
+            err=True,
+        )
 
 
 @app.command()
@@ -108,5 +134,8 @@ def _bar(total: int) -> Iterator[Callable[[Result], None]]:
 
         def note(result: Result) -> None:
             progress.update(bar, advance=1, description=f"{result.task}, {result.encoder}")
+            if not console.is_terminal:
+                outcome = f"failed: {result.error}" if result.error else f"{result.seconds:.0f} s"
+                typer.echo(f"{result.task}, {result.encoder}, seed {result.seed}: {outcome}", err=True)
 
         yield note

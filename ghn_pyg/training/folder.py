@@ -15,8 +15,8 @@ from .config import TrainConfig
 CONFIG_FILE: Final = "train.json"
 LOCK_FILE: Final = ".lock"
 
-_PATIENCE: Final = 30.0
-"""Seconds that workers of a killed run may take to end, which hold its lock."""
+_PATIENCE: Final = 5.0
+"""Seconds: what is left of a killed run may hold its lock for a moment."""
 
 _KEEPING: Final = ("folder", "download", "compile", "node_budget", "checkpoint_every", "keep")
 """Fields that say where data lies, how it is computed with and how much is kept, not what is trained."""
@@ -59,7 +59,8 @@ def occupy(folder: Path) -> AbstractContextManager[object]:
         return FileLock(folder / LOCK_FILE).acquire(timeout=_PATIENCE)
     except Timeout as error:
         raise TimeoutError(
-            f"another process trains in {folder}; wait for its end to go on with the run, or take another folder"
+            f"another process trains in {folder} and holds {LOCK_FILE} there; wait for its end to go on with the run, "
+            "or take another folder"
         ) from error
 
 

@@ -85,9 +85,10 @@ def train(
         The GHN, in evaluation mode.
 
     Raises:
-        TrainingError: If the folder holds another run, the configuration does not fit the data or the processes,
-            losses stay infinite or NaN after all roll-backs, or another process ends.
+        TrainingError: If the folder holds another run, another process trains in it, the configuration does not fit
+            the data or the processes, losses stay infinite or NaN after all roll-backs, or another process ends.
         CheckpointError: If a checkpoint cannot be written or read.
+        OSError: If the folder cannot be written or locked.
         ImportError: If Lightning Fabric is missing.
 
     Example:
@@ -144,8 +145,9 @@ class Run:
         optimizer = kind(self.ghn.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
         self.optimizer: Any = fabric.setup_optimizers(optimizer)
         self.average = AveragedModel(self.ghn, multi_avg_fn=self._average) if config.ema else None
-        if paths := checkpoint_paths(self.checkpoints):
-            self.progress = self.load(paths[-1])
+        self.found = checkpoint_paths(self.checkpoints)
+        if self.found:
+            self.progress = self.load(self.found[-1])
 
     def _average(self, averages: Any, weights: Any, steps: Tensor | int) -> None:
         torch._foreach_lerp_(averages, weights, 1 - average_decay(self.config.ema, int(steps)))
@@ -240,6 +242,11 @@ class Run:
         except TimeoutError as error:
             raise TrainingError(str(error)) from error
         with occupied:
+            self._check()
+            if checkpoint_paths(self.checkpoints) != self.found:
+                raise TrainingError(
+                    f"another process has gone on with the run in {self.folder} meanwhile; start the same command again"
+                )
             self.keep(stop, workers, report)
 
     def keep(self, stop: int, workers: int, report: Callable[[LogRow], None]) -> None:

@@ -1,5 +1,9 @@
 import dataclasses
 import json
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from filelock import FileLock
@@ -73,6 +77,33 @@ def test_what_another_process_left_undone(fake, tmp_path):
     results = run_bench(bench(), tmp_path, lambda result: other.release())
     assert fake == [("gcn", 0), ("mlp", 0)]
     assert [one.encoder for one in results] == ["mlp", "gcn"]
+
+
+def test_processes_that_start_together_with_other_seeds(fake, tmp_path):
+    lock = FileLock(tmp_path / ".lock")
+    with ThreadPoolExecutor(1) as pool:
+        with lock:
+            started = pool.submit(run_bench, bench(seeds=[5]), tmp_path)
+            run_bench(bench(seeds=[3]), tmp_path / "theirs")
+            shutil.copy(tmp_path / "theirs" / "bench.json", tmp_path)
+        started.result()
+    assert json.loads((tmp_path / "bench.json").read_text())["seeds"] == [3, 5]
+
+
+def test_what_failed_in_another_process_meanwhile_is_not_tried_again(fake, tmp_path, monkeypatch):
+    def fail(self, ghn, seed, folder):
+        fake.append((ghn.encoder, seed))
+        raise ValueError("no")
+
+    monkeypatch.setattr(LongRangeTask, "run", fail)
+    run_bench(bench(encoders=["mlp"]), tmp_path)
+    path = tmp_path / "results" / "long_range" / "mlp" / "0.json"
+    os.utime(path, (time.time() - 60,) * 2)
+    run_bench(bench(encoders=["mlp"]), tmp_path)
+    assert fake == [("mlp", 0)] * 2  # one that had failed before is
+    os.utime(path, (time.time() + 60,) * 2)
+    assert run_bench(bench(encoders=["mlp"]), tmp_path)[0].error.startswith("ValueError: no")
+    assert fake == [("mlp", 0)] * 2
 
 
 def test_a_failure_keeps_what_was_there(fake, tmp_path, monkeypatch):

@@ -1,4 +1,6 @@
 import csv
+import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -36,6 +38,25 @@ def test_encoders_are_compared(run, config, tmp_path):
         assert len(list(csv.reader(stream))) == 1 + 4
 
 
+def test_results_that_are_there(run, config, tmp_path):
+    assert "already" not in run("bench", "encoders", config, "--out", tmp_path / "out", "-s", "seeds=[1]")[2]
+    _, _, err = run("bench", "encoders", config, "--out", tmp_path / "out")
+    assert err.splitlines()[0] == (
+        "1 of 2 results are there already; to measure an encoder again, whose code has changed, remove "
+        f"{tmp_path}/out/results/*/ENCODER and {tmp_path}/out/ghns/ENCODER-*"
+    )
+
+
+def test_the_help_has_an_example_that_runs(run, tmp_path, monkeypatch):
+    code, out, _ = run("bench", "encoders", "--help")
+    text = " ".join(" ".join(out).split())
+    example = re.search(r"ghn-pyg (bench encoders --out runs/small .*?\}\}\")", text)[1]
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(*shlex.split(example), "-s", "tasks.cost.repeats=1")
+    assert code == 0
+    assert [line.split()[0] for line in out if line.startswith(("mlp", "gcn"))] == ["mlp", "gcn"]
+
+
 def test_ones_own_encoder(run, config, tmp_path, monkeypatch):
     (tmp_path / "my_encoder.py").write_text(
         "from ghn_pyg import register_encoder\n"
@@ -65,7 +86,10 @@ def test_an_encoder_that_fails(run, config, tmp_path):
     finally:
         del ENCODERS["bad"]
     assert code == 1
-    assert err == ""
+    assert [line.split(":")[0] for line in err.splitlines()] == [
+        f"long_range, {encoder}, seed {seed}" for encoder in ("bad", "mlp") for seed in (0, 1)
+    ]
+    assert err.startswith("long_range, bad, seed 0: failed: ")
     assert "bad failed" in out
     assert sum(line.startswith("failed: bad, seed ") for line in out) == 2
     assert any(line.startswith("mlp") and "±" in line for line in out)

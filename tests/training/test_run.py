@@ -37,7 +37,7 @@ def whole(tmp_path_factory):
 
 def test_what_a_run_writes(whole):
     folder, weights = whole
-    assert sorted(os.listdir(folder)) == ["best", "checkpoints", "ghn", "log.csv", "tensorboard", "train.json"]
+    assert sorted(os.listdir(folder)) == [".lock", "best", "checkpoints", "ghn", "log.csv", "tensorboard", "train.json"]
     assert [path.name for path in checkpoint_paths(folder / "checkpoints")] == [
         "step-000000006.pt", "step-000000009.pt", "step-000000010.pt"
     ]  # fmt: skip
@@ -238,6 +238,23 @@ def test_another_process_in_the_folder(tmp_path, monkeypatch):
         run(tmp_path, 4)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
     same(run(tmp_path, 2), before)
+
+
+def test_another_process_went_on_with_the_run(tmp_path):
+    run(tmp_path, 2)
+    late = Run(CONFIG, tmp_path, make_fabric(device="cpu"), digits())
+    expected = run(tmp_path, 5)
+    with pytest.raises(TrainingError, match=r"another process has gone on with the run in .* start the same command"):
+        late.go(9, 0, lambda row: None)
+    same(run(tmp_path, 5), expected)
+    assert len(losses(tmp_path)) == 5
+
+
+def test_another_process_began_another_run(tmp_path):
+    late = Run(CONFIG, tmp_path, make_fabric(device="cpu"), digits())
+    run(tmp_path, 2, {"seed": 4})
+    with pytest.raises(TrainingError, match="holds another run, which differs in seed"):
+        late.go(9, 0, lambda row: None)
 
 
 def test_how_data_is_kept_may_change(tmp_path):

@@ -1,3 +1,5 @@
+import statistics
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -136,12 +138,18 @@ def test_half_precision_spares_classifier_and_loss(ghn, batch):
     assert torch.bfloat16 in dtypes.values()
 
 
-def test_half_precision_changes_little(ghn, batch):
-    share, found = gradient(ghn, architectures(), batch)
-    other_share, other = gradient(ghn, architectures(), batch, autocast=lambda: torch.autocast("cpu", torch.float16))
-    assert not torch.equal(other_share, share)
-    torch.testing.assert_close(other_share[0], share[0], rtol=0.02, atol=0)
-    assert F.cosine_similarity(other, found, dim=0) > 0.9
+def test_half_precision_changes_little(batch):
+    """Of most GHNs; gradients through some networks turn with the last digit of a weight."""
+    near = []
+    for seed in range(5):
+        torch.manual_seed(seed)
+        ghn = GHN(GHN3)
+        share, found = gradient(ghn, architectures(), batch)
+        half, other = gradient(ghn, architectures(), batch, autocast=lambda: torch.autocast("cpu", torch.float16))
+        assert not torch.equal(half, share)
+        torch.testing.assert_close(half[0], share[0], rtol=0.02, atol=0)
+        near.append(F.cosine_similarity(other, found, dim=0).item())
+    assert statistics.median(near) > 0.95, near
 
 
 def test_balanced_gradients_are_those_of_networks_scaled_to_one_norm(ghn, batch):
