@@ -8,6 +8,7 @@ pair of nodes, of the whole batch as published or of a graph at a time, which ca
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import GPSConv
 
-from ghn_pyg.nn import Blocks, DistanceBias, GraphormerLayer, table_attention
+from ghn_pyg.nn import Blocks, DistanceBias, GraphormerLayer, GraphTransformer, table_attention
 
 from .harness import (
     Run,
@@ -39,7 +40,10 @@ BATCHES = {"8 graphs of 256 nodes": [256] * 8, "128 graphs of 9 to 37 nodes": [9
 NODES = (64, 128, 256, 512, 1024, 2048, 4096)
 FLEX = "bias and layer, flex"
 BY_GRAPH = "textbook, by graph"
-METHODS = ("bias and layer", "layer", "textbook", BY_GRAPH, "gpsconv")
+LAYERS, CONVS = "bias and 3 layers", "3 gpsconv"
+METHODS = ("bias and layer", "layer", LAYERS, "textbook", BY_GRAPH, "gpsconv", CONVS)
+ALONE = ("bias and layer", FLEX, "layer", "textbook", "gpsconv")
+"""What is measured on graphs of many sizes."""
 
 
 def methods_on(device: str) -> tuple[str, ...]:
@@ -112,7 +116,8 @@ def methods(batch: Batch) -> dict[str, tuple[Callable[[], Tensor], nn.Module]]:
     """What is measured, and whose gradients are computed."""
     torch.manual_seed(3)
     bias, layer = DistanceBias(WIDTH, HEADS).to(batch.device), GraphormerLayer(WIDTH, HEADS).to(batch.device)
-    gps = GPSConv(WIDTH, None, HEADS).to(batch.device)
+    convs = nn.ModuleList(GPSConv(WIDTH, None, HEADS) for _ in range(3)).to(batch.device)
+    gps = convs[0]
     flex = GraphormerLayer(WIDTH, HEADS, attention=table_attention).to(batch.device)
     flex.load_state_dict(layer.state_dict())
     blocks = Blocks.of(batch.vector, len(batch.x))
@@ -121,7 +126,7 @@ def methods(batch: Batch) -> dict[str, tuple[Callable[[], Tensor], nn.Module]]:
     def by_formula(textbook: Textbook) -> tuple[Callable[[], Tensor], nn.Module]:
         return lambda: textbook(batch.x, batch.distance, batch.sizes), textbook
 
-    def with_bias(layer: GraphormerLayer) -> tuple[Callable[[], Tensor], nn.Module]:
+    def with_bias(layer: nn.Module) -> tuple[Callable[[], Tensor], nn.Module]:
         def run() -> Tensor:
             blocks = Blocks.of(batch.vector, len(batch.x))
             return layer(batch.x, blocks, bias(batch.distance, blocks))
@@ -132,9 +137,11 @@ def methods(batch: Batch) -> dict[str, tuple[Callable[[], Tensor], nn.Module]]:
         "bias and layer": with_bias(layer),
         FLEX: with_bias(flex),
         "layer": (lambda: layer(batch.x, blocks, prepared), layer),
+        LAYERS: with_bias(GraphTransformer(WIDTH, 3, HEADS).to(batch.device)),
         "textbook": by_formula(Textbook(bias, layer)),
         BY_GRAPH: by_formula(TextbookByGraph(bias, layer)),
         "gpsconv": (lambda: gps(batch.x, batch.edge_index, batch.vector), gps),
+        CONVS: (lambda: functools.reduce(lambda x, one: one(x, batch.edge_index, batch.vector), convs, batch.x), convs),
     }
     return {name: found[name] for name in methods_on(batch.device)}
 
@@ -188,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sizes = options.nodes or ((16, 32) if options.quick else NODES)
     repeats = options.repeats or (1 if options.quick else 15)
     batches = {"2 graphs of 16 nodes": [16, 16]} if options.quick else BATCHES
-    growing = [method for method in methods_on(options.device) if method != BY_GRAPH]  # of one graph it is the same
+    growing = [method for method in methods_on(options.device) if method in ALONE]
     run = Run("attention", options)
     results: dict[str, Any] = {"batches": {}, "growth": {}}
     for name, graphs in batches.items():

@@ -192,7 +192,7 @@ class TestQuickRuns:
         (batch,) = found["batches"].values()
         assert batch["difference"] < 1e-5
         assert list(batch["methods"]) == list(attention.METHODS)
-        assert list(found["growth"]["16"]) == [name for name in attention.METHODS if name != attention.BY_GRAPH]
+        assert list(found["growth"]["16"]) == ["bias and layer", "layer", "textbook", "gpsconv"]
         assert "## One graph, forward and backward" in report
 
     def test_paths(self, tmp_path):

@@ -7,7 +7,6 @@ import pytest
 import safetensors.torch
 import torch
 import torchvision
-from torch_geometric.datasets import FakeDataset
 
 import ghn_pyg
 from ghn_pyg import GHN, GHNConfig
@@ -66,8 +65,9 @@ def test_coverage(monkeypatch):
 
 def test_layers():
     try:
-        names = run("Layers for your own models", dataset=FakeDataset(5, avg_num_nodes=11))
-        assert names["embeddings"][0].shape == (5, 64)
+        names = run("Layers for your own models")
+        assert names["loss"].isfinite()
+        assert all(parameter.grad is not None for parameter in names["model"].parameters())
         assert names["ghn"].encoder.arguments == [("edge_index", "edge_attr")] * 3
     finally:
         ENCODERS.pop("my-gat", None)

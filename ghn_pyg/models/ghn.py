@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Dataset
 
 from ..apply import destinations, materialize
 from ..data import ArchData
@@ -209,7 +209,8 @@ class GHN(
         """Embeds the nodes of one or more networks.
 
         Args:
-            networks: A network, its graph, a list of either, or a :class:`torch_geometric.data.Batch` of graphs.
+            networks: A network, its graph, a list of either, a :class:`torch_geometric.data.Batch` of graphs, or a
+                data set of them.
             keep_classifier: Whether classification layers will not be predicted. Their shape is then encoded as if
                 they had the GHN's own number of classes.
 
@@ -233,7 +234,8 @@ class GHN(
         From "Parameter Prediction for Unseen Deep Architectures" (arXiv 2110.13100).
 
         Args:
-            networks: A network, its graph, a list of either, or a :class:`torch_geometric.data.Batch` of graphs.
+            networks: A network, its graph, a list of either, a :class:`torch_geometric.data.Batch` of graphs, or a
+                data set of them.
 
         Returns:
             Embeddings of shape :math:`(G, d)`; of shape :math:`(d,)` for a single network.
@@ -330,7 +332,8 @@ class GHN(
         """Predicts parameters and changes nothing.
 
         Args:
-            networks: A network, its graph, a list of either, or a :class:`torch_geometric.data.Batch` of graphs.
+            networks: A network, its graph, a list of either, a :class:`torch_geometric.data.Batch` of graphs, or a
+                data set of them.
             keep_classifier: Leave classification layers out.
             seed: Seed of the rows of class tokens; drawn from PyTorch's global generator by default.
             dtype: Type of the predicted tensors; the GHN's own by default.
@@ -381,10 +384,10 @@ def _batch(networks: Any) -> tuple[ArchData, bool]:
         return networks, networks.get("ptr") is None
     if isinstance(networks, nn.Module):
         return from_module(networks), True
-    if isinstance(networks, (list, tuple)) and networks:
+    if isinstance(networks, (list, tuple, Dataset)) and len(networks):
         graphs = [item if isinstance(item, ArchData) else from_module(item) for item in networks]
         return Batch.from_data_list(graphs), False
     raise TypeError(
-        "predict expected a torch.nn.Module, an ArchData, a non-empty list of them or a Batch, got "
-        f"{type(networks).__name__}"
+        "networks expected a torch.nn.Module, an ArchData, a non-empty list of them, a Batch or a data set, got "
+        f"{'an empty ' if isinstance(networks, (list, tuple, Dataset)) else ''}{type(networks).__name__}"
     )

@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch_geometric.data import Batch
 
 from ghn_pyg import GHN, PRESETS, Kept, Prediction, from_module
+from ghn_pyg.deepnets import DeepNets
 from ghn_pyg.models.ghn import build_decoder
 from ghn_pyg.nn.decoders import ConvDecoder, MLPDecoder
 from ghn_pyg.nn.gated import GatedGNN
@@ -167,9 +168,17 @@ def test_lists_of_networks():
 
 @pytest.mark.parametrize("networks", [[], (), {}, 3, "resnet18", nn.Linear, None])
 def test_what_is_no_network(networks):
-    message = "predict expected a torch.nn.Module, an ArchData, a non-empty list of them or a Batch, got "
-    with pytest.raises(TypeError, match=message + type(networks).__name__):
+    message = "networks expected a torch.nn.Module, an ArchData, a non-empty list of them, a Batch or a data set, got "
+    empty = "an empty " if networks in ([], ()) else ""
+    with pytest.raises(TypeError, match=message + empty + type(networks).__name__):
         make().predict(networks)
+
+
+def test_a_data_set_is_many_networks():
+    split, ghn = DeepNets("val", image_size=16, width=8)[:2], make()
+    together, apart = ghn.embed_graphs(split), ghn.embed_graphs([split[0], split[1]])
+    assert together.shape == (2, 12)
+    assert torch.equal(together, apart)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
