@@ -40,13 +40,17 @@ app.add_typer(deepnets, name="deepnets")
 app.add_typer(bench.app, name="bench")
 
 
+_JIT = "ignore:`torch.jit.script` is deprecated"
+
+
 def main() -> None:
     """Runs the command line."""
     # torch_geometric calls it on import, in processes that a command starts, too; the category differs between torch
     # versions.
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated", module=r"torch\.jit\._script")
-    also = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = f"{f'{also},' if also else ''}ignore:`torch.jit.script` is deprecated"
+    filters = os.environ.get("PYTHONWARNINGS", "").split(",")
+    if _JIT not in filters:
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (*filters, _JIT)))
     app(prog_name="ghn-pyg")
 
 
