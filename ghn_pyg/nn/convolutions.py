@@ -37,6 +37,7 @@ class ConvEncoder(nn.Module):
     Raises:
         ValueError: If there are no modules, some hold a batch norm or give another width, or ``arguments`` holds
             anything else.
+        TypeError: If ``modules`` is a single one.
 
     Example:
         >>> from torch_geometric.nn import GATv2Conv
@@ -47,6 +48,8 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, channels: int, modules: Iterable[nn.Module], arguments: Sequence[str] | None = None) -> None:
         super().__init__()
+        if isinstance(modules, nn.Module) and not isinstance(modules, (nn.ModuleList, nn.Sequential)):
+            raise TypeError(f"modules expected a list of modules, one for each layer, got one {type(modules).__name__}")
         self.layers = nn.ModuleList(modules)
         if not self.layers:
             raise ValueError("ConvEncoder expected at least one module, got none")

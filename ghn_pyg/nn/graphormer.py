@@ -47,7 +47,8 @@ class GraphormerLayer(nn.Module):
         - **output:** nodes :math:`(N, d)`
 
     Raises:
-        ValueError: If ``heads`` does not divide ``channels``, or the batch does not fit the nodes.
+        ValueError: If ``heads`` does not divide ``channels``, the dropout is no share, or the batch does not fit the
+            nodes.
 
     Example:
         >>> from ghn_pyg.nn import SpatialEncoding
@@ -62,6 +63,8 @@ class GraphormerLayer(nn.Module):
         super().__init__()
         if heads < 1 or channels % heads:
             raise ValueError(f"channels must be a multiple of heads, got {channels} and {heads}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be from 0 to less than 1, got {dropout}")
         self.heads = heads
         self.dropout = dropout
         self.attention = attention

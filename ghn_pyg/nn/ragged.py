@@ -93,17 +93,20 @@ class Blocks:
 
         Raises:
             ValueError: If the batch is of another number of nodes, of another type or empty, or graphs are mixed.
+            TypeError: If it is neither a tensor nor blocks.
         """
         if not num_nodes:
             raise ValueError("expected a batch with nodes, got none")
         if batch is None:
             return cls.of_sizes([num_nodes])
+        if not isinstance(batch, (Tensor, Blocks)):
+            raise TypeError(f"batch expected for each node its graph, such as data.batch, got {type(batch).__name__}")
         found = sum(batch.sizes) if isinstance(batch, Blocks) else batch.numel()
         if found != num_nodes:
             raise ValueError(f"the batch holds {found} nodes and x {num_nodes}; pass the batch of these nodes")
         if isinstance(batch, Blocks):
             return batch
-        if batch.dim() != 1 or batch.is_floating_point():
+        if batch.dim() != 1 or batch.is_floating_point() or batch.dtype == torch.bool:
             raise ValueError(f"batch expected whole numbers of shape (N,), got {batch.dtype} of {tuple(batch.shape)}")
         graphs = to_numpy(batch)
         if graphs[0] < 0 or (graphs[1:] < graphs[:-1]).any():

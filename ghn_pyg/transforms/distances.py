@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -74,13 +74,17 @@ class AddShortestPathDistance(Transform):
             data.distance = torch.from_numpy(distance.astype(_type(self.cutoff), copy=False).ravel())
         return data
 
-    def many(self, graphs: Sequence[Data]) -> list[Data]:
+    def many(self, graphs: Iterable[Data]) -> list[Data]:
         """Returns copies of the graphs with their distances, searched all at once: for a whole data set.
 
         Raises:
             ValueError: As for one graph.
+            TypeError: If ``graphs`` is a batch.
             MemoryError: If there is no room for the distances of all.
         """
+        if isinstance(graphs, Batch):
+            raise TypeError("many expected graphs one by one, got a Batch; call the transform itself with it")
+        graphs = list(graphs)
         edge_index = [edges_of(data) for data in graphs]
         sizes = np.array([data.num_nodes for data in graphs], dtype=np.int64)
         edges = torch.cat([torch.empty(2, 0, dtype=torch.long), *edge_index], dim=1).cpu().numpy()
@@ -310,5 +314,5 @@ def _type(cutoff: int | None) -> type[np.integer]:
 
 
 def _check_cutoff(cutoff: int | None) -> None:
-    if cutoff is not None and not 1 <= cutoff <= _LONGEST:
-        raise ValueError(f"cutoff must be between 1 and {_LONGEST:,}, got {cutoff}")
+    if cutoff is not None and (cutoff != int(cutoff) or not 1 <= cutoff <= _LONGEST):
+        raise ValueError(f"cutoff must be between 1 and {_LONGEST:,}, a whole number, got {cutoff}")

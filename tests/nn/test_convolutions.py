@@ -102,3 +102,8 @@ def test_bad_modules():
         ConvEncoder(D, [])
     with pytest.raises(ValueError, match="arguments expected some of edge_index, edge_attr, batch, got distance"):
         ConvEncoder(D, [GCNConv(D, D)], ["edge_index", "distance"])
+
+
+def test_a_single_module():
+    with pytest.raises(TypeError, match="modules expected a list of modules, one for each layer, got one GCNConv"):
+        ConvEncoder(8, GCNConv(8, 8))

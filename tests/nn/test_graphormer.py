@@ -148,6 +148,17 @@ def test_checkpointing_with_biases_of_a_table(kind):
     assert all(parameter.grad is not None for parameter in frugal.parameters())
 
 
+def test_a_list_is_no_batch():
+    with pytest.raises(TypeError, match=r"batch expected for each node its graph, such as data\.batch, got list"):
+        GraphormerLayer(8, 2)(torch.zeros(3, 8), [0, 0, 1])
+
+
+@pytest.mark.parametrize("dropout", [-0.5, 1.0])
+def test_dropout_is_a_share(dropout):
+    with pytest.raises(ValueError, match=f"dropout must be from 0 to less than 1, got {dropout}"):
+        GraphTransformer(8, 1, 2, dropout)
+
+
 def test_weights_are_drawn_anew():
     torch.manual_seed(3)
     model = GraphTransformer(8, 2, 2)
@@ -195,6 +206,7 @@ def test_tables_on_gpus_are_the_same_layer():
         (torch.tensor([0, 1, 0]), "batch must ascend from 0 on, got mixed or negative ones; sort the nodes by"),
         (torch.tensor([-1, 0, 0]), "batch must ascend from 0 on, got mixed or negative ones"),
         (torch.tensor([0.0, 0, 1]), r"batch expected whole numbers of shape \(N,\), got torch.float32 of \(3,\)"),
+        (torch.tensor([False, False, True]), r"batch expected whole numbers of shape \(N,\), got torch.bool of \(3,\)"),
         (torch.tensor([[0, 0, 1]]), r"batch expected whole numbers of shape \(N,\), got torch.int64 of \(1, 3\)"),
         (torch.tensor([0, 1]), "the batch holds 2 nodes and x 3; pass the batch of these nodes"),
         (Blocks.of_sizes([2, 2]), "the batch holds 4 nodes and x 3; pass the batch of these nodes"),

@@ -119,6 +119,14 @@ def test_many_without_any():
     assert AddShortestPathDistance().many([]) == []
 
 
+def test_many_graphs_one_after_another():
+    graphs = [any_graph(5, 7, 0), any_graph(3, 2, 1)]
+    found = AddShortestPathDistance().many(iter(graphs))
+    assert [len(one.distance) for one in found] == [25, 9]
+    with pytest.raises(TypeError, match="many expected graphs one by one, got a Batch; call the transform itself"):
+        AddShortestPathDistance().many(Batch.from_data_list(graphs))
+
+
 def test_many_graphs_are_not_changed():
     graphs = [any_graph(7, 11, 3), any_graph(5, 3, 1)]
     batch = Batch.from_data_list(graphs)
@@ -156,10 +164,10 @@ def test_the_graph_itself_is_not_changed():
     assert torch.equal(data.edge_index, before)
 
 
-@pytest.mark.parametrize("cutoff", [0, -1, 32_768])
+@pytest.mark.parametrize("cutoff", [0, -1, 2.5, 32_768])
 @pytest.mark.parametrize("transform", [AddShortestPathDistance, AddShortestPathPairs])
 def test_cutoffs_out_of_range(transform, cutoff):
-    with pytest.raises(ValueError, match=f"cutoff must be between 1 and 32,767, got {cutoff}"):
+    with pytest.raises(ValueError, match=f"cutoff must be between 1 and 32,767, a whole number, got {cutoff}"):
         transform(cutoff)
 
 
