@@ -230,7 +230,7 @@ def test_columns_are_many_for_few_lookups():
     entries, column = twins(table, position)  # it does not pay to find out which they are
     assert torch.equal(entries, table)
     assert torch.equal(column, position)
-    entries, column = twins(table, position.repeat(1025, 1))  # 43 occur, and not four times their square
+    entries, column = twins(table, position.repeat(1025, 1))  # 42 are too many for so few lookups
     assert entries.tolist() == [[*range(40, 81), 100], [*range(141, 182), 201]]
     assert column.tolist() == [[0, 2, 40, 19]] * 1025
 
@@ -251,11 +251,14 @@ def test_columns_of_any_integer_type(kind):
 
 def test_padding_alone():
     table = torch.tensor([[1.0, 2.0, -torch.inf]])
-    assert lookup_bias(table, torch.full((2, 3, 3), 2)).isneginf().all()
+    assert entries_at(*twins(table, torch.full((257, 4, 4), 2))).isneginf().all()
 
 
-def test_half_precision_is_looked_up_number_by_number():
-    table, position = torch.randn(2, 5).bfloat16(), torch.randint(5, (7, 11, 11))
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_biases_with_any_number_of_threads(threads, dtype, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    table, position = torch.randn(2, 5).to(dtype), torch.randint(5, (7, 11, 11))
     assert torch.equal(lookup_bias(table, position), table[:, position])
 
 
@@ -264,7 +267,7 @@ def test_gradients_of_neighbours():
     position = torch.randint(5, (7, 11, 11), generator=torch.Generator().manual_seed(3))
     weight = torch.randn(2, 7, 11, 11, dtype=torch.float64)
     assert twins(table, position)[0].is_complex()
-    (found,) = torch.autograd.grad(lookup_bias(table, position), table, weight)
+    (found,) = torch.autograd.grad(entries_at(*twins(table, position))[..., :11], table, weight)
     (expected,) = torch.autograd.grad(table[:, position], table, weight)
     assert_close(found, expected, 1e-12)
 

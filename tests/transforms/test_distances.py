@@ -55,7 +55,9 @@ def test_networkx_agrees(nodes, edges, directed, cutoff, size, request):
 @DIRECTED
 @GRAPHS
 @pytest.mark.parametrize("cutoff", [1, 2, 5, 300])
-def test_near_pairs_are_the_dense_ones(nodes, edges, directed, cutoff):
+@pytest.mark.parametrize("small", [0, 128])
+def test_near_pairs_are_the_dense_ones(nodes, edges, directed, cutoff, small, monkeypatch):
+    monkeypatch.setattr(distances, "_SMALL", small)  # those of large graphs are searched otherwise
     data = any_graph(nodes, edges, seed=nodes + edges)
     dense = AddShortestPathDistance(cutoff, directed)(data).distance.view(nodes, nodes)
     sparse = AddShortestPathPairs(cutoff, directed)(data)
