@@ -60,7 +60,7 @@ def encoders(
         from ..bench.summary import save_summary, tables
         from ..images import ImagesError
         from ..models.keys import CheckpointError
-        from ..training.run import TrainingError
+        from ..training.folder import TrainingError
     if modules:
         sys.path.insert(0, os.getcwd())  # console scripts do not look there; processes of tasks will, too
     for module in modules or ():

@@ -60,7 +60,7 @@ def train(
         from ..images import ImagesError
         from ..models.keys import CheckpointError
         from ..training.engine import make_fabric
-        from ..training.run import TrainingError
+        from ..training.folder import TrainingError
         from ..training.run import train as meta_train
     with user_errors(ValueError, ImportError, ImagesError, TrainingError, CheckpointError, OSError):
         chosen = load_config(config, changes or ())

@@ -22,6 +22,10 @@ _KEEPING: Final = ("folder", "download", "compile", "node_budget", "checkpoint_e
 """Fields that say where data lies, how it is computed with and how much is kept, not what is trained."""
 
 
+class TrainingError(RuntimeError):
+    """A run cannot start or go on."""
+
+
 def check_same_run(folder: Path, config: TrainConfig) -> None:
     """Raises a ValueError where a folder holds another run, or what it is cannot be read.
 
@@ -53,12 +57,12 @@ def occupy(folder: Path) -> AbstractContextManager[object]:
     """Keeps other processes out of a folder until the end of the context that it returns.
 
     Raises:
-        TimeoutError: If another process keeps this one out.
+        TrainingError: If another process keeps this one out.
     """
     try:
         return FileLock(folder / LOCK_FILE).acquire(timeout=_PATIENCE)
     except Timeout as error:
-        raise TimeoutError(
+        raise TrainingError(
             f"another process trains in {folder} and holds {LOCK_FILE} there; wait for its end to go on with the run, "
             "or take another folder"
         ) from error

@@ -38,7 +38,7 @@ from .engine import (
     scaler_of,
     together,
 )
-from .folder import check_same_run, occupy, write_config
+from .folder import TrainingError, check_same_run, occupy, write_config
 from .logs import CSVLog, LogRow, TensorBoardLog
 from .schedules import average_decay, learning_rate
 from .seeds import restored
@@ -55,10 +55,6 @@ BOARD = "tensorboard"
 _CALIBRATED = 8
 
 _logger = logging.getLogger(__name__)
-
-
-class TrainingError(RuntimeError):
-    """A run cannot start or go on."""
 
 
 def train(
@@ -237,11 +233,7 @@ class Run:
             self.steps(stop, workers, lambda row: None)
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            occupied = occupy(self.folder)
-        except TimeoutError as error:
-            raise TrainingError(str(error)) from error
-        with occupied:
+        with occupy(self.folder):
             self._check()
             if checkpoint_paths(self.checkpoints) != self.found:
                 raise TrainingError(

@@ -10,8 +10,9 @@ import torch
 
 from ghn_pyg.training.checkpoints import checkpoint_paths, read_training_checkpoint
 from ghn_pyg.training.engine import make_fabric
+from ghn_pyg.training.folder import TrainingError
 from ghn_pyg.training.logs import read_log
-from ghn_pyg.training.run import Run, TrainingError
+from ghn_pyg.training.run import Run
 from tests.training.tiny import config, digits, free_port, rank_environment, run, start
 
 logging.getLogger("lightning_fabric").setLevel(logging.ERROR)

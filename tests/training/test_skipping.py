@@ -6,8 +6,9 @@ import torch
 from ghn_pyg.training import run as module
 from ghn_pyg.training.checkpoints import checkpoint_paths, read_training_checkpoint
 from ghn_pyg.training.engine import half_precision, make_fabric
+from ghn_pyg.training.folder import TrainingError
 from ghn_pyg.training.logs import read_log
-from ghn_pyg.training.run import Run, TrainingError
+from ghn_pyg.training.run import Run
 from tests.training.tiny import config, digits, losses, run, same
 
 # --- steps whose loss is not finite ----------------------------------------------------------------------------------
