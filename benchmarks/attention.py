@@ -23,10 +23,10 @@ from ghn_pyg.nn import Blocks, DistanceBias, GraphormerLayer, GraphTransformer, 
 
 from .harness import (
     Run,
+    apart,
     arguments,
     available_memory,
     ended,
-    fresh,
     measure,
     measure_in_turns,
     number,
@@ -180,7 +180,7 @@ def times(batch: Batch, repeats: int) -> dict[str, dict[str, Any]]:
 
 
 def grow(nodes: int, method: str, repeats: int, device: str) -> dict[str, Any]:
-    """Time and peak memory of one graph forward and backward; runs in a process of its own."""
+    """Time and peak memory of one graph forward and backward."""
     backward(*methods(Batch([16], device))[method])()  # what is loaded once does not count
     both = ended(backward(*methods(Batch([nodes], device))[method]), device)
     peak = peak_on(device, both)["over_baseline"]
@@ -208,8 +208,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for method in growing:
             if method == "textbook" and nodes**2 * WIDTH * 60 > available_memory(options.device):
                 continue
-            asked = {"nodes": nodes, "method": method, "repeats": min(repeats, 5), "device": options.device}
-            found[method] = fresh("attention:grow", **asked)
+            asked = {"nodes": nodes, "method": method, "repeats": min(repeats, 5)}
+            found[method] = apart("attention:grow", options.device, **asked)
         results["growth"][str(nodes)] = found
         run.note(f"{nodes} nodes")
     reports = [_batch_report(*item) for item in results["batches"].items()]

@@ -196,9 +196,19 @@ def fresh(function: str, **arguments: Any) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _called(function: str, arguments: str) -> None:
+def apart(function: str, device: str, **arguments: Any) -> Any:
+    """:func:`fresh`, whose memory is its own, with the device as an argument; on a GPU, which counts tensors, here."""
+    arguments = {**arguments, "device": device}
+    return fresh(function, **arguments) if device == "cpu" else _found(function)(**arguments)
+
+
+def _found(function: str) -> Callable[..., Any]:
     module, name = function.split(":")
-    print(json.dumps(getattr(importlib.import_module(f"benchmarks.{module}"), name)(**json.loads(arguments))))
+    return getattr(importlib.import_module(f"benchmarks.{module}"), name)
+
+
+def _called(function: str, arguments: str) -> None:
+    print(json.dumps(_found(function)(**json.loads(arguments))))
 
 
 # --- results -------------------------------------------------------------------------------------------------------

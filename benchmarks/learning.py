@@ -11,14 +11,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
-
-import yaml
 
 from ghn_pyg import GHN
 from ghn_pyg.deepnets.dataset import DeepNets
@@ -26,10 +23,10 @@ from ghn_pyg.evaluation.evaluate import evaluate
 from ghn_pyg.evaluation.subjects import deepnets_subjects
 from ghn_pyg.images import Images, load_images
 from ghn_pyg.training.config import TrainConfig
-from ghn_pyg.training.logs import read_log
 from ghn_pyg.training.recipes import load_config
 
 from .harness import Run, arguments, number, table
+from .meta_training import trained
 
 SETTING: Final = ["image_size=32", "batch_size=32", "ghn.hidden_channels=32", "ghn.max_channels=32", "ghn.heads=4",
                   "widths={widths: [8, 16]}", "learning_rate=1e-3", "warmup_epochs=0", "curriculum=1.0"]  # fmt: skip
@@ -57,26 +54,15 @@ _POINTS: Final = 25
 _TESTED: Final = 30
 
 
-def trained(config: TrainConfig, folder: Path, steps: int | None = None) -> list[dict[str, float]]:
-    """Trains with a process for each core, as the README says; returns the rows of the log."""
-    recipe = folder / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(config.to_dict()), encoding="utf-8")
-    ranks = min(os.cpu_count() or 1, config.meta_batch)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "-m", "ghn_pyg.cli",
-               "train", str(recipe), "--out", str(folder / "run"), "--device", "cpu"]  # fmt: skip
-    command += [] if steps is None else ["--steps", str(steps)]
-    done = subprocess.run(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"training ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
-    return read_log(folder / "run" / "log.csv")
+def ranks(config: TrainConfig) -> int:
+    """A process for each core, as the README says."""
+    return min(os.cpu_count() or 1, config.meta_batch)
 
 
 def lasting(config: TrainConfig, images: Images, seconds: float) -> TrainConfig:
     """The configuration with as many epochs as fit into the time, by steps with networks of their full size."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = trained(dataclasses.replace(config, curriculum=0.0), Path(folder), _PROBED)
+        rows = trained(dataclasses.replace(config, curriculum=0.0), Path(folder), ranks(config), steps=_PROBED)
     # While networks grow, a step takes about two thirds of the time.
     step = statistics.fmean(row["seconds"] for row in rows[1:]) * (1 - config.curriculum / 3)
     steps_per_epoch = len(images.train) // config.batch_size
@@ -100,7 +86,7 @@ def learn(config: TrainConfig, seconds: float, tested: int) -> dict[str, Any]:
     images = load_images(config.images, image_size=config.image_size, augment=config.augment)
     config = lasting(config, images, seconds)
     with tempfile.TemporaryDirectory() as folder:
-        rows = trained(config, Path(folder))
+        rows = trained(config, Path(folder), ranks(config))
         ghn = GHN.from_pretrained(Path(folder, "run", "ghn"))
     width = config.widths.widths[0]
     split = DeepNets("test", num_classes=images.num_classes, image_size=images.image_size, width=width)

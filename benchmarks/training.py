@@ -1,19 +1,27 @@
 """How long does a step of meta-training take, and how much memory? ``python -m benchmarks.training``
 
 GHN-3-T, eight training architectures and 64 images of 32×32 pixels, as published. "In one graph" is the same step with
-one backward pass through all networks and the GHN, which keeps the activations of all networks at once.
+one backward pass through all networks and the GHN, which keeps the activations of all networks at once. With
+``--device cuda`` it also says how many kernels a step has and for how much of it the GPU computes. Then follows how
+many architectures several processes, each with one thread, train on in a second; on a GPU they share it.
 """
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import functools
+import os
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from ghn_pyg import GHN
 from ghn_pyg.deepnets.dataset import MetaBatch, MetaBatches
@@ -22,20 +30,23 @@ from ghn_pyg.training.config import TrainConfig
 from ghn_pyg.training.recipes import load_config
 from ghn_pyg.training.step import meta_gradient, meta_loss
 
-from .harness import Run, arguments, fresh, gigabytes, measure, number, peak_memory, table
+from .harness import Run, apart, arguments, ended, gigabytes, measure, number, peak_on, table
+from .meta_training import trained
 from .published import FIGURES, goal_table, judged, speedup
 
 RECIPE: Final = "ghn3-t-cifar10"
 TINY: Final = ["ghn.hidden_channels=16", "ghn.max_channels=16", "ghn.layers=1", "meta_batch=2", "batch_size=4",
                "widths={widths: [8]}"]  # fmt: skip
+_WARM, _TIMED = 3, 8
+"""Steps of several processes that are not timed, and that are."""
 
 
-def material(quick: bool) -> tuple[TrainConfig, GHN, tuple[Tensor, Tensor]]:
+def material(quick: bool, device: str = "cpu") -> tuple[TrainConfig, GHN, tuple[Tensor, Tensor]]:
     """The recipe, an untrained GHN and images of noise."""
     config = load_config(RECIPE, TINY if quick else ())
     torch.manual_seed(0)
-    images = torch.randn(config.batch_size, 3, 32, 32), torch.randint(10, (config.batch_size,))
-    return config, GHN(config.ghn).train(), images
+    images = torch.randn(config.batch_size, 3, 32, 32).to(device), torch.randint(10, (config.batch_size,)).to(device)
+    return config, GHN(config.ghn).to(device).train(), images
 
 
 def ours(config: TrainConfig, ghn: GHN, meta_batch: MetaBatch, images: Tensor, labels: Tensor) -> None:
@@ -50,7 +61,8 @@ def one_graph(config: TrainConfig, ghn: GHN, meta_batch: MetaBatch, images: Tens
     losses = []
     for part in meta_batch.parts:
         for prediction, architecture in zip(ghn.predict(part, differentiable=True), part.architecture, strict=True):
-            network = Network(architecture, 10, 32).train()
+            with images.device:
+                network = Network(architecture, 10, 32).train()
             logits = torch.func.functional_call(network, dict(prediction), (images,))
             losses.append(meta_loss(logits, labels, [*prediction.values()], config.penalty))
     torch.stack(losses).mean().backward()
@@ -63,58 +75,107 @@ def batches(config: TrainConfig) -> MetaBatches:
     return MetaBatches(config.meta_batch, num_classes=10, image_size=32, widths=config.widths, seed=1)
 
 
-def memory(method: str, step: int, quick: bool) -> dict[str, int]:
-    """Peak memory of a step, for a process of its own."""
-    config, ghn, images = material(quick)
+def memory(method: str, step: int, quick: bool, device: str) -> dict[str, int]:
+    """Peak memory of a step."""
+    config, ghn, images = material(quick, device)
     meta_batch = batches(config).meta_batch(step)
-    return peak_memory(lambda: METHODS[method](config, ghn, meta_batch, *images))
+    return peak_on(device, ended(lambda: METHODS[method](config, ghn, meta_batch, *images), device))
+
+
+def kernels(function: Callable[[], None]) -> dict[str, float]:
+    """How many kernels and copies a function runs on the GPU, and the seconds that they take together."""
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        ended(function, "cuda")()
+    found = [event for event in profiler.key_averages() if event.device_type == torch.autograd.DeviceType.CUDA]
+    return {
+        "kernels": sum(event.count for event in found),
+        "busy_s": sum(event.self_device_time_total for event in found) / 1e6,
+    }
+
+
+def rates(processes: Sequence[int], quick: bool, device: str) -> list[dict[str, Any]]:
+    """Architectures per second of whole training steps, by numbers of processes.
+
+    A step has two architectures for each of the most processes. Images are digits: others would have to be downloaded.
+    """
+    config, *_ = material(quick)
+    meta_batch = 2 * max(processes)
+    config = dataclasses.replace(config, images="digits", image_size=32, meta_batch=meta_batch, batch_size=64)
+    found = []
+    for count in processes:
+        with tempfile.TemporaryDirectory() as folder:
+            rows = trained(config, Path(folder), count, device, steps=_WARM + (1 if quick else _TIMED), workers=1)
+        seconds = sum(row["seconds"] for row in rows[_WARM:])
+        found.append({"processes": count, "rate": meta_batch * len(rows[_WARM:]) / seconds})
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = arguments(__doc__, "training")
     parser.add_argument("--steps", type=int, help="meta-batches; 5 by default")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where; cpu by default")
+    parser.add_argument("--processes", type=int, nargs="+", help="numbers of processes; 1, 2, 4 … up to all cores")
     options = parser.parse_args(argv)
     run = Run("training", options)
-    config, ghn, images = material(options.quick)
+    device = options.device
+    config, ghn, images = material(options.quick, device)
     rows: list[dict[str, Any]] = []
     for step in range(options.steps or (1 if options.quick else 5)):
         meta_batch = batches(config).meta_batch(step)
         row: dict[str, Any] = {"step": step, "nodes": sum(part.num_nodes for part in meta_batch.parts)}
         for name, method in METHODS.items():
             repeats = options.repeats or (1 if options.quick else 3)
-            row[name] = measure(functools.partial(method, config, ghn, meta_batch, *images), repeats).median
-            row[f"{name}_peak"] = fresh("training:memory", method=name, step=step, quick=options.quick)["over_baseline"]
+            call = functools.partial(method, config, ghn, meta_batch, *images)
+            row[name] = measure(ended(call, device), repeats).median
+            asked = {"method": name, "step": step, "quick": options.quick}
+            row[f"{name}_peak"] = apart("training:memory", device, **asked)["over_baseline"]
+            if device == "cuda" and name == "ours":
+                row |= kernels(call)
         rows.append(row)
         run.probe.sample()
         run.note(f"step {step}: {number(row['ours'])} s, {gigabytes(row['ours_peak'])} GB")
+    cores = os.cpu_count() or 1
+    processes = options.processes or ([1] if options.quick else [2**i for i in range(cores.bit_length())])
+    shared = rates(processes, options.quick, device)
+    run.finish(*_found(rows, shared, options, run.probe.median))
+    return 0
+
+
+def _found(
+    rows: Sequence[dict[str, Any]], shared: list[dict[str, Any]], options: argparse.Namespace, probe: float
+) -> tuple[Any, ...]:
+    """What is kept, and what is reported; the published figures are of a CPU."""
     seconds = statistics.fmean(row["ours"] for row in rows)
     peak = max(row["ours_peak"] for row in rows)
+    found: dict[str, Any] = {"rows": rows, "mean_seconds": seconds, "peak": peak, "processes": shared}
+    said = f"A step takes {number(seconds)} s in the mean and {gigabytes(peak)} GB at most"
+    if options.device != "cpu":
+        return found, _report(rows), f"{said}.", _rate_report(shared)
     figures = FIGURES["training"]
-    faster = speedup(figures["seconds"], seconds, run.probe.median)
-    smaller = {"raw": figures["peak_gb"] * 1e9 / peak}
-    measured = {} if options.quick else {("speedup", "step"): faster, ("smaller", "step"): smaller}
-    goals = judged("training", measured)
-    run.finish(
-        {"rows": rows, "mean_seconds": seconds, "peak": peak, "goals": goals},
-        _report(rows),
-        f"A step takes {number(seconds)} s in the mean and {gigabytes(peak)} GB at most; published "
-        f"{number(figures['seconds'])} s and {figures['peak_gb']} GB.",
-        goal_table(goals),
-    )
-    return 0
+    measured = {
+        ("speedup", "step"): speedup(figures["seconds"], seconds, probe),
+        ("smaller", "step"): {"raw": figures["peak_gb"] * 1e9 / peak},
+    }
+    goals = judged("training", {} if options.quick else measured)
+    said = f"{said}; published {number(figures['seconds'])} s and {figures['peak_gb']} GB."
+    return {**found, "goals": goals}, _report(rows), said, goal_table(goals), _rate_report(shared)
 
 
 def _report(rows: Sequence[dict[str, Any]]) -> str:
     header = ["meta-batch", "nodes", "s", "GB", "in one graph, s", "GB"]
-    lines = [
-        [
-            str(row["step"]),
-            str(row["nodes"]),
-            *(text for name in METHODS for text in (number(row[name]), gigabytes(row[f"{name}_peak"]))),
-        ]
-        for row in rows
-    ]
+    header += ["kernels", "GPU computes, s"] if "kernels" in rows[0] else []
+    lines = []
+    for row in rows:
+        measured = [text for name in METHODS for text in (number(row[name]), gigabytes(row[f"{name}_peak"]))]
+        measured += [f"{row['kernels']:,}", number(row["busy_s"])] if "kernels" in row else []
+        lines.append([str(row["step"]), str(row["nodes"]), *measured])
     return table(header, lines)
+
+
+def _rate_report(shared: Sequence[dict[str, Any]]) -> str:
+    lines = [[str(row["processes"]), number(row["rate"]), number(row["rate"] / shared[0]["rate"])] for row in shared]
+    header = ["processes", "architectures/s", "times the first"]
+    return "## Whole training steps by several processes\n\n" + table(header, lines)
 
 
 if __name__ == "__main__":

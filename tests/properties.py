@@ -117,6 +117,7 @@ def assert_equivariant(encoder, graph, order, tolerance=1e-10):
 def assert_same_gradients(actual, expected, leaves, tolerance=1e-9):
     """Random sums of both results have the same gradients with respect to ``leaves``."""
     factors = torch.randn(expected.shape, generator=torch.Generator().manual_seed(5), dtype=expected.dtype)
+    factors = factors.to(expected.device)
     first = torch.autograd.grad((actual * factors).sum(), leaves, allow_unused=True, materialize_grads=True)
     second = torch.autograd.grad((expected * factors).sum(), leaves, allow_unused=True, materialize_grads=True)
     assert_close(first, second, tolerance)

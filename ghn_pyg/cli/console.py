@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Seed = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Seed of everything that is drawn at random.")
 ]
+# The option's name stands there because some versions of typer take a metavar that is like it for it.
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="Where to compute, such as cpu, cuda or cuda:1.")
+]
 
 
 # Known here too, so that a mistake shows before torch is imported.

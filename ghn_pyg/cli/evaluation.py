@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
-from .console import Seed, check_device, check_output, check_splits, fail, make_console, make_table, status, user_errors
+from .console import (
+    Device,
+    Seed,
+    check_device,
+    check_output,
+    check_splits,
+    fail,
+    make_console,
+    make_table,
+    status,
+    user_errors,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.report import Report
@@ -99,7 +110,7 @@ def evaluate(
     other_classes: Annotated[
         bool, typer.Option("--other-classes", help="Accept a GHN for another number of classes.")
     ] = False,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute, such as cuda or cuda:1.")] = "cpu",
+    device: Device = "cpu",
     workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that read images.")] = 0,
 ) -> None:  # fmt: skip
     """Measures the accuracy of networks whose parameters a GHN predicts, or of a trained one."""

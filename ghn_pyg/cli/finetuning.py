@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Seed, check_device, check_output, counted, make_table, print_rows, status, user_errors
+from .console import Device, Seed, check_device, check_output, counted, make_table, print_rows, status, user_errors
 from .evaluation import Data, DataFolder, Download, ImageSize, NumClasses
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def finetune(
         Path | None, typer.Option(metavar="FILE.safetensors", help="Where to save the trained network's state dict.")
     ] = None,
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute, such as cuda.")] = "cpu",
+    device: Device = "cpu",
     workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that read images.")] = 0,
 ) -> None:
     """Trains a network from its predicted parameters."""

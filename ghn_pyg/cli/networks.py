@@ -18,6 +18,7 @@ from ..naming import some
 from ..version import __version__
 from .console import (
     GRAPH_SUFFIXES,
+    Device,
     Seed,
     check_device,
     check_output,
@@ -71,7 +72,7 @@ def predict(
         bool, typer.Option("--keep-classifier", help="Leave the classification layer out.")
     ] = False,
     dtype: Annotated[Precision, typer.Option(help="Type of the predicted parameters.")] = Precision.float32,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute, such as cuda or cuda:1.")] = "cpu",
+    device: Device = "cpu",
     inputs: Inputs = None,
     strict: Strict = False,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .console import (
+    Device,
     Seed,
     check_device,
     check_output,
@@ -41,7 +42,7 @@ def rank(
         Path | None, typer.Option(metavar="FILE", help="Where to save the ranking, as .json or .csv.")
     ] = None,
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute, such as cuda or cuda:1.")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Ranks architectures by their accuracy with predicted parameters, for architecture search."""
     if out is not None:

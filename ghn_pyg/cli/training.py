@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from .console import check_device, fail, print_rows, status, user_errors
+from .console import Device, check_device, fail, print_rows, status, user_errors
 
 if TYPE_CHECKING:
     from ..training.logs import LogRow
@@ -38,7 +38,7 @@ def train(
     fast_dev_run: Annotated[
         bool, typer.Option("--fast-dev-run", help=f"Take {_FAST} steps in a temporary folder, to see that all works.")
     ] = False,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute: auto, cpu, cuda or mps.")] = "auto",
+    device: Device = "auto",
     workers: Annotated[
         int, typer.Option(min=0, metavar="N", help="Processes that make architectures, and as many that read images.")
     ] = 0,

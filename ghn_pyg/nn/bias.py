@@ -154,7 +154,8 @@ class SpatialEncoding(nn.Module):
 
     def rows(self, distance: Tensor) -> Tensor:
         """For distances (G, n, n) of a block the row of each."""
-        rows = distance.clamp(max=self.max_distance + 1).to(self.kind)
+        largest = min(self.max_distance + 1, torch.iinfo(distance.dtype).max)  # GPUs refuse to clamp to more
+        rows = distance.clamp(max=largest).to(self.kind)
         none = (rows == 0).logical_and_(~torch.eye(rows.size(-1), dtype=torch.bool, device=rows.device))
         return rows.masked_fill_(none, self.max_distance + 2)
 

@@ -157,4 +157,4 @@ class DepthEncoding(Embedding):
         """Encodes the distances, clamped to 1,000."""
         blocks = Blocks.known(batch)
         depth = blocks.join([part[:, 0] for part in blocks.split_pairs(distance)])
-        return super().forward(depth.clamp(max=MAX_DEPTH).long())
+        return super().forward(depth.long().clamp(max=MAX_DEPTH))

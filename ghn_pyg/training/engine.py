@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
@@ -25,6 +25,9 @@ class ProcessLostError(RuntimeError):
 def make_fabric(precision: str = "32-true", device: str = "auto", **options: Any) -> Fabric:
     """Starts the engine: alone, or as one of the processes that ``torchrun`` started.
 
+    More processes than a machine has GPUs share them and talk by gloo. Training architectures are many small
+    operations, of which one process cannot start enough to keep a GPU busy.
+
     Args:
         precision: As in :class:`~ghn_pyg.training.config.TrainConfig`. With ``"16-mixed"`` the scale of the loss grows
             after 100 good steps and never falls below 1024.
@@ -42,24 +45,35 @@ def make_fabric(precision: str = "32-true", device: str = "auto", **options: Any
         from lightning_fabric import Fabric
     except ImportError as error:
         raise ImportError('training needs lightning-fabric; install it with: pip install "ghn_pyg[train]"') from error
+    found = torch.accelerator.current_accelerator(check_available=True) if device == "auto" else torch.device(device)
+    kind = "cpu" if found is None else found.type
     chosen: dict[str, Any] = {"precision": precision}
     if precision == "16-mixed":
-        kind = torch.accelerator.current_accelerator(check_available=True) if device == "auto" else torch.device(device)
-        chosen = {"plugins": [half_precision("cpu" if kind is None else kind.type)]}
-    kind_name, _, index = device.partition(":")
+        chosen = {"plugins": [half_precision(kind)]}
+    name, _, index = device.partition(":")
     if index:
         chosen["devices"] = [int(index)]
-    fabric = Fabric(accelerator=kind_name, **{**_processes(), **chosen, **options})
+    gpus = chosen.get("devices", range(torch.cuda.device_count())) if kind == "cuda" else ()
+    fabric = Fabric(accelerator=name, **{**_processes(gpus), **chosen, **options})
     fabric.launch()
     return fabric
 
 
-def _processes() -> dict[str, int]:
+def _processes(gpus: Sequence[int]) -> dict[str, Any]:
     """The processes on each machine and the machines, as ``torchrun`` tells them; one and one without it."""
     if not torch.distributed.is_available() or not torch.distributed.is_torchelastic_launched():
         return {"devices": 1, "num_nodes": 1}
     here = int(os.environ["LOCAL_WORLD_SIZE"])
-    return {"devices": here, "num_nodes": int(os.environ["WORLD_SIZE"]) // here}
+    found = {"devices": here, "num_nodes": int(os.environ["WORLD_SIZE"]) // here}
+    return {**found, **_sharing(here, gpus)} if here > len(gpus) > 0 else found
+
+
+def _sharing(processes: int, gpus: Sequence[int]) -> dict[str, Any]:
+    """More processes than GPUs, which NCCL refuses."""
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    devices = [torch.device("cuda", gpus[process % len(gpus)]) for process in range(processes)]
+    return {"devices": 1, "strategy": DDPStrategy(parallel_devices=devices, process_group_backend="gloo")}
 
 
 def half_precision(device: str) -> MixedPrecision:

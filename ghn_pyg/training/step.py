@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..deepnets.architecture import Architecture
 from ..deepnets.dataset import MetaBatch
@@ -41,8 +42,33 @@ def meta_loss(
     """
     loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
     if penalty:
-        loss = loss + penalty * torch.stack([torch.linalg.vector_norm(tensor) for tensor in parameters]).sum()
+        norms, _ = _Norms.apply(*parameters)
+        loss = loss + penalty * norms
     return loss
+
+
+class _Norms(torch.autograd.Function):
+    """The sum of the norms of tensors, and the norms.
+
+    Networks have hundreds of tensors, and autograd by itself takes ten operations for each: a fifth of a step on a GPU.
+    """
+
+    @staticmethod
+    def forward(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+        norms = torch.stack(torch._foreach_norm(tensors))
+        return norms.sum(), norms
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*inputs, output[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor, ...]:
+        *tensors, norms = ctx.saved_tensors
+        factors = torch.where(norms == 0, 0, gradient / norms)
+        return tuple(torch._foreach_mul(tensors, factors.tolist()))
 
 
 def meta_gradient(

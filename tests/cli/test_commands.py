@@ -7,11 +7,12 @@ import sys
 import networkx as nx
 import pytest
 import torch
+import typer
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 import ghn_pyg
-from ghn_pyg import GHN, GHNConfig
+from ghn_pyg import GHN, GHNConfig, cli
 from ghn_pyg.models import hub
 from ghn_pyg.vision import build, models
 from tests.cli.outcomes import failed, small_disk
@@ -36,6 +37,15 @@ def test_help_names_every_command(run):
     code, out, _ = run("--help")
     assert code == 0
     assert {"predict", "graph", "init", "convert", "models"} <= set(" ".join(out).split())
+
+
+def test_options_are_named_as_the_readme_has_them():
+    """Some versions of typer name an option by its metavar, ``--DEVICE``."""
+    groups = [typer.main.get_command(cli.app)]
+    for group in groups:
+        groups += getattr(group, "commands", {}).values()
+        assert all(option == option.lower() for parameter in group.params for option in parameter.opts)
+    assert "--device" in {option for group in groups for parameter in group.params for option in parameter.opts}
 
 
 # predict

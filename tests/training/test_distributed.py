@@ -3,13 +3,15 @@
 import logging
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
 import torch
+import yaml
 
 from ghn_pyg.training.checkpoints import checkpoint_paths, read_training_checkpoint
-from ghn_pyg.training.engine import make_fabric
+from ghn_pyg.training.engine import _processes, make_fabric
 from ghn_pyg.training.folder import TrainingError
 from ghn_pyg.training.logs import read_log
 from ghn_pyg.training.run import Run
@@ -131,3 +133,30 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     assert [row["loss"] for row in parts[:2]] == [row["loss"] for row in whole[:2]]
     # Two processes add up in another order, and Adam turns what rounding leaves of a gradient of 0 into whole steps.
     assert [row["loss"] for row in parts] == pytest.approx([row["loss"] for row in whole], rel=1e-3)
+
+
+def test_processes_beyond_the_gpus_share_them(monkeypatch):
+    for name, value in rank_environment(0, 10, free_port(), LOCAL_WORLD_SIZE=5).items():
+        monkeypatch.setenv(name, value)
+    found = _processes([0, 1])
+    assert found["num_nodes"] == 2
+    assert [device.index for device in found["strategy"].parallel_devices] == [0, 1, 0, 1, 0]
+    assert found["strategy"].process_group_backend == "gloo"
+    for enough in ([], range(5), range(8)):
+        assert _processes(enough) == {"devices": 5, "num_nodes": 2}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_two_processes_on_a_gpu_do_what_one_does(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(config(meta_batch=3).to_dict()))
+    logs = []
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "-m", "ghn_pyg.cli",
+                   "train", str(recipe), "--out", str(folder), "--device", "cuda:0", "--steps", "3"]  # fmt: skip
+        subprocess.run(command, check=True)
+        logs.append(read_log(folder / "log.csv"))
+    one, two = ([row["loss"] for row in log] for log in logs)
+    assert two == pytest.approx(one, rel=1e-2)

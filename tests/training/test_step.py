@@ -55,6 +55,23 @@ def test_the_loss():
     assert meta_loss(logits.half(), labels, parameters).dtype == torch.float32
 
 
+def test_the_gradient_of_the_penalty():
+    """That of each tensor's norm, and 0 for a tensor of zeros, which has none."""
+    parameters = [torch.tensor([3.0, 4]), torch.tensor([[-12.0]]), torch.zeros(5, 2), torch.tensor(7.0)]
+    parameters = [parameter.double().requires_grad_() for parameter in parameters]
+    logits, labels = torch.zeros(3, 2), torch.tensor([1, 0, 1])
+
+    def loss(*parameters):
+        return 3 * meta_loss(logits, labels, parameters, penalty=0.5)
+
+    loss(*parameters).backward()
+    expected = [[0.9, 1.2], [[-1.5]], [[0.0, 0]] * 5, 1.5]
+    for parameter, values in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(parameter.grad, torch.tensor(values, dtype=torch.double))
+    same = torch.func.grad(loss, argnums=(0, 1, 2, 3))(*parameters)
+    torch.testing.assert_close(same, tuple(parameter.grad for parameter in parameters))
+
+
 @pytest.mark.parametrize("penalty", [0.0, 0.01])
 def test_the_gradient_is_that_of_one_backward_pass_through_everything(ghn, batch, penalty):
     meta_batch = architectures()
