@@ -203,6 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         results["batches"][name] = {"difference": agree(batch), "methods": times(batch, repeats)}
         run.probe.sample()
         run.note(name)
+        run.keep(*_found(results, growing))
     for nodes in sizes:
         found = {}
         for method in growing:
@@ -212,9 +213,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             found[method] = apart("attention:grow", options.device, **asked)
         results["growth"][str(nodes)] = found
         run.note(f"{nodes} nodes")
-    reports = [_batch_report(*item) for item in results["batches"].items()]
-    run.finish(results, *reports, _growth_report(results["growth"], growing))
+        run.keep(*_found(results, growing))
+    run.finish(*_found(results, growing))
     return 0 if all(found["difference"] < 1e-4 for found in results["batches"].values()) else 1
+
+
+def _found(results: dict[str, Any], growing: Sequence[str]) -> list[Any]:
+    """What is kept, and what is reported."""
+    reports = [_batch_report(*item) for item in results["batches"].items()]
+    return [results, *reports, _growth_report(results["growth"], growing)]
 
 
 def _batch_report(name: str, found: dict[str, Any]) -> str:

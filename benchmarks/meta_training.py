@@ -32,8 +32,8 @@ def trained(
     """
     recipe = folder / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(config.to_dict()), encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "-m", "ghn_pyg.cli",
-               "train", str(recipe), "--out", str(folder / "run"), "--device", device,
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
+               "-m", "ghn_pyg.cli", "train", str(recipe), "--out", str(folder / "run"), "--device", device,
                "--workers", str(workers)]  # fmt: skip
     command += [] if steps is None else ["--steps", str(steps)]
     done = subprocess.run(

@@ -93,21 +93,14 @@ def kernels(function: Callable[[], None]) -> dict[str, float]:
     }
 
 
-def rates(processes: Sequence[int], quick: bool, device: str) -> list[dict[str, Any]]:
-    """Architectures per second of whole training steps, by numbers of processes.
-
-    A step has two architectures for each of the most processes. Images are digits: others would have to be downloaded.
-    """
+def rate(processes: int, meta_batch: int, quick: bool, device: str) -> dict[str, Any]:
+    """Architectures per second of whole training steps; images are digits, as others would have to be downloaded."""
     config, *_ = material(quick)
-    meta_batch = 2 * max(processes)
     config = dataclasses.replace(config, images="digits", image_size=32, meta_batch=meta_batch, batch_size=64)
-    found = []
-    for count in processes:
-        with tempfile.TemporaryDirectory() as folder:
-            rows = trained(config, Path(folder), count, device, steps=_WARM + (1 if quick else _TIMED), workers=1)
-        seconds = sum(row["seconds"] for row in rows[_WARM:])
-        found.append({"processes": count, "rate": meta_batch * len(rows[_WARM:]) / seconds})
-    return found
+    with tempfile.TemporaryDirectory() as folder:
+        rows = trained(config, Path(folder), processes, device, steps=_WARM + (1 if quick else _TIMED), workers=1)
+    seconds = sum(row["seconds"] for row in rows[_WARM:])
+    return {"processes": processes, "rate": meta_batch * len(rows[_WARM:]) / seconds}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,6 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = options.device
     config, ghn, images = material(options.quick, device)
     rows: list[dict[str, Any]] = []
+    shared: list[dict[str, Any]] = []
     for step in range(options.steps or (1 if options.quick else 5)):
         meta_batch = batches(config).meta_batch(step)
         row: dict[str, Any] = {"step": step, "nodes": sum(part.num_nodes for part in meta_batch.parts)}
@@ -134,9 +128,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows.append(row)
         run.probe.sample()
         run.note(f"step {step}: {number(row['ours'])} s, {gigabytes(row['ours_peak'])} GB")
+        run.keep(*_found(rows, shared, options, run.probe.median))
     cores = os.cpu_count() or 1
     processes = options.processes or ([1] if options.quick else [2**i for i in range(cores.bit_length())])
-    shared = rates(processes, options.quick, device)
+    for count in processes:
+        # Two architectures in a step for each of the most processes.
+        shared.append(rate(count, 2 * max(processes), options.quick, device))
+        run.note(f"{count} processes: {number(shared[-1]['rate'])} architectures/s")
+        run.keep(*_found(rows, shared, options, run.probe.median))
     run.finish(*_found(rows, shared, options, run.probe.median))
     return 0
 

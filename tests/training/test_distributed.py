@@ -154,8 +154,9 @@ def test_two_processes_on_a_gpu_do_what_one_does(tmp_path):
     logs = []
     for count in (1, 2):
         folder = tmp_path / str(count)
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "-m", "ghn_pyg.cli",
-                   "train", str(recipe), "--out", str(folder), "--device", "cuda:0", "--steps", "3"]  # fmt: skip
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count),
+                   "-m", "ghn_pyg.cli", "train", str(recipe), "--out", str(folder), "--device", "cuda:0",
+                   "--steps", "3"]  # fmt: skip
         subprocess.run(command, check=True)
         logs.append(read_log(folder / "log.csv"))
     one, two = ([row["loss"] for row in log] for log in logs)
