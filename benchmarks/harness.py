@@ -197,7 +197,7 @@ def fresh(function: str, **arguments: Any) -> Any:
 
 
 def apart(function: str, device: str, **arguments: Any) -> Any:
-    """:func:`fresh`, whose memory is its own, with the device as an argument; on a GPU, which counts tensors, here."""
+    """Calls a function that takes a device: in a new process on a CPU, for its memory, and here on a GPU."""
     arguments = {**arguments, "device": device}
     return fresh(function, **arguments) if device == "cpu" else _found(function)(**arguments)
 

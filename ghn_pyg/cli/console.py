@@ -22,7 +22,7 @@ Seed = Annotated[
 ]
 # The option's name stands there because some versions of typer take a metavar that is like it for it.
 Device = Annotated[
-    str, typer.Option("--device", metavar="DEVICE", help="Where to compute, such as cpu, cuda or cuda:1.")
+    str, typer.Option("--device", metavar="DEVICE", help="Where to compute, such as cpu, cuda, cuda:1 or mps.")
 ]
 
 

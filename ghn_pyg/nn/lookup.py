@@ -28,9 +28,8 @@ def lookup_bias(table: Tensor, position: Tensor) -> Tensor:
     """``table[:, position]``, with a backward pass that adds up in one sweep."""
     if (torch.is_grad_enabled() and table.requires_grad) or torch.get_num_threads() > 1:
         return entries_at(table, position)
-    return table.index_select(1, position.flatten().int()).view(
-        len(table), *position.shape
-    )  # a third less of one thread
+    # For one thread this takes a third less.
+    return table.index_select(1, position.flatten().int()).view(len(table), *position.shape)
 
 
 def twins(table: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:

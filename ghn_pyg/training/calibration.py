@@ -8,7 +8,12 @@ from collections.abc import Sequence
 import torch
 
 from ..data import ArchData
+from ..deepnets.dataset import MetaBatches
+from ..images import Images
 from ..models.ghn import GHN
+from .config import TrainConfig
+
+_CALIBRATED = 8
 
 
 @torch.no_grad()
@@ -53,3 +58,12 @@ def _spread(ghn: GHN, graphs: Sequence[ArchData], last: bool) -> float:
     if not logs:
         raise ValueError(f"expected networks with {'a classifier' if last else 'weights before the classifier'}")
     return math.exp(sum(logs) / len(logs))
+
+
+def first_networks(config: TrainConfig, images: Images) -> list[ArchData]:
+    """Graphs of training networks, the same on all ranks, that a new GHN is calibrated on."""
+    stream = MetaBatches(
+        _CALIBRATED, num_classes=images.num_classes, image_size=images.image_size, widths=config.widths,
+        seed=config.seed, rank=0, world_size=1,
+    )  # fmt: skip
+    return [graph for part in stream.meta_batch(0).parts for graph in part.to_data_list()]

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from ..data import ArchData
 from ..deepnets.curriculum import Curriculum
 from ..deepnets.dataset import MetaBatch, MetaBatches
 from ..files import remove_unfinished
@@ -24,7 +23,7 @@ from ..images import Images, load_images
 from ..models.checkpoint import write_folder
 from ..models.ghn import GHN
 from ..models.keys import CheckpointError, strip_wrappers
-from .calibration import calibrate
+from .calibration import calibrate, first_networks
 from .checkpoints import Progress, checkpoint_paths, read_training_checkpoint, write_checkpoint
 from .config import TrainConfig
 from .engine import (
@@ -51,8 +50,6 @@ if TYPE_CHECKING:
 
 LOG_FILE = "log.csv"
 BOARD = "tensorboard"
-
-_CALIBRATED = 8
 
 _logger = logging.getLogger(__name__)
 
@@ -207,17 +204,8 @@ class Run:
         if config.start is not None:
             ghn.load_state_dict(load_start(config.start, config.ghn).state_dict())
         if config.calibrate:
-            calibrate(ghn, self.first_networks())
+            calibrate(ghn, first_networks(config, self.images))
         return ghn
-
-    def first_networks(self) -> list[ArchData]:
-        """Graphs of training networks, the same on all ranks, that a new GHN is calibrated on."""
-        config, images = self.config, self.images
-        stream = MetaBatches(
-            _CALIBRATED, num_classes=images.num_classes, image_size=images.image_size, widths=config.widths,
-            seed=config.seed, rank=0, world_size=1,
-        )  # fmt: skip
-        return [graph for part in stream.meta_batch(0).parts for graph in part.to_data_list()]
 
     def batches(self, workers: int) -> Iterator[tuple[MetaBatch, tuple[Tensor, Tensor]]]:
         """Architectures and images from the next step on."""

@@ -50,7 +50,7 @@ def meta_loss(
 class _Norms(torch.autograd.Function):
     """The sum of the norms of tensors, and the norms.
 
-    Networks have hundreds of tensors, and autograd by itself takes ten operations for each: a fifth of a step on a GPU.
+    Networks have hundreds of tensors; autograd by itself takes five operations for each, a fifth of a step on a GPU.
     """
 
     @staticmethod
