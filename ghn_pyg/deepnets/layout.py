@@ -80,6 +80,7 @@ class Layout:
         fork: The part of the stem that gives input 0 of the first cell.
         stem_used: Up to which part the stem is used.
         cells: The cells; equal ones are the same object.
+        sides: Height and width of each cell's output.
         head: Parts that the last cell's output goes through.
         auxiliary: The second classifier, which stands after the cell ``auxiliary_cell``.
     """
@@ -88,6 +89,7 @@ class Layout:
     fork: int
     stem_used: int
     cells: tuple[CellLayout, ...]
+    sides: tuple[int, ...]
     head: tuple[Named, ...]
     auxiliary: Named | None
     auxiliary_cell: int
@@ -198,13 +200,14 @@ def lay_out(
         )
     wirings, entering = wired
     stem, channels, side, fork = _stem(architecture, image_size, width)
-    cells, outputs, side = _cells(architecture, wirings, channels, width, side, forked=fork < len(stem) - 1)
+    cells, outputs, sides = _cells(architecture, wirings, channels, width, side, forked=fork < len(stem) - 1)
     return Layout(
         stem=stem,
         fork=fork,
         stem_used=len(stem) if entering[1] else fork + 1,
         cells=cells,
-        head=_head(architecture, outputs[-1], side, num_classes, hidden),
+        sides=sides,
+        head=_head(architecture, outputs[-1], sides[-1], num_classes, hidden),
         auxiliary=_auxiliary(architecture, outputs[auxiliary_cell], num_classes) if auxiliary else None,
         auxiliary_cell=auxiliary_cell,
     )
@@ -241,12 +244,12 @@ def _halved(side: int, stride: int = 2) -> int:
 
 def _cells(
     architecture: Architecture, wirings: Sequence[Wiring], channels: int, width: int, side: int, forked: bool
-) -> tuple[tuple[CellLayout, ...], list[int], int]:
-    """The cells, the channels of each one's output and the size of the last one's."""
+) -> tuple[tuple[CellLayout, ...], list[int], tuple[int, ...]]:
+    """The cells, and the channels and the size of each one's output."""
     genotype, norm, strides = architecture.genotype, architecture.norm, not architecture.attention
     reduces = reductions(architecture.cells)
     known: dict[Any, CellLayout] = {}
-    cells, outputs = [], []
+    cells, outputs, sides = [], [], []
     before, last, halve = channels, channels, forked
     for position, wiring in enumerate(wirings):
         reduce = position in reduces
@@ -270,8 +273,9 @@ def _cells(
             )
         cells.append(known[key])
         outputs.append(width * len(known[key].concat))
+        sides.append(side)
         before, last, halve = last, outputs[-1], reduce and strides
-    return tuple(cells), outputs, side
+    return tuple(cells), outputs, tuple(sides)
 
 
 def _preprocess(architecture: Architecture, before: int, last: int, width: int, halve: bool) -> tuple[Part, Part]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 GROWTH_INTERVAL: Final = 100
 SMALLEST_SCALE: Final = 1024.0
 
+_logger = logging.getLogger(__name__)
+
 
 class ProcessLostError(RuntimeError):
     """Another process of the run ended, or cannot be reached any more."""
@@ -30,7 +33,8 @@ def make_fabric(precision: str = "32-true", device: str = "auto", **options: Any
 
     Args:
         precision: As in :class:`~ghn_pyg.training.config.TrainConfig`. With ``"16-mixed"`` the scale of the loss grows
-            after 100 good steps and never falls below 1024.
+            after 100 good steps and never falls below 1024; on a CPU, most of which compute 16 bits many times slower,
+            it is ``"32-true"``, which is logged.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
         options: Further arguments of ``lightning_fabric.Fabric``, such as ``devices`` and ``num_nodes``.
 
@@ -47,9 +51,11 @@ def make_fabric(precision: str = "32-true", device: str = "auto", **options: Any
         raise ImportError('training needs lightning-fabric; install it with: pip install "ghn_pyg[train]"') from error
     found = torch.accelerator.current_accelerator(check_available=True) if device == "auto" else torch.device(device)
     kind = "cpu" if found is None else found.type
-    chosen: dict[str, Any] = {"precision": precision}
-    if precision == "16-mixed":
-        chosen = {"plugins": [half_precision(kind)]}
+    if precision == "16-mixed" and kind == "cpu":
+        _logger.warning("computing in 32 bits: 16-mixed is for GPUs, and a CPU may take twenty times as long for it")
+        precision = "32-true"
+    halved = {"plugins": [half_precision(kind)]} if precision == "16-mixed" else {}
+    chosen: dict[str, Any] = halved or {"precision": precision}
     name, _, index = device.partition(":")
     if index:
         chosen["devices"] = [int(index)]

@@ -134,8 +134,10 @@ class Run:
         kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
         self.scaler = scaler_of(fabric)
         # All in one pass over the weights, which is 5 times faster; with a scaler Fabric could not clip gradients.
-        fused = self.scaler is None
-        optimizer = kind(self.ghn.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
+        self.fused = self.scaler is None
+        optimizer = kind(
+            self.ghn.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=self.fused
+        )
         self.optimizer: Any = fabric.setup_optimizers(optimizer)
         self.average = AveragedModel(self.ghn, multi_avg_fn=self._average) if config.ema else None
         self.found = checkpoint_paths(self.checkpoints)
@@ -190,7 +192,7 @@ class Run:
             config.meta_batch, num_classes=self.images.num_classes, image_size=self.images.image_size,
             widths=config.widths, seed=config.seed, first_step=step, node_budget=config.node_budget,
             rank=self.fabric.global_rank, world_size=self.fabric.world_size,
-            curriculum=self.curriculum,
+            curriculum=self.curriculum, device=self.fabric.device.type,
         )  # fmt: skip
 
     def first_ghn(self) -> GHN:
@@ -368,8 +370,10 @@ class Run:
             self.ghn.load_state_dict(state["ghn"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            if self.scaler is not None:
+            # A run may move between a GPU and a CPU, on which 16-mixed has no scaler.
+            groups = [{**group, "fused": self.fused} for group in state["optimizer"]["param_groups"]]
+            self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
+            if self.scaler is not None and state["scaler"]:
                 self.scaler.load_state_dict(state["scaler"])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"the checkpoint {path} is of another run: {error}") from error

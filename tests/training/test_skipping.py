@@ -95,6 +95,21 @@ def test_the_scaler(tmp_path, monkeypatch):
     assert (scaler["growth_interval"], scaler["_growth_tracker"]) == (100, 2)
 
 
+def test_sixteen_bits_on_a_cpu_are_thirty_two(caplog):
+    fabric = make_fabric("16-mixed", "cpu")
+    assert fabric.strategy.precision.precision == "32-true"
+    assert "computing in 32 bits: 16-mixed is for GPUs" in caplog.text
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_run_goes_on_with_and_without_a_scaler(tmp_path, first):
+    """As one with 16-mixed does that moves from a GPU to a CPU, or back."""
+    for steps, scaled in ((2, first), (4, not first), (6, first)):
+        run(tmp_path, steps, fabric=scaled_fabric() if scaled else make_fabric(device="cpu"))
+    rows = read_log(tmp_path / "log.csv")
+    assert [row["scale"] > 1 for row in rows] == [first, first, not first, not first, first, first]
+
+
 @pytest.mark.parametrize("half", [True, False])
 def test_a_norm_that_overflows_is_skipped(tmp_path, monkeypatch, half):
     """Its gradients are finite, so that a scaler would take the step."""
