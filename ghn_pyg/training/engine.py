@@ -117,6 +117,17 @@ def add_up(fabric: Fabric, share: Tensor) -> Tensor:
     return cast(Tensor, total)
 
 
+def everywhere(fabric: Fabric, number: int) -> list[int]:
+    """The numbers that all ranks have, in their order."""
+    if fabric.world_size == 1:
+        return [number]
+    own = torch.tensor([number], device=fabric.device)
+    joint = own.new_empty(fabric.world_size)
+    with together(fabric):
+        torch.distributed.all_gather_into_tensor(joint, own)
+    return [int(one) for one in joint]
+
+
 def agree(fabric: Fabric, module: torch.nn.Module) -> None:
     """Gives all ranks the weights of the first: machines differ in the last bits of what they compute."""
     if fabric.world_size > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -23,7 +24,6 @@ from ..images import Images, load_images
 from ..models.checkpoint import write_folder
 from ..models.ghn import GHN
 from ..models.keys import CheckpointError, strip_wrappers
-from .calibration import calibrate, first_networks
 from .checkpoints import Progress, checkpoint_paths, read_training_checkpoint, write_checkpoint
 from .config import TrainConfig
 from .engine import (
@@ -31,6 +31,7 @@ from .engine import (
     ProcessLostError,
     add_up,
     agree,
+    everywhere,
     join_gradients,
     join_images,
     make_fabric,
@@ -41,7 +42,7 @@ from .folder import TrainingError, check_same_run, occupy, write_config
 from .logs import CSVLog, LogRow, TensorBoardLog
 from .schedules import average_decay, learning_rate
 from .seeds import restored
-from .start import load_start
+from .start import first_ghn
 from .step import meta_gradient
 from .streams import ImageBatches
 
@@ -88,10 +89,11 @@ def train(
         >>> ghn = train(load_config("ghn3-t-cifar10"), "runs/ghn3-t")  # doctest: +SKIP
     """
     fabric = fabric or make_fabric(config.precision)
-    images = images or load_images(
-        config.images, config.folder, image_size=config.image_size, num_classes=config.ghn.num_classes,
-        download=config.download, augment=config.augment,
-    )  # fmt: skip
+    with fabric.rank_zero_first() if config.download else contextlib.nullcontext():
+        images = images or load_images(
+            config.images, config.folder, image_size=config.image_size, num_classes=config.ghn.num_classes,
+            download=config.download, augment=config.augment,
+        )  # fmt: skip
     run = Run(config, Path(folder), fabric, images)
     with restored(fabric.device):
         try:
@@ -127,7 +129,9 @@ class Run:
         self.progress = Progress()
         self._check()
         self.length = config.epochs * self.images_from(0).steps_per_epoch
-        self.ghn = self.first_ghn().to(fabric.device).train()
+        self.found = checkpoint_paths(self.checkpoints)
+        first = GHN(config.ghn) if self.found else first_ghn(config, images)
+        self.ghn = first.to(fabric.device).train()
         agree(fabric, self.ghn)
         if config.compile:
             self.ghn.encoder.compile()  # in place, so that all names stay
@@ -140,9 +144,14 @@ class Run:
         )
         self.optimizer: Any = fabric.setup_optimizers(optimizer)
         self.average = AveragedModel(self.ghn, multi_avg_fn=self._average) if config.ema else None
-        self.found = checkpoint_paths(self.checkpoints)
         if self.found:
             self.progress = self.load(self.found[-1])
+        starts = everywhere(fabric, self.progress.step if self.found else -1)
+        if len(set(starts)) > 1:
+            raise TrainingError(
+                f"the processes found different checkpoints in {folder}, of the steps {', '.join(map(str, starts))} "
+                "(-1 is none); it must be one folder that all machines share"
+            )
 
     def _average(self, averages: Any, weights: Any, steps: Tensor | int) -> None:
         torch._foreach_lerp_(averages, weights, 1 - average_decay(self.config.ema, int(steps)))
@@ -195,20 +204,6 @@ class Run:
             curriculum=self.curriculum, device=self.fabric.device.type,
         )  # fmt: skip
 
-    def first_ghn(self) -> GHN:
-        """The GHN as it is before the first step; its weights are of no interest if the run is gone on with."""
-        config = self.config
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(config.seed)
-            ghn = GHN(config.ghn)
-        if checkpoint_paths(self.checkpoints):
-            return ghn
-        if config.start is not None:
-            ghn.load_state_dict(load_start(config.start, config.ghn).state_dict())
-        if config.calibrate:
-            calibrate(ghn, first_networks(config, self.images))
-        return ghn
-
     def batches(self, workers: int) -> Iterator[tuple[MetaBatch, tuple[Tensor, Tensor]]]:
         """Architectures and images from the next step on."""
         streams = (self.architectures_from(self.progress.step), self.images_from(self.progress.step))
@@ -255,17 +250,18 @@ class Run:
             self.save()
         batches = self.batches(workers)
         while self.progress.step < stop:
-            note(self.step(*next(batches)))
+            began = time.perf_counter()
+            note(self.step(*next(batches), began))
             if self.progress.skipped_in_a_row >= self.config.max_skipped:
                 self.roll_back()
-            healthy = not self.progress.skipped_in_a_row and not self.progress.rollbacks_in_a_row
-            if healthy and self.progress.step % self.config.checkpoint_every == 0 and self.progress.step < stop:
+            due = self.progress.step % self.config.checkpoint_every == 0 or self.progress.step == stop
+            # Amid bad steps there is nothing good to keep: it would take the place of a checkpoint to roll back to.
+            if due and not self.progress.skipped_in_a_row and not self.progress.rollbacks_in_a_row:
                 self.save()
-        self.save()
 
-    def step(self, meta_batch: MetaBatch, batch: tuple[Tensor, Tensor]) -> LogRow:
-        """One step, of which all ranks do their part."""
-        start, step, config = time.perf_counter(), self.progress.step, self.config
+    def step(self, meta_batch: MetaBatch, batch: tuple[Tensor, Tensor], began: float) -> LogRow:
+        """One step, of which all ranks do their part; it began when its data were asked for."""
+        step, config = self.progress.step, self.config
         per_epoch = self.length // config.epochs
         rate = learning_rate(config, step, per_epoch)
         for group in self.optimizer.param_groups:
@@ -283,7 +279,7 @@ class Run:
         norm = self.update(usable=math.isfinite(loss) and left_out < 1)
         good = math.isfinite(norm)
         self.count(loss, good)
-        seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - began
         return LogRow(
             step, step / per_epoch, loss, top1, norm, rate, scale, round(left_out * config.meta_batch), int(not good),
             seconds, config.meta_batch,

@@ -4,11 +4,41 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
+from ..images import Images
 from ..models.config import GHNConfig
 from ..models.ghn import GHN
 from ..models.hub import BUNDLED
 from ..models.keys import CheckpointError
+from .calibration import calibrate, first_networks
+from .config import TrainConfig
 from .recipes import recipe_names
+
+
+def first_ghn(config: TrainConfig, images: Images) -> GHN:
+    """The GHN of a new run as it is before the first step.
+
+    Args:
+        config: The run.
+        images: Its image data.
+
+    Raises:
+        CheckpointError: If the run starts from a GHN that is not there, or has another configuration.
+
+    Example:
+        >>> from ghn_pyg.images import load_images
+        >>> from ghn_pyg.training.recipes import load_config
+        >>> ghn = first_ghn(load_config("digits", ["start=digits", "calibrate=false"]), load_images("digits"))
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
+        ghn = GHN(config.ghn)
+    if config.start is not None:
+        ghn.load_state_dict(load_start(config.start, config.ghn).state_dict())
+    if config.calibrate:
+        calibrate(ghn, first_networks(config, images))
+    return ghn
 
 
 def load_start(name: str, config: GHNConfig) -> GHN:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from ghn_pyg.training.engine import _processes, make_fabric
 from ghn_pyg.training.folder import TrainingError
 from ghn_pyg.training.logs import read_log
 from ghn_pyg.training.run import Run
-from tests.training.tiny import config, digits, free_port, rank_environment, run, start
+from tests.training.tiny import config, digits, free_port, losses, rank_environment, run, start
 
 logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
 pytestmark = [
@@ -54,6 +55,39 @@ def test_13_architectures_and_images_go_by_the_global_rank(tmp_path):
         assert min(len(keys[step]), len(other_keys[step])) == 1
         assert sorted(keys[step] + other_keys[step]) == sorted(joint)
         assert positions[step] + other_positions[step] == alone.images_from(0).positions(step)
+
+
+def go_on_alone(folder):
+    """The second process has a folder of its own, where a run would begin."""
+    folder = folder / ("run" if os.environ["RANK"] == "0" else "other")
+    with pytest.raises(TrainingError, match=r"different checkpoints in .*, of the steps 2, -1 \(-1 is none\)"):
+        run(folder, 4, {"meta_batch": 3})
+
+
+def test_machines_that_do_not_share_the_folder(tmp_path):
+    run(tmp_path / "run", 2, {"meta_batch": 3})
+    assert on_two_machines(go_on_alone, tmp_path) == [0, 0]
+    assert not (tmp_path / "other").exists()
+    assert len(losses(tmp_path / "run")) == 2
+
+
+def download(folder):
+    """The second process finds what the first has taken its time to fetch."""
+    from ghn_pyg.training import run as module
+
+    def load(*_, **options):
+        if os.environ["RANK"] == "0":
+            time.sleep(1)
+            (folder / "data").write_text("all of it")
+        assert (folder / "data").read_text() == "all of it"
+        return digits()
+
+    module.load_images = load
+    run(folder / "run", 1, {"download": True}, images=None)
+
+
+def test_one_process_downloads(tmp_path):
+    assert on_two_machines(download, tmp_path) == [0, 0]
 
 
 def spoiled_run(folder, steps, changes):

@@ -96,7 +96,7 @@ def test_a_step_without_any_network_is_skipped(tmp_path):
         one.ghn.decoder.weight.last_layers()[0].weight.fill_(torch.nan)
     before = [parameter.clone() for parameter in one.ghn.parameters()]
     one.folder.mkdir(exist_ok=True)
-    row = one.step(*next(one.batches(0)))
+    row = one.step(*next(one.batches(0)), began=time.perf_counter())
     assert (row.left_out, row.skipped, row.loss) == (2, 1, 10)
     assert all(torch.equal(a, b) or a.isnan().any() for a, b in zip(before, one.ghn.parameters(), strict=True))
     assert one.progress.skipped == 1
