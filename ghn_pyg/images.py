@@ -151,7 +151,7 @@ def load_images(
         name: One of these.
         folder: Where the files of a :mod:`torchvision.datasets` class lie.
         image_size: Height and width in pixels. By default 16 for digits, 32 for CIFAR and 224 for others.
-        num_classes: Number of classes, for those :mod:`torchvision.datasets` that do not tell it, such as SVHN.
+        num_classes: Number of classes, for those :mod:`torchvision.datasets` that do not tell it, such as PCAM.
         download: Whether to download what is missing, where torchvision can.
         augment: Whether training images are shifted, cropped and mirrored; digits never are.
 
@@ -169,14 +169,16 @@ def load_images(
         raise ImagesError(f"image_size expected at least 4 pixels, got {image_size}")
     key = os.fspath(name).lower().replace("-", "")
     known = isinstance(name, str) and key in ("digits", *_CIFAR)  # whatever folders there are, as a run's own
-    if not known and Path(name).is_dir():
+    classes = _dataset_classes()
+    # A class of torchvision may keep its files in a folder of its own name, as MNIST does.
+    if not known and Path(name).is_dir() and (key not in classes or Path(name, "train").is_dir()):
         return _from_folder(Path(name), image_size or 224, augment)
     name = os.fspath(name)
     if key == "digits":
         return _digits(image_size or 16)
     if os.sep in name:
         raise ImagesError(f"there is no folder {name}; {_LAYOUT}")
-    if key not in (classes := _dataset_classes()):
+    if key not in classes:
         near = similar(key, ["digits", *classes])
         hint = f"did you mean {' or '.join(near)}?" if near else "nor is it a folder"
         raise ImagesError(f"there is no image data {name!r}: it is no class of torchvision.datasets; {hint}")
@@ -247,7 +249,8 @@ class _Maker:
             return ""
         link = f"; it comes from {url}" if (url := getattr(self.kind, "url", None)) else ""
         can = "download" in inspect.signature(self.kind).parameters
-        return f". {'Download it with download=True (--download), or put' if can else 'Put'} its files there{link}"
+        way = "Download it with download=True (--download, for train -s download=true), or put" if can else "Put"
+        return f". {way} its files there{link}"
 
 
 def _dataset_classes() -> dict[str, type]:
@@ -305,12 +308,20 @@ def _transforms(size: int, augment: bool) -> tuple[Any, Any]:
 
 def _from_torchvision(name: str, make: _Maker, size: int, num_classes: int | None, augment: bool) -> Images:
     train, test = (make(*case) for case in zip((True, False), _transforms(size, augment), strict=True))
-    classes = len(getattr(train, "classes", ())) or num_classes
+    classes = _count_classes(train) or num_classes
     if not classes:
         raise ImagesError(
             f"torchvision.datasets.{make.kind.__name__} does not tell its classes; give num_classes (--num-classes)"
         )
     return Images(name, FileImages(train), FileImages(test), classes, size, *_IMAGENET)
+
+
+def _count_classes(data: Any) -> int:
+    """Classes of a data set by their names, else by its labels; 0 if it tells neither."""
+    if names := getattr(data, "classes", ()):
+        return len(names)
+    labels = getattr(data, "targets", getattr(data, "labels", ()))
+    return int(max(labels)) + 1 if len(labels) else 0
 
 
 def _from_folder(folder: Path, size: int, augment: bool) -> Images:

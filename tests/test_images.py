@@ -174,9 +174,9 @@ def test_only_what_is_missing_is_advised_to_download(tmp_path):
 def test_a_folder_of_the_name_of_known_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").mkdir()  # as by: ghn-pyg train digits --out digits
-    (tmp_path / "mnist").mkdir()
+    (tmp_path / "pictures").mkdir()
     assert load_images("digits").num_classes == 10
-    for folder in ("./digits", Path("digits"), "mnist"):
+    for folder in ("./digits", Path("digits"), "pictures"):
         with pytest.raises(ImagesError, match="does not hold images as it should"):
             load_images(folder)
 
@@ -212,11 +212,38 @@ def test_classes_that_a_data_set_does_not_tell(tmp_path, monkeypatch):
         def __len__(self):
             return {"train": 5, "val": 3}[self.split]
 
-    monkeypatch.setattr(torchvision.datasets, "SVHN", Untold)
+    monkeypatch.setattr(torchvision.datasets, "PCAM", Untold)
     with pytest.raises(ImagesError, match="does not tell its classes; give num_classes"):
-        load_images("svhn", tmp_path)
-    images = load_images("svhn", tmp_path, num_classes=11)
+        load_images("pcam", tmp_path)
+    images = load_images("pcam", tmp_path, num_classes=11)
     assert (images.num_classes, len(images.train), len(images.test)) == (11, 5, 3)
+
+
+@pytest.mark.parametrize("name", ["targets", "labels"])
+def test_labels_tell_the_classes(tmp_path, monkeypatch, name):
+    """As those of USPS and SVHN, whatever number is given: a GHN for others has the accuracy of chance."""
+
+    class Labelled(torchvision.datasets.VisionDataset):
+        def __init__(self, root, train, transform=None):
+            super().__init__(root, transform=transform)
+            setattr(self, name, np.array([3, 6, 0]))
+
+        def __len__(self):
+            return 3
+
+    monkeypatch.setattr(torchvision.datasets, "USPS", Labelled)
+    assert load_images("usps", tmp_path, num_classes=1000).num_classes == 7
+
+
+def test_the_files_of_a_class_do_not_hide_it(tmp_path, monkeypatch):
+    """A second use finds the folder MNIST, where the first one put its files."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    with pytest.raises(ImagesError, match=r"torchvision\.datasets\.MNIST cannot be read in the folder \."):
+        load_images("MNIST", ".")
+    for part in ("train", "val"):
+        write_pictures(tmp_path / "imagenet" / part, ["ant"], [(40, 30)])
+    assert load_images("imagenet", "nowhere").num_classes == 1
 
 
 def test_images_need_some_size():

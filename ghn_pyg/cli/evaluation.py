@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 import math
@@ -53,7 +54,7 @@ DataFolder = Annotated[Path, typer.Option(metavar="DIR", help="Where the files o
 Download = Annotated[bool, typer.Option("--download", help="Download image data that is missing, if possible.")]
 NumClasses = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Classes of image data that do not tell them, if not those of the GHN."),
+    typer.Option(min=1, metavar="N", help="Classes of image data that do not tell them."),
 ]
 ImageSize = Annotated[
     int | None, typer.Option(metavar="PIXELS", help="Height and width of the images, if not those of the data.")
@@ -130,15 +131,20 @@ def evaluate(
         from ..evaluation.evaluate import evaluate as run
         from ..evaluation.evaluate import published_noise
         from ..evaluation.subjects import trained_subject
+        from ..finetuning.fit import check_fit
         from ..images import ImagesError, load_images
         from ..models.ghn import GHN
         from ..models.hub import resolve
         from ..models.keys import CheckpointError
+        from ..training.engine import make_fabric
 
     with user_errors(ValueError, ImportError, ImagesError, CheckpointError):
         model = GHN.from_pretrained(resolve(ghn)).to(device) if ghn else None
-        classes = num_classes or (None if model is None else model.config.num_classes)
-        pictures = load_images(images, data, image_size=image_size, num_classes=classes, download=download)
+        pictures = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
+        for method in methods:
+            if (training := method.training(seed)) is not None:  # before the first network runs, for it may take hours
+                check_fit(pictures, training)
+                make_fabric(device=device)
         spread = published_noise(pictures) if noise == _PUBLISHED else float(noise)
         if weights is None:
             groups = _groups(split, network, pictures, width, count)
@@ -149,14 +155,16 @@ def evaluate(
         total = len(methods) * sum(map(len, groups.values()))
         with bar(total) as note:
             for group, subjects in groups.items():
-                found[group] = {
-                    method.name: run(
+                found[group] = {}
+                for method in methods:
+                    report = run(
                         model if method.predicted else None, subjects, pictures, statistics=statistics.value,
                         noise=spread, seed=seed, device=device, workers=workers, training=method.training(seed),
                         other_classes=other_classes, progress=note,
-                    )
-                    for method in methods
-                }  # fmt: skip
+                    )  # fmt: skip
+                    about = {"source": ghn or str(weights), "width": None if group == _NETWORKS else width}
+                    about |= {"parameters": "trained"} if weights is not None else {}
+                    found[group][method.name] = dataclasses.replace(report, settings={**report.settings, **about})
     _show(ghn or str(weights), pictures, found)
     if _NETWORKS in found and ghn:
         _show_norms(ghn, pictures, found[_NETWORKS]["predicted"])

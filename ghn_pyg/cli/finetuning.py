@@ -64,22 +64,24 @@ def finetune(
         from ..models.ghn import GHN
         from ..models.hub import resolve
         from ..models.keys import CheckpointError
+        from ..training.engine import make_fabric
 
         check_torchmetrics()
     options = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     with user_errors(ValueError, TypeError, ImportError, ImagesError, CheckpointError):
         config = FitConfig.recipe(recipe, **{name: value for name, value in options.items() if value is not None})
         model = GHN.from_pretrained(resolve(ghn)).to(device)
-        classes = num_classes or (None if keep_classifier else model.config.num_classes)
-        pictures = load_images(images, data, image_size=image_size, num_classes=classes, download=download)
+        pictures = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
         if not keep_classifier:
             advice = "add --keep-classifier to predict all but the last layer"
             pictures.check_classes("the GHN", model.config.num_classes, advice)
         check_fit(pictures, config)
+        make_fabric(device=device)
         start = {"noise": noise, "orthogonal": orthogonal, "keep_classifier": keep_classifier}
         networks = _networks(model, arch, pictures, compare, seed, start)
     table = make_table("parameters", "before", *(["after 1 epoch"] if config.epochs > 1 else []),
                        f"after {counted(config.epochs, 'epoch')}", "seconds")  # fmt: skip
+    failed = False
     rows = [("network", counted(sum(p.numel() for p in networks["predicted"].parameters()), "parameter"))]
     for name, network in networks.items():
         with status(f"Training {arch} from {name} parameters"):
@@ -87,11 +89,14 @@ def finetune(
                 table.add_row(name, *_train(network, pictures, config, device, workers))
             except FloatingPointError as error:
                 rows.append((f"{name} failed", str(error)))
+                failed |= name == "predicted"
                 continue
         if out is not None and name == "predicted":
             _save(out, network, {"architecture": arch, "ghn": ghn, "images": images, "recipe": recipe})
             rows.append(("saved", str(out)))
     print_rows(f"{arch} on {len(pictures.test):,} test images of {images}, by {ghn}", rows, table)
+    if failed:
+        raise typer.Exit(2)
 
 
 def _networks(

@@ -20,7 +20,7 @@ from .console import (
     status,
     user_errors,
 )
-from .evaluation import Data, DataFolder, Download, ImageSize, bar
+from .evaluation import Data, DataFolder, Download, ImageSize, NumClasses, bar
 
 
 def rank(
@@ -34,6 +34,7 @@ def rank(
     data: DataFolder = Path("data"),
     download: Download = False,
     image_size: ImageSize = None,
+    num_classes: NumClasses = None,
     width: Annotated[int, typer.Option(min=8, metavar="N", help="Width of the networks.")] = 32,
     check: Annotated[
         int, typer.Option(min=0, metavar="N", help="Also train all of them by SGD for N epochs, and compare.")
@@ -56,22 +57,26 @@ def rank(
         from ..evaluation.report import Report
         from ..evaluation.subjects import deepnets_subjects
         from ..finetuning.config import FitConfig
+        from ..finetuning.fit import check_fit
         from ..images import ImagesError, load_images
         from ..models.ghn import GHN
         from ..models.keys import CheckpointError
+        from ..training.engine import make_fabric
     with user_errors(ValueError, ImportError, ImagesError, CheckpointError, OSError):
         if check:
             check_scipy()
         model = GHN.from_pretrained(ghn).to(device)
-        classes = model.config.num_classes
-        pictures = load_images(images, data, image_size=image_size, num_classes=classes, download=download)
+        pictures = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
+        training = FitConfig(epochs=check, seed=seed) if check else None
+        if training is not None:
+            check_fit(pictures, training)
+            make_fabric(device=device)
         networks = DeepNets(split, num_classes=pictures.num_classes, image_size=pictures.image_size, width=width)
         subjects = deepnets_subjects(networks[: min(count, len(networks))])
         with bar(len(subjects) * (2 if check else 1), "Ranking") as note:
             report = evaluate(model, subjects, pictures, seed=seed, device=device, progress=note)
             trained = None
-            if check:
-                training = FitConfig(epochs=check, seed=seed)
+            if training is not None:
                 trained = evaluate(None, subjects, pictures, seed=seed, device=device, training=training, progress=note)
         rows = ranked(report)
         tau = math.nan if trained is None else agreement(report, trained)

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from .architecture import Architecture
 from .genotype import LARGE_KERNELS
 from .layout import count_parameters, is_large
+from .operations import HEADS
 from .sampling import Numbers
 
 _NARROW: Final = 64
@@ -43,7 +44,8 @@ class WidthRule:
         strides: Whether networks within all bounds whose stem is small may stride by 2 or 4 on large images.
 
     Raises:
-        ValueError: If there is nothing to choose from, or widths or sizes do not ascend.
+        ValueError: If there is nothing to choose from, widths or sizes are no ascending integers, or widths no
+            multiples of 8.
     """
 
     widths: tuple[int, ...] = tuple(range(32, 129, 16))
@@ -54,8 +56,13 @@ class WidthRule:
     def __post_init__(self) -> None:
         for name in ("widths", "hidden"):
             values = getattr(self, name)
-            if not values or list(values) != sorted(set(values)) or values[0] < 1:
-                raise ValueError(f"{name} expected ascending positive numbers, got {values!r:.80}")
+            whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+            if not values or not whole or list(values) != sorted(set(values)) or values[0] < 1:
+                raise ValueError(f"{name} expected ascending positive integers, got {values!r:.80}")
+        if any(width % HEADS for width in self.widths):
+            raise ValueError(
+                f"widths expected multiples of {HEADS}, the heads of networks with attention, got {self.widths!r:.80}"
+            )
         if any(bound.choices < 1 for bound in self.bounds):
             raise ValueError(f"bounds expected at least one choice each, got {self.bounds!r:.80}")
 

@@ -117,7 +117,10 @@ class Report:
             "coverage": _plain(self.coverage),
             **figures,
             "failures": self.failures,
-            "rows": [dataclasses.asdict(row) for row in self.rows],
+            "rows": [
+                {name: _plain(value) if isinstance(value, float) else value for name, value in vars(row).items()}
+                for row in self.rows
+            ],
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:

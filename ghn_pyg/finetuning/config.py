@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
+from ..fields import check_choices, check_integers, check_numbers, refuse
 from ..naming import similar
 
 Optimizer = Literal["sgd", "adamw", "lamb"]
 Loss = Literal["cross-entropy", "binary"]
 
 _LARGEST: Final = 30
+_NUMBERS: Final = ("learning_rate", "weight_decay", "warmup_epochs", "label_smoothing", "mixup", "cutmix", "clip")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,30 +59,21 @@ class FitConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field, kind in (("optimizer", Optimizer), ("loss", Loss)):
-            if getattr(self, field) not in get_args(kind):
-                self._refuse(field, f"one of {', '.join(get_args(kind))}")
-        for field, least in (("epochs", 1), ("batch_size", 2), ("seed", 0), ("randaugment", 0)):
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                self._refuse(field, f"an integer of at least {least}")
-        for field in ("learning_rate", "weight_decay", "warmup_epochs", "label_smoothing", "mixup", "cutmix", "clip"):
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-                self._refuse(field, "a number of at least 0")
+        check_choices(self, {"optimizer": Optimizer, "loss": Loss})
+        check_integers(self, {"epochs": 1, "batch_size": 2, "seed": 0, "randaugment": 0})
+        check_numbers(self, _NUMBERS)
         if self.randaugment > _LARGEST:
-            self._refuse("randaugment", f"an integer up to {_LARGEST}")
+            refuse(self, "randaugment", f"an integer up to {_LARGEST}")
         if self.label_smoothing >= 1:
-            self._refuse("label_smoothing", "a number below 1")
+            refuse(self, "label_smoothing", "a number below 1")
         if self.warmup_epochs > self.epochs:
-            self._refuse("warmup_epochs", f"no more than the {self.epochs} epochs")
-
-    def _refuse(self, field: str, expected: str) -> None:
-        raise ValueError(f"FitConfig.{field} expected {expected}, got {getattr(self, field)!r}")
+            refuse(self, "warmup_epochs", f"no more than the {self.epochs} epochs")
 
     @classmethod
     def recipe(cls, name: str, **changes: Any) -> FitConfig:
         """One of :data:`RECIPES`, with ``changes`` applied.
+
+        With another number of epochs the warm-up is the same share of them.
 
         Raises:
             ValueError: If there is no such recipe, for which near names are suggested, or a change is out of range.
@@ -90,7 +82,10 @@ class FitConfig:
             near = similar(name, RECIPES)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise ValueError(f"unknown recipe {name!r}, expected one of {', '.join(RECIPES)}{hint}")
-        return dataclasses.replace(RECIPES[name], **changes)
+        recipe = RECIPES[name]
+        if isinstance(epochs := changes.get("epochs"), int):
+            changes = {"warmup_epochs": recipe.warmup_epochs * epochs / recipe.epochs, **changes}
+        return dataclasses.replace(recipe, **changes)
 
 
 RECIPES: Final = {

@@ -45,7 +45,8 @@ def fit(
     generators end as they began.
 
     Args:
-        network: Gives logits of shape (B, K), and is changed in place.
+        network: Gives logits of shape (B, K), or begins with them what it gives, as networks with auxiliary
+            classifiers do, which are not trained. It is changed in place.
         images: The image data.
         config: How to train.
         fabric: The engine, which knows device and precision; see :func:`~ghn_pyg.training.engine.make_fabric`.
@@ -87,7 +88,8 @@ def fit(
                 inputs, labels = mix(*fabric.to_device((augment(pixels), labels)))
                 wrapped.zero_grad()
                 with fabric.autocast():
-                    logits = network(inputs)
+                    outputs = network(inputs)
+                logits = outputs if isinstance(outputs, Tensor) else outputs[0]
                 loss = fit_loss(logits.float(), labels, config)
                 fabric.backward(loss)
                 if config.clip:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from ..deepnets.dataset import NODE_BUDGET
 from ..deepnets.widths import CIFAR, IMAGENET, Bound, WidthRule
+from ..fields import check_choices, check_flags, check_integers, check_numbers, refuse
 from ..models.config import GHNConfig
 from ..yamls import check_fields, plain
 
@@ -106,49 +106,36 @@ class TrainConfig:
     keep: int = 3
 
     def __post_init__(self) -> None:
-        for field, kind in (("optimizer", Optimizer), ("schedule", Schedule), ("precision", Precision)):
-            if getattr(self, field) not in get_args(kind):
-                self._refuse(field, f"one of {', '.join(get_args(kind))}")
-        for field, least in _LEAST_INTEGERS.items():
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                self._refuse(field, f"an integer of at least {least}")
-        for field in _NUMBERS:
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-                self._refuse(field, "a number of at least 0")
+        check_choices(self, {"optimizer": Optimizer, "schedule": Schedule, "precision": Precision})
+        check_integers(self, _LEAST_INTEGERS)
+        check_numbers(self, _NUMBERS)
+        check_flags(self, ("augment", "balance", "calibrate", "compile", "download"))
         if self.start is not None and (not isinstance(self.start, str) or not self.start):
-            self._refuse("start", "the name or folder of a GHN, or nothing")
+            refuse(self, "start", "the name or folder of a GHN, or nothing")
         if self.start and self.calibrate:
-            self._refuse("calibrate", f"false, as calibration is for new weights and the run starts from {self.start}")
+            refuse(self, "calibrate", f"false, as calibration is for new weights and the run starts from {self.start}")
         if self.curriculum > 1:
-            self._refuse("curriculum", "a share of the run, from 0 to 1")
+            refuse(self, "curriculum", "a share of the run, from 0 to 1")
         self._check_data()
         if self.balance and self.precision == "16-mixed":
             # A network whose gradient overflows would be left out before the scaler could lower the scale.
-            self._refuse("balance", "false with 16-mixed; take bf16-mixed or 32-true")
-        for field in ("augment", "balance", "calibrate", "compile", "download"):
-            if not isinstance(getattr(self, field), bool):
-                self._refuse(field, "true or false")
+            refuse(self, "balance", "false with 16-mixed; take bf16-mixed or 32-true")
         for field in ("label_smoothing", "ema"):
             if getattr(self, field) >= 1:
-                self._refuse(field, "a number below 1")
+                refuse(self, field, "a number below 1")
         if self.schedule == "cosine" and self.warmup_epochs > self.epochs:
-            self._refuse("warmup_epochs", f"no more than the {self.epochs} epochs")
+            refuse(self, "warmup_epochs", f"no more than the {self.epochs} epochs")
 
     def _check_data(self) -> None:
         for field in ("images", "folder"):
             if not isinstance(getattr(self, field), str):
-                self._refuse(field, "a text")
+                refuse(self, field, "a text")
         if self.image_size is not None and (isinstance(self.image_size, bool) or not isinstance(self.image_size, int)):
-            self._refuse("image_size", "a number of pixels, or nothing")
+            refuse(self, "image_size", "a number of pixels, or nothing")
         epochs = self.milestones
         whole = isinstance(epochs, tuple) and all(isinstance(epoch, int) and epoch > 0 for epoch in epochs)
         if not whole or list(epochs) != sorted(epochs):
-            self._refuse("milestones", "ascending numbers of epochs")
-
-    def _refuse(self, field: str, expected: str) -> None:
-        raise ValueError(f"TrainConfig.{field} expected {expected}, got {getattr(self, field)!r}")
+            refuse(self, "milestones", "ascending numbers of epochs")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, ready for JSON and YAML."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ def seed_of(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def restored(device: torch.device) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def restored(device: torch.device) -> Iterator[None]:
     """After this context PyTorch's generators, on the CPU and on ``device``, go on as if nothing had been drawn.
 
     Example:
@@ -28,7 +30,13 @@ def restored(device: torch.device) -> contextlib.AbstractContextManager[None]:
         >>> torch.equal(torch.get_rng_state(), state)
         True
     """
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    before = torch.mps.get_rng_state() if device.type == "mps" else None  # which fork_rng does not know
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        if before is not None:
+            torch.mps.set_rng_state(before)
 
 
 def reseed(device: torch.device, *numbers: int) -> None:

@@ -115,6 +115,7 @@ def test_eval_compares(run, ghn, tmp_path):
     settings = [(report["settings"]["parameters"], report["settings"]["training"]) for report in found.values()]
     assert [kind for kind, _ in settings] == ["predicted", "initial", "initial", "predicted"]
     assert [training and training["epochs"] for _, training in settings] == [None, None, 1, 1]
+    assert {(report["settings"]["source"], report["settings"]["width"]) for report in found.values()} == {(str(ghn), 8)}
     lines = [line for line in out if "100.0%" in line]
     for line, (name, report) in zip(lines, found.items(), strict=True):
         assert f"{name} 2 100.0% {report['top1_mean']:.2%} {report['top1_std']:.2%}" in line
@@ -201,10 +202,10 @@ def test_image_data_is_asked_for_as_the_options_say(run, ghn, recipe, monkeypatc
     failed(run("rank", ghn, *data))
     failed(run("finetune", "resnet18", "--ghn", ghn, *data))
     failed(run("finetune", "resnet18", "--ghn", ghn, *data, "--keep-classifier", "--num-classes", 7))
-    failed(run("eval", ghn, "--images", "svhn"))
+    failed(run("eval", ghn, "--images", "svhn", "--num-classes", 10))
     failed(run("train", recipe, "--fast-dev-run", "--device", "cpu", "-s", "images=svhn", "-s", "download=true"))
     assert asked == [
-        ("svhn", 10, True), ("svhn", 10, True), ("svhn", 10, True), ("svhn", 7, True), ("svhn", 10, False),
+        ("svhn", None, True), ("svhn", None, True), ("svhn", None, True), ("svhn", 7, True), ("svhn", 10, False),
         ("svhn", 10, True),
     ]  # fmt: skip
 
@@ -255,7 +256,10 @@ def test_finetune(run, ghn, tmp_path):
         code, out, _ = run("eval", *what, "--out", results)
         assert code == 0
         assert out[0] == f"{path} on 355 test images of digits"
-        (row,) = json.loads(results.read_text())["torchvision"]["trained"]["rows"]
+        report = json.loads(results.read_text())["torchvision"]["trained"]
+        assert report["settings"]["parameters"] == "trained"
+        assert report["settings"]["source"] == str(path)
+        (row,) = report["rows"]
         found.append(row["top1"])
     network.eval()
     images, labels = load_images("digits", image_size=8).test.batch(range(355))
@@ -278,12 +282,14 @@ def test_wrong_finetuning(run, ghn, arguments, message):
     assert message in failed(run("finetune", *arguments, "--ghn", ghn))
 
 
-def test_a_trained_network_is_kept_when_the_other_diverges(run, ghn, tmp_path, monkeypatch):
+@pytest.mark.parametrize("which", ["predicted", "random"])
+def test_a_network_that_diverges(run, ghn, tmp_path, monkeypatch, which):
+    """The other one is trained and kept all the same; the command fails if its own purpose did."""
     real, calls = fit.fit, []
 
     def diverging(network, *arguments, **options):
         calls.append(network)
-        if len(calls) == 2:
+        if ("predicted", "random")[len(calls) - 1] == which:
             raise FloatingPointError("losses are not finite in epoch 1")
         return real(network, *arguments, **options)
 
@@ -291,10 +297,9 @@ def test_a_trained_network_is_kept_when_the_other_diverges(run, ghn, tmp_path, m
     path = tmp_path / "network.safetensors"
     options = ("--ghn", ghn, "--image-size", 8, "--compare", "--out", path)
     code, out, _ = run("finetune", "shufflenet_v2_x0_5", *options)
-    assert code == 0
-    assert "random failed losses are not finite in epoch 1" in out
-    assert f"saved {path}" in out
-    assert path.exists()
+    assert code == (2 if which == "predicted" else 0)
+    assert f"{which} failed losses are not finite in epoch 1" in out
+    assert (f"saved {path}" in out) == path.exists() == (which == "random")
 
 
 def test_other_classes(run, tmp_path):

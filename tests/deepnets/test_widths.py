@@ -98,10 +98,20 @@ def test_a_rule_of_its_own():
     assert {one.width for one in drawn(unbounded, Architecture(genotype=SMALL, cells=20))} == {8, 16}
 
 
-@pytest.mark.parametrize("wrong", [{"widths": ()}, {"widths": (16, 8)}, {"widths": (0, 8)}, {"hidden": (64, 64)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"widths": ()}, {"widths": (16, 8)}, {"widths": (0, 8)}, {"widths": (8.0, 16)}, {"hidden": (64, 64)},
+     {"hidden": (True, 64)}],
+    ids=str,
+)  # fmt: skip
 def test_wrong_rules(wrong):
-    with pytest.raises(ValueError, match="expected ascending positive numbers"):
+    with pytest.raises(ValueError, match="expected ascending positive integers"):
         WidthRule(**wrong)
+
+
+def test_widths_that_heads_do_not_divide():
+    with pytest.raises(ValueError, match=r"widths expected multiples of 8, the heads of .*, got \(8, 12\)"):
+        WidthRule(widths=(8, 12))
 
 
 def test_bounds_without_a_choice():

@@ -67,6 +67,16 @@ def test_json_and_csv(tmp_path):
         report.save(tmp_path / "report.txt")
 
 
+def test_a_norm_that_is_not_finite_is_none_in_json(tmp_path):
+    rows = [
+        Row(name="a", top1=0.1, top5=0.5, total_norm=math.inf),
+        Row(name="b", top1=0.1, top5=0.5, total_norm=math.nan),
+    ]
+    Report(rows, {}).save(tmp_path / "report.json")
+    saved = json.loads((tmp_path / "report.json").read_text())["rows"]
+    assert [(row["top1"], row["total_norm"]) for row in saved] == [(0.1, None), (0.1, None)]
+
+
 def test_what_was_there_stays_when_writing_fails(tmp_path, monkeypatch):
     path = tmp_path / "report.json"
     path.write_text("older")

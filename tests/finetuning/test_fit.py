@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import logging
 import math
@@ -114,6 +115,26 @@ def test_losses_that_are_not_finite(digits):
         fit(one, digits, FitConfig(epochs=3), fabric=make_fabric(device="cpu"))
 
 
+def test_auxiliary_classifiers_are_not_trained(digits):
+    class Auxiliary(nn.Module):
+        """As GoogLeNet gives logits."""
+
+        def __init__(self):
+            super().__init__()
+            self.main, self.other = network(), network()
+
+        def forward(self, x):
+            return (self.main(x), self.other(x)) if self.training else self.main(x)
+
+    model, alone = Auxiliary(), network()
+    alone.load_state_dict(model.main.state_dict())
+    before = copy.deepcopy(dict(model.other.named_parameters()))
+    for one in (model, alone):
+        fit(one, digits, FitConfig(epochs=1), fabric=make_fabric(device="cpu"))
+    torch.testing.assert_close(model.main.state_dict(), alone.state_dict(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(dict(model.other.named_parameters()), before, rtol=0, atol=0)
+
+
 def test_a_batch_that_is_too_large(digits):
     with pytest.raises(ValueError, match="batch_size must not exceed the 1442 training images, got 2048"):
         fit(network(), digits, FitConfig.recipe("timm"), fabric=make_fabric(device="cpu"))
@@ -150,6 +171,9 @@ def test_vectors_have_no_weight_decay():
 def test_recipes():
     assert RECIPES["timm"].optimizer == "lamb"
     assert FitConfig.recipe("sgd", epochs=7) == dataclasses.replace(RECIPES["sgd"], epochs=7)
+    assert FitConfig.recipe("timm").warmup_epochs == 5
+    assert FitConfig.recipe("timm", epochs=3).warmup_epochs == pytest.approx(0.15)
+    assert FitConfig.recipe("timm", epochs=20, warmup_epochs=2).warmup_epochs == 2
     with pytest.raises(ValueError, match="unknown recipe 'tim', expected one of sgd, adamw, timm; did you mean timm"):
         FitConfig.recipe("tim")
 

@@ -10,6 +10,17 @@ def test_a_literal_seed():
     assert seed_of(3, 5, 7) == 8051511506806774937
 
 
+def test_the_generator_of_mps_goes_on_as_well(monkeypatch):
+    """Without such a device: what it is told."""
+    told = []
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: "before")
+    monkeypatch.setattr(torch.mps, "set_rng_state", told.append)
+    monkeypatch.setattr(torch.mps, "manual_seed", told.append)
+    with restored(torch.device("mps")):
+        reseed(torch.device("mps"), 3)
+    assert told == [seed_of(3), "before"]
+
+
 def test_generators_go_on_as_if_nothing_had_been_drawn():
     torch.manual_seed(3)
     state = torch.get_rng_state()
