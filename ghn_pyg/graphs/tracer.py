@@ -38,7 +38,6 @@ _REASONS: Final[dict[Callable[..., Any], Kept]] = {
     Tensor.__setitem__: Kept.TOKEN, torch.where: Kept.TOKEN, torch.prelu: Kept.SLOPE, Tensor.prelu: Kept.SLOPE
 }  # fmt: skip
 
-
 _QUESTIONS: Final = 1024
 """As many times a module may ask for values before it counts as a loop without an end."""
 
