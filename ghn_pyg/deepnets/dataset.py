@@ -192,6 +192,8 @@ class MetaBatches(IterableDataset[MetaBatch]):
     def architectures(self, step: int) -> list[Architecture]:
         """The architectures of this rank at a step, each with the width and head size of this use."""
         joint = [self._architecture(slot, step) for slot in range(step * self.size, (step + 1) * self.size)]
+        if self.world_size == 1:
+            return joint
         efforts = [effort(one, self.image_size, self.device) for one in joint]
         return [joint[position] for position in deal(efforts, self.world_size)[self.rank]]
 

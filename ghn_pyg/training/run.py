@@ -130,7 +130,8 @@ class Run:
         self._check()
         self.length = config.epochs * self.images_from(0).steps_per_epoch
         self.found = checkpoint_paths(self.checkpoints)
-        first = GHN(config.ghn) if self.found else first_ghn(config, images)
+        with torch.random.fork_rng(devices=[]):
+            first = GHN(config.ghn) if self.found else first_ghn(config, images)
         self.ghn = first.to(fabric.device).train()
         agree(fabric, self.ghn)
         if config.compile:
