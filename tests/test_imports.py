@@ -12,7 +12,7 @@ MODULES = sorted(path.relative_to(ROOT).with_suffix("").parts for path in ROOT.r
 
 # From the ground to the roof; a part may import from lower floors and from itself.
 FLOORS = (
-    ("version", "primitives", "files", "shards", "figures", "collecting", "naming", "skeletons", "yamls"),
+    ("version", "primitives", "files", "shards", "figures", "collecting", "naming", "skeletons", "fields", "yamls"),
     ("data", "transforms"),
     ("deepnets", "graphs", "nn"),
     ("apply", "caching", "small_inputs"),

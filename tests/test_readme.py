@@ -22,6 +22,7 @@ def run(heading, **names):
     """Runs the Python code below a heading; returns all that it has named."""
     section = re.search(rf"^#+ {heading}$(.*?)(?=^#+ |\Z)", TEXT, re.MULTILINE | re.DOTALL)[1]
     source = "\n".join(re.findall(r"^```python$(.*?)^```$", section, re.MULTILINE | re.DOTALL))
+    source = source.replace("randn(64, 3", "randn(2, 3")  # 64 images take a minute
     exec(compile(source, f"README.md, {heading}", "exec"), names)  # noqa: S102 - nobody else's text
     return names
 
