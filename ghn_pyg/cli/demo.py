@@ -60,7 +60,7 @@ def demo(
         began = time.perf_counter()
         model(predicted)
         times["predicted"] = time.perf_counter() - began
-    with status(f"Training {network}"), user_errors(FloatingPointError):
+    with status(f"Training {network}"), user_errors(FloatingPointError, ImportError):
         began = time.perf_counter()
         _train(trained, images, seed)
         times["trained"] = time.perf_counter() - began

@@ -136,7 +136,6 @@ def evaluate(
         from ..models.ghn import GHN
         from ..models.hub import resolve
         from ..models.keys import CheckpointError
-        from ..training.engine import make_fabric
 
     with user_errors(ValueError, ImportError, ImagesError, CheckpointError):
         model = GHN.from_pretrained(resolve(ghn)).to(device) if ghn else None
@@ -144,7 +143,6 @@ def evaluate(
         for method in methods:
             if (training := method.training(seed)) is not None:  # before the first network runs, for it may take hours
                 check_fit(pictures, training)
-                make_fabric(device=device)
         spread = published_noise(pictures) if noise == _PUBLISHED else float(noise)
         if weights is None:
             groups = _groups(split, network, pictures, width, count)

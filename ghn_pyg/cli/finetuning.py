@@ -64,7 +64,6 @@ def finetune(
         from ..models.ghn import GHN
         from ..models.hub import resolve
         from ..models.keys import CheckpointError
-        from ..training.engine import make_fabric
 
         check_torchmetrics()
     options = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
@@ -76,26 +75,25 @@ def finetune(
             advice = "add --keep-classifier to predict all but the last layer"
             pictures.check_classes("the GHN", model.config.num_classes, advice)
         check_fit(pictures, config)
-        make_fabric(device=device)
         start = {"noise": noise, "orthogonal": orthogonal, "keep_classifier": keep_classifier}
         networks = _networks(model, arch, pictures, compare, seed, start)
     table = make_table("parameters", "before", *(["after 1 epoch"] if config.epochs > 1 else []),
                        f"after {counted(config.epochs, 'epoch')}", "seconds")  # fmt: skip
-    failed = False
+    failures: dict[str, str] = {}
     rows = [("network", counted(sum(p.numel() for p in networks["predicted"].parameters()), "parameter"))]
     for name, network in networks.items():
         with status(f"Training {arch} from {name} parameters"):
             try:
                 table.add_row(name, *_train(network, pictures, config, device, workers))
             except FloatingPointError as error:
-                rows.append((f"{name} failed", str(error)))
-                failed |= name == "predicted"
+                failures[name] = str(error)
                 continue
         if out is not None and name == "predicted":
             _save(out, network, {"architecture": arch, "ghn": ghn, "images": images, "recipe": recipe})
             rows.append(("saved", str(out)))
+    rows += [(f"{name} failed", error) for name, error in failures.items()]
     print_rows(f"{arch} on {len(pictures.test):,} test images of {images}, by {ghn}", rows, table)
-    if failed:
+    if "predicted" in failures:
         raise typer.Exit(2)
 
 

@@ -61,7 +61,6 @@ def rank(
         from ..images import ImagesError, load_images
         from ..models.ghn import GHN
         from ..models.keys import CheckpointError
-        from ..training.engine import make_fabric
     with user_errors(ValueError, ImportError, ImagesError, CheckpointError, OSError):
         if check:
             check_scipy()
@@ -70,7 +69,6 @@ def rank(
         training = FitConfig(epochs=check, seed=seed) if check else None
         if training is not None:
             check_fit(pictures, training)
-            make_fabric(device=device)
         networks = DeepNets(split, num_classes=pictures.num_classes, image_size=pictures.image_size, width=width)
         subjects = deepnets_subjects(networks[: min(count, len(networks))])
         with bar(len(subjects) * (2 if check else 1), "Ranking") as note:

@@ -221,9 +221,9 @@ class MetaBatches(IterableDataset[MetaBatch]):
 def effort(architecture: Architecture, image_size: int = 32, device: str = "cpu") -> int:
     """About how long a network trains, in products of a weight and a number, which all else is converted to.
 
-    Measured: a number that a layer gives takes as long as 200 products, as it goes through memory several times; a
-    layer as long as 200,000 on a CPU and 20 million on a GPU before it computes anything. Stem and classifier do not
-    count.
+    A number that a layer gives takes as long as 200 products, as it goes through memory several times, and a layer as
+    long as 200,000 on a CPU before it computes anything (from times of 48 networks). On a GPU it is 20 million, an
+    estimate from how long an H100 waits for kernels. Stem and classifier do not count.
 
     Args:
         architecture: The architecture.

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from ..images import Images
+from ..training.engine import check_lightning
 from ..training.seeds import reseed, restored
 from ..training.streams import ImageBatches
 from .config import FitConfig
@@ -111,6 +112,7 @@ def check_fit(images: Images, config: FitConfig) -> None:
         >>> from ghn_pyg.images import load_images
         >>> check_fit(load_images("digits"), FitConfig())
     """
+    check_lightning()
     ImageBatches(images.train, config.batch_size)
     make_optimizer(nn.LayerNorm(1), config)  # any network that draws nothing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,17 +46,19 @@ def make_fabric(precision: str = "32-true", device: str = "auto", **options: Any
         >>> make_fabric(device="cpu").world_size
         1
     """
-    try:
-        from lightning_fabric import Fabric
-    except ImportError as error:
-        raise ImportError('training needs lightning-fabric; install it with: pip install "ghn_pyg[train]"') from error
+    check_lightning()
+    from lightning_fabric import Fabric
+
     found = torch.accelerator.current_accelerator(check_available=True) if device == "auto" else torch.device(device)
     kind = "cpu" if found is None else found.type
     if precision == "16-mixed" and kind == "cpu":
-        _logger.warning("computing in 32 bits: 16-mixed is for GPUs, and a CPU may take twenty times as long for it")
+        _logger.warning(
+            "computing in 32 bits: 16-mixed is for GPUs, and a CPU may take ten times as long for it or more"
+        )
         precision = "32-true"
-    halved = {"plugins": [half_precision(kind)]} if precision == "16-mixed" else {}
-    chosen: dict[str, Any] = halved or {"precision": precision}
+    chosen: dict[str, Any] = {"precision": precision}
+    if precision == "16-mixed":
+        chosen = {"plugins": [half_precision(kind)]}
     name, _, index = device.partition(":")
     if index:
         chosen["devices"] = [int(index)]
@@ -63,6 +66,14 @@ def make_fabric(precision: str = "32-true", device: str = "auto", **options: Any
     fabric = Fabric(accelerator=name, **{**_processes(gpus), **chosen, **options})
     fabric.launch()
     return fabric
+
+
+def check_lightning() -> None:
+    """Raises an error that says what to do where Lightning Fabric is missing."""
+    try:
+        importlib.import_module("lightning_fabric")
+    except ImportError as error:
+        raise ImportError('training needs lightning-fabric; install it with: pip install "ghn_pyg[train]"') from error
 
 
 def _processes(gpus: Sequence[int]) -> dict[str, Any]:

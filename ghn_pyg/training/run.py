@@ -94,8 +94,8 @@ def train(
             config.images, config.folder, image_size=config.image_size, num_classes=config.ghn.num_classes,
             download=config.download, augment=config.augment,
         )  # fmt: skip
-    run = Run(config, Path(folder), fabric, images)
     with restored(fabric.device):
+        run = Run(config, Path(folder), fabric, images)
         try:
             run.go(run.length if steps is None else min(steps, run.length), workers, progress)
         except ProcessLostError as error:
@@ -130,8 +130,7 @@ class Run:
         self._check()
         self.length = config.epochs * self.images_from(0).steps_per_epoch
         self.found = checkpoint_paths(self.checkpoints)
-        with torch.random.fork_rng(devices=[]):
-            first = GHN(config.ghn) if self.found else first_ghn(config, images)
+        first = GHN(config.ghn) if self.found else first_ghn(config, images)
         self.ghn = first.to(fabric.device).train()
         agree(fabric, self.ghn)
         if config.compile:
