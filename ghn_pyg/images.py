@@ -16,7 +16,7 @@ import torchvision
 from torch import Tensor
 from torchvision.transforms import v2
 
-from .naming import similar
+from .naming import suggestion
 
 Colours = tuple[float, float, float]
 
@@ -179,9 +179,8 @@ def load_images(
     if os.sep in name:
         raise ImagesError(f"there is no folder {name}; {_LAYOUT}")
     if key not in classes:
-        near = similar(key, ["digits", *classes])
-        hint = f"did you mean {' or '.join(near)}?" if near else "nor is it a folder"
-        raise ImagesError(f"there is no image data {name!r}: it is no class of torchvision.datasets; {hint}")
+        hint = suggestion(key, ["digits", *classes]) or "; nor is it a folder"
+        raise ImagesError(f"there is no image data {name!r}: it is no class of torchvision.datasets{hint}")
     make = _Maker(classes[key], Path(folder), download)
     if key in _CIFAR:
         return _cifar(key, make, image_size or 32, augment)

@@ -27,6 +27,25 @@ def similar(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
     return [lower[one] for one in dict.fromkeys([*begun, *alike])][:_MOST_BEGUN]
 
 
+def suggestion(name: object, known: Iterable[str], prefix: str = "", cutoff: float = 0.6) -> str:
+    """What to end a message with that says that there is no such name; nothing where no name is like it.
+
+    Args:
+        name: The name that does not exist.
+        known: The names that do.
+        prefix: What stands before each name in the message.
+        cutoff: As for :func:`similar`.
+
+    Example:
+        >>> suggestion("reznet50", ["resnet50", "vgg11"], "timm/")
+        '; did you mean timm/resnet50?'
+        >>> suggestion("xyz", ["resnet50", "vgg11"])
+        ''
+    """
+    near = similar(str(name), known, cutoff)
+    return f"; did you mean {' or '.join(prefix + one for one in near)}?" if near else ""
+
+
 def some(names: Sequence[str], limit: int = 3) -> str:
     """The first of the names, and how many more there are.
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import torchvision
 from torch import nn
 
-from .naming import similar
+from .naming import suggestion
 from .skeletons import without_memory
 
 # Their own initialisation takes minutes without SciPy's help, and they warn when it is left open.
@@ -96,7 +96,6 @@ def skeleton(name: str, **options: Any) -> nn.Module:
 
 def _check(name: str, names: list[str], kind: str, source: str) -> None:
     if name not in names:
-        near = similar(str(name).replace("-", "_"), names)
         lists = f"{source} and `ghn-pyg models --networks` list them"
-        hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of its {len(names)}; {lists}"
-        raise ValueError(f"torchvision has no {kind} {name!r}; {hint}")
+        hint = suggestion(str(name).replace("-", "_"), names) or f"; expected one of its {len(names)}; {lists}"
+        raise ValueError(f"torchvision has no {kind} {name!r}{hint}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from .naming import similar
+from .naming import suggestion
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -36,9 +36,8 @@ def find_recipe(source: str, folder: Path) -> Path:
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     if source in names:
         return folder / f"{source}.yaml"
-    near = similar(source, names)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"expected a YAML file or one of {', '.join(names)}"
-    raise ValueError(f"there is no recipe {source!r}; {hint}")
+    hint = suggestion(source, names) or f"; expected a YAML file or one of {', '.join(names)}"
+    raise ValueError(f"there is no recipe {source!r}{hint}")
 
 
 def read_fields(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
@@ -67,9 +66,8 @@ def check_fields(kind: Any, values: Mapping[str, Any]) -> None:
     known = [field.name for field in dataclasses.fields(kind)]
     for name in values:
         if name not in known:
-            near = similar(str(name), known)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"expected some of {', '.join(known)}"
-            raise ValueError(f"{kind.__name__} has no field {name!r}; {hint}")
+            hint = suggestion(name, known) or f"; expected some of {', '.join(known)}"
+            raise ValueError(f"{kind.__name__} has no field {name!r}{hint}")
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ..models.config import GHNConfig
 from ..models.encoders import ENCODERS
-from ..naming import similar
+from ..naming import suggestion
 from ..yamls import check_fields, find_recipe, plain, read_fields
 from .checks import NAME
 from .tasks import TASKS, Task
@@ -109,9 +109,8 @@ def make_task(name: str, values: Any) -> Task:
     fields = dict(values or {})
     kind = str(fields.pop("kind", name))
     if kind not in TASKS:
-        near = similar(kind, TASKS)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(TASKS)}"
-        raise ValueError(f"there is no task {kind!r}; {hint}")
+        hint = suggestion(kind, TASKS) or f"; expected one of {', '.join(TASKS)}"
+        raise ValueError(f"there is no task {kind!r}{hint}")
     check_fields(TASKS[kind], fields)
     lists = {field: tuple(value) for field, value in fields.items() if isinstance(value, list)}
     return TASKS[kind](**(fields | lists))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
-from ..naming import similar
+from ..naming import suggestion
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,9 +35,8 @@ def check_splits(*splits: str) -> None:
     """Ends the command where there is no such split of DeepNets-1M."""
     for split in splits:
         if split not in SPLITS:
-            near = similar(split, SPLITS)
-            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"expected one of {', '.join(SPLITS)}"
-            fail(f"unknown split {split!r}; {hint}")
+            hint = suggestion(split, SPLITS) or f"; expected one of {', '.join(SPLITS)}"
+            fail(f"unknown split {split!r}{hint}")
 
 
 def check_folder(out: Path) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from ..naming import similar
+from ..naming import suggestion
 
 OPERATIONS: Final = (
     "none",
@@ -116,9 +116,8 @@ def _branches(kind: str, given: Any) -> tuple[Branch, ...]:
     for position, (name, state) in enumerate(branches):
         step = position // 2
         if name not in OPERATIONS:
-            near = similar(name, OPERATIONS)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(OPERATIONS)}"
-            raise ValueError(f"{kind}: unknown operation {name!r} in step {step}; {hint}")
+            hint = suggestion(name, OPERATIONS) or f"; expected one of {', '.join(OPERATIONS)}"
+            raise ValueError(f"{kind}: unknown operation {name!r} in step {step}{hint}")
         if not 0 <= state < step + 2:
             raise ValueError(f"{kind}: step {step} can take states 0 to {step + 1}, got {state} for {name!r}")
     return branches

@@ -12,7 +12,7 @@ from torch_geometric.data import Dataset
 
 from ..collecting import collector_paused
 from ..data import ArchData
-from ..naming import similar
+from ..naming import suggestion
 from .architecture import Architecture
 from .layout import lay_out
 from .published_files import DatasetError, PublishedFiles, meta_path
@@ -188,6 +188,4 @@ class PublishedDeepNets(Dataset):
 
 
 def _no_split(path: Path, split: object, present: Sequence[str]) -> str:
-    near = similar(str(split), present)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"{path} has no split {split!r}{hint} It has {', '.join(present) or 'none'}"
+    return f"{path} has no split {split!r}; it has {', '.join(present) or 'none'}{suggestion(split, present)}"

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Final, Literal
 
 from ..fields import check_choices, check_integers, check_numbers, refuse
-from ..naming import similar
+from ..naming import suggestion
 
 Optimizer = Literal["sgd", "adamw", "lamb"]
 Loss = Literal["cross-entropy", "binary"]
@@ -79,8 +79,7 @@ class FitConfig:
             ValueError: If there is no such recipe, for which near names are suggested, or a change is out of range.
         """
         if name not in RECIPES:
-            near = similar(name, RECIPES)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            hint = suggestion(name, RECIPES)
             raise ValueError(f"unknown recipe {name!r}, expected one of {', '.join(RECIPES)}{hint}")
         recipe = RECIPES[name]
         if isinstance(epochs := changes.get("epochs"), int):

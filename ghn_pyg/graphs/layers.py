@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from ..naming import similar
+from ..naming import suggestion
 from ..primitives import PRIMITIVES, ROLES
 
 LayerNode = tuple[str, list[tuple[str, str]]]
@@ -160,9 +160,7 @@ def _dimension_fault(parameter: nn.Parameter | None, role: str) -> str | None:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    near = similar(name, known)
-    meant = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"expected {', '.join(known) or 'no parameter'}{meant}"
+    return f"expected {', '.join(known) or 'no parameter'}{suggestion(name, known)}"
 
 
 def _parameters(layer: nn.Module) -> dict[str, nn.Parameter | None]:

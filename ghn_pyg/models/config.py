@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal, get_args
 
-from ..naming import similar
+from ..naming import suggestion
 from .encoders import ENCODERS
 
 Decoder = Literal["conv", "mlp"]
@@ -55,9 +55,8 @@ class GHNConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.encoder, str) or self.encoder not in ENCODERS:
-            near = similar(str(self.encoder), list(ENCODERS))
             others = "; register_encoder, in a module for --import, makes others known"
-            hint = f"; did you mean {' or '.join(near)}?" if near else others
+            hint = suggestion(self.encoder, ENCODERS) or others
             raise ValueError(f"GHNConfig.encoder must be one of {', '.join(ENCODERS)}, got {self.encoder!r}{hint}")
         for field, kind in (("decoder", Decoder), ("kernel_crop", KernelCrop)):
             if getattr(self, field) not in get_args(kind):
@@ -101,8 +100,7 @@ class GHNConfig:
             10
         """
         if name not in PRESETS:
-            near = similar(name, PRESETS)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            hint = suggestion(name, PRESETS)
             raise ValueError(f"unknown preset {name!r}, expected one of {', '.join(PRESETS)}{hint}")
         return dataclasses.replace(PRESETS[name], **changes)
 

@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from ..naming import similar
+from ..naming import similar, suggestion
 from .checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from .keys import CheckpointError
 
@@ -107,8 +107,7 @@ def resolve(
         # Of the same commit, even if the repository changes in between: the cache's folders are named after it.
         return download(name, WEIGHTS_FILE, config.parent.name).parent
     known = (*PUBLISHED_NAMES, *BUNDLED)
-    near = similar(os.path.basename(stem), known, cutoff=0.7)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    hint = suggestion(os.path.basename(stem), known, cutoff=0.7)
     raise CheckpointError(
         f"{name!r} is no file or folder here, and the name of no checkpoint. Expected a path, one of "
         f"{', '.join(known)}, or the user/repository of a saved model{hint}{_beside(path)}"

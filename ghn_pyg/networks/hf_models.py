@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from ..naming import similar
+from ..naming import similar, suggestion
 
 _CONFIG_FILE: Final = "config.json"
 _NO_NETWORKS: Final = ("Config", "Tokenizer", "TokenizerFast", "Processor", "ProcessorFast", "Extractor")
@@ -66,13 +66,11 @@ def _default(transformers: Any, name: str, path: Path) -> Any:
     if name not in known:
         if path.exists():
             raise ValueError(f"the folder {path} has no {_CONFIG_FILE}")
-        near = similar(name.lower(), known)
-        hint = (
-            f"did you mean {' or '.join(f'hf/{one}' for one in near)}?" if near
-            else f"expected one of its {len(known)}, which `ghn-pyg models --networks` lists, or the path of a "
+        hint = suggestion(name, known, "hf/") or (
+            f"; expected one of its {len(known)}, which `ghn-pyg models --networks` lists, or the path of a "
             "config.json; configurations are read from disk and nothing is downloaded"
-        )  # fmt: skip
-        raise ValueError(f"Transformers have no model type {name!r}; {hint}")
+        )
+        raise ValueError(f"Transformers have no model type {name!r}{hint}")
     return transformers.AutoConfig.for_model(name)
 
 

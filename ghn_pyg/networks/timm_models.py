@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ..naming import similar
+from ..naming import suggestion
 
 
 def names() -> list[str]:
@@ -33,12 +33,10 @@ def make(name: str) -> nn.Module:
     timm = _timm()
     known = names()
     if name not in known and name not in timm.list_models(include_tags=True):
-        near = similar(name.lower().replace("-", "_"), known)
-        hint = (
-            f"did you mean {' or '.join(f'timm/{one}' for one in near)}?" if near
-            else f"expected one of its {len(known):,}; timm.list_models() and `ghn-pyg models --networks` list them"
-        )  # fmt: skip
-        raise ValueError(f"timm has no network {name!r}; {hint}")
+        hint = suggestion(name.replace("-", "_"), known, "timm/") or (
+            f"; expected one of its {len(known):,}; timm.list_models() and `ghn-pyg models --networks` list them"
+        )
+        raise ValueError(f"timm has no network {name!r}{hint}")
     network: nn.Module = timm.create_model(name, pretrained=False)
     return network
 

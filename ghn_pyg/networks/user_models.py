@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from ..naming import similar
+from ..naming import suggestion
 
 
 def make(module: str, factory: str) -> tuple[nn.Module, Any]:
@@ -63,9 +63,8 @@ def _call(factory: Any, name: str) -> Any:
 def _attribute(found: Any, module: str, path: str) -> Any:
     for name in path.split("."):
         if not hasattr(found, name):
-            near = similar(name, [one for one in dir(found) if not one.startswith("_")])
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"{module} has no {path}{hint}")
+            public = [one for one in dir(found) if not one.startswith("_")]
+            raise ValueError(f"{module} has no {path}{suggestion(name, public)}")
         found = getattr(found, name)
     if not callable(found):
         raise ValueError(f"{module}:{path} is no function that makes a network, but {type(found).__name__}")

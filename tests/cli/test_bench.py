@@ -137,5 +137,5 @@ def test_architectures_are_ranked(run, tmp_path):
 
 
 def test_slips_in_rankings(run, tmp_path):
-    assert "unknown split 'serch'; did you mean 'search'" in failed(run("rank", "digits", "--split", "serch"))
+    assert "unknown split 'serch'; did you mean search" in failed(run("rank", "digits", "--split", "serch"))
     assert "expected a name that ends in .json, .csv" in failed(run("rank", "digits", "--out", tmp_path / "x.txt"))

@@ -89,12 +89,12 @@ def test_show_draws_one_architecture(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("sample", "trian"), "unknown split 'trian'; did you mean 'train'?"),
+        (("sample", "trian"), "unknown split 'trian'; did you mean train?"),
         (("show", "val", 500), "split 'val' has positions 0 to 499, got 500"),
         (("sample", "val", "--start", 495, "--count", 6), "positions 0 to 499, got 495 to 500"),
         (("show", "predefined", 0), "unknown split 'predefined'; expected one of train, val, test, wide, deep, dense"),
         (("stats", "val", "foo"), "unknown split 'foo'; expected one of train, val,"),
-        (("export", "tset", "--out", "x.hdf5"), "unknown split 'tset'; did you mean 'test'?"),
+        (("export", "tset", "--out", "x.hdf5"), "unknown split 'tset'; did you mean test?"),
         (("stats", "val", "--count", 1, "--image-size", 2), "image_size must be at least 4, got 2"),
         (("sample", "--out", "some.txt"), "expected a name that ends in .json"),
         (("stats", "--out", "figures.txt"), "expected a name that ends in .csv"),

@@ -214,7 +214,7 @@ def test_image_data_is_asked_for_as_the_options_say(run, ghn, recipe, monkeypatc
     ("arguments", "message"),
     [
         (("--compare", "sgd"), "--compare expected random, sgd:N or finetuned:N with N epochs, got 'sgd'"),
-        (("--split", "tests"), "unknown split 'tests'; did you mean 'test'"),
+        (("--split", "tests"), "unknown split 'tests'; did you mean test"),
         (("--network", "resnet19"), "did you mean resnet18"),
         (("--images", "cifar10", "--data", "/nowhere"), "cannot be read in the folder /nowhere"),
         (("--out", "x.txt"), "expected a name that ends in .json, .csv"),

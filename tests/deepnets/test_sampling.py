@@ -100,7 +100,7 @@ def test_the_last_position(split):
     ("args", "error", "message"),
     [
         (("validation", 0), ValueError, "unknown split 'validation'; expected one of train, val, test"),
-        (("trian", 0), ValueError, "unknown split 'trian'; did you mean 'train'?"),
+        (("trian", 0), ValueError, "unknown split 'trian'; did you mean train?"),
         (("predefined", 0), ValueError, "the split 'predefined' is a fixed list, not a distribution; see PREDEFINED"),
         (("val", -1), IndexError, "split 'val' has positions 0 to 499, got -1"),
         (("val", 1.0), TypeError, "index expected an integer, got 1.0"),

@@ -131,11 +131,11 @@ FAULTS = {
     "a parameter in a pooling": ([("max_pool", [("gain", "gain")])], "'max_pool', which takes no parameters"),
     "a misspelt parameter": (
         [("ln", [("gian", "gain")])],
-        r"a parameter 'gian', which the layer does not have; expected gain, shift \(did you mean 'gain'\?\)",
+        r"a parameter 'gian', which the layer does not have; expected gain, shift; did you mean gain",
     ),
     "a misspelt node type": (
         [("lnn", [("gain", "gain")])],
-        r"returned the node type 'lnn'; expected max_pool, .*, glob_avg \(did you mean 'ln'\?\)",
+        r"returned the node type 'lnn'; expected max_pool, .*, glob_avg; did you mean ln",
     ),
     "the input": ([("input", [])], "returned the node type 'input'; expected max_pool, "),
     "a parameter twice": ([("ln", [("gain", "gain")]), ("bias", [("gain", "bias")])], "returned 'gain' twice"),
