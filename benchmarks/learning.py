@@ -21,9 +21,10 @@ from ghn_pyg import GHN
 from ghn_pyg.deepnets.dataset import DeepNets
 from ghn_pyg.evaluation.evaluate import evaluate
 from ghn_pyg.evaluation.subjects import deepnets_subjects
-from ghn_pyg.images import Images, load_images
+from ghn_pyg.images import Images
 from ghn_pyg.training.config import TrainConfig
 from ghn_pyg.training.recipes import load_config
+from ghn_pyg.training.streams import run_images
 
 from .harness import Run, arguments, number, table
 from .meta_training import trained
@@ -87,7 +88,7 @@ def curve(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
 
 def learn(config: TrainConfig, seconds: float, tested: int) -> dict[str, Any]:
     """Trains for about so long; returns the curve and the accuracy on test architectures."""
-    images = load_images(config.images, image_size=config.image_size, augment=config.augment)
+    images = run_images(config, config.augment)
     config = lasting(config, images, seconds)
     with tempfile.TemporaryDirectory() as folder:
         rows = trained(config, Path(folder), ranks(config))

@@ -46,6 +46,10 @@ class ImageSet(Protocol):
         """Images of shape (B, 3, H, W), normalised, and labels of shape (B,)."""
         ...
 
+    def plain(self) -> ImageSet:
+        """The same images without augmentation."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class TensorImages:
@@ -77,24 +81,48 @@ class TensorImages:
         mean, std = (torch.tensor(colours).view(3, 1, 1) for colours in (self.mean, self.std))
         return (pixels / 255 - mean) / std, self.labels[chosen]
 
+    def plain(self) -> TensorImages:
+        """The same images without augmentation."""
+        return dataclasses.replace(self, augment=None)
+
 
 @dataclasses.dataclass(frozen=True)
 class FileImages:
     """Images that are read one by one.
 
     Args:
-        dataset: Gives (image, label) by position, the image as a normalised tensor of shape (3, H, W).
+        dataset: Gives (picture, label) by position.
+        num_classes: Number of classes.
+        whole: Makes a normalised tensor of shape (3, H, W) from a picture.
+        varied: The same with augmentation.
     """
 
     dataset: Any
+    num_classes: int
+    whole: Callable[[Any], Tensor]
+    varied: Callable[[Any], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Images and labels at some positions."""
-        images, labels = zip(*(self.dataset[int(position)] for position in positions), strict=True)
-        return torch.stack(images), torch.tensor([int(label) for label in labels])
+        """Images and labels at some positions.
+
+        Raises:
+            ImagesError: If a label is that of no class.
+        """
+        pictures, labels = zip(*(self.dataset[int(position)] for position in positions), strict=True)
+        found = torch.tensor([int(label) for label in labels])
+        if not 0 <= found.min() <= found.max() < self.num_classes:
+            raise ImagesError(
+                f"expected labels from 0 to {self.num_classes - 1}, got {found.min()} to {found.max()}; give the "
+                "number of classes (num_classes, --num-classes)"
+            )
+        return torch.stack([(self.varied or self.whole)(picture) for picture in pictures]), found
+
+    def plain(self) -> FileImages:
+        """The same images without augmentation."""
+        return dataclasses.replace(self, varied=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,11 +197,11 @@ def load_images(
         raise ImagesError(f"image_size expected at least 4 pixels, got {image_size}")
     key = os.fspath(name).lower().replace("-", "")
     known = isinstance(name, str) and key in ("digits", *_CIFAR)  # whatever folders there are, as a run's own
+    name = os.path.expanduser(name)
     classes = _dataset_classes()
     # A class of torchvision may keep its files in a folder of its own name, as MNIST does.
     if not known and Path(name).is_dir() and (key not in classes or Path(name, "train").is_dir()):
         return _from_folder(Path(name), image_size or 224, augment)
-    name = os.fspath(name)
     if key == "digits":
         return _digits(image_size or 16)
     if os.sep in name:
@@ -181,7 +209,7 @@ def load_images(
     if key not in classes:
         hint = suggestion(key, ["digits", *classes]) or "; nor is it a folder"
         raise ImagesError(f"there is no image data {name!r}: it is no class of torchvision.datasets{hint}")
-    make = _Maker(classes[key], Path(folder), download)
+    make = _Maker(classes[key], Path(folder).expanduser(), download)
     if key in _CIFAR:
         return _cifar(key, make, image_size or 32, augment)
     return _from_torchvision(name, make, image_size or 224, num_classes, augment)
@@ -212,25 +240,30 @@ class _Maker:
     folder: Path
     download: bool
 
-    def __call__(self, train: bool, transform: Any = None) -> Any:
+    def __call__(self, train: bool) -> Any:
         names = inspect.signature(self.kind).parameters
         if "train" not in names and "split" not in names:
             raise ImagesError(
                 f"torchvision.datasets.{self.kind.__name__} has no division into training and test images; unpack it "
                 f"and give its path: {_LAYOUT}"
             )
-        options = {"download": True} if self.download and "download" in names else {}
+        options = {"download": True} if self.download and self._downloads() else {}
         if "train" in names:
-            return self._make(transform=transform, train=train, **options)
+            return self._make(train=train, **options)
         refused = []
         for split in ("train", "trainval") if train else ("test", "val"):
             try:
-                return self._make(transform=transform, split=split, **options)
+                return self._make(split=split, **options)
             except ImagesError as error:
                 if not isinstance(error.__cause__, ValueError):  # there is such a split
                     raise
                 refused.append(error)
         raise refused[0]
+
+    def _downloads(self) -> bool:
+        """Whether the constructor takes ``download``, itself or for that of a base class."""
+        bases = [kind for kind in self.kind.__mro__ if issubclass(kind, torchvision.datasets.VisionDataset)]
+        return any("download" in inspect.signature(kind).parameters for kind in bases)
 
     def _make(self, **options: Any) -> Any:
         try:
@@ -247,8 +280,8 @@ class _Maker:
         if not isinstance(error, FileNotFoundError) and "not found" not in str(error):
             return ""
         link = f"; it comes from {url}" if (url := getattr(self.kind, "url", None)) else ""
-        can = "download" in inspect.signature(self.kind).parameters
-        way = "Download it with download=True (--download, for train -s download=true), or put" if can else "Put"
+        by = "Download it with download=True (--download, for train -s download=true), or put"
+        way = by if self._downloads() else "Put"
         return f". {way} its files there{link}"
 
 
@@ -293,8 +326,8 @@ def shift_and_mirror(pixels: Tensor) -> Tensor:
     return padded.permute(0, 2, 3, 1)[image, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
 
 
-def _transforms(size: int, augment: bool) -> tuple[Any, Any]:
-    """From a picture to a normalised tensor, for training and for tests."""
+def _transforms(size: int) -> tuple[Any, Any]:
+    """From a picture to a normalised tensor, for tests and with augmentation."""
     finish = [v2.PILToTensor(), v2.RGB(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(*_IMAGENET)]
     if size <= _SMALL:
         whole: list[Any] = [v2.Resize((size, size))]
@@ -302,17 +335,23 @@ def _transforms(size: int, augment: bool) -> tuple[Any, Any]:
     else:
         whole = [v2.Resize(size * 256 // 224), v2.CenterCrop(size)]
         varied = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
-    return v2.Compose((varied if augment else whole) + finish), v2.Compose(whole + finish)
+    return v2.Compose(whole + finish), v2.Compose(varied + finish)
+
+
+def _from_files(name: str, train: Any, test: Any, num_classes: int, size: int, augment: bool) -> Images:
+    whole, varied = _transforms(size)
+    learned = FileImages(train, num_classes, whole, varied if augment else None)
+    return Images(name, learned, FileImages(test, num_classes, whole), num_classes, size, *_IMAGENET)
 
 
 def _from_torchvision(name: str, make: _Maker, size: int, num_classes: int | None, augment: bool) -> Images:
-    train, test = (make(*case) for case in zip((True, False), _transforms(size, augment), strict=True))
+    train, test = make(True), make(False)
     classes = _count_classes(train) or num_classes
     if not classes:
         raise ImagesError(
             f"torchvision.datasets.{make.kind.__name__} does not tell its classes; give num_classes (--num-classes)"
         )
-    return Images(name, FileImages(train), FileImages(test), classes, size, *_IMAGENET)
+    return _from_files(name, train, test, classes, size, augment)
 
 
 def _count_classes(data: Any) -> int:
@@ -328,13 +367,10 @@ def _from_folder(folder: Path, size: int, augment: bool) -> Images:
     if not parts[0].is_dir() or parts[1] == folder:
         raise ImagesError(f"the folder {folder} does not hold images as it should: {_LAYOUT}")
     try:
-        train, test = (
-            torchvision.datasets.ImageFolder(os.fspath(part), transform)
-            for part, transform in zip(parts, _transforms(size, augment), strict=True)
-        )
+        train, test = (torchvision.datasets.ImageFolder(os.fspath(part)) for part in parts)
     except FileNotFoundError as error:
         raise ImagesError(f"cannot read images in {folder}: {error}; {_LAYOUT}") from error
     if train.classes != test.classes:
         odd = sorted(set(train.classes) ^ set(test.classes))
         raise ImagesError(f"{parts[0]} and {parts[1]} have different classes, expected the same: {', '.join(odd[:5])}")
-    return Images(folder.name, FileImages(train), FileImages(test), len(train.classes), size, *_IMAGENET)
+    return _from_files(folder.name, train, test, len(train.classes), size, augment)

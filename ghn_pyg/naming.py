@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 _MOST_BEGUN = 5
 _MOST_ALIKE = 3
@@ -44,6 +44,16 @@ def suggestion(name: object, known: Iterable[str], prefix: str = "", cutoff: flo
     """
     near = similar(str(name), known, cutoff)
     return f"; did you mean {' or '.join(prefix + one for one in near)}?" if near else ""
+
+
+def choice(name: object, known: Collection[str]) -> str:
+    """The same, or all names where none is like it.
+
+    Example:
+        >>> choice("xyz", ["resnet50", "vgg11"])
+        '; expected one of resnet50, vgg11'
+    """
+    return suggestion(name, known) or f"; expected one of {', '.join(known)}"
 
 
 def some(names: Sequence[str], limit: int = 3) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from .naming import suggestion
+from .naming import choice, suggestion
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -66,8 +66,7 @@ def check_fields(kind: Any, values: Mapping[str, Any]) -> None:
     known = [field.name for field in dataclasses.fields(kind)]
     for name in values:
         if name not in known:
-            hint = suggestion(name, known) or f"; expected some of {', '.join(known)}"
-            raise ValueError(f"{kind.__name__} has no field {name!r}{hint}")
+            raise ValueError(f"{kind.__name__} has no field {name!r}{choice(name, known)}")
 
 
 def plain(value: Any) -> Any:
@@ -99,8 +98,8 @@ def _change(values: dict[str, Any], change: str) -> None:
     *path, last = name.split(".")
     place = values
     for step in path:
-        inner = place.setdefault(step, {})
+        inner = place.get(step) or {}
         if not isinstance(inner, dict):
             raise ValueError(f"{change!r} changes a part of {step}, which is {inner!r}; give the whole of it")
-        place = inner
+        place[step] = place = dict(inner)  # a copy, as an alias may stand for the same fields elsewhere
     place[last] = value

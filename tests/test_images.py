@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import itertools
 import pickle
@@ -249,3 +250,47 @@ def test_the_files_of_a_class_do_not_hide_it(tmp_path, monkeypatch):
 def test_images_need_some_size():
     with pytest.raises(ImagesError, match="image_size expected at least 4 pixels, got 3"):
         load_images("digits", image_size=3)
+
+
+def test_labels_of_no_class(tmp_path):
+    for part in ("train", "val"):
+        write_pictures(tmp_path / part, ["ant", "bee"], [(40, 30)])
+    images = load_images(tmp_path, image_size=8)
+    assert images.test.batch([0, 1])[1].tolist() == [0, 1]
+    with pytest.raises(ImagesError, match=r"expected labels from 0 to 0, got 0 to 1; give the number of classes"):
+        dataclasses.replace(images.test, num_classes=1).batch([0, 1])
+
+
+def test_images_without_augmentation(tmp_path):
+    for part in ("train", "val"):
+        write_pictures(tmp_path / part, ["ant", "bee"], [(90, 70), (80, 50)])
+    images = load_images(tmp_path, image_size=64)
+    expected = images.test.batch([3, 2])[0]
+    assert torch.equal(images.train.plain().batch([3, 2])[0], expected)
+    assert torch.equal(load_images(tmp_path, image_size=64, augment=False).train.batch([3, 2])[0], expected)
+    torch.manual_seed(0)
+    assert not torch.equal(images.train.batch([3, 2])[0], expected)
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for part in ("train", "val"):
+        write_pictures(tmp_path / "pictures" / part, ["ant"], [(40, 30)])
+    assert load_images("~/pictures").name == "pictures"
+
+
+def test_downloads_of_a_derived_class(tmp_path, monkeypatch):
+    """QMNIST takes what it does not know for MNIST."""
+    asked = []
+
+    class Derived(torchvision.datasets.MNIST):
+        def __init__(self, root, train=True, **options):
+            asked.append(options)
+            raise RuntimeError("Dataset not found")
+
+    monkeypatch.setattr(torchvision.datasets, "QMNIST", Derived)
+    with pytest.raises(ImagesError, match="Download it with download=True"):
+        load_images("qmnist", tmp_path)
+    with pytest.raises(ImagesError):
+        load_images("qmnist", tmp_path, download=True)
+    assert asked == [{}, {"download": True}]

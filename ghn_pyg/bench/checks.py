@@ -14,13 +14,14 @@ NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 def check_task(task: Any) -> None:
     """Raises a ValueError for a field that is not like its default.
 
-    Whole numbers are at least 1, others at least 0; texts, and lists of either, may be any.
+    Whole numbers are at least 1, others at least 0, and texts any; a list whose default has items has some as well.
     """
     for field in dataclasses.fields(task):
         value = getattr(task, field.name)
         if isinstance(field.default, tuple):
             inner = field.default[0] if field.default else ""
-            if not isinstance(value, tuple) or not all(_fits(one, inner) for one in value):
+            empty = bool(field.default) and not value
+            if not isinstance(value, tuple) or empty or not all(_fits(one, inner) for one in value):
                 _refuse(task, field.name, f"a list, each of it {_expected(inner)}")
         elif not _fits(value, field.default):
             _refuse(task, field.name, _expected(field.default))

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ..models.config import GHNConfig
 from ..models.encoders import ENCODERS
-from ..naming import suggestion
+from ..naming import choice
 from ..yamls import check_fields, find_recipe, plain, read_fields
 from .checks import NAME
 from .tasks import TASKS, Task
@@ -109,8 +109,7 @@ def make_task(name: str, values: Any) -> Task:
     fields = dict(values or {})
     kind = str(fields.pop("kind", name))
     if kind not in TASKS:
-        hint = suggestion(kind, TASKS) or f"; expected one of {', '.join(TASKS)}"
-        raise ValueError(f"there is no task {kind!r}{hint}")
+        raise ValueError(f"there is no task {kind!r}{choice(kind, TASKS)}")
     check_fields(TASKS[kind], fields)
     lists = {field: tuple(value) for field, value in fields.items() if isinstance(value, list)}
     return TASKS[kind](**(fields | lists))

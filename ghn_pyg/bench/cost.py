@@ -50,7 +50,7 @@ class CostTask:
         for nodes in self.nodes:
             # The encoder is made here: a new process knows nothing of those that users registered.
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+                torch.default_generator.manual_seed(seed)
                 encoder = ENCODERS[ghn.encoder].build(ghn)
             arguments = (encoder, ghn.hidden_channels, nodes, self.graphs, self.repeats, seed, torch.get_num_threads())
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from ..files import replacing
-from ..images import load_images
 from ..training.recipes import load_config
+from ..training.streams import run_images
 from .config import BenchConfig
 from .properties import PROPERTIES, PropertyTask
 
@@ -46,8 +46,7 @@ def make_networks(
 
 
 def _table(task: PropertyTask, folder: Path, progress: Callable[[str, int], None]) -> Path:
-    recipe = load_config(task.recipe, task.changes)
-    images = load_images(recipe.images, recipe.folder, image_size=recipe.image_size, augment=False)
+    images = run_images(load_config(task.recipe, task.changes), augment=False)
     rows = []
     for split in SPLITS:
         data = task.data(split, images, folder / "networks", functools.partial(progress, split))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import hashlib
 import json
@@ -14,44 +15,41 @@ from ..deepnets.dataset import DeepNets
 from ..deepnets.sampling import check_place
 from ..evaluation.evaluate import evaluate
 from ..evaluation.subjects import deepnets_subjects
-from ..images import load_images
 from ..models.config import GHNConfig
 from ..models.ghn import GHN
 from ..training.config import TrainConfig
 from ..training.recipes import load_config
 from ..training.run import train
+from ..training.streams import run_images
 from .checks import check_task
 
 RUNS: Final = "ghns"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ParameterTask:
-    """Meta-trains a GHN with the encoder, and measures networks with the parameters that it predicts.
+class MetaTrainedTask(abc.ABC):
+    """What is measured of a GHN with the encoder, meta-trained.
 
     All encoders are trained by one recipe for the same number of steps, and decode with the same decoder.
 
     Args:
         recipe: The recipe, or a YAML file; see :func:`~ghn_pyg.training.recipes.load_config`.
         changes: Fields of it that differ, such as ``"epochs=50"``.
-        splits: The evaluation splits.
-        count: Networks of each split.
-        width: Their width.
+        width: Width of the networks that it is measured with.
     """
 
-    kind: ClassVar[str] = "parameters"
     sign: ClassVar[int] = 1
     recipe: str = "digits"
     changes: tuple[str, ...] = ()
-    splits: tuple[str, ...] = ("test", "wide", "deep", "dense", "bnfree")
-    count: int = 20
     width: int = 8
 
     def __post_init__(self) -> None:
         check_task(self)
         load_config(self.recipe, self.changes)
-        for split in self.splits:
-            check_place(split, 0, 0)
+
+    @abc.abstractmethod
+    def run(self, ghn: GHNConfig, seed: int, folder: Path) -> dict[str, float]:
+        """Measures an encoder; see :class:`~ghn_pyg.bench.tasks.Task`."""
 
     def config(self, ghn: GHNConfig, seed: int) -> TrainConfig:
         """The run of an encoder."""
@@ -69,10 +67,29 @@ class ParameterTask:
         with FileLock(f"{place}.lock"):  # another process may have a task that wants the same GHN
             return train(config, place)
 
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ParameterTask(MetaTrainedTask):
+    """Measures networks with the parameters that the GHN predicts.
+
+    Args:
+        splits: The evaluation splits.
+        count: Networks of each split.
+    """
+
+    kind: ClassVar[str] = "parameters"
+    splits: tuple[str, ...] = ("test", "wide", "deep", "dense", "bnfree")
+    count: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for split in self.splits:
+            check_place(split, 0, 0)
+
     def run(self, ghn: GHNConfig, seed: int, folder: Path) -> dict[str, float]:
         """Top-1 accuracy on each split, and the share of networks that ran."""
         config = self.config(ghn, seed)
-        images = load_images(config.images, config.folder, image_size=config.image_size, augment=False)
+        images = run_images(config, augment=False)
         model = self.trained(ghn, seed, folder.parent / RUNS)
         found: dict[str, float] = {}
         ran = total = 0

@@ -25,11 +25,11 @@ from ..evaluation.ranking import check_scipy
 from ..files import replacing
 from ..finetuning.config import FitConfig
 from ..finetuning.fit import Epoch, fit
-from ..images import Images, load_images
+from ..images import Images
 from ..models.config import GHNConfig
 from ..training.engine import make_fabric
-from ..training.streams import ImageBatches
-from .parameters import RUNS, ParameterTask
+from ..training.streams import ImageBatches, run_images
+from .parameters import RUNS, MetaTrainedTask
 from .sharing import divide
 
 PROPERTIES: Final = ("accuracy", "accuracy on noise", "inference time", "convergence time")
@@ -49,7 +49,7 @@ _WINDOW: Final = 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PropertyTask(ParameterTask):
+class PropertyTask(MetaTrainedTask):
     r"""Predicts properties of trained networks from their embeddings, and ranks networks by them (Kendall's τ).
 
     Networks of the split ``val`` are trained to learn from, those of ``test`` to be ranked. Support vector regression
@@ -82,7 +82,7 @@ class PropertyTask(ParameterTask):
         """Kendall's τ on the test networks for each property."""
         model = self.trained(ghn, seed, folder.parent / RUNS)
         config = self.config(ghn, seed)
-        images = load_images(config.images, config.folder, image_size=config.image_size, augment=False)
+        images = run_images(config, augment=False)
         parts = [self.data(name, images, folder / "networks") for name in ("val", "test")]
         (learn, known), (rank, truth) = (
             (embeddings(model, [graph for graph, _ in part]), [values for _, values in part]) for part in parts
@@ -125,7 +125,7 @@ class PropertyTask(ParameterTask):
 
     def _properties(self, graph: ArchData, images: Images, training: FitConfig) -> dict[str, float]:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             network = Network(graph.architecture, images.num_classes, images.image_size)
             return properties(network, images, training, self.noise)
 

@@ -24,6 +24,8 @@ from .checks import check_task
 _ATOMS: Final = 28
 _BONDS: Final = 4
 _KEYS: Final = 4
+_TESTED_OF: Final = 4
+"""So many training graphs for each test graph."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -115,7 +117,7 @@ class ZINCTask(_GraphTask):
             for part in ("train", "test")
         }
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             model = GraphModel(ghn, _ATOMS + _BONDS, 1, Readout("mean"))
             self.fit(model, parts["train"], lambda output, y: F.l1_loss(output.flatten(), y), seed)
         output, y = self.predict(model, parts["test"])
@@ -183,6 +185,8 @@ class LongRangeTask(_GraphTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.graphs < _TESTED_OF:
+            raise ValueError(f"LongRangeTask.graphs expected at least {_TESTED_OF}, got {self.graphs}")
         if not 2 <= self.shortest <= self.longest:
             raise ValueError(
                 f"LongRangeTask.shortest expected a number from 2 to longest, got {self.shortest} and {self.longest}"
@@ -191,9 +195,10 @@ class LongRangeTask(_GraphTask):
     def run(self, ghn: GHNConfig, seed: int, folder: Path) -> dict[str, float]:
         """Accuracy on unseen graphs."""
         generator = torch.Generator().manual_seed(seed)
-        made = [chain_graph(self.shortest, self.longest, generator) for _ in range(self.graphs + self.graphs // 4)]
+        count = self.graphs + self.graphs // _TESTED_OF
+        made = [chain_graph(self.shortest, self.longest, generator) for _ in range(count)]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             model = GraphModel(ghn, _KEYS, _KEYS, LastReadout())
             self.fit(model, made[: self.graphs], F.cross_entropy, seed)
         output, y = self.predict(model, made[self.graphs :])

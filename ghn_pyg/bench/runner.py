@@ -122,6 +122,8 @@ def kept_results(folder: str | os.PathLike[str]) -> tuple[dict[str, Task], list[
     """
     folder = Path(folder)
     known = _read(folder / CONFIG_FILE)
+    if missing := [field for field in ("tasks", "encoders", "seeds") if field not in known]:
+        raise ValueError(f"{folder / CONFIG_FILE} has no {', '.join(missing)}; remove it and start the benchmark again")
     tasks = {name: make_task(name, task) for name, task in known["tasks"].items()}
     found = [
         _kept(path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
-from ..naming import suggestion
+from ..naming import choice
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,8 +35,7 @@ def check_splits(*splits: str) -> None:
     """Ends the command where there is no such split of DeepNets-1M."""
     for split in splits:
         if split not in SPLITS:
-            hint = suggestion(split, SPLITS) or f"; expected one of {', '.join(SPLITS)}"
-            fail(f"unknown split {split!r}{hint}")
+            fail(f"unknown split {split!r}{choice(split, SPLITS)}")
 
 
 def check_folder(out: Path) -> None:

@@ -122,11 +122,11 @@ def stats(
     if out is not None:
         with user_errors(OSError):
             _save_figures(out, measured)
-        console.print(f"saved {out}", soft_wrap=True)
+        console.print(f"saved {out}", soft_wrap=True, markup=False)
     if plot is not None:
         with status("Drawing"), user_errors(OSError):
             plot_statistics(measured, plot)
-        console.print(f"saved {plot}", soft_wrap=True)
+        console.print(f"saved {plot}", soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -146,6 +146,8 @@ def evaluate(
         spread = published_noise(pictures) if noise == _PUBLISHED else float(noise)
         if weights is None:
             groups = _groups(split, network, pictures, width, count)
+            if statistics is not Statistics.batch and set(groups) != {_NETWORKS}:
+                fail("networks of DeepNets-1M keep no statistics in their batch norms; use --statistics batch")
         else:
             sizes = (pictures.num_classes, pictures.image_size)
             groups = {_NETWORKS: [trained_subject(name, weights, *sizes) for name in network or ()]}
@@ -170,6 +172,8 @@ def evaluate(
         with user_errors(OSError):
             _save(out, found)
         make_console().print(f"saved {out}", soft_wrap=True, markup=False)
+    if not any(report.successes for reports in found.values() for report in reports.values()):
+        raise typer.Exit(2)
 
 
 class _Method(NamedTuple):

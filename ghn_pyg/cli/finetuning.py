@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Device, Seed, check_device, check_output, counted, make_table, print_rows, status, user_errors
+from .console import (
+    Device,
+    Seed,
+    check_device,
+    check_output,
+    counted,
+    fail,
+    make_table,
+    print_rows,
+    status,
+    user_errors,
+)
 from .evaluation import Data, DataFolder, Download, ImageSize, NumClasses
 
 if TYPE_CHECKING:
@@ -81,18 +92,23 @@ def finetune(
                        f"after {counted(config.epochs, 'epoch')}", "seconds")  # fmt: skip
     failures: dict[str, str] = {}
     rows = [("network", counted(sum(p.numel() for p in networks["predicted"].parameters()), "parameter"))]
+    unsaved = ""
     for name, network in networks.items():
-        with status(f"Training {arch} from {name} parameters"):
+        with status(f"Training {arch} from {name} parameters"), user_errors(ImagesError, OSError):
             try:
                 table.add_row(name, *_train(network, pictures, config, device, workers))
             except FloatingPointError as error:
                 failures[name] = str(error)
                 continue
         if out is not None and name == "predicted":
-            _save(out, network, {"architecture": arch, "ghn": ghn, "images": images, "recipe": recipe})
+            about = {"architecture": arch, "ghn": ghn, "images": images, "recipe": recipe}
+            if unsaved := _save(out, network, about):  # what training gave is told first
+                continue
             rows.append(("saved", str(out)))
     rows += [(f"{name} failed", error) for name, error in failures.items()]
     print_rows(f"{arch} on {len(pictures.test):,} test images of {images}, by {ghn}", rows, table)
+    if unsaved:
+        fail(f"cannot save the network: {unsaved}")
     if "predicted" in failures:
         raise typer.Exit(2)
 
@@ -110,9 +126,23 @@ def _networks(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         random = subject.build()
+    _check_size(random, arch, images)
     predicted = copy.deepcopy(random)
     start_from(ghn, predicted, subject.graph(predicted), seed=seed, **start)
     return {"predicted": predicted, **({"random": random} if compare else {})}
+
+
+def _check_size(network: nn.Module, arch: str, images: Images) -> None:
+    """Raises a ValueError for a network that cannot take such images."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.zeros(1, 3, images.image_size, images.image_size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{arch} cannot take images of {images.image_size} pixels: {error}; give another size by --image-size"
+        ) from error
 
 
 def _train(network: nn.Module, images: Images, config: FitConfig, device: str, workers: int) -> list[str]:
@@ -141,14 +171,16 @@ def _train(network: nn.Module, images: Images, config: FitConfig, device: str, w
     return [*found, f"{seconds:.1f}"]
 
 
-def _save(out: Path, network: nn.Module, metadata: dict[str, str]) -> None:
+def _save(out: Path, network: nn.Module, metadata: dict[str, str]) -> str:
+    """Saves a network; returns why it could not be, or nothing."""
     from safetensors import SafetensorError
     from safetensors.torch import save_model
 
     from ..files import replacing
 
-    with status(f"Saving {out}"), user_errors(OSError), replacing(out) as unfinished:
-        try:
+    try:
+        with status(f"Saving {out}"), replacing(out) as unfinished:
             save_model(network.cpu(), str(unfinished), metadata)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
+    except (OSError, SafetensorError) as error:
+        return str(error) or type(error).__name__
+    return ""

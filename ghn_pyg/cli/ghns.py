@@ -37,7 +37,7 @@ def init(
 
         from ..models.ghn import GHN
 
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         ghn = GHN(config)
     _save_ghn(ghn, model, out)
 

@@ -78,8 +78,6 @@ def rank(
                 trained = evaluate(None, subjects, pictures, seed=seed, device=device, training=training, progress=note)
         rows = ranked(report)
         tau = math.nan if trained is None else agreement(report, trained)
-        if out is not None:
-            Report([*rows, *(row for row in report.rows if row.failure is not None)], report.settings).save(out)
     reached = {} if trained is None else {row.name: row.top1 for row in trained.successes}
     table = make_table("network", "nodes", "parameters", "top-1", *(["trained"] if check else []))
     for row in rows[:top]:
@@ -89,8 +87,10 @@ def rank(
     lines = [("ran", f"{len(rows)} of {len(subjects)}")]
     if trained is not None:
         lines.append(("Kendall's τ", "–" if math.isnan(tau) else f"{tau:.2f} with {check} epochs of SGD"))
-    if out is not None:
-        lines.append(("saved", str(out)))
     print_rows(f"{split} ranked by {ghn}", lines, table)
     for name, failure in report.failures.items():
         make_console().print(f"failed: {name}: {failure}", style="red", soft_wrap=True, markup=False)
+    if out is not None:
+        with user_errors(OSError):
+            Report([*rows, *(row for row in report.rows if row.failure is not None)], report.settings).save(out)
+        make_console().print(f"saved {out}", soft_wrap=True, markup=False)

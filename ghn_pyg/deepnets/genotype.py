@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from ..naming import suggestion
+from ..naming import choice
 
 OPERATIONS: Final = (
     "none",
@@ -116,8 +116,7 @@ def _branches(kind: str, given: Any) -> tuple[Branch, ...]:
     for position, (name, state) in enumerate(branches):
         step = position // 2
         if name not in OPERATIONS:
-            hint = suggestion(name, OPERATIONS) or f"; expected one of {', '.join(OPERATIONS)}"
-            raise ValueError(f"{kind}: unknown operation {name!r} in step {step}{hint}")
+            raise ValueError(f"{kind}: unknown operation {name!r} in step {step}{choice(name, OPERATIONS)}")
         if not 0 <= state < step + 2:
             raise ValueError(f"{kind}: step {step} can take states 0 to {step + 1}, got {state} for {name!r}")
     return branches

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from ..naming import suggestion
+from ..naming import choice
 from .architecture import Architecture
 from .genotype import LARGE_KERNELS, OPERATIONS, PARAMETERLESS, VIT, Branch, Genotype
 from .layout import count_parameters, wire
@@ -128,8 +128,7 @@ def check_place(split: str, index: int, seed: int) -> None:
     if split == "predefined":
         raise ValueError("the split 'predefined' is a fixed list, not a distribution; see PREDEFINED")
     if split not in SPLIT_SIZES:
-        hint = suggestion(split, SPLIT_SIZES) or f"; expected one of {', '.join(SPLIT_SIZES)}"
-        raise ValueError(f"unknown split {split!r}{hint}")
+        raise ValueError(f"unknown split {split!r}{choice(split, SPLIT_SIZES)}")
     for name, value in (("index", index), ("seed", seed)):
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
             raise TypeError(f"{name} expected an integer, got {value!r:.80}")

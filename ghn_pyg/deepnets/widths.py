@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final, NamedTuple
 
+from ..fields import check_flags
 from .architecture import Architecture
 from .genotype import LARGE_KERNELS
 from .layout import count_parameters, is_large
@@ -44,8 +45,8 @@ class WidthRule:
         strides: Whether networks within all bounds whose stem is small may stride by 2 or 4 on large images.
 
     Raises:
-        ValueError: If there is nothing to choose from, widths or sizes are no ascending integers, or widths no
-            multiples of 8.
+        ValueError: If there is nothing to choose from, widths or sizes are no ascending integers, widths no
+            multiples of 8, or bounds no positive integers.
     """
 
     widths: tuple[int, ...] = tuple(range(32, 129, 16))
@@ -56,15 +57,15 @@ class WidthRule:
     def __post_init__(self) -> None:
         for name in ("widths", "hidden"):
             values = getattr(self, name)
-            whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
-            if not values or not whole or list(values) != sorted(set(values)) or values[0] < 1:
+            if not _whole(values) or list(values) != sorted(set(values)):
                 raise ValueError(f"{name} expected ascending positive integers, got {values!r:.80}")
         if any(width % HEADS for width in self.widths):
             raise ValueError(
                 f"widths expected multiples of {HEADS}, the heads of networks with attention, got {self.widths!r:.80}"
             )
-        if any(bound.choices < 1 for bound in self.bounds):
-            raise ValueError(f"bounds expected at least one choice each, got {self.bounds!r:.80}")
+        if not all(isinstance(bound, Bound) and _whole(bound) for bound in self.bounds):
+            raise ValueError(f"bounds expected three positive integers each, got {self.bounds!r:.80}")
+        check_flags(self, ("strides",))
 
     def draw(self, architecture: Architecture, numbers: Numbers) -> Architecture:
         """The architecture with a width, a head size and a stride that are drawn for one use.
@@ -90,6 +91,10 @@ class WidthRule:
             if demanding or parameters > bound.parameters or architecture.cells > bound.cells:
                 return bound.choices
         return None
+
+
+def _whole(values: tuple[int, ...]) -> bool:
+    return len(values) > 0 and all(type(value) is int and value > 0 for value in values)
 
 
 CIFAR: Final = WidthRule()

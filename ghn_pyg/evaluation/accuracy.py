@@ -110,26 +110,30 @@ def measure(network: nn.Module, batches: Batches, device: Any = None, workers: i
 
 
 @contextlib.contextmanager
-def norms(network: nn.Module, statistics: Statistics, images: Images, seed: int, device: Any) -> Iterator[None]:
+def norms(
+    network: nn.Module, statistics: Statistics, images: Images, seed: int, device: Any, workers: int = 0
+) -> Iterator[None]:
     """Inside this context a network evaluates with the chosen batch-norm statistics, and without dropout.
 
     Args:
         network: The network; its running statistics change if they are recalibrated.
         statistics: ``"batch"``: those of each batch, as published evaluations; ``"recalibrated"``: those of ten
-            batches of training images; ``"running"``: those that the network has, from its training.
+            batches of training images, not augmented; ``"running"``: those that the network has, from its training.
         images: The image data.
         seed: Seed of the order of training images.
         device: Where the network is.
+        workers: Processes that read images.
 
     Raises:
-        ValueError: If statistics are to be recalibrated, and the batch norms keep none.
+        ValueError: If batch norms keep no statistics, and are to use them.
     """
     network.eval()
-    if statistics == "recalibrated":
+    if statistics != "batch":
         kept = [norm.running_mean is not None for norm in network.modules() if isinstance(norm, _BatchNorm)]
         if kept and not any(kept):
-            raise ValueError("its batch norms keep no statistics that could be recalibrated; use those of each batch")
-        recalibrate(network, Batches(images.train, seed).load(), device=device)
+            raise ValueError("its batch norms keep no statistics of their own; use those of each batch")
+    if statistics == "recalibrated":
+        recalibrate(network, Batches(images.train.plain(), seed).load(workers), device=device)
         yield
     elif statistics == "running":
         yield

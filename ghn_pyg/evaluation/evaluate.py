@@ -7,6 +7,7 @@ import importlib
 import logging
 import math
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, Final, get_args
 
@@ -22,6 +23,7 @@ from ..images import Images
 from ..models.ghn import GHN
 from ..models.prediction import Prediction
 from ..training.engine import make_fabric
+from ..training.seeds import seed_of
 from .accuracy import BATCH_SIZE, Batches, Statistics, measure, norms
 from .report import Report, Row
 from .subjects import Subject
@@ -96,13 +98,14 @@ def evaluate(
     def accuracy(network: nn.Module) -> dict[str, Any]:
         if training is not None and fabric is not None:
             fit(network, images, training, fabric=fabric, workers=workers)
-        with norms(network, statistics, images, seed, device):
+        with norms(network, statistics, images, seed, device, workers):
             return measure(network, batches, device, workers)._asdict()
 
     rows = []
-    for position, subject in enumerate(subjects):
+    for subject in subjects:
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed + position)
+            # The same for a network wherever it stands in a list.
+            torch.default_generator.manual_seed(seed_of(seed, zlib.crc32(subject.name.encode())))
             rows.append(_row(ghn, subject, training, accuracy, seed, device))
         progress(rows[-1])
     settings = {

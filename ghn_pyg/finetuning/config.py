@@ -92,8 +92,9 @@ RECIPES: Final = {
     "adamw": FitConfig(optimizer="adamw", learning_rate=1e-3, weight_decay=0.05),
     "timm": FitConfig(
         epochs=100, batch_size=2048, optimizer="lamb", learning_rate=8e-3, weight_decay=0.02, warmup_epochs=5,
-        loss="binary", mixup=0.1, cutmix=1.0, randaugment=6, clip=0.0,
+        loss="binary", mixup=0.1, cutmix=1.0, randaugment=6, clip=1.0,
     ),
 }  # fmt: skip
 """``sgd``: that of GHN-2's networks (arXiv 2110.13100); ``adamw``; ``timm``: LAMB, binary cross-entropy, mixup,
-CutMix and RandAugment as in procedure A3 of arXiv 2110.00476, without its repeated augmentation."""
+CutMix, RandAugment and gradients of a norm of at most 1 (the default of timm's LAMB) as in procedure A3 of
+arXiv 2110.00476, without its repeated augmentation."""

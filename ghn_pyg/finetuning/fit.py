@@ -167,7 +167,8 @@ def make_optimizer(network: nn.Module, config: FitConfig) -> torch.optim.Optimiz
         lamb = importlib.import_module("timm.optim").Lamb
     except ImportError as error:
         raise ImportError('the optimizer LAMB needs timm; install it with: pip install "ghn_pyg[train]"') from error
-    found: torch.optim.Optimizer = lamb(groups, lr=config.learning_rate)
+    # Gradients are clipped here, as for the others.
+    found: torch.optim.Optimizer = lamb(groups, lr=config.learning_rate, max_grad_norm=None)
     return found
 
 

@@ -110,7 +110,7 @@ def resolve(
     hint = suggestion(os.path.basename(stem), known, cutoff=0.7)
     raise CheckpointError(
         f"{name!r} is no file or folder here, and the name of no checkpoint. Expected a path, one of "
-        f"{', '.join(known)}, or the user/repository of a saved model{hint}{_beside(path)}"
+        f"{', '.join(known)}, or the user/repository of a saved model{_beside(path)}{hint}"
     )
 
 

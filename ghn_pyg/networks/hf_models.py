@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from ..naming import similar, suggestion
+from ..naming import suggestion
 
 _CONFIG_FILE: Final = "config.json"
 _NO_NETWORKS: Final = ("Config", "Tokenizer", "TokenizerFast", "Processor", "ProcessorFast", "Extractor")
@@ -91,8 +91,8 @@ def _class(transformers: Any, config: Any, head: str) -> Any:
     if hasattr(cls, "from_config") or _takes(cls, config):
         return cls
     known = _family(transformers, config)
-    near = " or ".join(similar(head, known) or known[:3] or ["AutoModel"])
-    raise ValueError(f"{head} is no network of Transformers for a {type(config).__name__}; did you mean {near}?")
+    hint = suggestion(head, known) or f"; expected one such as {', '.join(known[:3]) or 'AutoModel'}"
+    raise ValueError(f"{head} is no network of Transformers for a {type(config).__name__}{hint}")
 
 
 def _failure(transformers: Any, cls: Any, config: Any, error: Exception) -> str:

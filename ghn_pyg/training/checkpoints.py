@@ -16,7 +16,7 @@ from ..models.keys import CheckpointError, strip_wrappers
 from ..models.unpickling import load_weights
 
 _NAME: Final = re.compile(r"step-(\d{9})\.pt")
-_PARTS: Final = ("config", "ghn", "average", "optimizer", "scaler", "progress")
+_PARTS: Final = ("config", "data", "ghn", "average", "optimizer", "scaler", "progress")
 
 
 @dataclasses.dataclass
@@ -57,8 +57,8 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any], keep: int) -> Path:
 
     Args:
         folder: Where it goes; made if missing.
-        state: ``config``, ``ghn``, ``average``, ``optimizer``, ``scaler`` and ``progress``. Prefixes that compiling
-            puts in front of the names of the GHN's tensors are removed.
+        state: ``config``, ``data``, ``ghn``, ``average``, ``optimizer``, ``scaler`` and ``progress``. Prefixes that
+            compiling puts in front of the names of the GHN's tensors are removed.
         keep: How many checkpoints stay.
 
     Raises:

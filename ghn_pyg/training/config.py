@@ -116,6 +116,9 @@ class TrainConfig:
             refuse(self, "calibrate", f"false, as calibration is for new weights and the run starts from {self.start}")
         if self.curriculum > 1:
             refuse(self, "curriculum", "a share of the run, from 0 to 1")
+        for field, kind in (("ghn", GHNConfig), ("widths", WidthRule)):
+            if not isinstance(getattr(self, field), kind):
+                refuse(self, field, f"a {kind.__name__}")
         self._check_data()
         if self.balance and self.precision == "16-mixed":
             # A network whose gradient overflows would be left out before the scaler could lower the scale.
@@ -133,7 +136,7 @@ class TrainConfig:
         if self.image_size is not None and (isinstance(self.image_size, bool) or not isinstance(self.image_size, int)):
             refuse(self, "image_size", "a number of pixels, or nothing")
         epochs = self.milestones
-        whole = isinstance(epochs, tuple) and all(isinstance(epoch, int) and epoch > 0 for epoch in epochs)
+        whole = isinstance(epochs, tuple) and all(type(epoch) is int and epoch > 0 for epoch in epochs)
         if not whole or list(epochs) != sorted(epochs):
             refuse(self, "milestones", "ascending numbers of epochs")
 

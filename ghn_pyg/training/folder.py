@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
@@ -18,7 +19,7 @@ LOCK_FILE: Final = ".lock"
 _PATIENCE: Final = 5.0
 """Seconds: what is left of a killed run may hold its lock for a moment."""
 
-_KEEPING: Final = ("folder", "download", "compile", "node_budget", "checkpoint_every", "keep")
+_KEEPING: Final = ("images", "folder", "download", "compile", "node_budget", "checkpoint_every", "keep")
 """Fields that say where data lies, how it is computed with and how much is kept, not what is trained."""
 
 
@@ -29,8 +30,8 @@ class TrainingError(RuntimeError):
 def check_same_run(folder: Path, config: TrainConfig) -> None:
     """Raises a ValueError where a folder holds another run, or what it is cannot be read.
 
-    What says nothing of what is trained may change within a run: ``folder``, ``download``, ``compile``,
-    ``node_budget``, ``checkpoint_every`` and ``keep``.
+    What says nothing of what is trained may change within a run: ``images`` and ``folder``, as data may move,
+    ``download``, ``compile``, ``node_budget``, ``checkpoint_every`` and ``keep``.
     """
     path = folder / CONFIG_FILE
     if not path.exists():
@@ -44,13 +45,17 @@ def check_same_run(folder: Path, config: TrainConfig) -> None:
             f"cannot read the configuration of the run, {path}: {error}; remove the file to go on with the "
             "configuration that is given"
         ) from error
-    now = config.to_dict()
-    names = [name for name in {**before, **now} if name not in _KEEPING]
-    if odd := [name for name in names if before.get(name) != now.get(name)]:
+    if odd := differences(before, config):
         raise ValueError(
             f"{folder} holds another run, which differs in {', '.join(odd)}; take another folder, or the "
             f"configuration of {path} to go on with that run"
         )
+
+
+def differences(before: Mapping[str, Any], config: TrainConfig) -> list[str]:
+    """Fields of a run, by the configuration that it began with, which a configuration would change."""
+    now = config.to_dict()
+    return [name for name in {**before, **now} if name not in _KEEPING and before.get(name) != now.get(name)]
 
 
 def occupy(folder: Path) -> AbstractContextManager[object]:

@@ -62,7 +62,7 @@ class CSVLog:
         path = Path(path)
         kept = []
         if path.exists():
-            with open(path, encoding="utf-8", newline="") as stream:
+            with open(path, encoding="utf-8", errors="replace", newline="") as stream:  # rows that are none are lost
                 rows = [row for row in csv.reader(stream) if len(row) == len(FIELDS) and row[0].isdecimal()]
             kept = [row for row in rows if int(row[0]) < step]
         with replacing(path) as unfinished, open(unfinished, "w", encoding="utf-8", newline="") as stream:

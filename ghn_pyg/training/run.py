@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from ..deepnets.curriculum import Curriculum
 from ..deepnets.dataset import MetaBatch, MetaBatches
 from ..files import remove_unfinished
-from ..images import Images, load_images
+from ..images import Images
 from ..models.checkpoint import write_folder
 from ..models.ghn import GHN
 from ..models.keys import CheckpointError, strip_wrappers
@@ -38,13 +38,13 @@ from .engine import (
     scaler_of,
     together,
 )
-from .folder import TrainingError, check_same_run, occupy, write_config
+from .folder import TrainingError, check_same_run, differences, occupy, write_config
 from .logs import CSVLog, LogRow, TensorBoardLog
 from .schedules import average_decay, learning_rate
 from .seeds import restored
 from .start import first_ghn
 from .step import meta_gradient
-from .streams import ImageBatches
+from .streams import ImageBatches, run_images
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -90,10 +90,7 @@ def train(
     """
     fabric = fabric or make_fabric(config.precision)
     with fabric.rank_zero_first() if config.download else contextlib.nullcontext():
-        images = images or load_images(
-            config.images, config.folder, image_size=config.image_size, num_classes=config.ghn.num_classes,
-            download=config.download, augment=config.augment,
-        )  # fmt: skip
+        images = images or run_images(config, config.augment)
     with restored(fabric.device):
         run = Run(config, Path(folder), fabric, images)
         try:
@@ -165,6 +162,11 @@ class Run:
     def curriculum(self) -> Curriculum:
         """How networks grow."""
         return Curriculum(round(self.config.curriculum * self.length))
+
+    @property
+    def data(self) -> str:
+        """What the run must find whenever it goes on."""
+        return f"{len(self.images.train):,} images of {self.images.num_classes:,} classes"
 
     @property
     def checkpoints(self) -> Path:
@@ -351,6 +353,7 @@ class Run:
         """All that the run needs to go on."""
         return {
             "config": self.config.to_dict(),
+            "data": self.data,
             "ghn": self.ghn.state_dict(),
             "average": {} if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -362,6 +365,10 @@ class Run:
         """Takes weights, optimizer and scaler from a checkpoint; returns how far the run was."""
         state = read_training_checkpoint(path)
         try:
+            if odd := differences(state["config"], self.config):
+                raise ValueError(f"it differs in {', '.join(odd)}")
+            if state["data"] != self.data:
+                raise ValueError(f"it was trained on {state['data']}, and {self.images.name} has {self.data}")
             progress = Progress(**state["progress"])
             self.ghn.load_state_dict(state["ghn"])
             if self.average is not None:
@@ -371,7 +378,7 @@ class Run:
             self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
             if self.scaler is not None and state["scaler"]:
                 self.scaler.load_state_dict(state["scaler"])
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"the checkpoint {path} is of another run: {error}") from error
         return progress
 
@@ -380,8 +387,8 @@ class Run:
         paths, back = checkpoint_paths(self.checkpoints), self.progress.rollbacks_in_a_row
         if back >= len(paths):
             raise TrainingError(
-                f"step {self.progress.step}: no loss is finite any more, from none of the {len(paths)} checkpoints in "
-                f"{self.checkpoints} on; lower learning_rate, or keep more checkpoints"
+                f"step {self.progress.step}: no loss and gradient is finite any more, from none of the {len(paths)} "
+                f"checkpoints in {self.checkpoints} on; lower learning_rate, or keep more checkpoints"
             )
         self.load(paths[-1 - back])
         self.progress.skipped_in_a_row = 0

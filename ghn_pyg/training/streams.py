@@ -9,8 +9,23 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..images import ImageSet
+from ..images import Images, ImageSet, load_images
+from .config import TrainConfig
 from .seeds import seed_of
+
+
+def run_images(config: TrainConfig, augment: bool) -> Images:
+    """The image data of a run; see :func:`~ghn_pyg.images.load_images`.
+
+    Example:
+        >>> from ghn_pyg.training.recipes import load_config
+        >>> len(run_images(load_config("digits"), augment=False).train)
+        1442
+    """
+    return load_images(
+        config.images, config.folder, image_size=config.image_size, num_classes=config.ghn.num_classes,
+        download=config.download, augment=augment,
+    )  # fmt: skip
 
 
 class ImageBatches(IterableDataset[tuple[Tensor, Tensor]]):

@@ -57,6 +57,16 @@ def test_files_and_changes(tmp_path):
         ({"seeds": [-1]}, "BenchConfig.seeds expected integers of at least 0, got -1"),
         ({"heads": 3}, "GHNConfig.hidden_channels must be a multiple of heads, got 8 and 3"),
         ({"tasks": {"costs": {}}}, "there is no task 'costs'; did you mean cost"),
+        (
+            {"tasks": {"parameters": {"splits": []}}},
+            r"\.splits expected a list, each of it a text, got \(\)",
+        ),
+        (
+            {"tasks": {"cost": {"nodes": []}}},
+            r"\.nodes expected a list, each of it a whole number .*, got \(\)",
+        ),
+        ({"tasks": {"long_range": {"graphs": 3}}}, "LongRangeTask.graphs expected at least 4, got 3"),
+        ({"tasks": {"properties": {"count": 3}}}, "PropertyTask has no field 'count'"),
         ({"tasks": {"cost": {"node": 3}}}, "CostTask has no field 'node'; did you mean nodes"),
         ({"tasks": {"properties": {"networks": 7}}}, "PropertyTask.networks expected at least 10, got 7"),
         ({"tasks": {"cost": 3}}, "the task 'cost' expected its fields, or nothing, got 3"),

@@ -182,3 +182,9 @@ def test_files_that_are_torn(fake, tmp_path, text, name):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=r"0\.json.*remove it to measure again"):
         run_bench(bench(), tmp_path)
+
+
+def test_a_benchmark_that_says_nothing(tmp_path):
+    (tmp_path / "bench.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"bench\.json has no tasks, encoders, seeds; remove it"):
+        kept_results(tmp_path)

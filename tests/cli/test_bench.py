@@ -1,4 +1,5 @@
 import csv
+import os
 import re
 import shlex
 import sys
@@ -134,6 +135,19 @@ def test_architectures_are_ranked(run, tmp_path):
         values = [float(row["top1"]) for row in csv.DictReader(stream)]
     assert values == sorted(values, reverse=True)
     assert len(values) == 4
+
+
+def test_a_full_disk_does_not_hide_the_ranking(run, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    options = ("--count", 2, "--width", 8, "--image-size", 8, "--out", tmp_path / "ranking.csv")
+    code, out, err = run("rank", "digits", *options)
+    assert code == 2
+    assert sum(line.startswith("search/") for line in out) == 2
+    assert "No space left on device" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_slips_in_rankings(run, tmp_path):

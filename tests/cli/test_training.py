@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import logging
+import os
 import shutil
 
 import pytest
@@ -15,7 +16,7 @@ from ghn_pyg.evaluation.subjects import torchvision_subjects
 from ghn_pyg.finetuning import fit
 from ghn_pyg.images import Images, TensorImages, load_images
 from ghn_pyg.models.published import published_norm
-from ghn_pyg.training import run as run_module
+from ghn_pyg.training import streams as streams_module
 from ghn_pyg.training.logs import read_log
 from ghn_pyg.training.recipes import recipe_names
 from tests.cli.outcomes import failed
@@ -196,7 +197,7 @@ def test_image_data_is_asked_for_as_the_options_say(run, ghn, recipe, monkeypatc
         raise images_module.ImagesError("none here")
 
     monkeypatch.setattr(images_module, "load_images", refuse)
-    monkeypatch.setattr(run_module, "load_images", refuse)
+    monkeypatch.setattr(streams_module, "load_images", refuse)
     data = ("--images", "svhn", "--download")
     failed(run("eval", ghn, *data))
     failed(run("rank", ghn, *data))
@@ -220,7 +221,8 @@ def test_image_data_is_asked_for_as_the_options_say(run, ghn, recipe, monkeypatc
         (("--out", "x.txt"), "expected a name that ends in .json, .csv"),
         (("--noise", "loud"), "--noise expected a number of at least 0, or published, got 'loud'"),
         (("--noise", "-1"), "--noise expected a number of at least 0, or published, got '-1'"),
-        (("--statistics", "running", "--count", 1), "networks that were not trained have no running"),
+        (("--statistics", "running", "--network", "resnet18"), "networks that were not trained have no running"),
+        (("--statistics", "recalibrated", "--count", 1), "networks of DeepNets-1M keep no statistics in their batch"),
         (("--weights", "x.safetensors", "--network", "resnet18"), "without a GHN, --split or --compare"),
     ],
 )
@@ -276,10 +278,41 @@ def test_finetune(run, ghn, tmp_path):
         (("resnet18", "--recipe", "sdg"), "unknown recipe 'sdg', expected one of sgd, adamw, timm; did you mean sgd"),
         (("resnet18", "--recipe", "timm"), "batch_size must not exceed the 1442 training images"),
         (("resnet18", "--out", "x.pt"), "expected a name that ends in .safetensors"),
+        (("vit_b_32", "--image-size", 96), "vit_b_32 cannot take images of 96 pixels: Wrong image height!"),
     ],
 )
 def test_wrong_finetuning(run, ghn, arguments, message):
     assert message in failed(run("finetune", *arguments, "--ghn", ghn))
+
+
+def test_a_full_disk_does_not_hide_what_training_gave(run, ghn, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    path = tmp_path / "network.safetensors"
+    options = ("--ghn", ghn, "--image-size", 8, "--compare", "--out", path)
+    code, out, err = run("finetune", "shufflenet_v2_x0_5", *options)
+    assert code == 2
+    assert sum(line.startswith(("predicted ", "random ")) for line in out) == 2
+    assert "cannot save the network: " in err
+    assert "No space left on device" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_that_cannot_be_read(run, ghn, tmp_path):
+    for part in ("train", "val"):
+        for name in map(str, range(10)):
+            (tmp_path / part / name).mkdir(parents=True)
+            (tmp_path / part / name / "picture.png").write_bytes(b"damaged")
+    options = ("--ghn", ghn, "--images", tmp_path, "--image-size", 8, "--batch-size", 2)
+    assert "cannot identify image file" in failed(run("finetune", "shufflenet_v2_x0_5", *options))
+
+
+def test_nothing_that_runs_is_no_success(run, ghn):
+    code, out, _ = run("eval", ghn, "--network", "vit_b_16", "--image-size", 8)
+    assert code == 2
+    assert any("has no version for small inputs" in line for line in out)
 
 
 @pytest.mark.parametrize("which", ["predicted", "random"])

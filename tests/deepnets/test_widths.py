@@ -1,5 +1,6 @@
 import collections
 import dataclasses
+import math
 
 import pytest
 
@@ -114,9 +115,18 @@ def test_widths_that_heads_do_not_divide():
         WidthRule(widths=(8, 12))
 
 
-def test_bounds_without_a_choice():
-    with pytest.raises(ValueError, match="bounds expected at least one choice each"):
-        WidthRule(bounds=(Bound(10, 5, 0),))
+@pytest.mark.parametrize(
+    "bound",
+    [Bound(10, 5, 0), Bound("10", 5, 3), Bound(10, 5, 1.5), Bound(math.nan, 5, 3), Bound(10, True, 3), (10, 5, 3), 7],
+)
+def test_faulty_bounds(bound):
+    with pytest.raises(ValueError, match="bounds expected three positive integers each, got "):
+        WidthRule(bounds=(bound,))
+
+
+def test_strides_are_a_flag():
+    with pytest.raises(ValueError, match="strides expected true or false, got 'off'"):
+        WidthRule(strides="off")
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -105,11 +107,19 @@ def test_batch_norms():
         torch.testing.assert_close(network[0].running_mean, torch.ones(3))
         assert network(bright)[0, 0] > 6 / 1e-3**0.5
     network[0] = nn.BatchNorm2d(3, track_running_stats=False)
-    with (
-        pytest.raises(ValueError, match="its batch norms keep no statistics that could be recalibrated"),
-        norms(network, "recalibrated", images, 0, None),
-    ):
-        pass
+    for statistics in ("recalibrated", "running"):
+        with (
+            pytest.raises(ValueError, match="its batch norms keep no statistics of their own"),
+            norms(network, statistics, images, 0, None),
+        ):
+            pass
+
+
+def test_statistics_are_those_of_images_without_augmentation():
+    varied = dataclasses.replace(shades(70), augment=lambda pixels: pixels * 0)
+    network = nn.BatchNorm2d(3, affine=False)
+    with norms(network, "recalibrated", Images("grey", varied, varied, 7, 5, (0.0, 0.0, 0.0), UNIT), 0, None):
+        torch.testing.assert_close(network.running_mean, torch.ones(3))
 
 
 def test_digits_come_without_augmentation():

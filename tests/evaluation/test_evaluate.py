@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 import sys
 
@@ -87,6 +88,15 @@ def test_initial_parameters_for_comparison(subjects, digits):
     assert [row.total_norm for row in report.rows] == [None] * 3
     assert report.coverage == 1
     assert without_time(evaluate(None, subjects, digits)) == without_time(report)
+
+
+def test_initial_parameters_do_not_depend_on_the_place_in_the_list(subjects, digits):
+    """And no network with one seed has those of another with the next seed."""
+    whole, alone = evaluate(None, subjects, digits), evaluate(None, subjects[2:], digits)
+    assert without_time(alone)[0] == without_time(whole)[2]
+    twins = [dataclasses.replace(subjects[0], name=name) for name in ("one", "other")]
+    found = [without_time(evaluate(None, twins, digits, seed=seed)) for seed in (0, 1)]
+    assert len({row[1:3] for rows in found for row in rows}) == 4
 
 
 def test_a_network_that_is_right_every_time(digits):

@@ -168,6 +168,13 @@ def test_vectors_have_no_weight_decay():
     assert optimizer.defaults["nesterov"]
 
 
+def test_gradients_are_clipped_as_the_configuration_says():
+    """LAMB would clip them to a norm of 1 by itself."""
+    optimizer = make_optimizer(network(), FitConfig(optimizer="lamb"))
+    assert [group["max_grad_norm"] for group in optimizer.param_groups] == [None, None]
+    assert FitConfig.recipe("timm").clip == 1
+
+
 def test_recipes():
     assert RECIPES["timm"].optimizer == "lamb"
     assert FitConfig.recipe("sgd", epochs=7) == dataclasses.replace(RECIPES["sgd"], epochs=7)

@@ -10,7 +10,8 @@ from tests.cli.outcomes import small_disk
 
 
 def state(step, **tensors):
-    return {"config": {}, "ghn": tensors, "average": {}, "optimizer": {}, "scaler": {}, "progress": {"step": step}}
+    other = {part: {} for part in ("config", "data", "average", "optimizer", "scaler")}
+    return {**other, "ghn": tensors, "progress": {"step": step}}
 
 
 def test_the_last_ones_are_kept(tmp_path):

@@ -6,6 +6,7 @@ from ghn_pyg import GHNConfig
 from ghn_pyg.deepnets.widths import CIFAR, IMAGENET, Bound, WidthRule
 from ghn_pyg.training.config import TrainConfig
 from ghn_pyg.training.recipes import load_config, recipe_names
+from ghn_pyg.yamls import read_fields
 from tests.training.tiny import config
 
 # What is published, one row for each kind of GHN and image data.
@@ -125,7 +126,7 @@ def test_missing_values_have_defaults():
     [
         ({}, "TrainConfig.ghn is missing"),
         ({"ghn": {}, "epoch": 3}, "TrainConfig has no field 'epoch'; did you mean epochs"),
-        ({"ghn": {}, "qqq": 3}, "has no field 'qqq'; expected some of ghn, start"),
+        ({"ghn": {}, "qqq": 3}, "has no field 'qqq'; expected one of ghn, start"),
         ({"ghn": {}, "widths": {"width": [8]}}, "WidthRule has no field 'width'; did you mean widths"),
         ({"ghn": {"layer": 3}}, "GHNConfig has no field 'layer'; did you mean layers"),
         ({"ghn": {}, "epochs": 0}, "TrainConfig.epochs expected an integer of at least 1, got 0"),
@@ -135,6 +136,7 @@ def test_missing_values_have_defaults():
         ({"ghn": {}, "optimizer": "sgd"}, "optimizer expected one of adam, adamw, got 'sgd'"),
         ({"ghn": {}, "milestones": 3}, "milestones expected ascending numbers of epochs, got 3"),
         ({"ghn": {}, "milestones": ["a"]}, "milestones expected ascending numbers of epochs"),
+        ({"ghn": {}, "milestones": [True, True]}, "milestones expected ascending numbers of epochs"),
         ({"ghn": {}, "milestones": [5, 3]}, "milestones expected ascending numbers of epochs"),
         ({"ghn": {}, "images": 3}, "images expected a text, got 3"),
         ({"ghn": {}, "folder": 300.0}, "folder expected a text, got 300.0"),
@@ -142,6 +144,8 @@ def test_missing_values_have_defaults():
         ({"ghn": {}, "widths": {"widths": 3}}, "widths expected lists of numbers"),
         ({"ghn": {}, "widths": {"widths": ["a"]}}, "widths expected"),
         ({"ghn": {}, "widths": {"bounds": [3]}}, "bounds as lists of three"),
+        ({"ghn": {}, "widths": {"bounds": [["800000", 12, 1]]}}, "bounds expected three positive integers"),
+        ({"ghn": {}, "widths": {"strides": "off"}}, "WidthRule.strides expected true or false, got 'off'"),
         ({"ghn": {"preset": 3}}, "unknown preset '3'"),
         ({"ghn": {}, "balance": 1}, "balance expected true or false"),
         ({"ghn": {}, "balance": True, "precision": "16-mixed"}, "balance expected false with 16-mixed"),
@@ -154,3 +158,17 @@ def test_missing_values_have_defaults():
 def test_faulty_values(values, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig.from_dict(values)
+
+
+@pytest.mark.parametrize(("field", "value"), [("ghn", {"layers": 3}), ("widths", "cifar")])
+def test_parts_of_the_wrong_kind(field, value):
+    with pytest.raises(ValueError, match=rf"TrainConfig\.{field} expected a (GHNConfig|WidthRule), got "):
+        TrainConfig(**{"ghn": GHNConfig(), field: value})
+
+
+def test_changes_of_fields_that_share_an_alias(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("one: &shared {size: 3}\nother: *shared\nempty:\n")
+    assert read_fields(path, ["one.size=5", "empty.size=7"]) == {
+        "one": {"size": 5}, "other": {"size": 3}, "empty": {"size": 7}
+    }  # fmt: skip

@@ -281,6 +281,19 @@ def test_a_checkpoint_of_another_ghn(tmp_path):
     (tmp_path / "train.json").unlink()
     with pytest.raises(CheckpointError, match=r"step-000000001\.pt is of another run"):
         run(tmp_path, 3, {"ghn": dataclasses.replace(CONFIG.ghn, hidden_channels=12)})
+    with pytest.raises(CheckpointError, match=r"is of another run: it differs in batch_size, learning_rate, seed$"):
+        run(tmp_path, 3, {"learning_rate": 0.1, "seed": 5, "batch_size": 8})
+
+
+def test_other_data(tmp_path):
+    run(tmp_path, 1)
+    with pytest.raises(CheckpointError, match=r"trained on 55 images of 10 classes, and digits has 53 images of 10"):
+        run(tmp_path, 3, images=digits(53))
+
+
+def test_data_that_moved(tmp_path, whole):
+    run(tmp_path, 2)
+    same(run(tmp_path, 10, {"images": "/elsewhere/digits"}), whole[1])
 
 
 def test_a_full_disk_leaves_the_run_as_it_was(tmp_path, whole):
