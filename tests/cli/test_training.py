@@ -2,7 +2,6 @@ import csv
 import dataclasses
 import json
 import logging
-import os
 import shutil
 
 import pytest
@@ -285,11 +284,7 @@ def test_wrong_finetuning(run, ghn, arguments, message):
     assert message in failed(run("finetune", *arguments, "--ghn", ghn))
 
 
-def test_a_full_disk_does_not_hide_what_training_gave(run, ghn, tmp_path, monkeypatch):
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+def test_a_full_disk_does_not_hide_what_training_gave(run, ghn, tmp_path, full_disk):
     path = tmp_path / "network.safetensors"
     options = ("--ghn", ghn, "--image-size", 8, "--compare", "--out", path)
     code, out, err = run("finetune", "shufflenet_v2_x0_5", *options)

@@ -185,11 +185,7 @@ def test_a_disk_that_is_full_while_files_are_closed(older):
             export({"val": architectures()}, older)
 
 
-def test_a_disk_that_is_full_at_the_very_end(older, monkeypatch):
-    def fail(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
+def test_a_disk_that_is_full_at_the_very_end(older, full_disk):
     with pytest.raises(OSError, match=r"small_meta\.json: No space left on device$"):
         export({"train": [NONE]}, older)
 

@@ -77,14 +77,9 @@ def test_a_norm_that_is_not_finite_is_none_in_json(tmp_path):
     assert [(row["top1"], row["total_norm"]) for row in saved] == [(0.1, None), (0.1, None)]
 
 
-def test_what_was_there_stays_when_writing_fails(tmp_path, monkeypatch):
+def test_what_was_there_stays_when_writing_fails(tmp_path, full_disk):
     path = tmp_path / "report.json"
     path.write_text("older")
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"report\.json: No space left on device"):
         Report(ROWS, {}).save(path)
     assert path.read_text() == "older"
