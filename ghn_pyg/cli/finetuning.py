@@ -68,6 +68,7 @@ def finetune(
         check_output(out, [".safetensors"], "the network")
     check_device(device)
     with status("Loading"), user_errors(ImportError):
+        from ..evaluation.accuracy import norms
         from ..evaluation.evaluate import check_torchmetrics
         from ..finetuning.config import FitConfig
         from ..finetuning.fit import check_fit
@@ -102,9 +103,10 @@ def finetune(
                 continue
         if out is not None and name == "predicted":
             about = {"architecture": arch, "ghn": ghn, "images": images, "recipe": recipe}
-            if unsaved := _save(out, network, about):  # what training gave is told first
-                continue
-            rows.append(("saved", str(out)))
+            # What batch norms have averaged while their inputs changed would not fit the trained network.
+            with norms(network, "recalibrated", pictures, config.seed, device, workers):
+                unsaved = _save(out, network, about)  # what training gave is told before that it cannot be saved
+            rows += [] if unsaved else [("saved", str(out))]
     rows += [(f"{name} failed", error) for name, error in failures.items()]
     print_rows(f"{arch} on {len(pictures.test):,} test images of {images}, by {ghn}", rows, table)
     if unsaved:

@@ -68,13 +68,20 @@ def train(
         with tempfile.TemporaryDirectory() as scratch, _bar(chosen.epochs, fabric.is_global_zero) as (note, last):
             folder = Path(scratch) if out is None or fast_dev_run else out
             limit = min(_FAST, steps or _FAST) if fast_dev_run else steps
-            meta_train(chosen, folder, fabric=fabric, steps=limit, workers=workers, progress=note)
+            try:
+                meta_train(chosen, folder, fabric=fabric, steps=limit, workers=workers, progress=note)
+            except KeyboardInterrupt:
+                if fabric.is_global_zero and folder == out:
+                    typer.echo(f"Stopped; the same command goes on from the last checkpoint in {out}.", err=True)
+                raise
     if fabric.is_global_zero:
         rows = [("steps", f"{last[-1].step + 1:,}")] if last else [("steps", "none were left to take")]
         if last:
             rows += [("loss", f"{_mean(last, 'loss'):.4f}"), ("top-1", f"{_mean(last, 'top1'):.2%} of training images")]
-        if not fast_dev_run and out is not None:
+        if folder == out:
             rows += [("saved", f"{out / 'ghn'}, the log {out / 'log.csv'}")]
+        elif out is not None:
+            rows += [("kept", f"nothing in {out}, as by --fast-dev-run")]
         print_rows(config, rows)
 
 

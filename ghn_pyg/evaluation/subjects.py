@@ -15,6 +15,7 @@ from ..deepnets.dataset import DeepNets
 from ..deepnets.layout import LARGE_IMAGES
 from ..deepnets.network import Network
 from ..graphs.module import from_module
+from ..naming import some
 from ..small_inputs import adapt_to_small_inputs
 from ..vision import build, check_name, classification_models
 
@@ -78,8 +79,11 @@ def trained_subject(name: str, weights: str | os.PathLike[str], num_classes: int
         try:
             load_model(network, weights)
         except (OSError, SafetensorError, RuntimeError) as error:
+            lines = [line.strip() for line in str(error).splitlines()]
+            reasons = lines[1:] or lines  # below a head, a line for each tensor
             raise ValueError(
-                f"{weights} holds no {name} for {num_classes} classes and images of {image_size} pixels: {error}"
+                f"{weights} holds no {name} for {num_classes} classes and images of {image_size} pixels: "
+                + some(reasons, limit=1)
             ) from error
         return network
 

@@ -107,7 +107,9 @@ def resolve(
         # Of the same commit, even if the repository changes in between: the cache's folders are named after it.
         return download(name, WEIGHTS_FILE, config.parent.name).parent
     known = (*PUBLISHED_NAMES, *BUNDLED)
-    hint = suggestion(os.path.basename(stem), known, cutoff=0.7)
+    base = os.path.basename(stem)
+    # The last part of a path, as runs/digits/ghn, is near to many names.
+    hint = suggestion(base, known, cutoff=0.7) if base == stem or base in known else ""
     raise CheckpointError(
         f"{name!r} is no file or folder here, and the name of no checkpoint. Expected a path, one of "
         f"{', '.join(known)}, or the user/repository of a saved model{_beside(path)}{hint}"

@@ -15,6 +15,7 @@ from ghn_pyg.evaluation.subjects import torchvision_subjects
 from ghn_pyg.finetuning import fit
 from ghn_pyg.images import Images, TensorImages, load_images
 from ghn_pyg.models.published import published_norm
+from ghn_pyg.training import run as run_module
 from ghn_pyg.training import streams as streams_module
 from ghn_pyg.training.logs import read_log
 from ghn_pyg.training.recipes import recipe_names
@@ -76,7 +77,18 @@ def test_a_fast_run_keeps_nothing(run, recipe, tmp_path):
     code, out, _ = run("train", recipe, "--fast-dev-run", "--device", "cpu", "--out", tmp_path / "run")
     assert (code, out[1]) == (0, "steps 3")
     assert not any("saved" in line for line in out)
+    assert out[-1] == f"kept nothing in {tmp_path}/run, as by --fast-dev-run"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_interrupted_says_how_it_goes_on(run, recipe, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "train", interrupted)
+    code, _, err = run("train", recipe, "--device", "cpu", "--out", tmp_path / "run")
+    assert code == 130
+    assert f"Stopped; the same command goes on from the last checkpoint in {tmp_path}/run." in err
 
 
 def test_recipes_are_listed(run):
@@ -249,7 +261,7 @@ def test_finetune(run, ghn, tmp_path):
     assert sum(line.startswith(("predicted ", "random ")) for line in out) == 2
     network = torchvision_subjects([name], 10, 8)[0].build()
     network.load_state_dict(load_file(path))
-    assert network.conv1[1].num_batches_tracked == 44
+    assert network.conv1[1].num_batches_tracked == 10  # recalibrated
     found = []
     for statistics in ("batch", "running"):
         results = tmp_path / "found.json"
@@ -267,7 +279,8 @@ def test_finetune(run, ghn, tmp_path):
     with torch.no_grad():
         assert found[1] == pytest.approx((network(images).argmax(1) == labels).float().mean().item(), abs=0.003)
     assert found[0] != found[1]
-    assert "holds no resnet18" in failed(run("eval", "--weights", path, "--network", "resnet18"))
+    message = failed(run("eval", "--weights", path, "--network", "resnet18"))
+    assert "holds no resnet18 for 10 classes and images of 16 pixels: size mismatch for fc.weight: " in message
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 import pytest
 import torch
+from safetensors.torch import save_model
 from torch import nn
 
 from ghn_pyg.deepnets.dataset import DeepNets
-from ghn_pyg.evaluation.subjects import deepnets_subjects, torchvision_subjects
+from ghn_pyg.evaluation.subjects import deepnets_subjects, torchvision_subjects, trained_subject
 
 
 def test_a_split():
@@ -38,3 +39,10 @@ def test_all_networks_of_torchvision():
 def test_unknown_names():
     with pytest.raises(ValueError, match=r"did you mean .*resnet50"):
         torchvision_subjects(["resnet18", "resnet5"])
+
+
+def test_of_many_tensors_that_do_not_fit_one_is_named(tmp_path):
+    path = tmp_path / "resnet18.safetensors"
+    save_model(torchvision_subjects(["resnet18"], 7, 8)[0].build(), path)
+    with pytest.raises(ValueError, match=r"holds no resnet50 for 7 .*: size mismatch for layer1\.0.* and 23 more$"):
+        trained_subject("resnet50", path, 7, 8)

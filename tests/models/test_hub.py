@@ -219,6 +219,7 @@ def test_repositories_that_one_must_ask_for(hub, tmp_path, monkeypatch):
         ("ghn3_xl.pt", r"did you mean ghn3xlm16 or ghn3lm8\?$"),
         ("resnet50", r"a saved model$"),
         ("", r"a saved model$"),
+        ("runs/digits/ghn", r"the user/repository of a saved model$"),
         ("checkpoints/ghn3tm8.pt", r"a saved model; did you mean ghn3tm8 or "),
         ("checkpoints/mine.safetensors", r"a saved model$"),
         ("./someone/my-ghn", r"a saved model$"),
