@@ -47,7 +47,7 @@ def suggestion(name: object, known: Iterable[str], prefix: str = "", cutoff: flo
 
 
 def choice(name: object, known: Collection[str]) -> str:
-    """The same, or all names where none is like it.
+    """What to end a message with that says that there is no such name: those that are like it, else all that there are.
 
     Example:
         >>> choice("xyz", ["resnet50", "vgg11"])

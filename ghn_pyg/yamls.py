@@ -98,8 +98,9 @@ def _change(values: dict[str, Any], change: str) -> None:
     *path, last = name.split(".")
     place = values
     for step in path:
-        inner = place.get(step) or {}
+        inner = {} if place.get(step) is None else place[step]
         if not isinstance(inner, dict):
             raise ValueError(f"{change!r} changes a part of {step}, which is {inner!r}; give the whole of it")
-        place[step] = place = dict(inner)  # a copy, as an alias may stand for the same fields elsewhere
+        place[step] = dict(inner)  # a copy, as an alias may stand for the same fields elsewhere
+        place = place[step]
     place[last] = value

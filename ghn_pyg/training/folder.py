@@ -30,8 +30,9 @@ class TrainingError(RuntimeError):
 def check_same_run(folder: Path, config: TrainConfig) -> None:
     """Raises a ValueError where a folder holds another run, or what it is cannot be read.
 
-    What says nothing of what is trained may change within a run: ``images`` and ``folder``, as data may move,
-    ``download``, ``compile``, ``node_budget``, ``checkpoint_every`` and ``keep``.
+    What says nothing of what is trained may change within a run: ``images`` and ``folder``, as data may move
+    (checkpoints tell the name of the data and how many images it has), ``download``, ``compile``, ``node_budget``,
+    ``checkpoint_every`` and ``keep``.
     """
     path = folder / CONFIG_FILE
     if not path.exists():

@@ -166,7 +166,8 @@ class Run:
     @property
     def data(self) -> str:
         """What the run must find whenever it goes on."""
-        return f"{len(self.images.train):,} images of {self.images.num_classes:,} classes"
+        images = self.images
+        return f"{images.name.lower()}, {len(images.train):,} images of {images.num_classes:,} classes"
 
     @property
     def checkpoints(self) -> Path:
@@ -368,7 +369,7 @@ class Run:
             if odd := differences(state["config"], self.config):
                 raise ValueError(f"it differs in {', '.join(odd)}")
             if state["data"] != self.data:
-                raise ValueError(f"it was trained on {state['data']}, and {self.images.name} has {self.data}")
+                raise ValueError(f"it was trained on {state['data']}, not on {self.data}")
             progress = Progress(**state["progress"])
             self.ghn.load_state_dict(state["ghn"])
             if self.average is not None:

@@ -168,7 +168,9 @@ def test_parts_of_the_wrong_kind(field, value):
 
 def test_changes_of_fields_that_share_an_alias(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("one: &shared {size: 3}\nother: *shared\nempty:\n")
+    path.write_text("one: &shared {size: 3}\nother: *shared\nempty:\nzero: 0\n")
     assert read_fields(path, ["one.size=5", "empty.size=7"]) == {
-        "one": {"size": 5}, "other": {"size": 3}, "empty": {"size": 7}
+        "one": {"size": 5}, "other": {"size": 3}, "empty": {"size": 7}, "zero": 0
     }  # fmt: skip
+    with pytest.raises(ValueError, match=r"'zero\.size=5' changes a part of zero, which is 0; give the whole of it"):
+        read_fields(path, ["zero.size=5"])

@@ -287,8 +287,10 @@ def test_a_checkpoint_of_another_ghn(tmp_path):
 
 def test_other_data(tmp_path):
     run(tmp_path, 1)
-    with pytest.raises(CheckpointError, match=r"trained on 55 images of 10 classes, and digits has 53 images of 10"):
+    with pytest.raises(CheckpointError, match=r"on digits, 55 images of 10 classes, not on digits, 53 images of 10 "):
         run(tmp_path, 3, images=digits(53))
+    with pytest.raises(CheckpointError, match=r"not on letters, 55 images of 10 classes"):
+        run(tmp_path, 3, {"images": "letters"}, images=dataclasses.replace(digits(), name="letters"))
 
 
 def test_data_that_moved(tmp_path, whole):
