@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from ghn_pyg import GHN, GHNConfig, batch_statistics, coverage, from_module
-from ghn_pyg.data import ArchData
-from ghn_pyg.graphs.inputs import default_inputs
-from ghn_pyg.graphs.tensors import map_tensors, tensors_in
-from ghn_pyg.networks.building import build_network, network_names
+from ghn_pyg.graph.arch_data import ArchData
+from ghn_pyg.tracing.inputs import default_inputs
+from ghn_pyg.utils.nested_tensors import map_tensors, tensors_in
+from ghn_pyg.zoo.build import build_network, network_names
 
 from .harness import Run, arguments, table
 from .transformers_models import MODELS

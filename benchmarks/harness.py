@@ -23,9 +23,9 @@ from typing import Any, Final, NamedTuple
 import torch
 
 from ghn_pyg import __version__
-from ghn_pyg.bench.memory import peak_memory as peak_memory
-from ghn_pyg.bench.memory import resident_memory as resident_memory
-from ghn_pyg.files import replacing
+from ghn_pyg.bench.peak_memory import peak_memory as peak_memory
+from ghn_pyg.bench.peak_memory import resident_memory as resident_memory
+from ghn_pyg.utils.atomic_files import replacing
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results"

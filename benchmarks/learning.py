@@ -17,14 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from ghn_pyg.graph.arch_data.images import Images
+
 from ghn_pyg import GHN
-from ghn_pyg.deepnets.dataset import DeepNets
 from ghn_pyg.evaluation.evaluate import evaluate
 from ghn_pyg.evaluation.subjects import deepnets_subjects
-from ghn_pyg.images import Images
+from ghn_pyg.families.deepnets.dataset import DeepNets
 from ghn_pyg.training.config import TrainConfig
-from ghn_pyg.training.recipes import load_config
-from ghn_pyg.training.streams import run_images
+from ghn_pyg.training.image_stream import run_images
+from ghn_pyg.training.load_config import load_config
 
 from .harness import Run, arguments, number, table
 from .meta_training import trained

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ghn_pyg import GHN, from_module
-from ghn_pyg.vision import build
+from ghn_pyg.zoo.torchvision_models import build
 
 from . import published_package
 from .harness import (

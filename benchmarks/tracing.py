@@ -16,7 +16,7 @@ import networkx as nx
 import numpy as np
 
 from ghn_pyg import PRIMITIVES, ArchData, from_module
-from ghn_pyg.vision import build
+from ghn_pyg.zoo.torchvision_models import build
 
 from . import published_package, textbook
 from .harness import Run, arguments, fresh, geometric_mean, gigabytes, measure, number, peak_memory, table

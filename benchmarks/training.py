@@ -25,10 +25,10 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from ghn_pyg import GHN
-from ghn_pyg.deepnets.dataset import MetaBatch, MetaBatches
-from ghn_pyg.deepnets.network import Network
+from ghn_pyg.families.deepnets.dataset import MetaBatch, MetaBatches
+from ghn_pyg.families.deepnets.network import Network
 from ghn_pyg.training.config import TrainConfig
-from ghn_pyg.training.recipes import load_config
+from ghn_pyg.training.load_config import load_config
 from ghn_pyg.training.step import meta_gradient, meta_loss
 
 from .harness import Run, apart, arguments, ended, gigabytes, measure, number, peak_on, table

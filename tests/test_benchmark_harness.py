@@ -6,10 +6,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import (
-    deepnets,
-    harness,
-)
+from benchmarks import deepnets, harness
 
 
 class TestMeasure:

@@ -25,7 +25,7 @@ from benchmarks import (
 )
 from benchmarks.subjects import IMAGE, SEVEN, build_ghn, deep_network, operations
 from ghn_pyg import GHN, PRIMITIVES, GHNConfig, from_module
-from ghn_pyg.vision import build
+from ghn_pyg.zoo.torchvision_models import build
 
 
 class TestPublished:

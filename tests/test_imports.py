@@ -1,86 +1,89 @@
+"""Imports point down, without circles, and importing a module has no extra cost."""
+
 import ast
 import subprocess
 import sys
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 import ghn_pyg
 
 ROOT = Path(ghn_pyg.__file__).parent
-MODULES = sorted(path.relative_to(ROOT).with_suffix("").parts for path in ROOT.rglob("*.py"))
+MODULES = sorted(path.relative_to(ROOT.parent).with_suffix("").parts for path in ROOT.rglob("*.py"))
+NAMES = [".".join(module).removesuffix(".__init__") for module in MODULES]
 
-# From the ground to the roof; a part may import from lower floors and from itself.
+# From the ground to the roof: a subpackage imports from itself and from those before it.
 FLOORS = (
-    ("version", "primitives", "files", "shards", "figures", "collecting", "naming", "skeletons", "fields", "yamls"),
-    ("data", "transforms"),
-    ("deepnets", "graphs", "nn"),
-    ("apply", "caching", "small_inputs"),
-    ("models",),
-    ("vision", "images"),
-    ("networks",),
-    ("training",),
-    ("finetuning",),
-    ("evaluation",),
-    ("bench",),
-    ("cli",),
-)
-FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
-# Layers know tensors alone.
-ALONE = {"nn"}
+    "version", "deprecated", "utils", "graph", "transforms", "nn", "tracing", "families", "models", "zoo", "data", "training",
+    "finetuning", "evaluation", "bench", "viz", "cli",
+)  # fmt: skip
+# Layers know tensors only.
+NN_MAY_IMPORT = {"nn", "utils"}
 
 
-def imported_parts(module, source):
-    """The parts of the package that the source of ``module`` imports from, wherever it does."""
+def imports(module, source):
+    """The modules of the package that ``source`` imports from, inside functions and for type checking too."""
     package = module[:-1]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names = [alias.name.split(".") for alias in node.names]
-            found = [name[1:] for name in names if name[0] == "ghn_pyg"]
+            found = [tuple(alias.name.split(".")) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = list(package[: len(package) - node.level + 1]) if node.level else []
-            parts = base + (node.module.split(".") if node.module else [])
-            if not node.level:
-                if parts[0] != "ghn_pyg":
-                    continue
-                parts = parts[1:]
-            # `from . import layers` imports the modules that it names.
-            found = [parts] if parts else [[alias.name] for alias in node.names]
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            base += tuple(node.module.split(".")) if node.module else ()
+            found = [(*base, alias.name) for alias in node.names]
         else:
             continue
-        yield from (parts[0] if parts else "" for parts in found)
+        for name in found:
+            if name[0] == "ghn_pyg":
+                yield name if name in MODULES or (*name, "__init__") in MODULES else name[:-1]
 
 
 @pytest.mark.parametrize(
-    ("module", "source", "parts"),
+    ("source", "expected"),
     [
-        (("graphs", "module"), "from ..data import ArchData", ["data"]),
-        (("graphs", "module"), "from .passes import rewrite", ["graphs"]),
-        (("graphs", "module"), "from . import passes, steps", ["graphs"]),
-        (("graphs", "module"), "from .. import data, nn", ["data", "nn"]),
-        (("apply",), "from .data import ArchData", ["data"]),
-        (("apply",), "from . import data", ["data"]),
-        (("apply",), "import ghn_pyg.models.ghn as ghn", ["models"]),
-        (("apply",), "from ghn_pyg.nn.mlp import NodeMLP", ["nn"]),
-        (("apply",), "import torch\nfrom torch import nn", []),
-        (("cli",), "def main():\n    from .models.ghn import GHN", ["models"]),
+        ("from ..graph import ArchData", [("graph",)]),
+        ("from ..graph.arch_data import ArchData", [("graph", "arch_data")]),
+        ("from .passes import rewrite", [("tracing", "passes")]),
+        ("from . import passes, steps", [("tracing", "passes"), ("tracing", "steps")]),
+        ("import ghn_pyg.models.ghn as ghn", [("models", "ghn")]),
+        ("import torch\nfrom torch import nn", []),
+        ("def main():\n    from ..models.ghn import GHN", [("models", "ghn")]),
     ],
 )
-def test_imports_are_found(module, source, parts):
-    assert list(imported_parts(module, source)) == parts
+def test_imports_are_found(source, expected):
+    assert list(imports(("ghn_pyg", "tracing", "trace"), source)) == [("ghn_pyg", *name) for name in expected]
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module != ("__init__",)], ids="/".join)
-def test_imports_point_down(module):
-    source = (ROOT.joinpath(*module)).with_suffix(".py").read_text(encoding="utf-8")
-    own = module[0]
-    assert own in FLOOR, f"say in FLOORS on which floor {own} stands"
-    for part in imported_parts(module, source):
-        if part == own:
+def test_imports_point_down_without_circles():
+    graph = nx.DiGraph()
+    for module, name in zip(MODULES, NAMES, strict=True):
+        for imported in imports(module, ROOT.parent.joinpath(*module).with_suffix(".py").read_text("utf-8")):
+            graph.add_edge(name, ".".join(imported))
+    graph.remove_edges_from(list(nx.selfloop_edges(graph)))
+    assert list(nx.simple_cycles(graph)) == []
+    for name, imported in graph.edges:
+        if name == "ghn_pyg":
             continue
-        assert part in FLOOR, f"{'/'.join(module)} imports the whole package"
-        assert own not in ALONE, f"{own}/ imports nothing of the package, but imports {part}"
-        assert FLOOR[part] < FLOOR[own] or FLOOR[part] == FLOOR[own] <= 1, f"{own} imports {part}, which is not below"
+        own, other = name.split(".")[1], [*imported.split("."), ""][1]
+        assert own in FLOORS, f"say in FLOORS where {own} stands"
+        assert other in FLOORS[: FLOORS.index(own) + 1], f"{name} imports {imported}, which is not below"
+        assert own != "nn" or other in NN_MAY_IMPORT, f"{name} imports {imported}"
+
+
+def test_no_loose_files_at_the_root():
+    assert {path.name for path in ROOT.iterdir() if path.is_file()} == {
+        "__init__.py", "__init__.pyi", "py.typed", "version.py"
+    }  # fmt: skip
+
+
+def test_public_names():
+    for path in ROOT.rglob("__init__.py"):
+        name = ".".join(path.parent.relative_to(ROOT.parent).parts)
+        package = sys.modules.get(name) or __import__(name, fromlist=["_"])
+        for public in getattr(package, "__all__", ()):
+            assert not isinstance(getattr(package, public), type(sys)), f"{name}.{public} is a module"
 
 
 def test_every_module_imports_by_itself():
@@ -92,8 +95,7 @@ for name in sys.argv[1:]:
         del sys.modules[known]
     importlib.import_module(name)
 """
-    names = [".".join(("ghn_pyg", *module)).removesuffix(".__init__") for module in MODULES]
-    subprocess.run([sys.executable, "-W", "ignore", "-c", program, *names], check=True, timeout=300)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program, *NAMES], check=True, timeout=300)
 
 
 def test_no_module_imports_an_extra():
@@ -104,6 +106,5 @@ for name in sys.argv[1:]:
 extras = {"h5py", "lightning_fabric", "matplotlib", "sklearn", "tensorboard", "timm", "torch_scatter", "torchmetrics"}
 print(*extras.intersection(sys.modules))
 """
-    names = [".".join(("ghn_pyg", *module)).removesuffix(".__init__") for module in MODULES]
-    command = [sys.executable, "-W", "ignore", "-c", program, *names]
+    command = [sys.executable, "-W", "ignore", "-c", program, *NAMES]
     assert subprocess.run(command, check=True, timeout=300, capture_output=True, text=True).stdout.split() == []

@@ -10,8 +10,8 @@ from torch_geometric.data import Batch
 
 from ghn_pyg import from_module
 from tests.golden import seeded_ghn
-from tests.graphs.tracing import assert_unchanged, kinds, network, snapshot, sources, weight
 from tests.models.ghns import make
+from tests.tracing.helpers import assert_unchanged, kinds, network, snapshot, sources, weight
 
 X = torch.rand(2, 5)
 MAP = torch.rand(2, 3, 11, 13)

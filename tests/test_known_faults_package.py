@@ -12,8 +12,8 @@ import torch
 
 import ghn_pyg
 from ghn_pyg import GHN, GHNConfig, from_pretrained
-from ghn_pyg.models import hub
-from ghn_pyg.models.keys import strip_wrappers, to_published
+from ghn_pyg.models.checkpoints import hub
+from ghn_pyg.models.checkpoints.key_names import strip_wrappers, to_published
 from tests.models.ghns import make
 
 
@@ -161,7 +161,7 @@ def settings():
 before = settings()
 names = {}
 exec("from ghn_pyg import *", names)
-import ghn_pyg.cli, ghn_pyg.vision
+import ghn_pyg.cli, ghn_pyg.zoo.torchvision_models
 after = settings()
 changed = [key for key in before if before[key] != after[key]]
 print(json.dumps({"changed": changed, "names": sorted(set(names) - {"__builtins__"})}))

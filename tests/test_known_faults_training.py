@@ -6,16 +6,16 @@ import logging
 
 import pytest
 import torch
+from ghn_pyg.graph.arch_data.images import load_images
 from lightning_fabric import Fabric
 from torch import nn
 
 from ghn_pyg import from_pretrained
-from ghn_pyg.deepnets.dataset import DeepNets
 from ghn_pyg.evaluation.evaluate import evaluate
 from ghn_pyg.evaluation.subjects import Subject
-from ghn_pyg.images import load_images
+from ghn_pyg.families.deepnets.dataset import DeepNets
 from ghn_pyg.training.checkpoints import read_training_checkpoint
-from ghn_pyg.training.engine import half_precision, make_fabric
+from ghn_pyg.training.fabric import half_precision, make_fabric
 from ghn_pyg.training.run import Run
 from tests.training.tiny import config, digits, run
 

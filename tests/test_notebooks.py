@@ -5,7 +5,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from ghn_pyg.vision import classification_models
+from ghn_pyg.zoo.torchvision_models import classification_models
 
 FOLDER = pathlib.Path(__file__).parents[1] / "notebooks"
 NAMES = ["01_architecture_to_graph", "02_predict_parameters"]

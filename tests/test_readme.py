@@ -10,8 +10,9 @@ import torchvision
 
 import ghn_pyg
 from ghn_pyg import GHN, GHNConfig
-from ghn_pyg.graphs import layers, reasons
 from ghn_pyg.models.encoders import ENCODERS
+from ghn_pyg.tracing import kept as reasons
+from ghn_pyg.tracing import registry as layers
 
 TEXT = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 FROM_PRETRAINED = ghn_pyg.from_pretrained

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ghn_pyg import batch_statistics, recalibrate
-from tests.graphs.tracing import assert_unchanged, network, snapshot
+from tests.tracing.helpers import assert_unchanged, network, snapshot
 
 # --- statistics of the batch -----------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from ..models.config import GHNConfig
 from ..models.encoders import ENCODERS
-from ..naming import choice
-from ..yamls import check_fields, find_recipe, plain, read_fields
+from ..utils.suggest import choice
+from ..utils.yaml_config import check_fields, find_recipe, plain, read_fields
 from .checks import NAME
 from .tasks import TASKS, Task
 

@@ -17,7 +17,7 @@ from ..models.config import GHNConfig
 from ..models.encoders import ENCODERS
 from ..transforms import shortest_paths
 from .checks import check_task
-from .memory import peak_memory
+from .peak_memory import peak_memory
 
 _WARM: Final = 2
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from filelock import FileLock
 
-from ..files import replacing
+from ..utils.atomic_files import replacing
 from ..version import __version__
 from .config import BenchConfig, make_task
 from .sharing import divide

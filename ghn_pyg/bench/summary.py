@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..figures import import_figure
-from ..files import replacing
+from ..utils.atomic_files import replacing
+from ..utils.optional import require
 from .runner import Result
 from .tasks import Task
 
@@ -106,7 +106,7 @@ def save_summary(tasks: Mapping[str, Task], results: Sequence[Result], folder: s
     with replacing(files[1]) as unfinished:
         unfinished.write_text(markdown(tasks, results), encoding="utf-8")
     try:
-        figure = import_figure()
+        figure = require("matplotlib.figure", "plot", "pictures").Figure
     except ImportError:
         return files
     for task, rows in cells(results).items():

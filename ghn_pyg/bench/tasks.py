@@ -7,9 +7,9 @@ from typing import ClassVar, Final, Protocol
 
 from ..models.config import GHNConfig
 from .cost import CostTask
-from .parameters import ParameterTask
-from .properties import PropertyTask
-from .regression import LongRangeTask, ZINCTask
+from .graph_regression import LongRangeTask, ZINCTask
+from .parameter_prediction import ParameterTask
+from .property_prediction import PropertyTask
 
 
 class Task(Protocol):

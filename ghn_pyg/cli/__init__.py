@@ -12,7 +12,11 @@ from typing import Annotated
 import typer
 
 from ..version import __version__
-from . import bench, coverage, demo, evaluation, finetuning, ghns, networks, ranking, training
+from . import bench, coverage, demo, ghns, networks
+from . import eval as evaluation
+from . import finetune as finetuning
+from . import rank as ranking
+from . import train as training
 from .deepnets import app as deepnets
 
 app = typer.Typer(

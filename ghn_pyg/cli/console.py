@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
-from ..naming import choice
+from ..utils.suggest import choice
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import check_output, make_console, make_table, print_rows, status, user_errors
-from .evaluation import bar
-from .sources import Inputs, Strict, build, check_sources
+from .eval import bar
+from .network_arguments import Inputs, Strict, build, check_sources
 
 if TYPE_CHECKING:
-    from ..graphs.report import Coverage
-    from ..networks.sources import InputSpec
+    from ..tracing.parameter_coverage import Coverage
+    from ..zoo.names import InputSpec
 
 _logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def coverage(
         check_output(csv, [".csv"], "a table")
     specs = check_sources(sources, inputs)
     with status("Looking"):
-        from ..networks.building import expand
+        from ..zoo.build import expand
 
         with user_errors(ValueError, ImportError):
             names = expand(sources)
@@ -57,9 +57,9 @@ def _one(name: str, inputs: Sequence[InputSpec], full: bool, csv: Path | None, s
     """The parameters of a network; returns whether it is as it should be."""
     network, example_inputs = build(name, inputs)
     with status(f"Following {name}"):
-        from ..graphs.module import TracingError
-        from ..graphs.report import CoverageError
-        from ..graphs.report import coverage as measure
+        from ..tracing.parameter_coverage import CoverageError
+        from ..tracing.parameter_coverage import coverage as measure
+        from ..tracing.trace import TracingError
 
         with user_errors(ValueError, TypeError, TracingError):
             found = measure(network, example_inputs)
@@ -79,7 +79,7 @@ def _one(name: str, inputs: Sequence[InputSpec], full: bool, csv: Path | None, s
 
 def _several(names: Sequence[str], inputs: Sequence[InputSpec], csv: Path | None, strict: bool) -> bool:
     """One line for each network; returns whether all are as they should be."""
-    from ..graphs.report import Coverage, percent
+    from ..tracing.parameter_coverage import Coverage, percent
 
     rows = []
     with bar(len(names), "Following") as note:
@@ -108,9 +108,9 @@ def _several(names: Sequence[str], inputs: Sequence[InputSpec], csv: Path | None
 
 def _row(name: str, inputs: Sequence[InputSpec], strict: bool) -> dict[str, Any]:
     """The figures of a network, or what went wrong."""
-    from ..graphs.report import coverage as measure
-    from ..networks.building import skeleton
-    from ..networks.sources import make_inputs
+    from ..tracing.parameter_coverage import coverage as measure
+    from ..zoo.build import skeleton
+    from ..zoo.names import make_inputs
 
     began = time.perf_counter()
     row: dict[str, Any] = {"network": name}
@@ -134,7 +134,7 @@ def _show_failure(name: str, reason: str) -> None:
 def _save(path: Path, rows: Sequence[Mapping[str, Any]], fields: Iterable[str] = ()) -> None:
     import csv
 
-    from ..files import replacing
+    from ..utils.atomic_files import replacing
 
     with (
         user_errors(OSError),

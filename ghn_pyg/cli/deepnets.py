@@ -25,8 +25,8 @@ from .console import (
 )
 
 if TYPE_CHECKING:
-    from ..deepnets.architecture import Architecture
-    from ..deepnets.statistics import Measured, Summary
+    from ..families.deepnets.architecture import Architecture
+    from ..families.deepnets.statistics import Measured, Summary
 
 app = typer.Typer(
     help="Samples, measures, exports and shows training architectures (DeepNets-1M).", no_args_is_help=True
@@ -65,7 +65,7 @@ def sample(
         figures = (f"{one.nodes:,}", f"{one.parameters:,}", str(one.cells), str(len(normal) // 2))
         table.add_row(str(position), *figures, architecture.norm or "none", ", ".join(name for name, _ in normal))
     if out is not None:
-        from ..files import replacing
+        from ..utils.atomic_files import replacing
 
         content = json.dumps([architecture.to_args() for architecture in architectures], indent=1) + "\n"
         with user_errors(OSError), replacing(out) as unfinished:
@@ -96,15 +96,15 @@ def stats(
     if plot is not None:
         check_output(plot, [".png", ".svg", ".pdf"], "a picture")
     with status("Loading"):
-        from ..deepnets.sampling import SPLIT_SIZES
-        from ..deepnets.statistics import operation_shares, summarize
+        from ..families.deepnets.sampling import SPLIT_SIZES
+        from ..families.deepnets.statistics import operation_shares, summarize
 
     if plot is not None:
-        from ..deepnets.plots import plot_statistics
-        from ..figures import import_figure
+        from ..utils.optional import require
+        from ..viz.deepnets_plots import plot_statistics
 
         with user_errors(ImportError):
-            import_figure()
+            require("matplotlib.figure", "plot", "pictures")
     measured: dict[str, list[Measured]] = {}
     for split in splits or SPLIT_SIZES:
         number = min(count, SPLIT_SIZES.get(split, count))
@@ -145,9 +145,9 @@ def export(
     check_splits(split)
     check_output(out, [".hdf5"], "architectures")
     with status("Loading"), user_errors(ImportError):
-        from ..deepnets.published_files import DatasetError, import_h5py
-        from ..deepnets.published_writer import export as write
-        from ..deepnets.sampling import SPLIT_SIZES
+        from ..families.deepnets.published_files import DatasetError, import_h5py
+        from ..families.deepnets.published_writer import export as write
+        from ..families.deepnets.sampling import SPLIT_SIZES
 
         import_h5py()
     number = count if count is not None else max(SPLIT_SIZES.get(split, 1) - start, 1)
@@ -177,10 +177,10 @@ def show(
     with status("Loading"):
         import dataclasses
 
-        from ..deepnets.dataset import sized_graph
-        from ..deepnets.statistics import measure
-        from ..deepnets.widths import evaluation_width
-        from ..graphs.view import save_view
+        from ..families.deepnets.dataset import sized_graph
+        from ..families.deepnets.statistics import measure
+        from ..families.deepnets.widths import evaluation_width
+        from ..viz.save import save_view
 
     (drawn,) = _draw(split, position, 1, seed, "Sampling")
     architecture = dataclasses.replace(drawn, width=evaluation_width(split, image_size))
@@ -212,7 +212,7 @@ def _draw(split: str, start: int, count: int, seed: int, message: str) -> Iterat
     from rich.console import Console
     from rich.progress import track
 
-    from ..deepnets.sampling import SPLIT_SIZES, check_place, sample
+    from ..families.deepnets.sampling import SPLIT_SIZES, check_place, sample
 
     with user_errors(ValueError):
         check_place(split, 0, seed)
@@ -228,7 +228,7 @@ def _draw(split: str, start: int, count: int, seed: int, message: str) -> Iterat
 
 
 def _measure(split: str, architectures: Iterable[Architecture], image_size: int) -> Iterator[Measured]:
-    from ..deepnets.statistics import measure_split
+    from ..families.deepnets.statistics import measure_split
 
     return measure_split(split, architectures, image_size)
 
@@ -246,9 +246,9 @@ def _summary_table(summaries: dict[str, dict[str, Summary]], counts: dict[str, i
 def _save_figures(out: Path, measured: dict[str, list[Measured]]) -> None:
     import csv
 
-    from ..deepnets.genotype import OPERATIONS
-    from ..deepnets.statistics import MEASURES
-    from ..files import replacing
+    from ..families.deepnets.genotype import OPERATIONS
+    from ..families.deepnets.statistics import MEASURES
+    from ..utils.atomic_files import replacing
 
     with replacing(out) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -14,7 +14,7 @@ from .console import Seed, check_output, counted, make_table, print_rows, status
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..images import Images
+    from ..data.images import Images
 
 _SHOWN: Final = 20
 _EPOCHS: Final = 1
@@ -36,17 +36,17 @@ def demo(
     with status("Loading"), user_errors(ImportError):
         import torch
 
+        from ..data.images import load_images
         from ..evaluation.evaluate import check_torchmetrics
         from ..evaluation.subjects import torchvision_subjects
-        from ..figures import import_figure
-        from ..images import load_images
+        from ..models.checkpoints.hub import resolve
+        from ..models.checkpoints.key_names import CheckpointError
         from ..models.ghn import GHN
-        from ..models.hub import resolve
-        from ..models.keys import CheckpointError
+        from ..utils.optional import require
 
         check_torchmetrics()
         if out is not None:
-            import_figure()
+            require("matplotlib.figure", "plot", "pictures")
         images = load_images("digits")
         with user_errors(ValueError, CheckpointError):
             (subject,) = torchvision_subjects([network], images.num_classes, images.image_size)
@@ -78,7 +78,7 @@ def demo(
     rows = [("network", f"{counted(sum(p.numel() for p in random.parameters()), 'parameter')}, adapted to 16 pixels")]
     if out is not None:
         with status("Drawing"), user_errors(ImportError, OSError):
-            from ..evaluation.plots import plot_choices
+            from ..viz.evaluation_plots import plot_choices
 
             plot_choices(accuracies, choices, images, range(_SHOWN), out)
         rows.append(("saved", str(out)))
@@ -87,8 +87,8 @@ def demo(
 
 def _train(network: nn.Module, images: Images, seed: int) -> None:
     from ..finetuning.config import FitConfig
-    from ..finetuning.fit import fit
-    from ..training.engine import make_fabric
+    from ..finetuning.train_network import fit
+    from ..training.fabric import make_fabric
 
     fit(network, images, FitConfig(epochs=_EPOCHS, seed=seed), fabric=make_fabric(device="cpu"))
 
@@ -96,7 +96,7 @@ def _train(network: nn.Module, images: Images, seed: int) -> None:
 def _measure(networks: dict[str, Any], images: Images) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Accuracy of each network, and what it chooses for the first images."""
     from ..evaluation.accuracy import Batches, measure, norms
-    from ..evaluation.plots import choose
+    from ..viz.evaluation_plots import choose
 
     accuracies, choices, batches = {}, {}, Batches(images.test)
     for name, network in networks.items():

@@ -52,9 +52,9 @@ def convert(
     """Converts a checkpoint to a folder with config.json and model.safetensors."""
     check_folder(out)
     with status(f"Loading {checkpoint}"):
+        from ..models.checkpoints.hub import resolve
+        from ..models.checkpoints.key_names import CheckpointError
         from ..models.ghn import GHN
-        from ..models.hub import resolve
-        from ..models.keys import CheckpointError
 
     with user_errors(CheckpointError):
         path = resolve(checkpoint)  # shows its own progress
@@ -77,10 +77,10 @@ def models(
     with status("Measuring"):
         import torch
 
-        from ..models.checkpoint import read_checkpoint
+        from ..models.checkpoints.folder import read_checkpoint
+        from ..models.checkpoints.hub import BUNDLED, PUBLISHED_NAMES
         from ..models.config import PRESETS
         from ..models.ghn import GHN
-        from ..models.hub import BUNDLED, PUBLISHED_NAMES
 
         table = make_table("name", "parameters", "width", "channels", "layers", "heads", "classes", "trained")
         table.columns[-1].justify = "left"
@@ -98,7 +98,7 @@ def models(
 
 def _network_names() -> list[str]:
     """The networks of all libraries that are installed."""
-    from ..networks.building import network_names
+    from ..zoo.build import network_names
 
     names: list[str] = []
     for library in ("torchvision", "timm", "hf"):
@@ -108,7 +108,7 @@ def _network_names() -> list[str]:
 
 
 def _save_ghn(ghn: Any, name: str, out: Path) -> None:
-    from ..models.keys import CheckpointError
+    from ..models.checkpoints.key_names import CheckpointError
 
     with status(f"Saving {out}"), user_errors(CheckpointError, OSError):
         ghn.save_pretrained(out)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..naming import some
+from ..utils.suggest import some
 from ..version import __version__
 from .console import (
     GRAPH_SUFFIXES,
@@ -29,16 +29,16 @@ from .console import (
     status,
     user_errors,
 )
-from .sources import Inputs, Network, Strict, build, check_sources
+from .network_arguments import Inputs, Network, Strict, build, check_sources
 
 if TYPE_CHECKING:
     import torch
 
-    from ..data import ArchData
+    from ..graph.arch_data import ArchData
+    from ..models.checkpoints.sharded_files import ShardIndex
     from ..models.ghn import GHN
     from ..models.prediction import Prediction
-    from ..networks.sources import InputSpec
-    from ..shards import ShardIndex
+    from ..zoo.names import InputSpec
 
 
 class Precision(enum.StrEnum):
@@ -86,10 +86,10 @@ def predict(
     network, graph, graph_time = _trace(source, specs, strict)
     import torch
 
+    from ..models.checkpoints.hub import resolve
+    from ..models.checkpoints.key_names import CheckpointError
     from ..models.ghn import GHN
-    from ..models.hub import resolve
-    from ..models.keys import CheckpointError
-    from ..models.published import published_norm
+    from ..models.published_norms import published_norm
 
     local = os.path.exists(os.path.expanduser(ghn))
     with user_errors(CheckpointError):
@@ -148,7 +148,7 @@ def _predict_shards(
 ) -> ShardIndex:
     import torch
 
-    from ..models.shards import predict_shards
+    from ..models.sharded_prediction import predict_shards
 
     return predict_shards(
         ghn,
@@ -178,7 +178,7 @@ def graph(
     with status(f"Building {source}"):
         import networkx as nx
 
-        from ..graphs.view import save_view
+        from ..viz.save import save_view
 
     network, data, seconds = _trace(source, specs, strict)
     if out is not None:
@@ -211,8 +211,8 @@ def _trace(source: str, inputs: Sequence[InputSpec], strict: bool) -> tuple[torc
     """The network without memory, its graph, and how long that took."""
     network, example_inputs = build(source, inputs)
     with status(f"Following {source}"):
-        from ..graphs.module import TracingError, from_module
-        from ..graphs.report import check_coverage
+        from ..tracing.parameter_coverage import check_coverage
+        from ..tracing.trace import TracingError, from_module
 
         began = time.perf_counter()
         with user_errors(ValueError, TypeError, TracingError):
@@ -227,7 +227,7 @@ def _save(out: Path, prediction: Prediction, metadata: Mapping[str, str]) -> Non
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    from ..files import replacing
+    from ..utils.atomic_files import replacing
 
     header = {"format": "pt", "ghn_pyg": __version__, "kept": json.dumps(prediction.kept), **metadata}
     with status(f"Saving {out}"), user_errors(OSError), replacing(out) as unfinished:

@@ -14,15 +14,15 @@ from typing import Any, Final, get_args
 import torch
 from torch import nn
 
-from ..apply import load_prediction
-from ..data import ArchData
+from ..data.images import Images
 from ..finetuning.config import FitConfig
-from ..finetuning.fit import check_fit, fit
-from ..finetuning.start import start_from
-from ..images import Images
+from ..finetuning.init import start_from
+from ..finetuning.train_network import check_fit, fit
+from ..graph.arch_data import ArchData
+from ..models.apply import load_prediction
 from ..models.ghn import GHN
 from ..models.prediction import Prediction
-from ..training.engine import make_fabric
+from ..training.fabric import make_fabric
 from ..training.seeds import seed_of
 from .accuracy import BATCH_SIZE, Batches, Statistics, measure, norms
 from .report import Report, Row
@@ -57,7 +57,7 @@ def evaluate(
         other_classes: Whether the GHN may have been trained for another number of classes. Its accuracy is then
             that of chance.
         training: How each network is trained before it is measured; by default not at all. Predicted parameters are
-            made ready for it; see :func:`~ghn_pyg.finetuning.start.start_from`.
+            made ready for it; see :func:`~ghn_pyg.finetuning.init.start_from`.
         progress: Called with each row.
 
     Raises:
@@ -66,9 +66,9 @@ def evaluate(
 
     Example:
         >>> from ghn_pyg import GHNConfig
-        >>> from ghn_pyg.deepnets.dataset import DeepNets
+        >>> from ghn_pyg.families.deepnets.dataset import DeepNets
         >>> from ghn_pyg.evaluation.subjects import deepnets_subjects
-        >>> from ghn_pyg.images import load_images
+        >>> from ghn_pyg.data.images import load_images
         >>> ghn = GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2, num_classes=10))
         >>> subjects = deepnets_subjects(DeepNets("test", image_size=8, width=8)[:2])
         >>> report = evaluate(ghn, subjects, load_images("digits", image_size=8))
@@ -124,7 +124,7 @@ def published_noise(images: Images) -> float:
         ValueError: If none is published for them.
 
     Example:
-        >>> from ghn_pyg.images import load_images
+        >>> from ghn_pyg.data.images import load_images
         >>> published_noise(load_images("digits"))
         Traceback (most recent call last):
             ...

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ..files import replacing
-from ..models.published import published_norm
+from ..models.published_norms import published_norm
+from ..utils.atomic_files import replacing
 
 NORM_TOLERANCE: Final = 1e-2
 

@@ -10,14 +10,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import nn
 
-from ..data import ArchData
-from ..deepnets.dataset import DeepNets
-from ..deepnets.layout import LARGE_IMAGES
-from ..deepnets.network import Network
-from ..graphs.module import from_module
-from ..naming import some
-from ..small_inputs import adapt_to_small_inputs
-from ..vision import build, check_name, classification_models
+from ..families.deepnets.dataset import DeepNets
+from ..families.deepnets.layout import LARGE_IMAGES
+from ..families.deepnets.network import Network
+from ..graph.arch_data import ArchData
+from ..tracing.trace import from_module
+from ..utils.suggest import some
+from ..zoo.small_images import adapt_to_small_inputs
+from ..zoo.torchvision_models import build, check_name, classification_models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ def torchvision_subjects(
         names: Which; by default all.
         num_classes: Number of classes.
         image_size: Height and width of the images in pixels; up to 64 the networks are adapted to them (see
-            :func:`~ghn_pyg.small_inputs.adapt_to_small_inputs`), and those that cannot be fail when they are built.
+            :func:`~ghn_pyg.zoo.small_images.adapt_to_small_inputs`), and those that cannot be fail when they are built.
 
     Raises:
         ValueError: If there is no network of a name; near names are suggested.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Final, Literal
 
-from ..fields import check_choices, check_integers, check_numbers, refuse
-from ..naming import suggestion
+from ..utils.fields import check_choices, check_integers, check_numbers, refuse
+from ..utils.suggest import suggestion
 
 Optimizer = Literal["sgd", "adamw", "lamb"]
 Loss = Literal["cross-entropy", "binary"]

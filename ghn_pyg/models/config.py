@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal, get_args
 
-from ..naming import suggestion
+from ..utils.suggest import suggestion
 from .encoders import ENCODERS
 
 Decoder = Literal["conv", "mlp"]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..data import ArchData, ParamSpec
+from ..graph.arch_data import ArchData, ParamSpec
 from ..nn.decoders import ConvDecoder, Group, Kernel, MLPDecoder, VectorDecoder
 from ..nn.scaling import scale_bias, scale_gain, weight_scale
 from ..nn.tiling import tile_

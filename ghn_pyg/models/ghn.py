@@ -12,19 +12,19 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Dataset
 
-from ..apply import destinations, materialize
-from ..data import ArchData
-from ..graphs.module import arguments, from_module
-from ..graphs.report import check_coverage
+from ..graph.arch_data import ArchData
+from ..graph.node_types import PRIMITIVES
 from ..nn.decoders import ConvDecoder, MLPDecoder, VectorDecoder
 from ..nn.encodings import Embedding, ShapeEncoding
-from ..primitives import PRIMITIVES
-from .builders import build_encoder
-from .checkpoint import check_state, read_checkpoint, write_folder
+from ..tracing.parameter_coverage import check_coverage
+from ..tracing.trace import arguments, from_module
+from .apply import destinations, materialize
+from .builtin_encoders import build_encoder
+from .checkpoints.folder import check_state, read_checkpoint, write_folder
+from .checkpoints.hub import DEFAULT_NAME, resolve
 from .config import GHNConfig
 from .decoding import ParameterDecoder, Target, fill_, targets
 from .encoders import PUBLISHED_ENCODERS
-from .hub import DEFAULT_NAME, resolve
 from .prediction import Prediction
 
 Architecture = nn.Module | ArchData
@@ -150,7 +150,7 @@ class GHN(
             name: The path of a file or folder, which is used without asking the hub; a published name such as
                 ``"ghn3tm8"``; or ``"user/repository"`` of a GHN that was saved with :meth:`save_pretrained`.
             options: ``repo_id``, ``revision``, ``cache_dir``, ``local_files_only`` and ``token``; see
-                :func:`ghn_pyg.models.hub.resolve`.
+                :func:`ghn_pyg.models.checkpoints.hub.resolve`.
 
         Returns:
             The GHN in evaluation mode, on the CPU.
@@ -391,3 +391,6 @@ def _batch(networks: Any) -> tuple[ArchData, bool]:
         "networks expected a torch.nn.Module, an ArchData, a non-empty list of them, a Batch or a data set, got "
         f"{'an empty ' if isinstance(networks, (list, tuple, Dataset)) else ''}{type(networks).__name__}"
     )
+
+
+from_pretrained = GHN.from_pretrained

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import torch
 
-from ..data import ArchData
-from ..deepnets.dataset import MetaBatches
-from ..images import Images
+from ..data.images import Images
+from ..families.deepnets.dataset import MetaBatches
+from ..graph.arch_data import ArchData
 from ..models.ghn import GHN
 from .config import TrainConfig
 
@@ -35,7 +35,7 @@ def calibrate(ghn: GHN, graphs: Sequence[ArchData]) -> None:
 
     Example:
         >>> from ghn_pyg import GHNConfig
-        >>> from ghn_pyg.deepnets.dataset import DeepNets
+        >>> from ghn_pyg.families.deepnets.dataset import DeepNets
         >>> ghn = GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2, num_classes=10))
         >>> calibrate(ghn, DeepNets("train")[:3])
     """

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import torch
 
-from ..files import replacing
-from ..models.keys import CheckpointError, strip_wrappers
-from ..models.unpickling import load_weights
+from ..models.checkpoints.key_names import CheckpointError, strip_wrappers
+from ..models.checkpoints.unpickler import load_weights
+from ..utils.atomic_files import replacing
 
 _NAME: Final = re.compile(r"step-(\d{9})\.pt")
 _PARTS: Final = ("config", "data", "ghn", "average", "optimizer", "scaler", "progress")

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from ..deepnets.dataset import NODE_BUDGET
-from ..deepnets.widths import CIFAR, IMAGENET, Bound, WidthRule
-from ..fields import check_choices, check_flags, check_integers, check_numbers, refuse
+from ..families.deepnets.dataset import NODE_BUDGET
+from ..families.deepnets.widths import CIFAR, IMAGENET, Bound, WidthRule
 from ..models.config import GHNConfig
-from ..yamls import check_fields, plain
+from ..utils.fields import check_choices, check_flags, check_integers, check_numbers, refuse
+from ..utils.yaml_config import check_fields, plain
 
 Optimizer = Literal["adam", "adamw"]
 Schedule = Literal["cosine", "steps"]
@@ -28,7 +28,7 @@ class TrainConfig:
         ghn: The GHN to train.
         start: Name or folder of the GHN whose weights the run starts from, as
             :func:`~ghn_pyg.models.ghn.from_pretrained` takes it; by default from new ones.
-        images: Name of the image data; see :func:`~ghn_pyg.images.load_images`.
+        images: Name of the image data; see :func:`~ghn_pyg.data.images.load_images`.
         folder: Where its files lie.
         download: Whether to download image data that is missing, where torchvision can.
         image_size: Height and width of the images in pixels; by default that of the image data.
@@ -51,7 +51,7 @@ class TrainConfig:
         calibrate: Whether the GHN starts with weights that make predictions of Kaiming's variance; see
             :func:`~ghn_pyg.training.calibration.calibrate`.
         curriculum: Share of the run during which networks grow from one cell to their full size; see
-            :class:`~ghn_pyg.deepnets.curriculum.Curriculum`.
+            :class:`~ghn_pyg.families.deepnets.curriculum.Curriculum`.
         ema: Decay of the exponential moving average of the weights, which then is the trained GHN; 0 for none. It is
             smaller at first; see :func:`~ghn_pyg.training.schedules.average_decay`.
         precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``.

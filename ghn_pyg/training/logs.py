@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, Final, Self
 
-from ..files import replacing
+from ..utils.atomic_files import replacing
 
 _FLUSH: Final = 10
 

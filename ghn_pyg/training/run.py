@@ -17,16 +17,16 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from ..deepnets.curriculum import Curriculum
-from ..deepnets.dataset import MetaBatch, MetaBatches
-from ..files import remove_unfinished
-from ..images import Images
-from ..models.checkpoint import write_folder
+from ..data.images import Images
+from ..families.deepnets.curriculum import Curriculum
+from ..families.deepnets.dataset import MetaBatch, MetaBatches
+from ..models.checkpoints.folder import write_folder
+from ..models.checkpoints.key_names import CheckpointError, strip_wrappers
 from ..models.ghn import GHN
-from ..models.keys import CheckpointError, strip_wrappers
+from ..utils.atomic_files import remove_unfinished
 from .checkpoints import Progress, checkpoint_paths, read_training_checkpoint, write_checkpoint
 from .config import TrainConfig
-from .engine import (
+from .fabric import (
     SMALLEST_SCALE,
     ProcessLostError,
     add_up,
@@ -38,13 +38,13 @@ from .engine import (
     scaler_of,
     together,
 )
-from .folder import TrainingError, check_same_run, differences, occupy, write_config
+from .image_stream import ImageBatches, run_images
 from .logs import CSVLog, LogRow, TensorBoardLog
+from .run_folder import TrainingError, check_same_run, differences, occupy, write_config
 from .schedules import average_decay, learning_rate
 from .seeds import restored
-from .start import first_ghn
+from .start_weights import first_ghn
 from .step import meta_gradient
-from .streams import ImageBatches, run_images
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -20,7 +20,7 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
         steps_per_epoch: Steps in an epoch.
 
     Example:
-        >>> from ghn_pyg.training.recipes import load_config
+        >>> from ghn_pyg.training.load_config import load_config
         >>> config = load_config("ghn2-cifar10")
         >>> [round(learning_rate(config, epoch * 7, 7), 6) for epoch in (199, 200, 250)]
         [0.001, 0.0001, 1e-05]

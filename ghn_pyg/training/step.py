@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..deepnets.architecture import Architecture
-from ..deepnets.dataset import MetaBatch
-from ..deepnets.network import Network
+from ..families.deepnets.architecture import Architecture
+from ..families.deepnets.dataset import MetaBatch
+from ..families.deepnets.network import Network
 from ..models.ghn import GHN
 from .seeds import reseed, restored
 

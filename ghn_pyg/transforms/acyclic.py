@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..utils.memory_guard import check_room
 from .checks import check_ends
-from .room import check_room
 
 NO_PATH = 0
 """Entry of a distance matrix for pairs without a path (and for the diagonal)."""

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from ..utils.memory_guard import check_room
 from .base import Transform
+from .batched_bfs import LARGEST, distances_together
 from .checks import check_ends, edges_of
-from .room import check_room
-from .together import LARGEST, distances_together
 
 _LONGEST: Final = np.iinfo(np.int16).max
 _BYTES_PER_PAIR: Final = 12

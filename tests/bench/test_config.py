@@ -3,7 +3,7 @@ import json
 import pytest
 
 from ghn_pyg.bench.config import BenchConfig, load_bench
-from ghn_pyg.bench.parameters import ParameterTask
+from ghn_pyg.bench.parameter_prediction import ParameterTask
 from ghn_pyg.bench.tasks import TASKS
 from ghn_pyg.models.encoders import ENCODERS
 from tests.bench.tiny import bench

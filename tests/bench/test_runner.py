@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from filelock import FileLock
 
-from ghn_pyg.bench.regression import LongRangeTask
+from ghn_pyg.bench.graph_regression import LongRangeTask
 from ghn_pyg.bench.runner import kept_results, run_bench
 from ghn_pyg.version import __version__
 from tests.bench.tiny import LONG_RANGE, bench

@@ -10,13 +10,13 @@ import torch
 from filelock import FileLock
 from torch_geometric.data import Batch, Data
 
-from ghn_pyg.bench import properties
+from ghn_pyg.bench import property_prediction as properties
 from ghn_pyg.bench.cost import CostTask, batch
-from ghn_pyg.bench.networks import make_networks
-from ghn_pyg.bench.parameters import ParameterTask
-from ghn_pyg.bench.properties import PropertyTask, correlation, embeddings
-from ghn_pyg.bench.regression import GraphModel, LongRangeTask, ZINCTask, chain_graph, molecule_graph
-from ghn_pyg.deepnets.dataset import DeepNets
+from ghn_pyg.bench.graph_regression import GraphModel, LongRangeTask, ZINCTask, chain_graph, molecule_graph
+from ghn_pyg.bench.parameter_prediction import ParameterTask
+from ghn_pyg.bench.property_prediction import PropertyTask, correlation, embeddings
+from ghn_pyg.bench.trained_networks import make_networks
+from ghn_pyg.families.deepnets.dataset import DeepNets
 from ghn_pyg.models.encoders import ENCODERS, register_encoder
 from ghn_pyg.models.ghn import GHN
 from ghn_pyg.nn import GatedGNN, LastReadout, NodeMLP
@@ -66,9 +66,10 @@ def test_properties(tmp_path, monkeypatch):
 
 
 def test_what_a_network_is_measured_by():
-    from ghn_pyg.deepnets.network import Network
+    from ghn_pyg.graph.arch_data.images import load_images
+
+    from ghn_pyg.families.deepnets.network import Network
     from ghn_pyg.finetuning.config import FitConfig
-    from ghn_pyg.images import load_images
 
     images = load_images("digits", image_size=8)
     graph = DeepNets("val", image_size=8, width=8)[0]
@@ -104,7 +105,7 @@ def test_convergence_time(losses, steps):
 
 
 def test_networks_that_were_trained_otherwise_are_trained_again(tmp_path, monkeypatch):
-    from ghn_pyg.images import load_images
+    from ghn_pyg.graph.arch_data.images import load_images
 
     trained = []
     monkeypatch.setattr(properties, "properties", lambda *arguments: trained.append(arguments) or {})
@@ -120,7 +121,7 @@ def test_networks_that_were_trained_otherwise_are_trained_again(tmp_path, monkey
 
 def test_processes_divide_the_networks(tmp_path, monkeypatch):
     """One that another process is at is left for later, and its result is taken."""
-    from ghn_pyg.images import load_images
+    from ghn_pyg.graph.arch_data.images import load_images
 
     trained, noted = [], []
     monkeypatch.setattr(properties, "properties", lambda network, *rest: trained.append(network) or {"x": 3.0})

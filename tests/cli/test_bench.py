@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ghn_pyg import GHN, GHNConfig, register_encoder
-from ghn_pyg.bench import properties
+from ghn_pyg.bench import property_prediction as properties
 from ghn_pyg.models.encoders import ENCODERS
 from tests.cli.outcomes import failed
 

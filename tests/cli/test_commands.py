@@ -10,13 +10,13 @@ import torch
 import typer
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tests.models.checkpoints.checkpoint_files.checkpoint_files import TINY2, published_state
 
 import ghn_pyg
 from ghn_pyg import GHN, GHNConfig, cli
-from ghn_pyg.models import hub
-from ghn_pyg.vision import build, models
+from ghn_pyg.models.checkpoints import hub
+from ghn_pyg.zoo.torchvision_models import build, models
 from tests.cli.outcomes import failed, small_disk
-from tests.models.checkpoints import TINY2, published_state
 
 SMALL = GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2)
 

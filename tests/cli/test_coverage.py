@@ -5,9 +5,9 @@ import os
 import pytest
 
 from ghn_pyg import GHN, GHNConfig, coverage
-from ghn_pyg.networks.building import skeleton
+from ghn_pyg.zoo.build import skeleton
 from tests.cli.outcomes import failed, small_disk
-from tests.networks.test_hf_models import TINY
+from tests.zoo.test_transformers_models import TINY
 
 CODE = """
 import torch

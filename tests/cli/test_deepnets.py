@@ -6,13 +6,13 @@ import networkx as nx
 import pytest
 
 from ghn_pyg.cli.console import GRAPH_SUFFIXES, SPLITS
-from ghn_pyg.deepnets import sampling
-from ghn_pyg.deepnets.architecture import Architecture
-from ghn_pyg.deepnets.genotype import DARTS, VIT
-from ghn_pyg.deepnets.published import PublishedDeepNets
-from ghn_pyg.deepnets.sampling import sample
-from ghn_pyg.deepnets.statistics import measure
-from ghn_pyg.graphs.view import FORMATS
+from ghn_pyg.families.deepnets import sampling
+from ghn_pyg.families.deepnets.architecture import Architecture
+from ghn_pyg.families.deepnets.genotype import DARTS, VIT
+from ghn_pyg.families.deepnets.published import PublishedDeepNets
+from ghn_pyg.families.deepnets.sampling import sample
+from ghn_pyg.families.deepnets.statistics import measure
+from ghn_pyg.viz.save import FORMATS
 from tests.cli.outcomes import failed, small_disk
 
 

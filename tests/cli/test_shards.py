@@ -7,7 +7,7 @@ import torch
 
 import ghn_pyg
 from ghn_pyg import GHN, GHNConfig
-from ghn_pyg.vision import build
+from ghn_pyg.zoo.torchvision_models import build
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,10 @@ import dataclasses
 
 import pytest
 import torch
+from ghn_pyg.graph.arch_data.images import Images, TensorImages, load_images
 from torch import nn
 
 from ghn_pyg.evaluation.accuracy import Batches, hits, measure, norms
-from ghn_pyg.images import Images, TensorImages, load_images
 
 NAN, INF = torch.nan, torch.inf
 GREY = (0.0, 0.0, 0.0)

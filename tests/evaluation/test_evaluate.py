@@ -4,16 +4,16 @@ import sys
 
 import pytest
 import torch
+from ghn_pyg.graph.arch_data.images import load_images
 from torch import nn
 
 from ghn_pyg import GHN, GHNConfig, batch_statistics, from_module, load_prediction
-from ghn_pyg.deepnets.dataset import DeepNets
 from ghn_pyg.evaluation import evaluate as module
 from ghn_pyg.evaluation.evaluate import evaluate
 from ghn_pyg.evaluation.subjects import Subject, deepnets_subjects, torchvision_subjects
+from ghn_pyg.families.deepnets.dataset import DeepNets
 from ghn_pyg.finetuning.config import FitConfig
-from ghn_pyg.finetuning.start import start_from
-from ghn_pyg.images import load_images
+from ghn_pyg.finetuning.init import start_from
 
 TINY = GHNConfig(hidden_channels=8, max_channels=8, max_kernel_size=5, num_classes=10, layers=1, heads=2)
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from ghn_pyg import GHN, GHNConfig
-from tests.graphs.tracing import network, weight
+from tests.tracing.helpers import network, weight
 
 ENCODERS = ("ghn3", "ghn2", "ghn1", "mlp")
 X = torch.rand(2, 5, generator=torch.Generator().manual_seed(3))

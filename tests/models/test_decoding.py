@@ -10,9 +10,9 @@ from ghn_pyg import GHN, GHNConfig, ParamSpec, from_module
 from ghn_pyg.models import decoding
 from ghn_pyg.models.decoding import ParameterDecoder, Target, fan_shape, fill_, targets
 from ghn_pyg.nn.decoders import ConvDecoder, Group, MLPDecoder, VectorDecoder
-from tests.graphs.tracing import network, weight
 from tests.models.blocks import filled, numbered
 from tests.properties import assert_close, embeddings
+from tests.tracing.helpers import network, weight
 
 D, C, S, K = 12, 7, 5, 11
 

@@ -5,7 +5,7 @@ from torch_geometric.data import Batch
 from torch_geometric.nn.inits import reset
 
 from ghn_pyg import GHN, CheckpointError, GHNConfig, from_module, register_encoder
-from ghn_pyg.models.checkpoint_config import checked_config
+from ghn_pyg.models.checkpoints.infer_config import checked_config
 from ghn_pyg.models.encoders import ENCODERS
 from ghn_pyg.nn import Blocks, ConvEncoder
 from tests.models.ghns import IMAGES, X, dense, vision

@@ -8,8 +8,8 @@ from torch.func import functional_call
 from torch_geometric.data import Batch
 
 from ghn_pyg import GHN, CheckpointError, TracingError, from_module, from_pretrained
-from tests.graphs.tracing import assert_unchanged, network, snapshot
 from tests.models.ghns import ENCODERS, IMAGES, X, dense, make, shape_of, vision
+from tests.tracing.helpers import assert_unchanged, network, snapshot
 
 EACH = pytest.mark.parametrize("encoder", ENCODERS)
 

@@ -3,10 +3,10 @@ import json
 import pytest
 
 from ghn_pyg import GHNConfig
-from ghn_pyg.deepnets.widths import CIFAR, IMAGENET, Bound, WidthRule
+from ghn_pyg.families.deepnets.widths import CIFAR, IMAGENET, Bound, WidthRule
 from ghn_pyg.training.config import TrainConfig
-from ghn_pyg.training.recipes import load_config, recipe_names
-from ghn_pyg.yamls import read_fields
+from ghn_pyg.training.load_config import load_config, recipe_names
+from ghn_pyg.utils.yaml_config import read_fields
 from tests.training.tiny import config
 
 # What is published, one row for each kind of GHN and image data.

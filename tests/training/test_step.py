@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from ghn_pyg import GHN
-from ghn_pyg.deepnets.dataset import MetaBatches
-from ghn_pyg.deepnets.network import Network
+from ghn_pyg.families.deepnets.dataset import MetaBatches
+from ghn_pyg.families.deepnets.network import Network
 from ghn_pyg.training import step
 from ghn_pyg.training.seeds import seed_of
 from ghn_pyg.training.step import meta_gradient, meta_loss, normalize_, skeleton

@@ -6,12 +6,12 @@ import os
 import socket
 
 import torch
+from ghn_pyg.graph.arch_data.images import Images, TensorImages, load_images
 
 from ghn_pyg import GHNConfig
-from ghn_pyg.deepnets.widths import Bound, WidthRule
-from ghn_pyg.images import Images, TensorImages, load_images
+from ghn_pyg.families.deepnets.widths import Bound, WidthRule
 from ghn_pyg.training.config import TrainConfig
-from ghn_pyg.training.engine import make_fabric
+from ghn_pyg.training.fabric import make_fabric
 from ghn_pyg.training.logs import read_log
 from ghn_pyg.training.run import train
 

@@ -1,1 +1,0 @@
-"""Graphs that are kept on disk, found by a hash of all that they depend on."""

@@ -1,0 +1,1 @@
+"""Families of architectures that GHNs are meta-trained on."""

@@ -1,1 +1,0 @@
-"""Architecture → graph: tracing a network and rewriting what was recorded."""

@@ -1,0 +1,5 @@
+"""Architecture → graph: any ``nn.Module`` as an :class:`~ghn_pyg.graph.ArchData`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

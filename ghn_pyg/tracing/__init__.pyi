@@ -1,0 +1,15 @@
+from .kept import Kept, register_parameter
+from .parameter_coverage import Coverage, CoverageError, coverage
+from .registry import register_layer
+from .trace import TracingError, from_module
+
+__all__ = [
+    "Coverage",
+    "CoverageError",
+    "Kept",
+    "TracingError",
+    "coverage",
+    "from_module",
+    "register_layer",
+    "register_parameter",
+]

@@ -1,0 +1,357 @@
+"""What becomes of each parameter of a network: it is predicted, from which node and by which rule, or kept, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from torch import nn
+
+from ..graph.arch_data import ArchData, ParamSpec
+from ..utils.suggest import some
+from .kept import DELIBERATE
+from .trace import from_module
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_LISTED: Final = 5
+"""How many kept weight matrices an error names."""
+_AXES: Final = {"o": "out", "i": "in", "s": "stack"}
+
+
+class CoverageError(ValueError):
+    """A weight matrix of a network would not be predicted."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One parameter of a network, under one of its names.
+
+    Args:
+        name: Its name in the network.
+        shape: Its shape in the network.
+        outcome: Whether it is predicted or keeps its value.
+        why: The rule by which it is predicted, such as ``"weight of conv"``, or the reason why it is kept.
+        node: The name of the node that it is decoded from; empty if it is kept.
+        node_type: The type of that node.
+        tied_to: The name that stands for it in the graph, where it is a further name of a shared parameter.
+        in_layer: Whether it belongs to a weight matrix, convolution, norm or embedding that a GHN could predict. Of
+            kept parameters that is not known, and all count but those that are kept on purpose.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    outcome: Literal["predicted", "kept"]
+    why: str
+    node: str = ""
+    node_type: str = ""
+    tied_to: str = ""
+    in_layer: bool = True
+
+    @property
+    def elements(self) -> int:
+        """Number of its elements."""
+        return math.prod(self.shape)
+
+    @property
+    def predicted(self) -> bool:
+        """Whether it is predicted."""
+        return self.outcome == "predicted"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields as plain values, for JSON and CSV."""
+        return {
+            "name": self.name,
+            "shape": "x".join(map(str, self.shape)),
+            "elements": self.elements,
+            "outcome": self.outcome,
+            "why": str(self.why),
+            "node": self.node,
+            "node_type": self.node_type,
+            "tied_to": self.tied_to,
+        }
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Coverage:
+    """What becomes of all parameters of a network; see :func:`coverage`.
+
+    Args:
+        rows: One for each name of each parameter. A shared parameter counts once in all figures.
+        nodes: Number of nodes of the network's graph.
+    """
+
+    rows: tuple[Row, ...]
+    nodes: int
+
+    @property
+    def tensors(self) -> int:
+        """Number of parameters."""
+        return len(self._distinct())
+
+    @property
+    def elements(self) -> int:
+        """Number of elements of all parameters together."""
+        return _elements(self._distinct())
+
+    @property
+    def predicted(self) -> tuple[Row, ...]:
+        """The predicted parameters, each once."""
+        return tuple(row for row in self._distinct() if row.predicted)
+
+    @property
+    def kept(self) -> tuple[Row, ...]:
+        """The parameters that keep their values, each once."""
+        return tuple(row for row in self._distinct() if not row.predicted)
+
+    @property
+    def tied(self) -> tuple[Row, ...]:
+        """The further names of shared parameters."""
+        return tuple(row for row in self.rows if row.tied_to)
+
+    @property
+    def share(self) -> float:
+        """The share of elements that are predicted, from 0 to 1."""
+        return _share(self._distinct())
+
+    @property
+    def layer_share(self) -> float:
+        """The share of elements of weight matrices, convolutions, norms and embeddings that are predicted.
+
+        Kept parameters count as such, unless what they are is kept on purpose.
+        """
+        return _share([row for row in self._distinct() if row.in_layer])
+
+    @property
+    def kept_weights(self) -> tuple[Row, ...]:
+        """Weight matrices that are kept, and not on purpose: parameters with two dimensions larger than 1."""
+        return tuple(row for row in self.kept if row.in_layer and sum(size > 1 for size in row.shape) > 1)
+
+    def check(self) -> None:
+        """Raises an error if a weight matrix is kept.
+
+        Raises:
+            CoverageError: If it is; the message names such parameters, the reasons, and what to do.
+        """
+        if not (rows := self.kept_weights):
+            return
+        named = "; ".join(f"{row.name} ({'×'.join(map(str, row.shape))}): {row.why}" for row in rows[:_LISTED])
+        more = f"; and {len(rows) - _LISTED} more" if len(rows) > _LISTED else ""
+        number = "1 weight matrix is" if len(rows) == 1 else f"{len(rows)} weight matrices are"
+        raise CoverageError(
+            f"{number} not predicted. {named}{more}. Tell what the layer is with ghn_pyg.register_layer, build the "
+            "graph with example_inputs for which the forward pass uses it, or leave strict out to keep its values"
+        )
+
+    def groups(self) -> list[tuple[str, str, tuple[Row, ...]]]:
+        """The parameters by outcome and by rule or reason, the kept ones last, the largest first."""
+        found: dict[tuple[str, str], list[Row]] = {}
+        for row in self._distinct():
+            found.setdefault((row.outcome, str(row.why)), []).append(row)
+        ordered = sorted(found.items(), key=lambda item: (item[0][0] == "kept", -_elements(item[1])))
+        return [(outcome, why, tuple(rows)) for (outcome, why), rows in ordered]
+
+    def totals(self) -> list[tuple[str, str]]:
+        """The figures over all parameters, as labelled lines."""
+        predicted, tied = self.predicted, self.tied
+        lines = [
+            ("tensors", f"{len(predicted):,} of {self.tensors:,} predicted"),
+            ("elements", f"{_elements(predicted):,} of {self.elements:,} predicted, {percent(self.share)}"),
+            ("layers", f"{percent(self.layer_share)} of weight matrices, convolutions, norms and embeddings predicted"),
+        ]
+        if tied:
+            lines.append(("tied", f"{len(tied):,} further names of shared tensors: {some([row.name for row in tied])}"))
+        return lines
+
+    def table(self, full: bool = False) -> Table:
+        """A table for a terminal or notebook.
+
+        Args:
+            full: One row for each name, in the order of the network, rather than for each rule and reason.
+        """
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        figures = ("shape", "elements") if full else ("tensors", "elements", "share")
+        columns = ("parameter", *figures, "outcome", "rule or reason", "node")
+        for column in columns if full else ("outcome", "rule or reason", *figures, "parameters"):
+            table.add_column(column, justify="right" if column in figures else "left")
+        for cells in self._single_cells() if full else self._group_cells():
+            table.add_row(*map(Text, cells))
+        return table
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """The rows as plain values, for CSV and data frames."""
+        return [row.to_dict() for row in self.rows]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Figures and rows as plain values."""
+        return {**self.figures(), "rows": self.to_rows()}
+
+    def figures(self) -> dict[str, Any]:
+        """The figures over all parameters as plain values."""
+        predicted = self.predicted
+        return {
+            "nodes": self.nodes,
+            "tensors": self.tensors,
+            "tensors_predicted": len(predicted),
+            "elements": self.elements,
+            "elements_predicted": _elements(predicted),
+            "share": self.share,
+            "layer_share": self.layer_share,
+            "kept_weights": len(self.kept_weights),
+        }
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        stream = io.StringIO()
+        Console(file=stream, width=160).print(self.table())
+        lines = [line.rstrip() for line in stream.getvalue().rstrip().split("\n")]
+        return "\n".join([*lines, "", *(f"{label}: {text}" for label, text in self.totals())])
+
+    def __repr__(self) -> str:
+        return f"Coverage({len(self.predicted)} of {self.tensors} tensors predicted, {percent(self.share)} of elements)"
+
+    def _distinct(self) -> list[Row]:
+        return [row for row in self.rows if not row.tied_to]
+
+    def _single_cells(self) -> Iterator[Sequence[str]]:
+        for row in self.rows:
+            why = f"{row.why}, tied to {row.tied_to}" if row.tied_to else str(row.why)
+            node = f"{row.node} ({row.node_type})" if row.predicted else ""
+            yield row.name, "×".join(map(str, row.shape)), f"{row.elements:,}", row.outcome, why, node
+
+    def _group_cells(self) -> Iterator[Sequence[str]]:
+        for outcome, why, rows in self.groups():
+            elements = _elements(rows)
+            share = percent(elements / self.elements if self.elements else 0.0)
+            yield outcome, why, f"{len(rows):,}", f"{elements:,}", share, some([row.name for row in rows])
+
+
+def coverage(network: nn.Module | ArchData, example_inputs: Any = None) -> Coverage:
+    """Says for each parameter of a network whether a GHN predicts it, from which node and by which rule, or why not.
+
+    Args:
+        network: The network, which is left as it is, or a graph that was built before.
+        example_inputs: What its forward pass takes, as for :func:`~ghn_pyg.from_module`.
+
+    Returns:
+        One row for each name of each parameter, and figures over all of them.
+
+    Raises:
+        TypeError: If it is neither a network nor its graph.
+        ValueError: If the graph is a batch, or does not know the shapes of its kept parameters.
+        TracingError: If the forward pass of the network cannot be followed.
+
+    Example:
+        >>> import torchvision
+        >>> found = coverage(torchvision.models.vit_b_16())
+        >>> found
+        Coverage(151 of 152 tensors predicted, 99.99% of elements)
+        >>> [row.name for row in found.kept]
+        ['class_token']
+    """
+    if isinstance(network, ArchData):
+        if example_inputs is not None:
+            raise TypeError("coverage takes example_inputs with a network, and its graph without them")
+        return _of_graph(network)
+    found = _of_graph(graph := from_module(network, example_inputs))
+    outcomes = {row.name: row for row in found.rows}
+    named = list(network.named_parameters(remove_duplicate=False))
+    stand_in = {id(tensor): graph.tied.get(name, name) for name, tensor in reversed(named) if name in outcomes}
+    assert all(id(tensor) in stand_in for _, tensor in named), "a parameter is neither predicted nor kept"
+    rows = [outcomes.get(name) or _tied(outcomes[stand_in[id(tensor)]], name) for name, tensor in named]
+    return Coverage(tuple(rows), found.nodes)
+
+
+def check_coverage(graph: ArchData) -> None:
+    """Raises the error of :meth:`Coverage.check` for a graph, or for the first graph of a batch that gives one.
+
+    Raises:
+        CoverageError: If a weight matrix is kept.
+        ValueError: If a graph does not know the shapes of its kept parameters.
+    """
+    if graph.get("ptr") is None:
+        _of_graph(graph).check()
+        return
+    for position, part in enumerate(graph.to_data_list()):
+        try:
+            _of_graph(part).check()
+        except CoverageError as error:
+            raise CoverageError(f"network {position} of {graph.num_graphs}: {error}") from None
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1, rounded down: what is not complete does not look like it.
+
+    Example:
+        >>> percent(0.99999), percent(1)
+        ('99.99%', '100.00%')
+    """
+    return f"{math.floor(share * 10_000) / 10_000:.2%}"
+
+
+def _of_graph(graph: ArchData) -> Coverage:
+    if graph.get("ptr") is not None:
+        raise ValueError("coverage expected one graph, got a batch; call it on each of batch.to_data_list()")
+    predicted = [
+        _predicted(spec, name, kind)
+        for specs, name, kind in zip(graph.params, graph.node_names, graph.node_types, strict=True)
+        for spec in specs
+    ]
+    rows = {row.name: row for row in itertools.chain(predicted, _kept(graph.kept, graph.kept_shapes))}
+    assert len(rows) == len(predicted) + len(graph.kept), "a parameter has two outcomes"
+    tied = [_tied(rows[first], name) for name, first in graph.tied.items()]
+    return Coverage((*rows.values(), *tied), graph.num_nodes)
+
+
+def _predicted(spec: ParamSpec, node: str, kind: str) -> Row:
+    in_layer = spec.role != "bias" or kind in ("bn", "ln")
+    return Row(spec.name, spec.shape, "predicted", _rule(spec, kind), node, kind, in_layer=in_layer)
+
+
+def _kept(reasons: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Row]:
+    if unknown := [name for name in reasons if name not in shapes]:
+        raise ValueError(
+            f"the graph does not know the shape of {unknown[0]}, which is kept; build it anew with from_module"
+        )
+    for name, reason in reasons.items():
+        yield Row(name, shapes[name], "kept", reason, in_layer=reason not in DELIBERATE)
+
+
+def _tied(row: Row, name: str) -> Row:
+    return dataclasses.replace(row, name=name, tied_to=row.tied_to or row.name)
+
+
+def _rule(spec: ParamSpec, kind: str) -> str:
+    """How a parameter is decoded, in words."""
+    parts = ["bias" if kind == spec.role else f"{spec.role} of {kind}"]
+    if spec.layout == "in_out":
+        parts.append("stored (in, out)")
+    if spec.axes:
+        parts.append(f"stored ({', '.join(_AXES[axis] for axis in spec.axes)})")
+    if spec.groups > 1:
+        parts.append(f"{spec.groups} groups")
+    if spec.stacked:
+        parts.append(f"a stack of {math.prod(spec.shape[: spec.stacked])}")
+    if spec.extra_rows:
+        parts.append(f"{spec.extra_rows} of its rows for tokens")
+    return ", ".join(parts)
+
+
+def _elements(rows: Iterable[Row]) -> int:
+    return sum(row.elements for row in rows)
+
+
+def _share(rows: Sequence[Row]) -> float:
+    """The share of elements that are predicted; of none at all, all."""
+    elements = _elements(rows)
+    return _elements(row for row in rows if row.predicted) / elements if elements else 1.0

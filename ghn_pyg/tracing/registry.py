@@ -1,0 +1,172 @@
+"""Layer types that the tracer takes as a whole, by class; users add their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from torch import nn
+
+from ..graph.node_types import PRIMITIVES, ROLES
+from ..utils.suggest import suggestion
+
+LayerNode = tuple[str, list[tuple[str, str]]]
+LayerHandler = Callable[[Any], list[LayerNode]]
+"""``handler(layer)`` → the chain of nodes that the layer is, each as (node type, [(parameter, role), …])."""
+
+_KINDS: Final = tuple(kind for kind in PRIMITIVES if kind != "input")
+_DIMENSIONS: Final = {"weight": range(1, 6), "position": range(2, 7)}
+"""Role → how many dimensions its parameters may have; others may have any number."""
+
+
+class RuleError(ValueError):
+    """What a registered rule returned fits neither the vocabulary nor its parameter."""
+
+
+HANDLERS: Final[dict[type[nn.Module], LayerHandler]] = {}
+"""Layer class → handler; a subclass is handled as its nearest registered base class."""
+
+
+def register_layer(cls: type[nn.Module]) -> Callable[[LayerHandler], LayerHandler]:
+    """Tells the tracer which nodes a layer type stands for.
+
+    PyTorch's own layers need no handler: they are recognised by the functions that they call, in subclasses too. A
+    handler is for a layer whose meaning its arithmetic does not show, such as a norm of an unusual kind. The layer's
+    forward pass still runs (without data), for the shape of its output.
+
+    Args:
+        cls: The layer's class; subclasses are handled likewise, unless they have a handler of their own.
+
+    Returns:
+        A decorator for a function of the layer that returns the chain of nodes, from input to output:
+        ``[(node type, [(parameter's name in the layer, role), …]), …]``. The roles are ``"weight"`` in ``"conv"``,
+        ``"sep_conv"`` and ``"dil_conv"``, ``"gain"`` and ``"bias"`` in ``"bn"`` and ``"ln"``, ``"bias"`` in a node
+        ``"bias"`` of its own, and ``"position"`` in ``"pos_enc"``. Parameters that it leaves out, or that the layer
+        has as ``None``, keep their values. :func:`~ghn_pyg.from_module` raises a :class:`ValueError` for any other
+        answer.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> class AbsoluteNorm(nn.Module):
+        ...     def __init__(self, channels):
+        ...         super().__init__()
+        ...         self.scale = nn.Parameter(torch.ones(channels))
+        ...
+        ...     def forward(self, x):
+        ...         return x / x.abs().sum(-1, keepdim=True) * self.scale
+        >>> @register_layer(AbsoluteNorm)
+        ... def absolute_norm(layer):
+        ...     return [("ln", [("scale", "gain")])]
+        >>> from ghn_pyg import from_module
+        >>> network = nn.Sequential(nn.Linear(5, 7), AbsoluteNorm(7), nn.Linear(7, 3))
+        >>> from_module(network, torch.zeros(1, 5)).node_names
+        ['input', '0.weight', '0.bias', '1.scale', '2.weight', '2.bias']
+    """
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise TypeError(f"register_layer expected a subclass of torch.nn.Module, got {cls!r}")
+
+    def register(handler: LayerHandler) -> LayerHandler:
+        HANDLERS[cls] = handler
+        return handler
+
+    return register
+
+
+def handler_for(cls: type[nn.Module]) -> LayerHandler | None:
+    """The handler of ``cls`` or of its nearest base class that has one."""
+    return next((HANDLERS[base] for base in cls.__mro__ if base in HANDLERS), None)
+
+
+def check_nodes(layer: nn.Module, nodes: Any) -> list[LayerNode]:
+    """What a handler returned, once it is known to fit the layer and the vocabulary.
+
+    Args:
+        layer: The layer that the handler was called with.
+        nodes: What it returned.
+
+    Returns:
+        The nodes, without parameters that the layer has as ``None``.
+
+    Raises:
+        ValueError: If it is no chain of nodes, or a node type, a parameter or a role does not exist.
+
+    Example:
+        >>> check_nodes(nn.LayerNorm(3, bias=False), [("ln", [("weight", "gain"), ("bias", "bias")])])
+        [('ln', [('weight', 'gain')])]
+    """
+    parameters = _parameters(layer)
+    if (fault := next(_faults(parameters, nodes), None)) is not None:
+        raise ValueError(f"the handler that register_layer has for {type(layer).__name__} {fault}")
+    return [(kind, [(name, role) for name, role in params if parameters[name] is not None]) for kind, params in nodes]
+
+
+def check_place(who: str, place: Any, name: str, parameter: nn.Parameter) -> None:
+    """Checks a rule's answer for a single parameter.
+
+    Args:
+        who: The rule, as the error names it.
+        place: The answer, which should be a node type and a role.
+        name: The parameter's name.
+        parameter: The parameter.
+
+    Raises:
+        RuleError: If it is no such pair, the type or role does not exist, or the parameter has other dimensions.
+    """
+    if not (_is_list(place, 2) and all(isinstance(part, str) for part in place)):
+        raise RuleError(f"{who} must return (node type, role) or None, got {place!r:.200}")
+    kind, role = place
+    if (fault := next(_faults({name: parameter}, [(kind, [(name, role)])]), None)) is not None:
+        raise RuleError(f"{who} {fault}")
+
+
+def _faults(parameters: Mapping[str, nn.Parameter | None], nodes: Any) -> Iterator[str]:
+    if not _is_chain(nodes):
+        yield f"must return [(node type, [(parameter's name, role), …]), …], got {nodes!r:.200}"
+        return
+    for kind, params in nodes:
+        if kind not in _KINDS:
+            yield f"returned the node type {kind!r}; {_hint(kind, _KINDS)}"
+        for name, role in params:
+            if name not in parameters:
+                yield f"returned a parameter {name!r}, which the layer does not have; {_hint(name, parameters)}"
+            if role not in (roles := ROLES.get(kind, ())):
+                takes = f"parameters of role {' or '.join(map(repr, roles))}" if roles else "no parameters"
+                yield f"returned {name!r} with role {role!r} in a node of type {kind!r}, which takes {takes}"
+            if (fault := _dimension_fault(parameters[name], role)) is not None:
+                yield f"returned {name!r} with role {role!r}, {fault}"
+    names = [name for _, params in nodes for name, _ in params]
+    yield from (f"returned {name!r} twice, expected each parameter once" for name in names if names.count(name) > 1)
+
+
+def _is_chain(nodes: Any) -> bool:
+    """Whether an answer has the form [(text, [(text, text), …]), …], as lists or tuples."""
+    return _is_list(nodes) and all(
+        _is_list(node, 2) and isinstance(node[0], str) and _is_list(node[1])
+        and all(_is_list(pair, 2) and all(isinstance(part, str) for part in pair) for pair in node[1])
+        for node in nodes
+    )  # fmt: skip
+
+
+def _is_list(value: Any, size: int | None = None) -> bool:
+    return isinstance(value, (list, tuple)) and size in (None, len(value))
+
+
+def _dimension_fault(parameter: nn.Parameter | None, role: str) -> str | None:
+    if parameter is None or nn.parameter.is_lazy(parameter) or parameter.dim() in _DIMENSIONS.get(role, range(64)):
+        return None
+    allowed = _DIMENSIONS[role]
+    return f"expected {allowed[0]} to {allowed[-1]} dimensions, and it has shape {tuple(parameter.shape)}"
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    return f"expected {', '.join(known) or 'no parameter'}{suggestion(name, known)}"
+
+
+def _parameters(layer: nn.Module) -> dict[str, nn.Parameter | None]:
+    """Parameters of a layer and of all modules inside, by all of their names, with those that are ``None``."""
+    return {
+        f"{path}.{name}" if path else name: parameter
+        for path, module in layer.named_modules(remove_duplicate=False)
+        for name, parameter in module._parameters.items()
+    }

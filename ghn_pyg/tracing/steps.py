@@ -1,0 +1,55 @@
+"""What a trace records: one step for each operation that may become a node of the graph."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final
+
+from ..graph.arch_data import NO_SHAPE, NodeShape, ParamSpec
+
+_WITH_CHANNELS: Final = ("conv", "sep_conv", "dil_conv", "bias", "bn", "ln")
+
+Sources = tuple[int, ...]
+"""Positions of the steps that a value is computed from directly, ascending, without repeats."""
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Step:
+    """A recorded operation; ``kind`` is a node type, or one that the rewrite passes resolve or fold away.
+
+    These are ``"softmax"``, ``"mul"``, ``"product"`` of two values, a ``"table"`` that is kept after all, and
+    ``"statistic"``, ``"centred"`` and ``"normalised"`` (see ``norms.py``).
+
+    Args:
+        kind: What the step may become.
+        inputs: Steps whose values enter.
+        scope: Path of the module in whose forward pass it stands.
+        params: Parameters that are decoded from it.
+        shape: Shape that the node's encoding sees.
+        operands: For a join, the sources of each operand.
+        whole: Whether a pool takes the whole map at once.
+    """
+
+    kind: str
+    inputs: Sources
+    scope: str = ""
+    params: tuple[ParamSpec, ...] = ()
+    shape: NodeShape = NO_SHAPE
+    operands: tuple[Sources, ...] = ()
+    whole: bool = False
+
+
+def channels(steps: Sequence[Step], sources: Sources) -> int:
+    """Channels of the nearest layer or norm that a value comes from; 0 if there is none."""
+    while sources and steps[sources[0]].kind not in _WITH_CHANNELS:
+        sources = steps[sources[0]].inputs
+    return steps[sources[0]].shape[0] if sources else 0
+
+
+def union(*groups: Sources) -> Sources:
+    """The distinct steps of all ``groups``, in ascending order."""
+    distinct = {group for group in groups if group}
+    if len(distinct) <= 1:
+        return next(iter(distinct), ())
+    return tuple(sorted(set().union(*distinct)))

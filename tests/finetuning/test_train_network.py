@@ -1,0 +1,224 @@
+import copy
+import dataclasses
+import logging
+import math
+
+import pytest
+import torch
+from ghn_pyg.graph.arch_data.images import load_images
+from torch import nn
+
+from ghn_pyg import GHN, GHNConfig, from_module
+from ghn_pyg.finetuning import fit as module
+from ghn_pyg.finetuning.config import RECIPES, FitConfig
+from ghn_pyg.finetuning.init import start_from
+from ghn_pyg.finetuning.train_network import fit, fit_loss, learning_rate, make_optimizer
+from ghn_pyg.training.fabric import make_fabric
+
+logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_images("digits", image_size=8)
+
+
+def network(seed=3):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Conv2d(3, 7, 3), nn.BatchNorm2d(7), nn.ReLU(), nn.Flatten(), nn.Linear(7 * 36, 10))
+
+
+def trained(digits, **changes):
+    torch.set_num_threads(1)
+    epochs = []
+    one = fit(network(), digits, FitConfig(**changes), fabric=make_fabric(device="cpu"), progress=epochs.append)
+    return one, epochs
+
+
+def test_training_learns(digits):
+    one, epochs = trained(digits, epochs=2)
+    assert [epoch.epoch for epoch in epochs] == [1, 2]
+    assert epochs[1].loss < epochs[0].loss < math.log(10)
+    assert not one.training
+    assert one[1].num_batches_tracked == 44
+    images, labels = digits.test.batch(range(355))
+    assert (one(images).argmax(1) == labels).float().mean() > 0.85
+
+
+def test_the_same_again_and_other_random_numbers_do_not_matter(digits):
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    one, _ = trained(digits, mixup=0.2, cutmix=1.0)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    other, _ = trained(digits, mixup=0.2, cutmix=1.0)
+    torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=0, atol=0)
+    third, _ = trained(digits, mixup=0.2, cutmix=1.0, seed=5)
+    assert not torch.equal(one[0].weight, third[0].weight)
+
+
+@pytest.mark.parametrize("changes", [
+    {"optimizer": "adamw", "learning_rate": 1e-3}, {"optimizer": "lamb", "learning_rate": 8e-3}, {"loss": "binary"},
+    {"mixup": 0.5}, {"cutmix": 0.5}, {"randaugment": 9}, {"label_smoothing": 0.1}, {"warmup_epochs": 0.5},
+    {"weight_decay": 0.1}, {"clip": 0.01},
+], ids=str)  # fmt: skip
+def test_options_have_an_effect(digits, changes):
+    before, plain = network().state_dict(), trained(digits)[0].state_dict()
+    one, (epoch,) = trained(digits, **changes)
+    assert math.isfinite(epoch.loss)
+    for name, value in one.state_dict().items():
+        if value.dim() > 1:
+            assert not torch.equal(value, before[name])
+            assert not torch.equal(value, plain[name])
+
+
+def test_randaugment_gets_pixels_and_gives_normalised_images(digits, monkeypatch):
+    seen = []
+
+    class Keep:
+        def __init__(self, magnitude):
+            assert magnitude == 7
+
+        def __call__(self, image):
+            seen.append(image)
+            return image
+
+    monkeypatch.setattr(module.v2, "RandAugment", Keep)
+    pixels, _ = digits.train.batch([3, 5])
+    result = module._augmentation(FitConfig(randaugment=7), digits)(pixels)
+    assert [(image.dtype, image.shape) for image in seen] == [(torch.uint8, pixels.shape[1:])] * 2
+    assert torch.equal(torch.stack(seen), digits.train.pixels[[3, 5]])
+    torch.testing.assert_close(result, pixels)
+
+
+def test_a_callback_may_evaluate(digits):
+    one = network()
+    config = FitConfig(epochs=3)
+    fit(one, digits, config, fabric=make_fabric(device="cpu"), progress=lambda _: one.eval())
+    assert one[1].num_batches_tracked == 66
+
+
+def test_a_frozen_parameter_stays(digits):
+    one = network()
+    one[0].weight.requires_grad_(False)
+    before = one[0].weight.clone()
+    fit(one, digits, FitConfig(), fabric=make_fabric(device="cpu"))
+    assert torch.equal(one[0].weight, before)
+
+
+def test_losses_that_are_not_finite(digits):
+    one = network()
+    with torch.no_grad():
+        one[4].bias[3] = torch.nan
+    with pytest.raises(FloatingPointError, match="not finite in epoch 1; lower the learning rate"):
+        fit(one, digits, FitConfig(epochs=3), fabric=make_fabric(device="cpu"))
+
+
+def test_auxiliary_classifiers_are_not_trained(digits):
+    class Auxiliary(nn.Module):
+        """As GoogLeNet gives logits."""
+
+        def __init__(self):
+            super().__init__()
+            self.main, self.other = network(), network()
+
+        def forward(self, x):
+            return (self.main(x), self.other(x)) if self.training else self.main(x)
+
+    model, alone = Auxiliary(), network()
+    alone.load_state_dict(model.main.state_dict())
+    before = copy.deepcopy(dict(model.other.named_parameters()))
+    for one in (model, alone):
+        fit(one, digits, FitConfig(epochs=1), fabric=make_fabric(device="cpu"))
+    torch.testing.assert_close(model.main.state_dict(), alone.state_dict(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(dict(model.other.named_parameters()), before, rtol=0, atol=0)
+
+
+def test_a_batch_that_is_too_large(digits):
+    with pytest.raises(ValueError, match="batch_size must not exceed the 1442 training images, got 2048"):
+        fit(network(), digits, FitConfig.recipe("timm"), fabric=make_fabric(device="cpu"))
+
+
+def test_losses():
+    logits, labels = torch.tensor([[0.0, 2, -1], [1, 0, 3]]), torch.tensor([1, 0])
+    shares = torch.tensor([[0.0, 1, 0], [1, 0, 0]])
+    for config in (FitConfig(label_smoothing=0.3), FitConfig(loss="binary", label_smoothing=0.3)):
+        torch.testing.assert_close(fit_loss(logits, labels, config), fit_loss(logits, shares, config))
+    smooth = 0.7 * shares + 0.1
+    expected = -(smooth * logits.sigmoid().log() + (1 - smooth) * (-logits).sigmoid().log()).mean()
+    torch.testing.assert_close(fit_loss(logits, labels, FitConfig(loss="binary", label_smoothing=0.3)), expected)
+
+
+def test_learning_rates():
+    config = FitConfig(epochs=5, warmup_epochs=1.5, learning_rate=0.6)
+    rates = [learning_rate(config, step, 2) for step in range(10)]
+    assert rates[:3] == pytest.approx([0.2, 0.4, 0.6])
+    assert rates[3] == pytest.approx(0.6)
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert 0 < rates[-1] < 0.05
+
+
+def test_vectors_have_no_weight_decay():
+    optimizer = make_optimizer(network(), FitConfig(weight_decay=0.5))
+    decays = {
+        parameter.dim(): group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]
+    }
+    assert decays == {4: 0.5, 2: 0.5, 1: 0.0}
+    assert optimizer.defaults["nesterov"]
+
+
+def test_gradients_are_clipped_as_the_configuration_says():
+    """LAMB would clip them to a norm of 1 by itself."""
+    optimizer = make_optimizer(network(), FitConfig(optimizer="lamb"))
+    assert [group["max_grad_norm"] for group in optimizer.param_groups] == [None, None]
+    assert FitConfig.recipe("timm").clip == 1
+
+
+def test_recipes():
+    assert RECIPES["timm"].optimizer == "lamb"
+    assert FitConfig.recipe("sgd", epochs=7) == dataclasses.replace(RECIPES["sgd"], epochs=7)
+    assert FitConfig.recipe("timm").warmup_epochs == 5
+    assert FitConfig.recipe("timm", epochs=3).warmup_epochs == pytest.approx(0.15)
+    assert FitConfig.recipe("timm", epochs=20, warmup_epochs=2).warmup_epochs == 2
+    with pytest.raises(ValueError, match="unknown recipe 'tim', expected one of sgd, adamw, timm; did you mean timm"):
+        FitConfig.recipe("tim")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "FitConfig.epochs expected an integer of at least 1, got 0"),
+        ({"optimizer": "adam"}, "optimizer expected one of sgd, adamw, lamb"),
+        ({"learning_rate": -1}, "learning_rate expected a number of at least 0"),
+        ({"randaugment": 31}, "randaugment expected an integer up to 30, got 31"),
+        ({"label_smoothing": 1.0}, "label_smoothing expected a number below 1"),
+        ({"warmup_epochs": 3}, "warmup_epochs expected no more than the 1 epochs"),
+    ],
+)
+def test_bad_values(changes, message):
+    with pytest.raises(ValueError, match=message):
+        FitConfig(**changes)
+
+
+def test_a_missing_package(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "timm.optim", None)
+    with pytest.raises(ImportError, match="LAMB needs timm"):
+        make_optimizer(network(), FitConfig(optimizer="lamb"))
+
+
+def test_a_start_from_a_prediction():
+    torch.manual_seed(3)
+    ghn = GHN(GHNConfig(hidden_channels=8, max_channels=8, max_kernel_size=5, layers=1, heads=2, num_classes=10))
+    one = network()
+    graph = from_module(one, torch.rand(2, 3, 8, 8))
+    plain = ghn.predict(graph)
+    found = start_from(ghn, one, graph, noise=0.5, orthogonal=0, seed=5)
+    assert set(found) == set(plain)
+    for name, value in one.named_parameters():
+        torch.testing.assert_close(value.detach(), found[name])
+    rows = one[0].weight.detach().flatten(1)
+    torch.testing.assert_close(rows @ rows.t(), torch.eye(7), rtol=0, atol=1e-5)
+    torch.testing.assert_close(one[4].weight.detach(), plain["4.weight"])  # the last layer
+    start_from(ghn, one, graph, noise=0.0)
+    torch.testing.assert_close(one[0].weight.detach(), plain["0.weight"])

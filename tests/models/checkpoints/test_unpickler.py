@@ -1,0 +1,398 @@
+import argparse
+import builtins
+import contextlib
+import functools
+import io
+import os
+import pickle
+import struct
+import subprocess
+import types
+import zipfile
+import zlib
+from collections import Counter, OrderedDict
+
+import joblib
+import numpy
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.models.checkpoints.checkpoint_files.checkpoint_files import TINY, published_state
+
+from ghn_pyg.models.checkpoints.folder import read_checkpoint
+from ghn_pyg.models.checkpoints.key_names import CheckpointError
+from ghn_pyg.models.checkpoints.unpickler import load_joblib
+
+
+class Call:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self):
+        return self.function, self.arguments
+
+
+def runs(marker):
+    """Objects that leave a file behind when they are unpickled."""
+    text = f"open({str(marker)!r}, 'w').close()"
+    return {
+        "os.system": Call(os.system, f"touch {marker}"),
+        "eval": Call(eval, text),
+        "exec": Call(exec, text),
+        "open": Call(open, str(marker), "w"),
+        "subprocess": Call(subprocess.call, ["touch", str(marker)]),
+        "getattr": Call(getattr, Call(__import__, "os"), "system"),
+        "partial": Call(functools.partial(os.system, f"touch {marker}")),
+        "nested": Call(torch.storage._load_from_bytes, pickle.dumps(Call(exec, text))),
+        "nested storage": Call(torch.storage._load_from_bytes, torch_file(Call(exec, text), legacy=True)),
+        "nested zip": Call(torch.storage._load_from_bytes, torch_file(Call(exec, text), legacy=False)),
+    }
+
+
+def torch_file(content, legacy):
+    buffer = io.BytesIO()
+    torch.save(content, buffer, _use_new_zipfile_serialization=not legacy)
+    return buffer.getvalue()
+
+
+ATTACKS = list(runs("marker"))
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in ("open", "getattr")])
+def test_the_attacks_work_on_an_ordinary_unpickler(name, tmp_path):
+    attack = pickle.dumps({"ln.weight": runs(tmp_path / "marker")[name]})
+    # What an attack returns may fail to become a tensor; by then it has run.
+    with contextlib.suppress(Exception):
+        pickle.loads(attack)  # noqa: S301 - shows that the tests below could fail
+    assert (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("name", ATTACKS)
+def test_nothing_in_a_pickle_runs(name, protocol, tmp_path):
+    attack = {"ln.weight": torch.ones(2), "ln.bias": runs(tmp_path / "marker")[name]}
+    (tmp_path / "ghn.pt").write_bytes(pickle.dumps(attack, protocol))
+    with pytest.raises(CheckpointError):
+        read_checkpoint(tmp_path / "ghn.pt")
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        joblib.dump,
+        functools.partial(joblib.dump, compress=3),
+        functools.partial(joblib.dump, compress=("gzip", 3)),
+        torch.save,
+        functools.partial(torch.save, _use_new_zipfile_serialization=False),
+    ],
+    ids=["joblib", "zlib", "gzip", "torch", "torch legacy"],
+)
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("place", ["top", "value", "args", "key"])
+def test_nothing_in_a_file_runs(name, write, place, tmp_path):
+    attack = runs(tmp_path / "marker")[name]
+    content = {
+        "top": attack,
+        "value": {**published_state(TINY), "extra": attack},
+        "args": {"state_dict": published_state(TINY), "args": argparse.Namespace(name=attack)},
+        "key": {attack: 1},
+    }[place]
+    write(content, tmp_path / "ghn.pt")
+    with pytest.raises(CheckpointError):
+        read_checkpoint(tmp_path / "ghn.pt")
+    assert not (tmp_path / "marker").exists()
+
+
+def test_what_was_asked_for_is_named(tmp_path):
+    joblib.dump({"ln.weight": Call(os.system, "true")}, tmp_path / "ghn.pt")
+    with pytest.raises(
+        CheckpointError, match=rf"the file asks for {os.system.__module__}\.system, which no checkpoint"
+    ):
+        read_checkpoint(tmp_path / "ghn.pt")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [numpy.ones(3), numpy.float64(1.0), argparse.Namespace(a=1), Counter("a"), torch.nn.Linear(2, 3), {1, 2}, 2**3000],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_no_state_dict_holds_is_refused(value, tmp_path):
+    joblib.dump({"ln.weight": value}, tmp_path / "ghn.pt")
+    with pytest.raises(pickle.UnpicklingError, match=r"(which|that) no checkpoint needs"):
+        load_joblib(tmp_path / "ghn.pt")
+
+
+def test_plain_values_are_read(tmp_path):
+    content = OrderedDict(a=[1, -1, 300, 70000, 2**40, True, False, None], b=("x", (1,), (1, 2), (), 0.5), c={3: {}})
+    joblib.dump(content, tmp_path / "plain")
+    assert load_joblib(tmp_path / "plain") == dict(content)
+    joblib.dump(content, tmp_path / "plain", protocol=2)
+    assert load_joblib(tmp_path / "plain") == dict(content)
+
+
+# Pickles written by hand
+
+
+def text(value):
+    return b"\x8c" + bytes([len(value)]) + value.encode()
+
+
+def function(module, name):
+    return text(module) + text(name) + b"\x93"
+
+
+REBUILD = function("torch._utils", "_rebuild_tensor_v2")
+FROM_BYTES = function("torch.storage", "_load_from_bytes")
+
+
+def data(value):
+    return b"B" + struct.pack("<I", len(value)) + value
+
+
+def integer(value):
+    body = value.to_bytes((value.bit_length() + 8) // 8, "little", signed=True)
+    return b"\x8a" + bytes([len(body)]) + body
+
+
+def sizes(*values):
+    return b"(" + b"".join(integer(value) for value in values) + b"t"
+
+
+def storage(count=6):
+    typed = torch.storage.TypedStorage(
+        wrap_storage=torch.ones(count).untyped_storage(), dtype=torch.float32, _internal=True
+    )
+    return FROM_BYTES + data(torch_file(typed, legacy=True)) + b"\x85R"
+
+
+def tensor(offset, size, stride):
+    return REBUILD + b"(" + storage() + integer(offset) + sizes(*size) + sizes(*stride) + b"\x89}tR"
+
+
+def load(body, tmp_path):
+    (tmp_path / "ghn.pt").write_bytes(b"\x80\x04" + body + b".")
+    return load_joblib(tmp_path / "ghn.pt")
+
+
+def test_hand_written_tensors_are_understood(tmp_path):
+    value = load(tensor(1, (2, 2), (2, 1)), tmp_path)
+    assert value.tolist() == [[1, 1], [1, 1]]
+    assert value.stride() == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "stride"),
+    [
+        (0, (7,), (1,)),
+        (1, (6,), (1,)),
+        (0, (2, 2), (5, 1)),
+        (0, (10**12,), (0,)),
+        (0, (10**12,), (1,)),
+        (0, (2**63,), (1,)),
+        (0, (2**32, 2**32), (0, 0)),
+        (0, (-1, -(10**12)), (0, 0)),
+        (-1, (2,), (1,)),
+        (2**70, (2,), (1,)),
+        (5, (2,), (-1,)),
+        (0, (2,), (1, 1)),
+    ],
+)
+def test_tensors_that_do_not_lie_in_their_storage(offset, size, stride, tmp_path):
+    with pytest.raises((pickle.UnpicklingError, RuntimeError, ValueError)):
+        load(tensor(offset, size, stride), tmp_path)
+    with pytest.raises(CheckpointError):
+        read_checkpoint(tmp_path / "ghn.pt")
+
+
+HOSTILE = {
+    "a tensor of no storage": REBUILD + b"(" + b"N" + integer(0) + sizes(1) + sizes(1) + b"\x89}tR",
+    "a tensor of a function": REBUILD + b"(" + REBUILD + integer(0) + sizes(1) + sizes(1) + b"\x89}tR",
+    "a tensor with too few arguments": REBUILD + b")R",
+    "a tensor with sizes that are text": REBUILD + b"(" + storage() + integer(0) + text("ab") + text("ab") + b"\x89}tR",
+    "a parameter of nothing": function("torch._utils", "_rebuild_parameter") + b"N\x85R",
+    "a storage of text": FROM_BYTES + text("abc") + b"\x85R",
+    "a storage of a tensor": FROM_BYTES + data(torch_file(torch.ones(2), legacy=False)) + b"\x85R",
+    "a call of text": text("os.system") + b")R",
+    "a call of a tensor": tensor(0, (2,), (1,)) + b")R",
+    "a call with a list": function("collections", "OrderedDict") + b"]R",
+    "a dictionary with arguments": function("collections", "OrderedDict") + text("a") + b"\x85R",
+    "a path within a module": function("torch.storage", "_load_from_bytes.__globals__"),
+    "a name that is no text": b"]" + text("eval") + b"\x93",
+    "a name that prints for ever": b"N" + b"q\x00h\x00\x86" * 200 + text("eval") + b"\x93",
+    "a tensor of many dimensions": tensor(0, (1,) * 9, (1,) * 9),
+    "a builtin": function("builtins", "eval"),
+    "an old global": b"cos\nsystem\n",
+    "an old global without an end": b"cos\nsys",
+    "an instance": b"(ios\nsystem\n",
+    "an object": function("collections", "OrderedDict") + b"(o",
+    "a new object": function("collections", "OrderedDict") + b")\x81",
+    "an extension": b"\x82\x01",
+    "a persistent id": b"K\x01Q",
+    "an appended text": text("a") + text("b") + b"a",
+    "a filled list": b"]K\x00K\x01s",
+    "an odd dictionary": b"}(K\x00u",
+    "a nested key": b"}" + b")" + b"\x85" * 100_000 + b"Ns",
+    "a tuple of too few": b"K\x01\x87",
+    "an unknown memory": b"h\x07",
+    "no mark": b"K\x01t",
+    "an empty stack": b"",
+    "a truncated number": b"J\x00",
+    "a huge text": b"X\xff\xff\xff\xffabc",
+    "huge bytes": b"\x8e" + struct.pack("<Q", 2**62) + b"abc",
+    "huge bytes that pass for a length": b"B" + struct.pack("<I", 2**32 - 1) + b"abc",
+    "no instruction": b"\xff",
+    "invalid text": b"\x8c\x02\xff\xfe",
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_pickles(body, tmp_path):
+    (tmp_path / "ghn.pt").write_bytes(b"\x80\x04" + body + b".")
+    with pytest.raises(CheckpointError, match=r"cannot load .*ghn\.pt"):
+        read_checkpoint(tmp_path / "ghn.pt")
+
+
+def test_attributes_reach_no_function(tmp_path):
+    code = REBUILD + b"N}" + text("__defaults__") + b")s\x86b"
+    value = load(code, tmp_path)
+    assert isinstance(value, types.FunctionType)
+    assert value.__defaults__ is None
+    assert load(tensor(0, (2,), (1,)), tmp_path).tolist() == [1, 1]
+
+
+def test_a_large_place_in_memory_takes_none(tmp_path):
+    assert load(b"K\x07r\xff\xff\xff\xff", tmp_path) == 7
+
+
+@pytest.mark.parametrize("compress", [zlib.compress, lambda text: zlib.compress(zlib.compress(text))])
+def test_a_file_that_inflates_beyond_reason(compress, tmp_path, monkeypatch):
+    monkeypatch.setattr("ghn_pyg.models.checkpoints.unpickler._MAX_SMALL_BYTES", 1 << 20)
+    bomb = b"\x80\x04X" + struct.pack("<I", 1 << 22) + b"a" * (1 << 22) + b"."
+    (tmp_path / "ghn.pt").write_bytes(compress(bomb))
+    with pytest.raises(CheckpointError):
+        read_checkpoint(tmp_path / "ghn.pt")
+
+
+def test_what_inflates_within_reason_is_read(tmp_path):
+    joblib.dump({"a": torch.zeros(1 << 18)}, tmp_path / "zeros", compress=9)
+    assert (tmp_path / "zeros").stat().st_size < 1 << 13
+    assert load_joblib(tmp_path / "zeros")["a"].shape == (1 << 18,)
+
+
+# Files of torch.save
+
+
+def rewritten(path, change, compression=zipfile.ZIP_STORED):
+    """Replaces the records of a torch.save file."""
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in records.items():
+            archive.writestr(name, change(name, content))
+
+
+def test_a_pickle_planted_into_a_torch_file(tmp_path):
+    path = tmp_path / "ghn.pt"
+    torch.save({"ln.weight": torch.ones(3)}, path)
+    attack = pickle.dumps(Call(os.system, f"touch {tmp_path / 'marker'}"), 2)
+    rewritten(path, lambda name, content: attack if name.endswith("data.pkl") else content)
+    with pytest.raises(CheckpointError, match=r"cannot load"):
+        read_checkpoint(path)
+    assert not (tmp_path / "marker").exists()
+
+
+def test_a_compressed_torch_file(tmp_path):
+    path = tmp_path / "ghn.pt"
+    torch.save({"ln.weight": torch.ones(3)}, path)
+    rewritten(path, lambda name, content: content, zipfile.ZIP_DEFLATED)
+    with pytest.raises(CheckpointError, match="its records are compressed"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("count", [10**6, 10**12, 2**62])
+def test_a_torch_file_that_claims_more_than_it_holds(count, tmp_path):
+    path = tmp_path / "ghn.pt"
+    torch.save({"ln.weight": torch.ones(77)}, path)
+
+    def change(name, content):
+        return content.replace(b"K\x4d", integer(count)) if name.endswith("data.pkl") else content
+
+    rewritten(path, change)
+    with pytest.raises(CheckpointError, match="cannot load"):
+        read_checkpoint(path)
+
+
+NESTED_KEY = b"\x80\x02})" + b"\x85" * 500_000 + b"Ns."
+
+
+def test_keys_that_would_exhaust_the_stack(tmp_path):
+    path = tmp_path / "ghn.pt"
+    torch.save({"ln.weight": torch.ones(3)}, path)
+    rewritten(path, lambda name, content: NESTED_KEY if name.endswith("data.pkl") else content)
+    legacy = torch_file({}, legacy=True).replace(b"\x80\x02}q\x00.\x80\x02]", NESTED_KEY + b"\x80\x02]")
+    (tmp_path / "legacy.pt").write_bytes(legacy)
+    (tmp_path / "joblib.pt").write_bytes(b"\x80\x04" + FROM_BYTES + data(legacy) + b"\x85R.")
+    for name in ("ghn.pt", "legacy.pt", "joblib.pt"):
+        with pytest.raises(CheckpointError, match="more than 20000 tuples, which no checkpoint needs"):
+            read_checkpoint(tmp_path / name)
+
+
+def test_a_torchscript_file(tmp_path):
+    path = tmp_path / "ghn.pt"
+    torch.save({"ln.weight": torch.ones(3)}, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(f"{archive.namelist()[0].split('/')[0]}/constants.pkl", b"")
+    with pytest.raises(CheckpointError, match="TorchScript"):
+        read_checkpoint(path)
+
+
+def test_the_environment_cannot_turn_the_safety_off(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    for name, write in (("a", torch.save), ("b", joblib.dump)):
+        write({"ln.weight": runs(tmp_path / "marker")["nested storage"]}, tmp_path / name)
+        with pytest.raises(CheckpointError):
+            read_checkpoint(tmp_path / name)
+    assert not (tmp_path / "marker").exists()
+
+
+def test_reading_calls_no_unpickler_of_the_standard_library(tmp_path, monkeypatch):
+    def forbidden(*_, **__):
+        raise AssertionError("an unpickler was called")
+
+    paths = [tmp_path / name for name in ("joblib", "torch", "legacy")]
+    joblib.dump(published_state(TINY), paths[0])
+    torch.save(published_state(TINY), paths[1])
+    torch.save(published_state(TINY), paths[2], _use_new_zipfile_serialization=False)
+    for module, name in (
+        (pickle, "load"),
+        (pickle, "loads"),
+        (pickle, "Unpickler"),
+        (joblib, "load"),
+        (builtins, "eval"),
+    ):
+        monkeypatch.setattr(module, name, forbidden)
+    for path in paths:
+        assert read_checkpoint(path)[0] == TINY
+
+
+def save_legacy(content, path):
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+@pytest.mark.parametrize("save", [joblib.dump, torch.save, save_legacy, safetensors.torch.save_file])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=5))
+def test_damage_anywhere_ends_in_one_error(save, changes, tmp_path):
+    path = tmp_path / "ghn.pt"
+    save({"ln.weight": torch.ones(3), "embed.weight": torch.ones(2, 3)}, path)
+    content = bytearray(path.read_bytes())
+    for place, value in changes:
+        content[int(place * len(content))] = value
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError):  # damaged or not, it lacks most tensors
+        read_checkpoint(path)

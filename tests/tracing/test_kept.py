@@ -1,0 +1,190 @@
+"""Tests of why parameters are kept, and of rules that predict them all the same."""
+
+import pytest
+import torch
+from torch import nn
+
+from ghn_pyg import from_module, register_parameter
+from ghn_pyg.tracing import kept as reasons
+from ghn_pyg.tracing.kept import DELIBERATE, Kept, enters
+from tests.tracing.helpers import kinds, network, weight
+
+X = torch.zeros(2, 11, 5)
+
+
+@pytest.fixture(autouse=True)
+def _no_rules_stay(monkeypatch):
+    monkeypatch.setattr(reasons, "PARAMETER_RULES", {})
+
+
+def scaled(*shape):
+    return network(
+        lambda self, x: self.b(x + self.a(x) * self.p), a=nn.Linear(5, 5, bias=False), b=nn.Linear(5, 2, bias=False),
+        p=weight(*shape),
+    )  # fmt: skip
+
+
+def test_reasons_are_text():
+    assert Kept.UNUSED == "the forward pass does not use it"
+    assert enters("a product") == "it enters a product, for which the vocabulary has no node type"
+    assert len(set(Kept)) == len(Kept) == 11
+    assert set(Kept) - DELIBERATE == {Kept.SCRIPTED, Kept.LEFT_OUT, Kept.UNUSED, Kept.UNREACHED}
+
+
+def test_a_rule_makes_a_node_where_the_parameter_enters():
+    calls = []
+
+    @register_parameter(Kept.LAYER_SCALE)
+    def gains(name, parameter):
+        calls.append((name, tuple(parameter.shape)))
+        return "ln", "gain"
+
+    graph = from_module(scaled(5), X)
+    assert calls == [("p", (5,))]
+    assert graph.kept == {}
+    assert graph.node_names == ["input", "a.weight", "p", "sum", "b.weight"]
+    assert graph.edge_index.t().tolist() == [[0, 1], [1, 2], [0, 3], [2, 3], [3, 4]]
+    (spec,) = graph.params[2]
+    assert (spec.role, spec.shape) == ("gain", (5,))
+
+
+def test_a_rule_may_leave_parameters_as_they_are():
+    register_parameter(Kept.LAYER_SCALE)(lambda name, parameter: None)
+    assert from_module(scaled(5), X).kept == {"p": Kept.LAYER_SCALE}
+
+
+def test_a_rule_is_for_its_reason_alone():
+    register_parameter(Kept.TOKEN)(lambda name, parameter: ("bn", "gain"))
+    assert from_module(scaled(5), X).kept == {"p": Kept.LAYER_SCALE}
+
+
+def test_tokens_may_become_positions():
+    register_parameter(Kept.TOKEN)(lambda name, parameter: ("pos_enc", "position"))
+    graph = from_module(
+        network(
+            lambda self, x: self.a(torch.cat([self.p.expand(2, -1, -1), x], 1)), a=nn.Linear(5, 3), p=weight(1, 1, 5)
+        ),
+        X,
+    )
+    assert kinds(graph) == ["input", "pos_enc", "conv", "bias"]
+    assert graph.edge_index.t().tolist() == [[0, 2], [1, 2], [2, 3]]
+
+
+def test_tables_of_attention_may_be_predicted():
+    register_parameter(Kept.POSITION_BIAS)(lambda name, parameter: ("pos_enc", "position"))
+
+    def forward(self, x):
+        near = (torch.arange(11)[:, None] - torch.arange(11)).clamp(-2, 2) + 2
+        return (x @ x.mT + self.p(near)[..., 0]).softmax(-1) @ x
+
+    graph = from_module(network(forward, p=nn.Embedding(5, 1)), X)
+    assert graph.kept == {}
+    assert kinds(graph) == ["input", "pos_enc", "sum", "msa"]
+
+
+def test_a_parameter_that_is_predicted_elsewhere_is_left_to_that():
+    register_parameter(Kept.LAYER_SCALE)(lambda name, parameter: ("bn", "gain"))
+    graph = from_module(network(lambda self, x: self.a(x) * self.a.bias, a=nn.Linear(5, 5)), X)
+    assert kinds(graph) == ["input", "conv", "bias"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("bn", r"must return \(node type, role\) or None, got 'bn'"),
+        (("batch", "gain"), "returned the node type 'batch'; expected"),
+        (
+            ("bn", "weight"),
+            "with role 'weight' in a node of type 'bn', which takes parameters of role 'gain' or 'bias'",
+        ),
+        (("pos_enc", "position"), "expected 2 to 6 dimensions, and it has shape"),
+    ],
+)
+def test_an_answer_that_fits_nothing_is_an_error(answer, message):
+    register_parameter(Kept.LAYER_SCALE)(lambda name, parameter: answer)
+    with pytest.raises(ValueError, match=message):
+        from_module(scaled(5), X)
+
+
+@pytest.mark.parametrize("reason", [Kept.UNUSED, "it is odd"])
+def test_only_what_is_kept_by_choice_can_have_a_rule(reason):
+    with pytest.raises(ValueError, match=r"expected one of Kept.LAYER_SCALE, .*, got"):
+        register_parameter(reason)
+
+
+def attend(query, x):
+    return torch.nn.functional.scaled_dot_product_attention(query.expand(len(x), -1, -1), x, x)
+
+
+ENTERING = {
+    "a layer": lambda self, x: attend(self.a(self.p), x),
+    "a norm": lambda self, x: attend(self.norm(self.p), x),
+    "attention": lambda self, x: attend(self.p, self.a(x)),
+    "attention with layers": lambda self, x: self.attention(self.p.expand(2, -1, -1), x, x)[0],
+    "a layer that makes weights": lambda self, x: torch.nn.functional.linear(x, self.make(self.p.flatten()).view(3, 5)),
+}
+
+
+@pytest.mark.parametrize("forward", ENTERING.values(), ids=ENTERING)
+def test_a_parameter_that_enters_as_an_activation_is_a_token(forward):
+    parts = {"a": nn.Linear(5, 5), "norm": nn.LayerNorm(5), "make": nn.Linear(15, 15),
+             "attention": nn.MultiheadAttention(5, 1, batch_first=True)}  # fmt: skip
+    graph = from_module(network(forward, p=weight(1, 3, 5), **parts), X)
+    unused = parts.keys() - {name.partition(".")[0] for name in graph.node_names}
+    assert {name.partition(".")[0]: reason for name, reason in graph.kept.items()} == {
+        "p": Kept.TOKEN, **dict.fromkeys(unused, Kept.UNUSED)
+    }  # fmt: skip
+
+
+def test_a_norm_of_a_token_is_a_norm():
+    graph = from_module(network(ENTERING["a norm"], p=weight(1, 3, 5), norm=nn.LayerNorm(5)), X)
+    assert kinds(graph) == ["input", "ln", "msa"]
+    assert [(spec.name, spec.role) for spec in graph.params[1]] == [("norm.weight", "gain"), ("norm.bias", "bias")]
+
+
+def test_weights_that_activations_modulate_are_weights():
+    def forward(self, x, style):
+        weights = (self.p * self.a(style)[:, None, :, None, None]).reshape(14, 5, 3, 3)
+        return torch.nn.functional.conv2d(x.reshape(1, 10, 4, 4), weights, groups=2)
+
+    graph = from_module(
+        network(forward, p=weight(7, 5, 3, 3), a=nn.Linear(3, 5)), (torch.zeros(2, 5, 4, 4), torch.zeros(2, 3))
+    )
+    assert graph.kept == {}
+    assert graph.node_names == ["input", "a.weight", "a.bias", "p"]
+    assert (graph.params[3][0].role, graph.params[3][0].shape) == ("weight", (7, 5, 3, 3))
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [((5,), Kept.LAYER_SCALE), ((11, 1), Kept.LAYER_SCALE), ((11, 5), Kept.LAYER_SCALE),
+     ((2, 11, 5), enters("a product with activations"))],
+)  # fmt: skip
+def test_a_filter_of_all_places_is_no_scale(shape, reason):
+    assert from_module(scaled(*shape), X).kept == {"p": reason}
+
+
+def test_a_scale_of_a_mean_is_one():
+    graph = from_module(network(lambda self, x: self.a(x.mean(1) * self.p.exp()), a=nn.Linear(5, 3), p=weight(5)), X)
+    assert graph.kept == {"p": Kept.LAYER_SCALE}
+
+
+def test_rows_that_are_looked_up_by_ids_are_an_embedding():
+    forward = lambda self, ids: self.a(self.p[ids] + self.q.index_select(0, ids))  # noqa: E731
+    graph = from_module(network(forward, p=weight(11, 5), q=weight(7, 5), a=nn.Linear(5, 3)), torch.arange(6))
+    assert graph.kept == {}
+    assert kinds(graph) == ["input", "pos_enc", "pos_enc", "sum", "conv", "bias"]
+
+
+def test_rows_that_activations_choose_are_kept():
+    forward = lambda self, x: self.a(self.p[self.a(x).argmax(-1)])  # noqa: E731
+    graph = from_module(network(forward, p=weight(11, 5), a=nn.Linear(5, 3)), X)
+    assert graph.kept == {"p": enters("indexing")}
+
+
+def test_a_modulated_matrix_of_a_product_is_no_scale():
+    def forward(self, x):
+        return torch.bmm(x, self.p * self.a(x.mean(1))[:, :, None])
+
+    graph = from_module(network(forward, p=weight(5, 7), a=nn.Linear(5, 5)), X)
+    assert graph.kept == {"p": enters("a matrix product")}

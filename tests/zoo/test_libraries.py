@@ -1,0 +1,90 @@
+"""Tests of networks of the common libraries: what becomes of their parameters, and that they run with predictions."""
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.coverage import check, example_inputs
+from benchmarks.transformers_models import MODELS
+from ghn_pyg import GHN, GHNConfig, Kept, from_module
+from ghn_pyg.zoo.build import build_network
+
+timm = pytest.importorskip("timm")
+pytest.importorskip("transformers")
+
+# Small networks, of families that differ most: blocks that are written out, tables, tokens, parts in training alone.
+TIMM = ["test_byobnet", "test_convnext", "test_efficientnet", "test_mambaout", "test_nfnet", "test_resnet", "test_vit",
+        "test_coatnet", "efficientvit_m0", "fasternet_t0", "crossvit_tiny_240", "levit_128s", "repghostnet_050",
+        "edgenext_xx_small", "xcit_nano_12_p8_224", "mvitv2_tiny", "hgnetv2_b0", "legacy_seresnet18"]  # fmt: skip
+TORCHVISION = ["ssdlite320_mobilenet_v3_large", "lraspp_mobilenet_v3_large", "raft_small", "mc3_18"]
+
+
+@pytest.fixture(scope="module")
+def ghn():
+    torch.manual_seed(0)
+    return GHN(GHNConfig(hidden_channels=16, max_channels=16, num_classes=1000, layers=1, heads=2)).eval()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", TIMM)
+def test_networks_of_timm(name, ghn):
+    found = check(name, timm.create_model(name), None, ghn)
+    assert found["wrong"] == []
+    assert found["layer_share"] == 1
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_networks_of_torchvision(name, ghn):
+    model = build_network(name).network
+    assert check(name, model, example_inputs(name, model), ghn)["wrong"] == []
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(("make", "given"), MODELS.values(), ids=MODELS)
+def test_models_of_transformers(make, given, ghn):
+    found = check("", make(), given, ghn)
+    assert found["wrong"] == []
+    assert found["layer_share"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("test_vit", {"cls_token": Kept.TOKEN}),
+        ("test_resnet", {}),
+        ("fasternet_t0", {}),
+    ],
+)
+def test_what_is_kept_of_networks_of_timm(name, kept):
+    assert from_module(timm.create_model(name)).kept == kept
+
+
+def test_reasons_of_a_network_with_many_kinds_of_parameters():
+    kept = from_module(timm.create_model("swinv2_tiny_window8_256", depths=(1, 1, 1, 1))).kept
+    assert {name.split(".")[-1]: reason for name, reason in kept.items()} == {"logit_scale": Kept.LOGIT_SCALE}
+    kept = from_module(timm.create_model("beit_base_patch16_224", depth=1)).kept
+    assert kept == {
+        "cls_token": Kept.TOKEN,
+        "blocks.0.gamma_1": Kept.LAYER_SCALE,
+        "blocks.0.gamma_2": Kept.LAYER_SCALE,
+        "blocks.0.attn.relative_position_bias_table": Kept.POSITION_BIAS,
+    }
+
+
+class Rotary(nn.Module):
+    """A layer that turns pairs of features by learned angles, as no library has it."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.angles = nn.Parameter(torch.zeros(features // 2))
+
+    def forward(self, x):
+        a, b = x.chunk(2, -1)
+        cos, sin = self.angles.cos(), self.angles.sin()
+        return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+def test_parameters_of_ones_own_layers_are_kept_with_a_reason():
+    model = nn.Sequential(nn.Linear(6, 10), Rotary(10), nn.Linear(10, 3))
+    assert from_module(model, torch.zeros(2, 6)).kept == {"1.angles": Kept.LAYER_SCALE}

@@ -1,0 +1,78 @@
+import sys
+
+import pytest
+from torch import nn
+
+from ghn_pyg.zoo.user_models import make
+
+CODE = """
+import torch
+from torch import nn
+
+def plain():
+    return nn.Linear(3, 5)
+
+def with_inputs():
+    return nn.Linear(3, 5), torch.zeros(1, 3)
+
+def nothing():
+    return "a network"
+
+def wide(channels):
+    return nn.Linear(channels, 3)
+
+class Nets:
+    @staticmethod
+    def small():
+        return nn.Linear(2, 7)
+
+built = nn.Linear(11, 13)
+number = 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    (tmp_path / "own_nets").mkdir()
+    (tmp_path / "own_nets" / "simple.py").write_text(CODE)
+    (tmp_path / "own_nets" / "broken.py").write_text("import a_package_that_is_not_there")
+    monkeypatch.chdir(tmp_path)
+    yield
+    for name in [name for name in sys.modules if name.startswith("own_nets")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("factory", "shape"), [("plain", (5, 3)), ("with_inputs", (5, 3)), ("Nets.small", (7, 2)), ("built", (13, 11))]
+)
+def test_factories(factory, shape):
+    before = list(sys.path)
+    network, inputs = make("own_nets.simple", factory)
+    assert type(network) is nn.Linear
+    assert network.weight.shape == shape
+    assert (inputs is not None) == (factory == "with_inputs")
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("module", "factory", "message"),
+    [
+        ("own_nets.simpl", "plain", r"there is no module own_nets\.simpl in /.* or among what is installed"),
+        ("their_nets.simple", "plain", "there is no module their_nets in /"),
+        ("own_nets.simple", "plane", r"own_nets\.simple has no plane; did you mean plain\?"),
+        ("own_nets.simple", "Nets.large", r"own_nets\.simple has no Nets\.large"),
+        ("own_nets.simple", "number", r"own_nets\.simple:number is no function that makes a network, but int"),
+        ("own_nets.simple", "wide", r"own_nets\.simple:wide must take no arguments, and missing .* 'channels'; write"),
+        ("own_nets.simple", "nothing", r"own_nets\.simple:nothing must return a torch\.nn\.Module, .* got str 'a net"),
+    ],
+)
+def test_errors(module, factory, message):
+    before = list(sys.path)
+    with pytest.raises(ValueError, match=message):
+        make(module, factory)
+    assert sys.path == before
+
+
+def test_what_a_module_lacks_itself_is_no_slip():
+    with pytest.raises(ModuleNotFoundError, match="a_package_that_is_not_there"):
+        make("own_nets.broken", "plain")
