@@ -1,4 +1,4 @@
-"""Former names of modules, on ``ghn_pyg.__path__``: importing one warns and gives the module under its name of today."""
+"""Former names of modules, on ``ghn_pyg.__path__``: importing one warns and gives the module of today."""
 
 import importlib
 import sys

@@ -27,9 +27,8 @@ def plot_statistics(measured: Mapping[str, Sequence[Measured]], path: str | os.P
         ImportError: If matplotlib is not installed.
         OSError: If it cannot be written.
     """
-    figure = require("matplotlib.figure", "plot", "pictures").Figure(
-        figsize=(15, 3.2 + 0.32 * len(measured)), layout="constrained"
-    )
+    matplotlib = require("matplotlib.figure", "plot", "pictures")
+    figure = matplotlib.Figure(figsize=(15, 3.2 + 0.32 * len(measured)), layout="constrained")
     spread = "median, middle half, and all but the outermost 5 % on each side"
     figure.suptitle(f"DeepNets-1M by split (number of architectures): {spread}", fontsize=10)
     panels = figure.subplots(1, 4, width_ratios=(1, 1, 1, 2), sharey=True)

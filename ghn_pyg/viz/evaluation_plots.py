@@ -34,9 +34,8 @@ def plot_choices(
         ImportError: If matplotlib is not installed.
         OSError: If it cannot be written.
     """
-    figure = require("matplotlib.figure", "plot", "pictures").Figure(
-        figsize=(10, 2.2 + 0.7 * len(accuracies)), layout="constrained"
-    )
+    matplotlib = require("matplotlib.figure", "plot", "pictures")
+    figure = matplotlib.Figure(figsize=(10, 2.2 + 0.7 * len(accuracies)), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(0.9 + 0.4 * len(accuracies), 0.9 + 0.3 * len(choices)))
     top, bottom = parts
     _bars(top.subplots(), accuracies, images)
