@@ -7,12 +7,12 @@ import json
 
 import h5py
 import pytest
+from ghn_pyg.families.deepnets.published_files import meta_path
+from ghn_pyg.families.deepnets.published_writer import export
 
 from ghn_pyg import GHN, GHNConfig
 from ghn_pyg.families.deepnets.architecture import Architecture
 from ghn_pyg.families.deepnets.genotype import Genotype
-from ghn_pyg.families.deepnets.published_files import meta_path
-from ghn_pyg.families.deepnets.published_writer import export
 from ghn_pyg.models.checkpoints.key_names import from_published
 from tests.golden import FOLDER, STATE_DICT_SHAPES, seeded_state_dict
 

@@ -2,11 +2,11 @@ import dataclasses
 import pickle
 
 import pytest
+from ghn_pyg.families.deepnets.parts import BatchNorm2d
 
 from ghn_pyg.families.deepnets.architecture import Architecture
 from ghn_pyg.families.deepnets.genotype import DARTS, VIT, Genotype
 from ghn_pyg.families.deepnets.network import Network
-from ghn_pyg.families.deepnets.parts import BatchNorm2d
 
 CONV = (("conv_3x3", 0), ("max_pool_3x3", 1))
 ONE = Genotype(CONV, [2], CONV, [2])

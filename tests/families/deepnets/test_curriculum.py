@@ -1,9 +1,9 @@
 import pytest
+from ghn_pyg.families.deepnets.layout import count_parameters, lay_out
+from ghn_pyg.families.deepnets.sampling import sample, split_of
 
 from ghn_pyg.families.deepnets.curriculum import Curriculum
 from ghn_pyg.families.deepnets.dataset import MetaBatches
-from ghn_pyg.families.deepnets.layout import count_parameters, lay_out
-from ghn_pyg.families.deepnets.sampling import sample, split_of
 
 
 def test_limits():

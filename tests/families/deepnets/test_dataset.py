@@ -3,6 +3,9 @@ import pickle
 
 import pytest
 import torch
+from ghn_pyg.families.deepnets.graph import architecture_graph
+from ghn_pyg.families.deepnets.sampling import sample
+from ghn_pyg.families.deepnets.widths import WidthRule
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
@@ -11,10 +14,7 @@ from torch_geometric.loader import DataLoader as GraphLoader
 from ghn_pyg.families.deepnets.architecture import Architecture
 from ghn_pyg.families.deepnets.dataset import DeepNets, MetaBatches, deal, effort, pack, sized_graph
 from ghn_pyg.families.deepnets.genotype import DARTS
-from ghn_pyg.families.deepnets.graph import architecture_graph
 from ghn_pyg.families.deepnets.network import Network
-from ghn_pyg.families.deepnets.sampling import sample
-from ghn_pyg.families.deepnets.widths import WidthRule
 
 
 def described(batch):

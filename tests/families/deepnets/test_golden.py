@@ -6,12 +6,12 @@ from collections import Counter
 import h5py
 import pytest
 import torch
-
-from ghn_pyg import PRIMITIVES
-from ghn_pyg.families.deepnets.architecture import Architecture
 from ghn_pyg.families.deepnets.graph import architecture_graph
 from ghn_pyg.families.deepnets.layout import count_parameters
 from ghn_pyg.families.deepnets.published_files import meta_path
+
+from ghn_pyg import PRIMITIVES
+from ghn_pyg.families.deepnets.architecture import Architecture
 from tests.families.deepnets.published_files_for_tests import EXPECTED, TRAIN
 from tests.golden import fingerprint
 

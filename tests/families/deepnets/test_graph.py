@@ -2,15 +2,15 @@ import itertools
 
 import pytest
 import torch
+from ghn_pyg.families.deepnets.graph import architecture_graph
+from ghn_pyg.families.deepnets.layout import wire
+from ghn_pyg.families.deepnets.sampling import SPLIT_SIZES, sample
 from torch_geometric.data import Batch
 
 from ghn_pyg import from_module
 from ghn_pyg.families.deepnets.architecture import Architecture
 from ghn_pyg.families.deepnets.genotype import DARTS, PDARTS, VIT, Genotype
-from ghn_pyg.families.deepnets.graph import architecture_graph
-from ghn_pyg.families.deepnets.layout import wire
 from ghn_pyg.families.deepnets.network import Network
-from ghn_pyg.families.deepnets.sampling import SPLIT_SIZES, sample
 from ghn_pyg.transforms import shortest_paths
 from tests.tracing.helpers import kinds, sources
 

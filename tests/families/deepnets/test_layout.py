@@ -1,10 +1,10 @@
 import networkx as nx
 import numpy as np
 import pytest
+from ghn_pyg.families.deepnets.layout import count_parameters, lay_out, reductions, wire, wire_cell
 
 from ghn_pyg.families.deepnets.architecture import Architecture
 from ghn_pyg.families.deepnets.genotype import DARTS, OPERATIONS, PDARTS, VIT, Genotype
-from ghn_pyg.families.deepnets.layout import count_parameters, lay_out, reductions, wire, wire_cell
 from ghn_pyg.families.deepnets.network import Network
 
 CONV = (("conv_3x3", 0), ("conv_1x1", 1))

@@ -3,14 +3,14 @@ import pickle
 
 import pytest
 import torch
+from ghn_pyg.families.deepnets.layout import lay_out
+from ghn_pyg.families.deepnets.sampling import SPLIT_SIZES, sample
 from torch import nn
 
 from ghn_pyg import from_module
 from ghn_pyg.families.deepnets.architecture import Architecture
 from ghn_pyg.families.deepnets.genotype import DARTS, PDARTS, VIT, Genotype
-from ghn_pyg.families.deepnets.layout import lay_out
 from ghn_pyg.families.deepnets.network import Cell, Network
-from ghn_pyg.families.deepnets.sampling import SPLIT_SIZES, sample
 
 CONV = (("conv_3x3", 0), ("max_pool_3x3", 1))
 ONE = Genotype(CONV, [2], CONV, [2])

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from ghn_pyg.families.deepnets.parts import convolution
 from torch import nn
 
 from ghn_pyg import PRIMITIVES, from_module
@@ -14,7 +15,6 @@ from ghn_pyg.families.deepnets.operations import (
     pointwise,
     reduction,
 )
-from ghn_pyg.families.deepnets.parts import convolution
 
 EACH = pytest.mark.parametrize("name", [name for name in OPERATIONS if name != "none"])
 STRIDES = {name: (1,) if name == "msa" else (1, 2) for name in OPERATIONS}

@@ -1,8 +1,5 @@
 import pytest
 import torch
-from torch import nn
-
-from ghn_pyg.families.deepnets.operations import make_operation
 from ghn_pyg.families.deepnets.parts import (
     IDENTITY,
     INPUT,
@@ -19,6 +16,9 @@ from ghn_pyg.families.deepnets.parts import (
     linear,
     positions,
 )
+from torch import nn
+
+from ghn_pyg.families.deepnets.operations import make_operation
 from ghn_pyg.graph.node_types import PRIMITIVE_ID
 
 

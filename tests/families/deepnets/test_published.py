@@ -6,6 +6,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from ghn_pyg.families.deepnets.published import PublishedDeepNets
+from ghn_pyg.families.deepnets.published_files import PublishedFiles
+from ghn_pyg.families.deepnets.published_writer import export
 from torch_geometric.loader import DataLoader
 
 from ghn_pyg import Prediction
@@ -13,10 +16,7 @@ from ghn_pyg.families.deepnets import published
 from ghn_pyg.families.deepnets.architecture import Architecture
 from ghn_pyg.families.deepnets.dataset import sized_graph
 from ghn_pyg.families.deepnets.network import Network
-from ghn_pyg.families.deepnets.published import PublishedDeepNets
-from ghn_pyg.families.deepnets.published_files import PublishedFiles
 from ghn_pyg.families.deepnets.published_graph import direct_edges
-from ghn_pyg.families.deepnets.published_writer import export
 from tests.families.deepnets.published_files_for_tests import (
     ALL,
     ATTENTION,

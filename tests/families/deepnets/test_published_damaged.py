@@ -5,9 +5,9 @@ import sys
 import h5py
 import numpy as np
 import pytest
-
 from ghn_pyg.families.deepnets.published import PublishedDeepNets
 from ghn_pyg.families.deepnets.published_files import DatasetError, meta_path
+
 from tests.families.deepnets.published_files_for_tests import (
     ATTENTION,
     NONE,

@@ -2,10 +2,10 @@ import json
 
 import numpy as np
 import pytest
+from ghn_pyg.families.deepnets.published_files import DatasetError, PublishedFiles, index_splits, meta_path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghn_pyg.families.deepnets.published_files import DatasetError, PublishedFiles, index_splits, meta_path
 from tests.families.deepnets.published_files_for_tests import TRAIN
 
 VALUES = st.recursive(

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from ghn_pyg.families.deepnets.layout import lay_out
+from ghn_pyg.families.deepnets.published_files import DatasetError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ghn_pyg import PRIMITIVES
-from ghn_pyg.families.deepnets.layout import lay_out
-from ghn_pyg.families.deepnets.published_files import DatasetError
 from ghn_pyg.families.deepnets.published_graph import (
     Vocabulary,
     current_name,

@@ -8,15 +8,15 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from ghn_pyg.families.deepnets.published import PublishedDeepNets
+from ghn_pyg.families.deepnets.published_files import meta_path
+from ghn_pyg.families.deepnets.published_writer import export
+from ghn_pyg.families.deepnets.sampling import sample
 
 from ghn_pyg.families.deepnets import published_writer
 from ghn_pyg.families.deepnets.architecture import Architecture
 from ghn_pyg.families.deepnets.dataset import sized_graph
 from ghn_pyg.families.deepnets.genotype import VIT
-from ghn_pyg.families.deepnets.published import PublishedDeepNets
-from ghn_pyg.families.deepnets.published_files import meta_path
-from ghn_pyg.families.deepnets.published_writer import export
-from ghn_pyg.families.deepnets.sampling import sample
 from tests.families.deepnets.published_files_for_tests import (
     ALL,
     ATTENTION,

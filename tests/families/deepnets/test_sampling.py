@@ -4,9 +4,6 @@ import hashlib
 
 import numpy as np
 import pytest
-
-from ghn_pyg.families.deepnets.architecture import Architecture
-from ghn_pyg.families.deepnets.genotype import OPERATIONS, VIT, Genotype
 from ghn_pyg.families.deepnets.graph import architecture_graph
 from ghn_pyg.families.deepnets.layout import count_parameters, wire
 from ghn_pyg.families.deepnets.sampling import (
@@ -19,6 +16,9 @@ from ghn_pyg.families.deepnets.sampling import (
     sample,
     split_of,
 )
+
+from ghn_pyg.families.deepnets.architecture import Architecture
+from ghn_pyg.families.deepnets.genotype import OPERATIONS, VIT, Genotype
 
 COUNT = 300
 EACH = pytest.mark.parametrize("split", SPLIT_SIZES)

@@ -3,12 +3,12 @@ import dataclasses
 import networkx as nx
 import pytest
 import torch
-
-from ghn_pyg.families.deepnets.architecture import Architecture
-from ghn_pyg.families.deepnets.genotype import OPERATIONS, Genotype
 from ghn_pyg.families.deepnets.graph import architecture_graph
 from ghn_pyg.families.deepnets.layout import count_parameters
 from ghn_pyg.families.deepnets.sampling import sample
+
+from ghn_pyg.families.deepnets.architecture import Architecture
+from ghn_pyg.families.deepnets.genotype import OPERATIONS, Genotype
 from ghn_pyg.families.deepnets.statistics import (
     Measured,
     Summary,

@@ -3,12 +3,12 @@ import dataclasses
 import math
 
 import pytest
-
-from ghn_pyg.families.deepnets.architecture import Architecture
-from ghn_pyg.families.deepnets.genotype import DARTS, Genotype
 from ghn_pyg.families.deepnets.layout import count_parameters
 from ghn_pyg.families.deepnets.sampling import Numbers, sample
 from ghn_pyg.families.deepnets.widths import CIFAR, IMAGENET, Bound, WidthRule, evaluation_width
+
+from ghn_pyg.families.deepnets.architecture import Architecture
+from ghn_pyg.families.deepnets.genotype import DARTS, Genotype
 
 SMALL = Genotype((("conv_1x1", 0), ("skip_connect", 1)), (2,), (("max_pool_3x3", 0), ("skip_connect", 1)), (2,))
 LARGE_KERNEL = Genotype((("conv_5x5", 0), ("skip_connect", 1)), (2,), (("max_pool_3x3", 0), ("skip_connect", 1)), (2,))
