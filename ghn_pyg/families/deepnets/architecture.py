@@ -28,8 +28,6 @@ PUBLISHED_NAMES: Final = {
 }
 """Name of an argument in the published files → field of :class:`Architecture`."""
 
-_OPTIONAL: Final = frozenset(("C", "fc_dim", "imagenet_stride"))
-
 
 class Architecture(Config):
     """The description of a network; see :class:`~ghn_pyg.families.deepnets.Network` for what it builds.
@@ -102,9 +100,8 @@ class Architecture(Config):
             >>> Architecture.from_args(darts.to_args()) == darts
             True
         """
-        missing = [name for name in PUBLISHED_NAMES if name not in args and name not in _OPTIONAL]
-        if missing:
-            raise ConfigError(f"the arguments of an architecture lack {', '.join(missing)}")
+        if missing := PUBLISHED_NAMES.keys() - args.keys() - {"C", "fc_dim", "imagenet_stride"}:
+            raise ConfigError(f"the arguments of an architecture lack {', '.join(sorted(missing))}")
         return cls(**{field: args[name] for name, field in PUBLISHED_NAMES.items() if name in args})
 
     def to_args(self) -> dict[str, Any]:

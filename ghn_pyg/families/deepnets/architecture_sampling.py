@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Final
-
-import numpy as np
+from typing import Final, Literal
 
 from ...utils.suggest import choice
 from .architecture import Architecture
@@ -101,7 +99,6 @@ def sample(split: str, index: int, seed: int = 0) -> Architecture:
 
     Raises:
         ValueError: If there is no such split, or ``seed`` is negative.
-        TypeError: If ``index`` or ``seed`` is no integer.
         IndexError: If ``index`` is out of range.
 
     Example:
@@ -119,13 +116,8 @@ def sample(split: str, index: int, seed: int = 0) -> Architecture:
 
 def check_index(split: str, index: int, seed: int) -> None:
     """Raises the errors of :func:`sample`."""
-    if split == "predefined":
-        raise ValueError("the split 'predefined' is a fixed list, not a distribution; see PREDEFINED")
     if split not in SPLIT_SIZES:
         raise ValueError(f"unknown split {split!r}{choice(split, SPLIT_SIZES)}")
-    for name, value in (("index", index), ("seed", seed)):
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-            raise TypeError(f"{name} expected an integer, got {value!r:.80}")
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
     if not 0 <= index < SPLIT_SIZES[split]:
@@ -165,7 +157,8 @@ def propose(space: SearchSpace, random: PortableRandom) -> Architecture | None:
         return None
 
     attention = any(name == "msa" for name, _ in (*normal, *reduce))
-    multiplier, stem_type = 1 + random.randbelow(2), random.randbelow(2)
+    multiplier = random.choice((1, 2))
+    stem_type: Literal[0, 1] = random.choice((0, 1))
     preprocess_rate = _ATTENTION_PREPROCESS_RATE if attention else space.preprocess_rate
     small = cells <= space.cells[0] + 1 and steps <= space.normless_steps
     norms = not (small and random.bernoulli(0.5)) if space.norms is None else space.norms
@@ -173,13 +166,13 @@ def propose(space: SearchSpace, random: PortableRandom) -> Architecture | None:
         genotype=Genotype(normal, concat, reduce, concat),
         cells=cells,
         norm="bnorm" if norms else None,
-        stem_kernel=3 + 2 * random.randbelow(3),
+        stem_kernel=random.choice((3, 5, 7)),
         stem_type=stem_type,
         stem_pool=stem_type == 0 and random.bernoulli(0.5),
         preprocess=steps > 1 or multiplier > 1 or random.bernoulli(preprocess_rate),
         global_average=attention or deep or random.bernoulli(_GLOBAL_AVERAGE_RATE),
         multiplier=multiplier,
-        classifier_layers=1 + random.randbelow(2),
+        classifier_layers=random.choice((1, 2)),
     )
 
 
@@ -194,7 +187,7 @@ def _sample_cell(random: PortableRandom, steps: int, names: Sequence[str]) -> tu
         first = random.randbelow(step + 2)
         second = random.randbelow(step + 1)
         second += second >= first
-        branches += [(names[random.randbelow(len(names))], state) for state in (first, second)]
+        branches += [(random.choice(names), state) for state in (first, second)]
     return tuple(branches)
 
 

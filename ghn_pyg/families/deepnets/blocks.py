@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -74,17 +74,7 @@ class Block:
 
 
 def append_block(nodes: list[Node], name: str, block: Block, source: int) -> int:
-    """Appends the nodes of a block.
-
-    Args:
-        nodes: The list to append to.
-        name: Prefix of the block's names, such as ``".op"``.
-        block: The block.
-        source: Index of the node that is the block's input.
-
-    Returns:
-        Index of the node that is the block's output.
-    """
+    """Appends the nodes of a block, with ``name`` as prefix and ``source`` as input; returns the output's index."""
     base = len(nodes)
     for node_type, suffix, params, shape, inputs in block.nodes:
         named = tuple([(name + param, size, role) for param, size, role in params])
@@ -119,32 +109,6 @@ def copy_module(module: nn.Module) -> nn.Module:
         if child is not None:
             state["_modules"][name] = copy_module(child)
     return copy
-
-
-class _SkipInitOnMeta:
-    """Skips the initialisation on the meta device, which would take longer than all the rest."""
-
-    weight: Any
-
-    def reset_parameters(self) -> None:
-        if not self.weight.is_meta:
-            super().reset_parameters()  # type: ignore[misc]
-
-
-class Conv2d(_SkipInitOnMeta, nn.Conv2d):
-    """A convolution."""
-
-
-class Linear(_SkipInitOnMeta, nn.Linear):
-    """A linear layer."""
-
-
-class BatchNorm2d(_SkipInitOnMeta, nn.BatchNorm2d):
-    """A batch norm."""
-
-
-class LayerNorm(_SkipInitOnMeta, nn.LayerNorm):
-    """A layer norm."""
 
 
 class Subsample(nn.Module):
@@ -187,7 +151,7 @@ def convolution(
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
     same = (dilation * (height - 1) // 2, dilation * (width - 1) // 2)
     build = functools.partial(
-        Conv2d, in_channels, out_channels, (height, width), stride, same if padding is None else padding, dilation,
+        nn.Conv2d, in_channels, out_channels, (height, width), stride, same if padding is None else padding, dilation,
         groups, bias=False,
     )  # fmt: skip
     node_type = "conv" if groups == 1 else "dil_conv" if dilation > 1 else "sep_conv"
@@ -200,28 +164,28 @@ def linear(in_features: int, out_features: int, bias: bool = True) -> Block:
     """A linear layer."""
     weight = _node("conv", (".weight", (out_features, in_features), "weight"))
     biases = (_node("bias", (".bias", (out_features,), "bias"), inputs=(0,)),) if bias else ()
-    return Block(functools.partial(Linear, in_features, out_features, bias), (weight, *biases))
+    return Block(functools.partial(nn.Linear, in_features, out_features, bias), (weight, *biases))
 
 
 @cached
 def batch_norm(channels: int) -> Block:
     """A batch norm that always uses the statistics of the batch."""
     node = _node("bn", (".weight", (channels,), "gain"), (".bias", (channels,), "bias"))
-    return Block(functools.partial(BatchNorm2d, channels, track_running_stats=False), (node,))
+    return Block(functools.partial(nn.BatchNorm2d, channels, track_running_stats=False), (node,))
 
 
 @cached
 def layer_norm(channels: int) -> Block:
     """A layer norm."""
     node = _node("ln", (".weight", (channels,), "gain"), (".bias", (channels,), "bias"))
-    return Block(functools.partial(LayerNorm, channels), (node,))
+    return Block(functools.partial(nn.LayerNorm, channels), (node,))
 
 
 @cached
 def pool(node_type: Literal["max_pool", "avg_pool"], stride: int) -> Block:
     """A 3×3 pool; averages do not count the padding."""
-    options: dict[str, Any] = {"count_include_pad": False} if node_type == "avg_pool" else {}
-    build = functools.partial(nn.AvgPool2d if node_type == "avg_pool" else nn.MaxPool2d, 3, stride, 1, **options)
+    average, maximum = functools.partial(nn.AvgPool2d, count_include_pad=False), nn.MaxPool2d
+    build = functools.partial(average if node_type == "avg_pool" else maximum, 3, stride, 1)
     return Block(build, (Node(PRIMITIVE_ID[node_type], f":{node_type}", (), (1, 1, 3, 3), (INPUT,)),))
 
 

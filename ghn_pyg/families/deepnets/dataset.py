@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 from torch_geometric.data import Dataset
 
 from ...graph.arch_data import ArchData
@@ -56,16 +53,6 @@ class DeepNets(Dataset):
     def num_classes(self) -> int:
         """Number of classes of the networks."""
         return self.classes
-
-    def __getitem__(self, idx: Any) -> Any:
-        """The graph at an index, or a dataset of several; see :class:`torch_geometric.data.Dataset`.
-
-        Raises:
-            IndexError: If the index is out of range.
-        """
-        if isinstance(idx, (int, np.integer)) and not -len(self) <= idx < len(self):
-            raise IndexError(f"this part of the split {self.split!r} has indices 0 to {len(self) - 1:,}, got {idx:,}")
-        return super().__getitem__(idx)
 
     def len(self) -> int:
         """Number of architectures."""

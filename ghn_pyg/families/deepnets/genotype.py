@@ -10,22 +10,9 @@ from ...utils.config import Config
 from ...utils.suggest import choice
 
 OPERATIONS: Final = (
-    "none",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-    "conv_1x1",
-    "conv_7x1_1x7",
-    "conv_3x3",
-    "conv_5x5",
-    "conv_7x7",
-    "msa",
-    "cse",
-)
+    "none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3",
+    "dil_conv_5x5", "conv_1x1", "conv_7x1_1x7", "conv_3x3", "conv_5x5", "conv_7x7", "msa", "cse",
+)  # fmt: skip
 """Names of the operations between the states of a cell."""
 
 LARGE_KERNELS: Final = frozenset(("conv_5x5", "conv_7x7"))

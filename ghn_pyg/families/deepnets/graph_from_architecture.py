@@ -30,18 +30,7 @@ def architecture_graph(
     It equals the graph that :func:`~ghn_pyg.from_module` traces from the built
     :class:`~ghn_pyg.families.deepnets.Network`, node by node.
 
-    Args:
-        architecture: The architecture.
-        num_classes: Number of classes.
-        image_size: Height and width of the images in pixels.
-        width: Channels of the first cells; by default those of ``architecture``.
-        hidden: Hidden size of the classifier; by default that of ``architecture``.
-        auxiliary: Whether there is an auxiliary classifier.
-        cutoff: Largest shortest-path distance to keep.
-
-    Raises:
-        TypeError: If an argument is no integer.
-        ValueError: If the network cannot be built; see :class:`~ghn_pyg.families.deepnets.Network`.
+    Arguments and errors are those of the network; ``cutoff`` is the largest shortest-path distance to keep.
 
     Example:
         >>> from ghn_pyg.families.deepnets import DARTS

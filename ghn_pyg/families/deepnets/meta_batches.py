@@ -21,8 +21,6 @@ from .width_sampling import CIFAR, WidthRule
 NODE_BUDGET: Final = 2200
 """The published limit for the nodes of eight training architectures."""
 
-NO_CURRICULUM: Final = Curriculum()
-
 _WIDTH_STREAM: Final = 1 << 20
 """Selects the random numbers of widths, which differ from those of architectures."""
 
@@ -87,7 +85,7 @@ class MetaBatches(IterableDataset[MetaBatch]):
     def __init__(
         self, size: int = 8, *, num_classes: int = 10, image_size: int = 32, widths: WidthRule = CIFAR, seed: int = 0,
         first_step: int = 0, node_budget: int = NODE_BUDGET, rank: int | None = None, world_size: int | None = None,
-        split: str = "train", curriculum: Curriculum = NO_CURRICULUM, device: str = "cpu",
+        split: str = "train", curriculum: Curriculum | None = None, device: str = "cpu",
     ) -> None:  # fmt: skip
         check_index(split, 0, seed)
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -112,7 +110,7 @@ class MetaBatches(IterableDataset[MetaBatch]):
         self.rank = rank
         self.world_size = world_size
         self.split = split
-        self.curriculum = curriculum
+        self.curriculum = curriculum or Curriculum()
         self.device = device
 
     def architectures(self, step: int) -> list[Architecture]:

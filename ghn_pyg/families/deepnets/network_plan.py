@@ -33,13 +33,7 @@ NamedBlock = tuple[str, Block]
 
 
 class Wiring(NamedTuple):
-    """Which parts of a cell its output is computed from.
-
-    Args:
-        inputs: Whether the cell's inputs 0 and 1 are used.
-        branches: Whether each branch is used.
-        output: Whether there is an output.
-    """
+    """Which inputs and branches a cell's output is computed from, and whether there is an output."""
 
     inputs: tuple[bool, bool]
     branches: tuple[bool, ...]
@@ -48,15 +42,7 @@ class Wiring(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CellPlan:
-    """A cell.
-
-    Args:
-        preprocess: Blocks that inputs 0 and 1 go through.
-        operations: The operation of each branch, two per step.
-        states: The state that each branch is applied to.
-        concat: States that the output concatenates.
-        wiring: Which of these are used.
-    """
+    """A cell: the blocks of its two inputs, each branch's operation and input state, the states of its output."""
 
     preprocess: tuple[Block, Block]
     operations: tuple[Block, ...]
@@ -119,13 +105,7 @@ def reduction_cells(cells: int) -> tuple[int, ...]:
 
 
 def wire_cell(branches: Sequence[Branch], concat: Sequence[int], inputs: Sequence[bool]) -> Wiring:
-    """Determines which parts of a cell depend on an input and contribute to the output.
-
-    Args:
-        branches: Operations and their input states.
-        concat: States that the output concatenates.
-        inputs: Whether inputs 0 and 1 exist.
-    """
+    """Determines which parts of a cell, whose two inputs may not exist, depend on an input and reach the output."""
     exists = list(inputs)
     for step in range(0, len(branches), 2):
         exists.append(any(name != "none" and exists[state] for name, state in branches[step : step + 2]))
@@ -141,15 +121,10 @@ def wire_cell(branches: Sequence[Branch], concat: Sequence[int], inputs: Sequenc
 
 
 def wire_cells(architecture: Architecture, needed: Sequence[int]) -> tuple[tuple[Wiring, ...], bool] | None:
-    """Determines which parts of each cell are used.
+    """Determines which parts of each cell the outputs of the ``needed`` cells are computed from.
 
-    Args:
-        architecture: The architecture.
-        needed: Indices of the cells whose output must exist.
-
-    Returns:
-        The wiring of each cell, and whether input 1 of the first cell is used; ``None`` if the output of a needed cell
-        does not depend on the input.
+    Returns the wiring of each cell and whether input 1 of the first is used; ``None`` if the output of a needed cell
+    does not depend on the input.
     """
     genotype, reducing = architecture.genotype, reduction_cells(architecture.cells)
     normal, reduce = (genotype.normal, genotype.normal_concat), (genotype.reduce, genotype.reduce_concat)

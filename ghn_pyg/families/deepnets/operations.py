@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -32,39 +33,25 @@ from .blocks import (
 HEADS: Final = 8
 """Number of attention heads, which must divide the channels."""
 
-# The modules have the attributes that published parameter names need, such as `op` and `attn.to_qkv`.
 
+class NamedChildren(nn.Module):
+    """A module whose children are given by name; the names are those of published parameters."""
 
-class Operation(nn.Module):
-    """A sequence of layers under the name ``op``."""
-
-    def __init__(self, op: nn.Module) -> None:
+    def __init__(self, **children: nn.Module) -> None:
         super().__init__()
-        self.op = op
+        for name, child in children.items():
+            self.add_module(name, child)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, C, H, W) to (B, C', ⌈H/stride⌉, ⌈W/stride⌉)."""
-        return self.op(x)
+    if TYPE_CHECKING:
 
-
-class Nothing(nn.Module):
-    """The placeholder of ``none``; it is never called, as its branch is dropped."""
+        def __getattr__(self, name: str) -> nn.Module: ...
 
 
-class FactorizedReduction(nn.Module):
+class FactorizedReduction(NamedChildren):
     """Halves the size by two strided 1×1 convolutions on grids shifted by one position, concatenated and normalised.
 
-    Args:
-        conv_1: Convolution on the even positions.
-        conv_2: Convolution on the odd positions.
-        bn: Norm, or an identity.
+    Its children are ``conv_1`` for the even positions, ``conv_2`` for the odd positions and ``bn``.
     """
-
-    def __init__(self, conv_1: nn.Module, conv_2: nn.Module, bn: nn.Module) -> None:
-        super().__init__()
-        self.conv_1 = conv_1
-        self.conv_2 = conv_2
-        self.bn = bn
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) to (B, C', ⌈H/2⌉, ⌈W/2⌉); maps of odd size are padded with zeros."""
@@ -74,19 +61,14 @@ class FactorizedReduction(nn.Module):
         return self.bn(torch.cat([self.conv_1(x), self.conv_2(padded[:, :, 1:, 1:])], 1))
 
 
-class SqueezeExcitation(nn.Module):
-    r"""A gate for each channel, :math:`x \cdot \mathrm{hardswish}(W_2 \, \mathrm{relu}(W_1 \bar x))`.
+class SqueezeExcitation(NamedChildren):
+    r"""A gate for each channel, :math:`x \cdot \mathrm{hardswish}(W_2 \, \mathrm{relu}(W_1 \bar x))`, possibly strided.
 
-    Args:
-        fc1: Linear layer from C to C/2 features.
-        fc2: Linear layer back to C features.
-        stride: Stride of the output, 1 or 2.
+    Its children are the linear layers ``fc1`` from C to C/2 features and ``fc2`` back.
     """
 
-    def __init__(self, fc1: nn.Module, fc2: nn.Module, stride: int) -> None:
-        super().__init__()
-        self.fc1 = fc1
-        self.fc2 = fc2
+    def __init__(self, stride: int, **children: nn.Module) -> None:
+        super().__init__(**children)
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,13 +77,8 @@ class SqueezeExcitation(nn.Module):
         return x[:, :, :: self.stride, :: self.stride] * gate[:, :, None, None]
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention."""
-
-    def __init__(self, to_qkv: nn.Module, to_out: nn.Module) -> None:
-        super().__init__()
-        self.to_qkv = to_qkv
-        self.to_out = to_out
+class Attention(NamedChildren):
+    """Multi-head self-attention with the children ``to_qkv`` and ``to_out``."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Keeps the shape (B, N, C)."""
@@ -112,34 +89,8 @@ class Attention(nn.Module):
         return self.to_out(mixed.transpose(1, 2).reshape(batch, count, channels))
 
 
-class FeedForward(nn.Module):
-    """Two linear layers under the name ``net``."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Keeps the shape (B, N, C)."""
-        return self.net(tokens)
-
-
-class TransformerBlock(nn.Module):
-    """A pre-norm transformer block over the positions (ViT, arXiv 2010.11929).
-
-    Args:
-        ln1: Norm before the attention.
-        attn: Self-attention.
-        ln2: Norm before the feed-forward layers.
-        ff: Feed-forward layers.
-    """
-
-    def __init__(self, ln1: nn.Module, attn: nn.Module, ln2: nn.Module, ff: nn.Module) -> None:
-        super().__init__()
-        self.ln1 = ln1
-        self.attn = attn
-        self.ln2 = ln2
-        self.ff = ff
+class TransformerBlock(NamedChildren):
+    """A pre-norm transformer block over the positions (ViT, arXiv 2010.11929): ``ln1``, ``attn``, ``ln2``, ``ff``."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Keeps the shape (B, C, H, W)."""
@@ -156,8 +107,8 @@ def make_norm(norm: str | None, channels: int) -> Block:
 
 def operation(*layers: Block) -> Block:
     """A sequence of layers under the name ``op``."""
-    inner = sequential(*layers, name=".op")
-    return Block(lambda: Operation(inner.build()), inner.nodes)
+    op = sequential(*layers, name=".op")
+    return Block(lambda: nn.Sequential(OrderedDict(op=op.build())), op.nodes)
 
 
 @cached
@@ -175,7 +126,11 @@ def reduction(in_channels: int, out_channels: int, norm: str | None) -> Block:
     nodes: list[Node] = []
     outputs = [append_block(nodes, f".conv_{number}", conv, INPUT) for number, conv in enumerate(convs, 1)]
     append_block(nodes, ".bn", bn, append_join(nodes, "concat", ":concat", outputs))
-    return Block(lambda: FactorizedReduction(convs[0].build(), convs[1].build(), bn.build()), tuple(nodes))
+
+    def build() -> nn.Module:
+        return FactorizedReduction(conv_1=convs[0].build(), conv_2=convs[1].build(), bn=bn.build())
+
+    return Block(build, tuple(nodes))
 
 
 Factory = Callable[[int, int, str | None], Block]
@@ -227,7 +182,7 @@ def _squeeze_excitation(channels: int, stride: int, norm: str | None) -> Block:
     nodes: list[Node] = []
     gate = append_block(nodes, ".fc2", fc2, append_block(nodes, ".fc1", fc1, INPUT))
     nodes.append(Node(PRIMITIVE_ID["cse"], ":cse", (), NO_SHAPE, (INPUT, gate)))
-    return Block(lambda: SqueezeExcitation(fc1.build(), fc2.build(), stride), tuple(nodes))
+    return Block(lambda: SqueezeExcitation(stride, fc1=fc1.build(), fc2=fc2.build()), tuple(nodes))
 
 
 def _transformer(channels: int, stride: int, norm: str | None) -> Block:
@@ -247,14 +202,15 @@ def _transformer(channels: int, stride: int, norm: str | None) -> Block:
     append_join(nodes, "sum", ":sum#2", (middle, output))
 
     def build() -> nn.Module:
-        attention = Attention(to_qkv.build(), to_out.build())
-        return TransformerBlock(ln1.build(), attention, ln2.build(), FeedForward(net.build()))
+        attention = Attention(to_qkv=to_qkv.build(), to_out=to_out.build())
+        feed_forward = nn.Sequential(OrderedDict(net=net.build()))
+        return TransformerBlock(ln1=ln1.build(), attn=attention, ln2=ln2.build(), ff=feed_forward)
 
     return Block(build, tuple(nodes))
 
 
 _FACTORIES: Final[dict[str, Factory]] = {
-    "none": lambda channels, stride, norm: Block(Nothing),
+    "none": lambda channels, stride, norm: Block(nn.Module),  # never called, as its branch is dropped
     "max_pool_3x3": _pool("max_pool"),
     "avg_pool_3x3": _pool("avg_pool"),
     "skip_connect": _skip,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 class PortableRandom:
@@ -32,6 +35,10 @@ class PortableRandom:
     def randint(self, low: int, high: int) -> int:
         """An integer from ``low`` to ``high``, both included."""
         return low + self.randbelow(high - low + 1)
+
+    def choice(self, items: Sequence[T]) -> T:
+        """One of the items."""
+        return items[self.randbelow(len(items))]
 
     def bernoulli(self, probability: float) -> bool:
         """``True`` with this probability."""

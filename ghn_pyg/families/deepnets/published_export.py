@@ -56,23 +56,20 @@ def export(splits: Mapping[str, Iterable[Architecture]], path: str | os.PathLike
     for split in splits:
         if not isinstance(split, str) or not _SPLIT.fullmatch(split):
             raise ValueError(f"a split's name expected letters, digits, '_' and '-', got {split!r:.80}")
-    try:
-        with (
-            replacing(meta_path(path)) as meta_file,
-            replacing(path) as data_file,
-            open(meta_file, "w", encoding="utf-8") as text,
-            _DeferredErrors(data_file, "w+b") as stream,
-        ):
-            try:
-                with h5py.File(stream, "w") as data:
-                    data.attrs.update({"title": "DeepNets-1M", CORRECT_WIRING: True})
-                    _write_splits(splits, data, text, stream)
-            finally:
-                stream.raise_error()
-            text.flush()
-            os.fsync(text.fileno())  # a full disk must show up before the HDF5 file is replaced
-    except OSError as error:
-        raise OSError(f"cannot write {path} and {meta_path(path).name}: {_reason(error)}") from error
+    with (
+        replacing(meta_path(path)) as meta_file,
+        replacing(path) as data_file,
+        open(meta_file, "w", encoding="utf-8") as text,
+        _DeferredErrors(data_file, "w+b") as stream,
+    ):
+        try:
+            with h5py.File(stream, "w") as data:
+                data.attrs.update({"title": "DeepNets-1M", CORRECT_WIRING: True})
+                _write_splits(splits, data, text, stream)
+        finally:
+            stream.raise_error()
+        text.flush()
+        os.fsync(text.fileno())  # a full disk must show up before the HDF5 file is replaced
 
 
 def _write_splits(
@@ -124,12 +121,6 @@ def _write_graph(group: Any, graph: ArchData, name_ids: dict[str, int]) -> None:
     arrays = {"adj": graph.distance.view(size, size).numpy(), "nodes": np.array(rows, np.uint16)}
     for name, values in arrays.items():
         group.create_dataset(name, data=values, chunks=values.shape, compression="gzip")
-
-
-def _reason(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 class _DeferredErrors(io.FileIO):

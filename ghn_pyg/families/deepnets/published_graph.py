@@ -16,6 +16,7 @@ from ...graph.arch_data import NO_SHAPE, ArchData, NodeShape, ParamSpec
 from ...graph.node_types import PRIMITIVE_ID, PRIMITIVES
 from ...transforms import shortest_paths
 from ...utils.suggest import suggestion
+from .blocks import Node
 from .graph_from_architecture import UNUSED
 from .network_plan import NetworkPlan
 from .published_json import DatasetError
@@ -58,17 +59,7 @@ class Vocabulary:
         self._names = {i: (name, _OUTSIDE_CELLS.match(name) is None) for i, name in names.items()}
 
     def decode(self, nodes: Array) -> tuple[Array, list[str]]:
-        """Decodes the nodes of a graph.
-
-        Args:
-            nodes: Type id, cell number and name id of each node, of shape :math:`(N, 3)`.
-
-        Returns:
-            Their types as indices into :data:`~ghn_pyg.PRIMITIVES`, and their full names.
-
-        Raises:
-            DatasetError: If an id is unknown.
-        """
+        """Maps (type id, cell, name id) of each node to indices into :data:`~ghn_pyg.PRIMITIVES` and full names."""
         types, names = [], []
         for node, (type_id, cell, name_id) in enumerate(nodes.tolist()):
             if type_id not in self._types or name_id not in self._names:
@@ -94,13 +85,7 @@ def current_name(name: str) -> str:
 
 
 def direct_edges(distances: Array) -> Array:
-    """The edges of a graph, sorted by target and source.
-
-    Args:
-        distances: Shortest-path distances of shape :math:`(N, N)`; 1 is an edge.
-
-    Returns:
-        Edges of shape :math:`(2, E)`.
+    """The pairs at distance 1 of shape (2, E), sorted by target and source.
 
     Example:
         >>> direct_edges(np.array([[0, 1, 1], [0, 0, 2], [0, 0, 0]])).tolist()
@@ -117,13 +102,7 @@ def repair_wiring(edges: Array, types: Array, names: Sequence[str]) -> Array:
     ``stem0`` belongs to ``stem1`` if ``stem0`` has several successors, the last two of which are not adjacent, and
     ``stem1`` has one.
 
-    Args:
-        edges: Edges of shape :math:`(2, E)`, sorted by target and source.
-        types: Node types of shape :math:`(N,)`.
-        names: The full name of each node.
-
-    Returns:
-        Edges of shape :math:`(2, E')`, sorted by source and target.
+    The edges of shape (2, E) are sorted by target and source, those returned by source and target.
     """
     is_first = np.diff(edges[1], prepend=-1) > 0
     sources, targets = edges[:, is_first | _IS_JOIN[types[edges[1]]]]
@@ -140,15 +119,7 @@ def repair_wiring(edges: Array, types: Array, names: Sequence[str]) -> Array:
 
 
 def topological_order(edges: Array, num_nodes: int) -> list[int]:
-    """The topological order that is closest to the given order of the nodes.
-
-    Raises:
-        DatasetError: If there is a cycle.
-
-    Example:
-        >>> topological_order(np.array([[0, 3, 2], [2, 1, 1]]), 4)
-        [0, 2, 3, 1]
-    """
+    """The topological order that is closest to the given order of the nodes."""
     graph = nx.DiGraph(edges.T.tolist())
     graph.add_nodes_from(range(num_nodes))
     try:
@@ -157,19 +128,12 @@ def topological_order(edges: Array, num_nodes: int) -> list[int]:
         raise DatasetError("its graph has a cycle") from error
 
 
+def _specs(prefix: str, node: Node) -> list[ParamSpec]:
+    return [ParamSpec(prefix + suffix, shape, role) for suffix, shape, role in node.params]
+
+
 def published_graph(plan: NetworkPlan, edges: Array, types: Array, cells: Array, names: Sequence[str]) -> ArchData:
-    """The graph of a published architecture, in the published order if that is topological.
-
-    Args:
-        plan: Its network.
-        edges: Edges of shape :math:`(2, E)`.
-        types: Node types of shape :math:`(N,)`, indices into :data:`~ghn_pyg.PRIMITIVES`.
-        cells: The cell of each node, of shape :math:`(N,)`.
-        names: The full name of each node.
-
-    Raises:
-        DatasetError: If the graph has a cycle, or a parameter that the network does not have.
-    """
+    """Builds the graph from its edges (2, E) and the type, cell and full name of each node."""
     size = len(names)
     if (edges[0] >= edges[1]).any():
         order = np.array(topological_order(edges, size))
@@ -177,7 +141,7 @@ def published_graph(plan: NetworkPlan, edges: Array, types: Array, cells: Array,
         types, cells, names = types[order], cells[order], [names[node] for node in order]
     edge_index = torch.from_numpy(edges[:, np.lexsort(edges[::-1])])
     available = {
-        prefix + node.name: ([ParamSpec(prefix + suffix, *spec) for suffix, *spec in node.params], node.shape, used)
+        prefix + node.name: (_specs(prefix, node), node.shape, used)
         for prefix, block, used in plan.blocks()
         for node in block.nodes
         if node.params

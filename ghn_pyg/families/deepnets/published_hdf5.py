@@ -74,6 +74,7 @@ class PublishedDeepNets(Dataset):
         self.image_size = image_size
         self.width = width
         self._handle: Any = None
+        self._process = 0
         meta = meta_path(self.path)
         for file in (self.path, meta):
             if not file.is_file():
@@ -99,16 +100,6 @@ class PublishedDeepNets(Dataset):
         """Number of classes of the networks."""
         return self.classes
 
-    def __getitem__(self, idx: Any) -> Any:
-        """The graph at an index, or a dataset of several; see :class:`torch_geometric.data.Dataset`.
-
-        Raises:
-            IndexError: If the index is out of range.
-        """
-        if isinstance(idx, (int, np.integer)):
-            self._check_index(idx, len(self))
-        return super().__getitem__(idx)
-
     def len(self) -> int:
         """Number of architectures."""
         return len(self._index.starts)
@@ -128,7 +119,7 @@ class PublishedDeepNets(Dataset):
             IndexError: If the index is out of range.
             DatasetError: If the JSON file is damaged there.
         """
-        self._check_index(idx, self.len())
+        self._check_index(idx)
         path, start, stop = meta_path(self.path), self._index.starts[idx], self._index.stops[idx]
         with _reading(f"architecture {idx} of split {self.split!r} of {path}"):
             with open(path, "rb") as file:
@@ -156,7 +147,7 @@ class PublishedDeepNets(Dataset):
             >>> train.graph(3, architecture).architecture.width  # doctest: +SKIP
             48
         """
-        self._check_index(idx, self.len())
+        self._check_index(idx)
         with _reading(f"architecture {idx} of split {self.split!r} of {self.path}"):
             plan = plan_network(architecture, self.num_classes, self.image_size)
             distances, nodes = (self._array(f"{self.split}/{idx}/{name}") for name in ("adj", "nodes"))
@@ -206,9 +197,9 @@ class PublishedDeepNets(Dataset):
         dataset.read(h5s.ALL, h5s.ALL, values)
         return values
 
-    def _check_index(self, idx: int, size: int) -> None:
-        if not -len(self) <= idx < size:
-            raise IndexError(f"split {self.split!r} of {self.path} has indices 0 to {size - 1} here, got {idx}")
+    def _check_index(self, idx: int) -> None:
+        if not 0 <= idx < self.len():
+            raise IndexError(f"split {self.split!r} of {self.path} has indices 0 to {self.len() - 1}, got {idx}")
 
 
 @contextlib.contextmanager

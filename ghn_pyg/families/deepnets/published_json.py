@@ -21,15 +21,7 @@ class DatasetError(ValueError):
 
 
 class SplitIndex(NamedTuple):
-    """Where a JSON file holds the architectures of a split.
-
-    A million architectures take gigabytes as Python objects, but their offsets only 16 MB.
-
-    Args:
-        starts: Offset of each architecture's arguments in bytes.
-        stops: Offset of their end.
-        meta: What the ids of the HDF5 file stand for.
-    """
+    """The offsets of a split's architectures, which take 16 MB for a million, and what the ids of HDF5 files mean."""
 
     starts: array[int]
     stops: array[int]
@@ -48,13 +40,7 @@ def meta_path(path: str | os.PathLike[str]) -> Path:
 
 
 def index_splits(content: bytes) -> dict[str, SplitIndex]:
-    """Locates the arguments of all architectures, of which it holds one at a time.
-
-    Args:
-        content: A JSON file ``{split: {"nets": [arguments, …], "meta": …}, …}``.
-
-    Returns:
-        The index of each split.
+    """Locates the arguments of all architectures in ``{split: {"nets": [arguments, …], "meta": …}, …}``.
 
     Raises:
         ValueError: If the file has another structure.

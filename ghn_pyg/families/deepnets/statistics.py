@@ -6,8 +6,8 @@ import collections
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-import networkx as nx
 import numpy as np
+import rustworkx as rx
 
 from .architecture import Architecture
 from .genotype import OPERATIONS
@@ -45,10 +45,12 @@ def measure(architecture: Architecture, num_classes: int = 10, image_size: int =
         (122, 64554, 45, 4)
     """
     graph = architecture_graph(architecture, num_classes, image_size)
+    digraph: rx.PyDiGraph[None, None] = rx.PyDiGraph()
+    digraph.extend_from_edge_list([(source, target) for source, target in graph.edge_index.t().tolist()])
     return Measured(
         nodes=graph.num_nodes,
         parameters=count_parameters(architecture, num_classes, image_size),
-        depth=nx.dag_longest_path_length(nx.DiGraph(graph.edge_index.t().tolist())),
+        depth=rx.dag_longest_path_length(digraph),
         cells=architecture.cells,
         operations=_count_operations(architecture),
     )

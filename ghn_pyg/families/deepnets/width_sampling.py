@@ -17,7 +17,7 @@ from .portable_random import PortableRandom
 _NARROW: Final = 64
 _FEW_HIDDEN: Final = 4
 
-_Sizes = Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1)]
+_Sizes = Field(strict=False, min_length=1)
 
 
 class Bound(NamedTuple):
@@ -45,7 +45,7 @@ class WidthRule(Config):
     ``"imagenet"``, and each bound may be a list of three integers.
 
     Args:
-        widths: Widths, ascending multiples of 8.
+        widths: Widths, ascending multiples of 8, the number of attention heads.
         hidden: Hidden sizes of classifiers with two layers, ascending.
         bounds: From the strictest to the loosest.
         strides: Whether the stride on large images is sampled from 2 and 4 for networks within all bounds with a stem
@@ -59,8 +59,8 @@ class WidthRule(Config):
         (Bound(parameters=400000, cells=10, choices=1),)
     """
 
-    widths: _Sizes = tuple(range(32, 129, 16))
-    hidden: _Sizes = tuple(range(64, 513, 64))
+    widths: Annotated[tuple[Annotated[PositiveInt, Field(multiple_of=HEADS)], ...], _Sizes] = tuple(range(32, 129, 16))
+    hidden: Annotated[tuple[PositiveInt, ...], _Sizes] = tuple(range(64, 513, 64))
     bounds: Annotated[tuple[Bound, ...], Field(strict=False)] = (
         Bound(800_000, 12, 1), Bound(400_000, 10, 2), Bound(200_000, 8, 3)
     )  # fmt: skip
@@ -82,13 +82,6 @@ class WidthRule(Config):
             raise ValueError("expected ascending integers")
         return sizes
 
-    @field_validator("widths")
-    @classmethod
-    def _check_heads(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if any(width % HEADS for width in widths):
-            raise ValueError(f"expected multiples of {HEADS}, the number of attention heads")
-        return widths
-
     def sample(self, architecture: Architecture, random: PortableRandom) -> Architecture:
         """Returns the architecture with a random width, head size and stride.
 
@@ -98,12 +91,10 @@ class WidthRule(Config):
             32
         """
         choices = self.choices(architecture)
-        widths = self.widths[:choices]
-        width = widths[random.randbelow(len(widths))]
-        hiddens = self.hidden if choices is None and width <= _NARROW else self.hidden[:_FEW_HIDDEN]
-        hidden = hiddens[random.randbelow(len(hiddens))]
+        width = random.choice(self.widths[:choices])
+        hidden = random.choice(self.hidden if choices is None and width <= _NARROW else self.hidden[:_FEW_HIDDEN])
         small_stem = architecture.stem_type == 0 and architecture.stem_pool and architecture.global_average
-        stride = 2 + 2 * random.randbelow(2) if self.strides and choices is None and small_stem else 4
+        stride = random.choice((2, 4)) if self.strides and choices is None and small_stem else 4
         return architecture.replace(width=width, hidden=hidden, imagenet_stride=stride)
 
     def choices(self, architecture: Architecture) -> int | None:
