@@ -17,7 +17,7 @@ from .portable_random import PortableRandom
 _NARROW: Final = 64
 _FEW_HIDDEN: Final = 4
 
-_Sizes = Field(strict=False, min_length=1)
+_Sizes = Field(strict=False)
 
 
 class Bound(NamedTuple):
@@ -72,14 +72,14 @@ class WidthRule(Config):
         if isinstance(values, str):
             if values not in WIDTH_RULES:
                 raise ValueError(f"unknown rule {values!r}{choice(values, WIDTH_RULES)}")
-            return WIDTH_RULES[values]
+            return WIDTH_RULES[values].to_dict()
         return values
 
     @field_validator("widths", "hidden")
     @classmethod
     def _check_ascending(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        if list(sizes) != sorted(set(sizes)):
-            raise ValueError("expected ascending integers")
+        if not sizes or list(sizes) != sorted(set(sizes)):
+            raise ValueError("expected at least one and ascending integers")
         return sizes
 
     def sample(self, architecture: Architecture, random: PortableRandom) -> Architecture:
