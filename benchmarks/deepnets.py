@@ -18,14 +18,16 @@ from typing import Any, Final
 import torch
 
 from ghn_pyg import from_module
-from ghn_pyg.families.deepnets.architecture import Architecture
-from ghn_pyg.families.deepnets.dataset import NODE_BUDGET
-from ghn_pyg.families.deepnets.genotype import DARTS
-from ghn_pyg.families.deepnets.graph import architecture_graph
-from ghn_pyg.families.deepnets.network import Network
-from ghn_pyg.families.deepnets.published import PublishedDeepNets
-from ghn_pyg.families.deepnets.published_writer import export
-from ghn_pyg.families.deepnets.sampling import sample
+from ghn_pyg.families.deepnets import (
+    DARTS,
+    NODE_BUDGET,
+    Architecture,
+    Network,
+    PublishedDeepNets,
+    architecture_graph,
+    export,
+    sample,
+)
 
 from .harness import Run, arguments, measure, number, slope, table
 from .published import FIGURES, goal_table, judged

@@ -22,7 +22,7 @@ from ghn_pyg.graph.arch_data.images import Images
 from ghn_pyg import GHN
 from ghn_pyg.evaluation.evaluate import evaluate
 from ghn_pyg.evaluation.subjects import deepnets_subjects
-from ghn_pyg.families.deepnets.dataset import DeepNets
+from ghn_pyg.families.deepnets import DeepNets
 from ghn_pyg.training.config import TrainConfig
 from ghn_pyg.training.image_stream import run_images
 from ghn_pyg.training.load_config import load_config

@@ -13,7 +13,7 @@ from torch import nn
 from ghn_pyg import from_pretrained
 from ghn_pyg.evaluation.evaluate import evaluate
 from ghn_pyg.evaluation.subjects import Subject
-from ghn_pyg.families.deepnets.dataset import DeepNets
+from ghn_pyg.families.deepnets import DeepNets
 from ghn_pyg.training.checkpoints import read_training_checkpoint
 from ghn_pyg.training.fabric import half_precision, make_fabric
 from ghn_pyg.training.run import Run
@@ -47,7 +47,7 @@ def test_13_a_run_goes_on_in_mid_epoch_with_the_next_images_and_architectures(tm
     resumed = Run(config(), tmp_path, make_fabric(device="cpu"), digits())
     for (architectures, batch), (same, images) in zip(expected[2:], resumed.batches(0), strict=False):
         assert same.step == architectures.step
-        assert [part.architecture for part in same.parts] == [part.architecture for part in architectures.parts]
+        assert [part.architecture for part in same.micro_batches] == [part.architecture for part in architectures.micro_batches]
         assert torch.equal(images[0], batch[0])
         assert torch.equal(images[1], batch[1])
 

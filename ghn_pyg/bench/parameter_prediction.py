@@ -13,8 +13,7 @@ from filelock import FileLock
 
 from ..evaluation.evaluate import evaluate
 from ..evaluation.subjects import deepnets_subjects
-from ..families.deepnets.dataset import DeepNets
-from ..families.deepnets.sampling import check_place
+from ..families.deepnets import DeepNets, check_index
 from ..models.config import GHNConfig
 from ..models.ghn import GHN
 from ..training.config import TrainConfig
@@ -84,7 +83,7 @@ class ParameterTask(MetaTrainedTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         for split in self.splits:
-            check_place(split, 0, 0)
+            check_index(split, 0, 0)
 
     def run(self, ghn: GHNConfig, seed: int, folder: Path) -> dict[str, float]:
         """Top-1 accuracy on each split, and the share of networks that ran."""

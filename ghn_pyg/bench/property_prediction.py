@@ -20,8 +20,7 @@ from torch import nn
 from ..data.images import Images
 from ..evaluation.accuracy import Batches, measure, norms
 from ..evaluation.ranking import check_scipy
-from ..families.deepnets.dataset import DeepNets
-from ..families.deepnets.network import Network
+from ..families.deepnets import DeepNets, Network
 from ..finetuning.config import FitConfig
 from ..finetuning.train_network import Epoch, fit
 from ..graph.arch_data import ArchData
@@ -109,7 +108,7 @@ class PropertyTask(MetaTrainedTask):
     def trained_network(self, graph: ArchData, images: Images, folder: Path, patience: float = -1) -> dict[str, float]:
         """The properties of one network, which a file keeps."""
         training = FitConfig(epochs=self.epochs)
-        architecture = json.dumps(dataclasses.asdict(graph.architecture), sort_keys=True, default=str)
+        architecture = json.dumps(graph.architecture.to_dict(), sort_keys=True)
         wanted = {"architecture": architecture, "images": images.name, "size": images.image_size,
                   "training": dataclasses.asdict(training), "noise": self.noise}  # fmt: skip
         path = folder / f"{_digest(wanted)}.json"

@@ -25,8 +25,7 @@ from .console import (
 )
 
 if TYPE_CHECKING:
-    from ..families.deepnets.architecture import Architecture
-    from ..families.deepnets.statistics import Measured, Summary
+    from ..families.deepnets import Architecture, Measured, Summary
 
 app = typer.Typer(
     help="Samples, measures, exports and shows training architectures (DeepNets-1M).", no_args_is_help=True
@@ -96,8 +95,7 @@ def stats(
     if plot is not None:
         check_output(plot, [".png", ".svg", ".pdf"], "a picture")
     with status("Loading"):
-        from ..families.deepnets.sampling import SPLIT_SIZES
-        from ..families.deepnets.statistics import operation_shares, summarize
+        from ..families.deepnets import SPLIT_SIZES, operation_shares, summarize
 
     if plot is not None:
         from ..utils.optional import require
@@ -145,13 +143,13 @@ def export(
     check_splits(split)
     check_output(out, [".hdf5"], "architectures")
     with status("Loading"), user_errors(ImportError):
-        from ..families.deepnets.published_files import DatasetError, import_h5py
-        from ..families.deepnets.published_writer import export as write
-        from ..families.deepnets.sampling import SPLIT_SIZES
+        from ..families.deepnets import SPLIT_SIZES
+        from ..families.deepnets import export as write
+        from ..utils.optional import require
 
-        import_h5py()
+        require("h5py", "deepnets", "published files of architectures")
     number = count if count is not None else max(SPLIT_SIZES.get(split, 1) - start, 1)
-    with user_errors(DatasetError, OSError):
+    with user_errors(OSError):
         write({split: _draw(split, start, number, seed, f"Exporting {split}")}, out)
     from rich.filesize import decimal
 
@@ -175,17 +173,13 @@ def show(
     if out is not None:
         check_output(out, GRAPH_SUFFIXES, "a graph")
     with status("Loading"):
-        import dataclasses
-
-        from ..families.deepnets.dataset import sized_graph
-        from ..families.deepnets.statistics import measure
-        from ..families.deepnets.widths import evaluation_width
+        from ..families.deepnets import evaluation_width, graph_with_architecture, measure
         from ..viz.save import save_view
 
     (drawn,) = _draw(split, position, 1, seed, "Sampling")
-    architecture = dataclasses.replace(drawn, width=evaluation_width(split, image_size))
+    architecture = drawn.replace(width=evaluation_width(split, image_size))
     with user_errors(ValueError):
-        graph, one = sized_graph(architecture, num_classes, image_size), measure(architecture, num_classes, image_size)
+        graph, one = graph_with_architecture(architecture, num_classes, image_size), measure(architecture, num_classes, image_size)
     title = f"{split} {position}"
     if out is not None:
         with user_errors(OSError):
@@ -212,13 +206,13 @@ def _draw(split: str, start: int, count: int, seed: int, message: str) -> Iterat
     from rich.console import Console
     from rich.progress import track
 
-    from ..families.deepnets.sampling import SPLIT_SIZES, check_place, sample
+    from ..families.deepnets import SPLIT_SIZES, check_index, sample
 
     with user_errors(ValueError):
-        check_place(split, 0, seed)
+        check_index(split, 0, seed)
     if start + count > SPLIT_SIZES[split]:
         asked = f"{start:,}" if count == 1 else f"{start:,} to {start + count - 1:,}"
-        fail(f"split {split!r} has positions 0 to {SPLIT_SIZES[split] - 1:,}, got {asked}")
+        fail(f"split {split!r} has indices 0 to {SPLIT_SIZES[split] - 1:,}, got {asked}")
     console = Console(stderr=True)
     positions = range(start, start + count)
     return (
@@ -228,7 +222,7 @@ def _draw(split: str, start: int, count: int, seed: int, message: str) -> Iterat
 
 
 def _measure(split: str, architectures: Iterable[Architecture], image_size: int) -> Iterator[Measured]:
-    from ..families.deepnets.statistics import measure_split
+    from ..families.deepnets import measure_split
 
     return measure_split(split, architectures, image_size)
 
@@ -246,8 +240,7 @@ def _summary_table(summaries: dict[str, dict[str, Summary]], counts: dict[str, i
 def _save_figures(out: Path, measured: dict[str, list[Measured]]) -> None:
     import csv
 
-    from ..families.deepnets.genotype import OPERATIONS
-    from ..families.deepnets.statistics import MEASURES
+    from ..families.deepnets import MEASURES, OPERATIONS
     from ..utils.atomic_files import replacing
 
     with replacing(out) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:

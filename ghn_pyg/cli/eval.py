@@ -221,7 +221,7 @@ def _groups(
 ) -> dict[str, list[Subject]]:
     """The networks to measure, by split."""
     from ..evaluation.subjects import deepnets_subjects, torchvision_subjects
-    from ..families.deepnets.dataset import DeepNets
+    from ..families.deepnets import DeepNets
     from ..zoo.torchvision_models import check_name
 
     found = {}
@@ -285,7 +285,7 @@ def _show_norms(ghn: str, images: Images, report: Report) -> None:
 
     They are of networks for ImageNet: with other classes, or in the version for small images, there are others.
     """
-    from ..families.deepnets.layout import LARGE_IMAGES
+    from ..families.deepnets import LARGE_IMAGES
 
     if images.num_classes != _PUBLISHED_CLASSES or images.image_size < LARGE_IMAGES:
         return

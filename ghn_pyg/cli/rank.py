@@ -56,7 +56,7 @@ def rank(
         from ..evaluation.ranking import agreement, check_scipy, ranked
         from ..evaluation.report import Report
         from ..evaluation.subjects import deepnets_subjects
-        from ..families.deepnets.dataset import DeepNets
+        from ..families.deepnets import DeepNets
         from ..finetuning.config import FitConfig
         from ..finetuning.train_network import check_fit
         from ..models.checkpoints.key_names import CheckpointError

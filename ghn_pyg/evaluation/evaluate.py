@@ -66,7 +66,7 @@ def evaluate(
 
     Example:
         >>> from ghn_pyg import GHNConfig
-        >>> from ghn_pyg.families.deepnets.dataset import DeepNets
+        >>> from ghn_pyg.families.deepnets import DeepNets
         >>> from ghn_pyg.evaluation.subjects import deepnets_subjects
         >>> from ghn_pyg.data.images import load_images
         >>> ghn = GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2, num_classes=10))

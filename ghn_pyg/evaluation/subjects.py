@@ -10,9 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import nn
 
-from ..families.deepnets.dataset import DeepNets
-from ..families.deepnets.layout import LARGE_IMAGES
-from ..families.deepnets.network import Network
+from ..families.deepnets import LARGE_IMAGES, DeepNets, Network
 from ..graph.arch_data import ArchData
 from ..tracing.trace import from_module
 from ..utils.suggest import some

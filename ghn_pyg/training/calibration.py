@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from ..data.images import Images
-from ..families.deepnets.dataset import MetaBatches
+from ..families.deepnets import MetaBatches
 from ..graph.arch_data import ArchData
 from ..models.ghn import GHN
 from .config import TrainConfig
@@ -35,7 +35,7 @@ def calibrate(ghn: GHN, graphs: Sequence[ArchData]) -> None:
 
     Example:
         >>> from ghn_pyg import GHNConfig
-        >>> from ghn_pyg.families.deepnets.dataset import DeepNets
+        >>> from ghn_pyg.families.deepnets import DeepNets
         >>> ghn = GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2, num_classes=10))
         >>> calibrate(ghn, DeepNets("train")[:3])
     """
@@ -66,4 +66,4 @@ def first_networks(config: TrainConfig, images: Images) -> list[ArchData]:
         _CALIBRATED, num_classes=images.num_classes, image_size=images.image_size, widths=config.widths,
         seed=config.seed, rank=0, world_size=1,
     )  # fmt: skip
-    return [graph for part in stream.meta_batch(0).parts for graph in part.to_data_list()]
+    return [graph for part in stream.meta_batch(0).micro_batches for graph in part.to_data_list()]

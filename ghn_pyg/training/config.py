@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from ..families.deepnets.dataset import NODE_BUDGET
-from ..families.deepnets.widths import CIFAR, IMAGENET, Bound, WidthRule
+from ..families.deepnets import CIFAR, IMAGENET, NODE_BUDGET, WidthRule
 from ..models.config import GHNConfig
 from ..utils.fields import check_choices, check_flags, check_integers, check_numbers, refuse
 from ..utils.yaml_config import check_fields, plain
@@ -51,7 +50,7 @@ class TrainConfig:
         calibrate: Whether the GHN starts with weights that make predictions of Kaiming's variance; see
             :func:`~ghn_pyg.training.calibration.calibrate`.
         curriculum: Share of the run during which networks grow from one cell to their full size; see
-            :class:`~ghn_pyg.families.deepnets.curriculum.Curriculum`.
+            :class:`~ghn_pyg.families.deepnets.Curriculum`.
         ema: Decay of the exponential moving average of the weights, which then is the trained GHN; 0 for none. It is
             smaller at first; see :func:`~ghn_pyg.training.schedules.average_decay`.
         precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``.
@@ -142,7 +141,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, ready for JSON and YAML."""
-        return plain(dataclasses.asdict(self))
+        return plain(dataclasses.asdict(self) | {"widths": self.widths.to_dict()})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -194,17 +193,7 @@ def _widths(values: Any) -> WidthRule:
         raise ValueError(
             f"TrainConfig.widths expected one of {', '.join(_RULES)} or fields of WidthRule, got {values!r}"
         )
-    check_fields(WidthRule, values)
-    rule = dict(values)
-    try:
-        rule |= {name: tuple(rule[name]) for name in ("widths", "hidden") if name in rule}
-        if "bounds" in rule:
-            rule["bounds"] = tuple(Bound(*bound) for bound in rule["bounds"])
-        return WidthRule(**rule)
-    except TypeError as error:
-        raise ValueError(
-            f"TrainConfig.widths expected lists of numbers, and bounds as lists of three, got {values!r}"
-        ) from error
+    return WidthRule.from_dict(values)
 
 
 _RULES: Final = {"cifar": CIFAR, "imagenet": IMAGENET}

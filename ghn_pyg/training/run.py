@@ -18,8 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from ..data.images import Images
-from ..families.deepnets.curriculum import Curriculum
-from ..families.deepnets.dataset import MetaBatch, MetaBatches
+from ..families.deepnets import Curriculum, MetaBatch, MetaBatches
 from ..models.checkpoints.folder import write_folder
 from ..models.checkpoints.key_names import CheckpointError, strip_wrappers
 from ..models.ghn import GHN

@@ -12,9 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..families.deepnets.architecture import Architecture
-from ..families.deepnets.dataset import MetaBatch
-from ..families.deepnets.network import Network
+from ..families.deepnets import Architecture, MetaBatch, Network
 from ..models.ghn import GHN
 from .seeds import reseed, restored
 
@@ -104,7 +102,7 @@ def meta_gradient(
         ranks they add up to the means.
     """
     share = torch.zeros(3, device=images.device)
-    for part in meta_batch.parts:
+    for part in meta_batch.micro_batches:
         with autocast():
             predictions = ghn.predict(part, differentiable=True)
         predicted: list[Tensor] = []

@@ -16,7 +16,7 @@ from ghn_pyg.bench.graph_regression import GraphModel, LongRangeTask, ZINCTask, 
 from ghn_pyg.bench.parameter_prediction import ParameterTask
 from ghn_pyg.bench.property_prediction import PropertyTask, correlation, embeddings
 from ghn_pyg.bench.trained_networks import make_networks
-from ghn_pyg.families.deepnets.dataset import DeepNets
+from ghn_pyg.families.deepnets import DeepNets
 from ghn_pyg.models.encoders import ENCODERS, register_encoder
 from ghn_pyg.models.ghn import GHN
 from ghn_pyg.nn import GatedGNN, LastReadout, NodeMLP
@@ -68,7 +68,7 @@ def test_properties(tmp_path, monkeypatch):
 def test_what_a_network_is_measured_by():
     from ghn_pyg.graph.arch_data.images import load_images
 
-    from ghn_pyg.families.deepnets.network import Network
+    from ghn_pyg.families.deepnets import Network
     from ghn_pyg.finetuning.config import FitConfig
 
     images = load_images("digits", image_size=8)

@@ -6,12 +6,8 @@ import networkx as nx
 import pytest
 
 from ghn_pyg.cli.console import GRAPH_SUFFIXES, SPLITS
-from ghn_pyg.families.deepnets import sampling
-from ghn_pyg.families.deepnets.architecture import Architecture
-from ghn_pyg.families.deepnets.genotype import DARTS, VIT
-from ghn_pyg.families.deepnets.published import PublishedDeepNets
-from ghn_pyg.families.deepnets.sampling import sample
-from ghn_pyg.families.deepnets.statistics import measure
+from ghn_pyg.families import deepnets
+from ghn_pyg.families.deepnets import DARTS, VIT, Architecture, PublishedDeepNets, measure, sample
 from ghn_pyg.viz.save import FORMATS
 from tests.cli.outcomes import failed, small_disk
 
@@ -49,7 +45,7 @@ def test_stats_of_every_architecture(run, tmp_path):
 
 
 def test_stats_of_a_small_split_are_of_all_of_it(run, monkeypatch):
-    monkeypatch.setitem(sampling.SPLIT_SIZES, "wide", 2)
+    monkeypatch.setitem(deepnets.SPLIT_SIZES, "wide", 2)
     code, out, _ = run("deepnets", "stats", "wide", "--count", 3)
     assert code == 0
     assert any(line.startswith("wide 2 nodes ") for line in out)
@@ -90,8 +86,8 @@ def test_show_draws_one_architecture(run, tmp_path):
     ("arguments", "message"),
     [
         (("sample", "trian"), "unknown split 'trian'; did you mean train?"),
-        (("show", "val", 500), "split 'val' has positions 0 to 499, got 500"),
-        (("sample", "val", "--start", 495, "--count", 6), "positions 0 to 499, got 495 to 500"),
+        (("show", "val", 500), "split 'val' has indices 0 to 499, got 500"),
+        (("sample", "val", "--start", 495, "--count", 6), "indices 0 to 499, got 495 to 500"),
         (("show", "predefined", 0), "unknown split 'predefined'; expected one of train, val, test, wide, deep, dense"),
         (("stats", "val", "foo"), "unknown split 'foo'; expected one of train, val,"),
         (("export", "tset", "--out", "x.hdf5"), "unknown split 'tset'; did you mean test?"),
@@ -113,7 +109,7 @@ def test_wrong_requests(run, tmp_path, monkeypatch, arguments, message):
 
 
 def test_what_the_command_line_knows_before_torch_is_imported():
-    assert tuple(sampling.SPLIT_SIZES) == SPLITS
+    assert tuple(deepnets.SPLIT_SIZES) == SPLITS
     assert tuple(FORMATS) == GRAPH_SUFFIXES
 
 
@@ -133,7 +129,7 @@ def test_a_picture_without_matplotlib_fails_before_the_work(run, tmp_path, monke
 )
 def test_show_says_what_the_stem_is(run, monkeypatch, changes, stem):
     architecture = Architecture(**{"genotype": DARTS, "cells": 4, **changes})
-    monkeypatch.setattr(sampling, "sample", lambda *_: architecture)
+    monkeypatch.setattr(deepnets, "sample", lambda *_: architecture)
     assert f"stem {stem}" in run("deepnets", "show", "val", 0)[1]
 
 

@@ -6,7 +6,7 @@ from ghn_pyg.graph.arch_data.images import load_images
 from ghn_pyg import from_pretrained
 from ghn_pyg.evaluation.evaluate import evaluate
 from ghn_pyg.evaluation.subjects import deepnets_subjects, torchvision_subjects
-from ghn_pyg.families.deepnets.dataset import DeepNets
+from ghn_pyg.families.deepnets import DeepNets
 
 
 @pytest.fixture(scope="module")

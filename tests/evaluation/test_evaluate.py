@@ -11,7 +11,7 @@ from ghn_pyg import GHN, GHNConfig, batch_statistics, from_module, load_predicti
 from ghn_pyg.evaluation import evaluate as module
 from ghn_pyg.evaluation.evaluate import evaluate
 from ghn_pyg.evaluation.subjects import Subject, deepnets_subjects, torchvision_subjects
-from ghn_pyg.families.deepnets.dataset import DeepNets
+from ghn_pyg.families.deepnets import DeepNets
 from ghn_pyg.finetuning.config import FitConfig
 from ghn_pyg.finetuning.init import start_from
 

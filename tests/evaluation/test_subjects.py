@@ -4,7 +4,7 @@ from safetensors.torch import save_model
 from torch import nn
 
 from ghn_pyg.evaluation.subjects import deepnets_subjects, torchvision_subjects, trained_subject
-from ghn_pyg.families.deepnets.dataset import DeepNets
+from ghn_pyg.families.deepnets import DeepNets
 
 
 def test_a_split():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ghn_pyg import GHN, GHNConfig
-from ghn_pyg.families.deepnets.dataset import DeepNets
+from ghn_pyg.families.deepnets import DeepNets
 from ghn_pyg.training.calibration import calibrate
 
 CONFIGS = {

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from ghn_pyg import GHNConfig
-from ghn_pyg.families.deepnets.widths import CIFAR, IMAGENET, Bound, WidthRule
+from ghn_pyg.families.deepnets import CIFAR, IMAGENET, Bound, WidthRule
 from ghn_pyg.training.config import TrainConfig
 from ghn_pyg.training.load_config import load_config, recipe_names
 from ghn_pyg.utils.yaml_config import read_fields
@@ -141,11 +141,11 @@ def test_missing_values_have_defaults():
         ({"ghn": {}, "images": 3}, "images expected a text, got 3"),
         ({"ghn": {}, "folder": 300.0}, "folder expected a text, got 300.0"),
         ({"ghn": {}, "image_size": "abc"}, "image_size expected a number of pixels"),
-        ({"ghn": {}, "widths": {"widths": 3}}, "widths expected lists of numbers"),
-        ({"ghn": {}, "widths": {"widths": ["a"]}}, "widths expected"),
-        ({"ghn": {}, "widths": {"bounds": [3]}}, "bounds as lists of three"),
-        ({"ghn": {}, "widths": {"bounds": [["800000", 12, 1]]}}, "bounds expected three positive integers"),
-        ({"ghn": {}, "widths": {"strides": "off"}}, "WidthRule.strides expected true or false, got 'off'"),
+        ({"ghn": {}, "widths": {"widths": 3}}, "WidthRule.widths expected a valid tuple, got 3"),
+        ({"ghn": {}, "widths": {"widths": ["a"]}}, "WidthRule.widths.0 expected a valid integer"),
+        ({"ghn": {}, "widths": {"bounds": [3]}}, "WidthRule.bounds.0 expected a tuple, list"),
+        ({"ghn": {}, "widths": {"bounds": [["800000", 12, 1]]}}, "WidthRule.bounds.0.0 expected a valid integer"),
+        ({"ghn": {}, "widths": {"strides": "off"}}, "WidthRule.strides expected a valid boolean, got 'off'"),
         ({"ghn": {"preset": 3}}, "unknown preset '3'"),
         ({"ghn": {}, "balance": 1}, "balance expected true or false"),
         ({"ghn": {}, "balance": True, "precision": "16-mixed"}, "balance expected false with 16-mixed"),

@@ -13,7 +13,7 @@ from filelock import FileLock
 from ghn_pyg.graph.arch_data.images import load_images
 
 from ghn_pyg import GHN, CheckpointError, from_pretrained
-from ghn_pyg.families.deepnets.dataset import MetaBatches
+from ghn_pyg.families.deepnets import MetaBatches
 from ghn_pyg.training import run as module
 from ghn_pyg.training import run_folder as folder_module
 from ghn_pyg.training.checkpoints import checkpoint_paths, read_training_checkpoint
@@ -174,7 +174,7 @@ def test_images_and_architectures_go_on_in_mid_epoch(tmp_path, monkeypatch):
     original = module.meta_gradient
 
     def spy(ghn, meta_batch, images, labels, **options):
-        seen.append((meta_batch.step, [part.architecture for part in meta_batch.parts], images.sum().item()))
+        seen.append((meta_batch.step, [part.architecture for part in meta_batch.micro_batches], images.sum().item()))
         return original(ghn, meta_batch, images, labels, **options)
 
     monkeypatch.setattr(module, "meta_gradient", spy)

@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from ghn_pyg import GHN
-from ghn_pyg.families.deepnets.dataset import MetaBatches
-from ghn_pyg.families.deepnets.network import Network
+from ghn_pyg.families.deepnets import MetaBatches, Network
 from ghn_pyg.training import step
 from ghn_pyg.training.seeds import seed_of
 from ghn_pyg.training.step import meta_gradient, meta_loss, normalize_, skeleton
@@ -78,7 +77,7 @@ def test_the_gradient_is_that_of_one_backward_pass_through_everything(ghn, batch
     share, found = gradient(ghn, meta_batch, batch, penalty=penalty, label_smoothing=0.1, seed=11)
     ghn.zero_grad()
     losses, right = [], []
-    for part in meta_batch.parts:
+    for part in meta_batch.micro_batches:
         for prediction, one in zip(ghn.predict(part, differentiable=True), part.architecture, strict=True):
             torch.manual_seed(seed_of(11, STEP, int.from_bytes(one.key[:8])))  # dropout
             network = Network(one, 10, 8).train()
@@ -97,7 +96,7 @@ def test_the_gradient_is_that_of_one_backward_pass_through_everything(ghn, batch
 
 def test_parts_change_nothing(ghn, batch):
     whole, parts = architectures(), architectures(node_budget=1)
-    assert (len(whole.parts), len(parts.parts)) == (1, COUNT)
+    assert (len(whole.micro_batches), len(parts.micro_batches)) == (1, COUNT)
     exact = ghn.double(), (batch[0].double(), batch[1])  # untrained networks amplify rounding
     share, found = gradient(exact[0], whole, exact[1])
     other_share, other = gradient(exact[0], parts, exact[1])
@@ -128,7 +127,7 @@ def test_a_scaled_loss_scales_the_gradient(ghn, batch):
 
 
 def test_nothing_of_the_network_is_on_a_device(batch):
-    one = architectures().parts[0].architecture[0]
+    one = architectures().micro_batches[0].architecture[0]
     network = skeleton(one, 10, 8, "cpu")
     assert network.training
     assert all(parameter.is_meta for parameter in network.parameters())
@@ -138,7 +137,7 @@ def test_nothing_of_the_network_is_on_a_device(batch):
 
 
 def test_half_precision_spares_classifier_and_loss(ghn, batch):
-    one = architectures().parts[0].architecture[0]
+    one = architectures().micro_batches[0].architecture[0]
     parameters = {name: torch.rand_like(value) for name, value in Network(one, 10, 8).named_parameters()}
     dtypes = {}
     network = skeleton(one, 10, 8, "cpu")
@@ -173,7 +172,7 @@ def test_balanced_gradients_are_those_of_networks_scaled_to_one_norm(ghn, batch)
     exact = ghn.double(), (batch[0].double(), batch[1])
     whole = architectures()
     _, found = gradient(exact[0], whole, exact[1], balance=True)
-    (part,) = whole.parts
+    (part,) = whole.micro_batches
     expected = sum(balanced(ghn, part, exact[1]))
     # Losses are in single precision.
     close(found.float(), expected.float())
@@ -196,7 +195,7 @@ def balanced(ghn, part, batch):
 
 def test_a_network_whose_gradient_is_not_finite_is_left_out(ghn, batch, monkeypatch):
     exact, whole = (ghn.double(), (batch[0].double(), batch[1])), architectures()
-    (part,) = whole.parts
+    (part,) = whole.micro_batches
     factors = iter([1, 1, torch.nan, 1, 1])
     monkeypatch.setattr(step, "meta_loss", lambda *arguments: next(factors) * meta_loss(*arguments))
     share, found = gradient(exact[0], whole, exact[1], balance=True)

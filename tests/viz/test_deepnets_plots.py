@@ -2,8 +2,7 @@ import sys
 
 import pytest
 
-from ghn_pyg.families.deepnets.sampling import sample
-from ghn_pyg.families.deepnets.statistics import measure, operation_shares
+from ghn_pyg.families.deepnets import measure, operation_shares, sample
 from ghn_pyg.viz.deepnets_plots import plot_statistics
 
 

@@ -1,21 +1,21 @@
-"""Small networks first: a GHN learns from them sooner, and what it learns holds for large ones."""
+"""A curriculum from small to large networks: a GHN learns sooner from small ones, and it carries over to large ones."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from .architecture import Architecture
-from .sampling import SEARCH_SPACES, fits, split_of
+from .architecture_sampling import SEARCH_SPACES, is_valid, split_of
 
-MOST_CELLS = SEARCH_SPACES["train"].cells[1]
+MAX_CELLS = SEARCH_SPACES["train"].cells[1]
 
 
 @dataclasses.dataclass(frozen=True)
 class Curriculum:
-    r"""How many cells networks have at most, which grows from one to all during the first steps.
+    r"""A limit on the number of cells that grows during the first steps of training.
 
-    At step :math:`t` of :math:`T` it is :math:`18^{t/T}`, rounded down: it takes as long from 1 cell to 2 as from 9 to
-    18. A GHN learns the most while networks are small, and a step with small networks is the cheapest.
+    At step :math:`t` of :math:`T` it is :math:`\lfloor 18^{t/T} \rfloor`: doubling from 1 to 2 cells takes as long as
+    from 9 to 18. A GHN learns the most while networks are small, and their steps are the cheapest.
 
     Args:
         steps: From this step on there is no limit.
@@ -33,27 +33,24 @@ class Curriculum:
 
     def __post_init__(self) -> None:
         if self.steps < 0:
-            raise ValueError(f"steps expected a number of at least 0, got {self.steps}")
+            raise ValueError(f"steps expected at least 0, got {self.steps}")
 
     def limit(self, step: int) -> int:
-        """The largest number of cells at a step before the last one."""
-        return int(MOST_CELLS ** (step / self.steps))
+        """The largest number of cells at a step below ``steps``."""
+        return int(MAX_CELLS ** (step / self.steps))
 
     def apply(self, architecture: Architecture, step: int) -> Architecture:
-        """The architecture, cut to the largest number of cells with which it is one for training as well.
+        """Shortens an architecture to the limit, or to the next larger number of cells that keeps it valid.
 
-        An architecture that with fewer cells would belong to another split, would be too large (a classifier on a map
-        that is not reduced) or whose output would not depend on the input, keeps the next larger number of cells.
+        With too few cells an architecture may belong to another split, be too large (a classifier on a feature map
+        that is not reduced), or have an output that does not depend on the input.
 
         Args:
-            architecture: Any.
-            step: Which step of training it is for.
+            architecture: The architecture.
+            step: The training step.
         """
         if step >= self.steps:
             return architecture
         split = split_of(architecture)
-        for cells in range(self.limit(step), architecture.cells):
-            small = dataclasses.replace(architecture, cells=cells)
-            if split_of(small) == split and fits(small, SEARCH_SPACES[split]):
-                return small
-        return architecture
+        shortened = (architecture.replace(cells=cells) for cells in range(self.limit(step), architecture.cells))
+        return next((short for short in shortened if is_valid(short, split)), architecture)

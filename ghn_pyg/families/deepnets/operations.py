@@ -1,9 +1,10 @@
-"""The operations of a cell as parts of a network (GHN-2, arXiv 2110.13100, table 1; DARTS, arXiv 1806.09055)."""
+"""The operations of a cell as building blocks (GHN-2, arXiv 2110.13100, table 1; DARTS, arXiv 1806.09055)."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,80 +12,63 @@ from torch import Tensor, nn
 
 from ...graph.arch_data import NO_SHAPE
 from ...graph.node_types import PRIMITIVE_ID
-from .parts import (
+from .blocks import (
     GELU,
     IDENTITY,
     INPUT,
     RELU,
+    Block,
     Node,
-    Part,
+    append_block,
+    append_join,
     batch_norm,
     cached,
-    chain,
     convolution,
-    extend,
-    join,
     layer_norm,
     linear,
     pool,
+    sequential,
 )
 
 HEADS: Final = 8
-"""Attention heads, which must divide the channels."""
+"""Number of attention heads, which must divide the channels."""
 
 
-class Operation(nn.Module):
-    """A chain of layers under the name ``op``, as published parameter names have it."""
+class NamedChildren(nn.Module):
+    """A module whose children are given by name; the names are those of published parameters."""
 
-    def __init__(self, op: nn.Module) -> None:
+    def __init__(self, **children: nn.Module) -> None:
         super().__init__()
-        self.op = op
+        for name, child in children.items():
+            self.add_module(name, child)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, C, H, W) to (B, C', ⌈H/stride⌉, ⌈W/stride⌉)."""
-        return self.op(x)
+    if TYPE_CHECKING:
 
-
-class Nothing(nn.Module):
-    """Stands for ``none``: its branch is dropped, so that it is never called."""
+        def __getattr__(self, name: str) -> nn.Module: ...
 
 
-class FactorizedReduction(nn.Module):
-    """Halves the size: two strided 1×1 convolutions on grids shifted by one position, concatenated and normalised.
+class FactorizedReduction(NamedChildren):
+    """Halves the size by two strided 1×1 convolutions on grids shifted by one position, concatenated and normalised.
 
-    Args:
-        conv_1: Convolution on the even positions.
-        conv_2: Convolution on the odd positions.
-        bn: Norm, or an identity.
+    Its children are ``conv_1`` for the even positions, ``conv_2`` for the odd positions and ``bn``.
     """
 
-    def __init__(self, conv_1: nn.Module, conv_2: nn.Module, bn: nn.Module) -> None:
-        super().__init__()
-        self.conv_1 = conv_1
-        self.conv_2 = conv_2
-        self.bn = bn
-
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, C, H, W) to (B, C', ⌈H/2⌉, ⌈W/2⌉); maps of odd size count as continued with zeros."""
+        """Maps (B, C, H, W) to (B, C', ⌈H/2⌉, ⌈W/2⌉); maps of odd size are padded with zeros."""
         x = F.relu(x)
         height, width = x.shape[-2:]
-        odd = F.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x
-        return self.bn(torch.cat([self.conv_1(x), self.conv_2(odd[:, :, 1:, 1:])], 1))
+        padded = F.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x
+        return self.bn(torch.cat([self.conv_1(x), self.conv_2(padded[:, :, 1:, 1:])], 1))
 
 
-class SqueezeExcitation(nn.Module):
-    r"""A gate for each channel, :math:`x \cdot \mathrm{hardswish}(W_2 \, \mathrm{relu}(W_1 \bar x))`.
+class SqueezeExcitation(NamedChildren):
+    r"""A gate for each channel, :math:`x \cdot \mathrm{hardswish}(W_2 \, \mathrm{relu}(W_1 \bar x))`, possibly strided.
 
-    Args:
-        fc1: Linear layer from C to C/2 features.
-        fc2: Linear layer back.
-        stride: Stride of the output, 1 or 2.
+    Its children are the linear layers ``fc1`` from C to C/2 features and ``fc2`` back.
     """
 
-    def __init__(self, fc1: nn.Module, fc2: nn.Module, stride: int) -> None:
-        super().__init__()
-        self.fc1 = fc1
-        self.fc2 = fc2
+    def __init__(self, stride: int, **children: nn.Module) -> None:
+        super().__init__(**children)
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,13 +77,8 @@ class SqueezeExcitation(nn.Module):
         return x[:, :, :: self.stride, :: self.stride] * gate[:, :, None, None]
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention."""
-
-    def __init__(self, to_qkv: nn.Module, to_out: nn.Module) -> None:
-        super().__init__()
-        self.to_qkv = to_qkv
-        self.to_out = to_out
+class Attention(NamedChildren):
+    """Multi-head self-attention with the children ``to_qkv`` and ``to_out``."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Keeps the shape (B, N, C)."""
@@ -110,34 +89,8 @@ class Attention(nn.Module):
         return self.to_out(mixed.transpose(1, 2).reshape(batch, count, channels))
 
 
-class FeedForward(nn.Module):
-    """Two linear layers under the name ``net``."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Keeps the shape (B, N, C)."""
-        return self.net(tokens)
-
-
-class TransformerBlock(nn.Module):
-    """A pre-norm transformer block over the positions (ViT, arXiv 2010.11929).
-
-    Args:
-        ln1: Norm before the attention.
-        attn: Self-attention.
-        ln2: Norm before the feed-forward layers.
-        ff: Feed-forward layers.
-    """
-
-    def __init__(self, ln1: nn.Module, attn: nn.Module, ln2: nn.Module, ff: nn.Module) -> None:
-        super().__init__()
-        self.ln1 = ln1
-        self.attn = attn
-        self.ln2 = ln2
-        self.ff = ff
+class TransformerBlock(NamedChildren):
+    """A pre-norm transformer block over the positions (ViT, arXiv 2010.11929): ``ln1``, ``attn``, ``ln2``, ``ff``."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Keeps the shape (B, C, H, W)."""
@@ -147,112 +100,117 @@ class TransformerBlock(nn.Module):
         return tokens.transpose(1, 2).reshape(x.shape)
 
 
-def norm_of(norm: str | None, channels: int) -> Part:
-    """The norm of that name; without one an identity, so that the layers behind keep their names."""
+def make_norm(norm: str | None, channels: int) -> Block:
+    """A batch norm for ``"bnorm"``, an identity for ``None``, which keeps the names of the layers after it."""
     return IDENTITY if norm is None else batch_norm(channels)
 
 
-def operation(*layers: Part) -> Part:
-    """A chain of layers under the name ``op``."""
-    inner = chain(*layers, name=".op")
-    return Part(lambda: Operation(inner.build()), inner.nodes)
+def operation(*layers: Block) -> Block:
+    """A sequence of layers under the name ``op``."""
+    op = sequential(*layers, name=".op")
+    return Block(lambda: nn.Sequential(OrderedDict(op=op.build())), op.nodes)
 
 
 @cached
-def pointwise(into: int, out: int, norm: str | None) -> Part:
+def pointwise(in_channels: int, out_channels: int, norm: str | None) -> Block:
     """ReLU, 1×1 convolution, norm."""
-    return operation(RELU, convolution(into, out), norm_of(norm, out))
+    return operation(RELU, convolution(in_channels, out_channels), make_norm(norm, out_channels))
 
 
 @cached
-def reduction(into: int, out: int, norm: str | None) -> Part:
-    """A :class:`FactorizedReduction`: two convolutions → concat → norm."""
-    halves = (convolution(into, out // 2, stride=2), convolution(into, out - out // 2, stride=2))
-    normalise = norm_of(norm, out)
+def reduction(in_channels: int, out_channels: int, norm: str | None) -> Block:
+    """A :class:`FactorizedReduction`."""
+    half = out_channels // 2
+    convs = (convolution(in_channels, half, stride=2), convolution(in_channels, out_channels - half, stride=2))
+    bn = make_norm(norm, out_channels)
     nodes: list[Node] = []
-    parts = [extend(nodes, f".conv_{number}", half, INPUT) for number, half in enumerate(halves, 1)]
-    extend(nodes, ".bn", normalise, join(nodes, "concat", ":concat", parts))
-    return Part(lambda: FactorizedReduction(halves[0].build(), halves[1].build(), normalise.build()), tuple(nodes))
+    outputs = [append_block(nodes, f".conv_{number}", conv, INPUT) for number, conv in enumerate(convs, 1)]
+    append_block(nodes, ".bn", bn, append_join(nodes, "concat", ":concat", outputs))
+
+    def build() -> nn.Module:
+        return FactorizedReduction(conv_1=convs[0].build(), conv_2=convs[1].build(), bn=bn.build())
+
+    return Block(build, tuple(nodes))
 
 
-def _convolution(kernel: int) -> Callable[..., Part]:
+Factory = Callable[[int, int, str | None], Block]
+"""(channels, stride, norm) → block."""
+
+
+def _convolution(kernel: int) -> Factory:
     """ReLU, convolution, norm."""
     return lambda channels, stride, norm: operation(
-        RELU, convolution(channels, channels, kernel, stride), norm_of(norm, channels)
+        RELU, convolution(channels, channels, kernel, stride), make_norm(norm, channels)
     )
 
 
-def _crossed(size: int) -> Callable[..., Part]:
-    """ReLU, a flat convolution, an upright one, norm; each strides along its kernel."""
+def _crossed(size: int) -> Factory:
+    """ReLU, a horizontal convolution, a vertical one, norm; each strides along its kernel."""
     return lambda channels, stride, norm: operation(
         RELU,
         convolution(channels, channels, (1, size), (1, stride)),
         convolution(channels, channels, (size, 1), (stride, 1)),
-        norm_of(norm, channels),
+        make_norm(norm, channels),
     )
 
 
-def _separable(kernel: int, dilation: int, repeats: int) -> Callable[..., Part]:
-    """ReLU, depthwise convolution, 1×1 convolution, norm, some times over; the first is strided."""
+def _separable(kernel: int, dilation: int, repeats: int) -> Factory:
+    """ReLU, depthwise convolution, 1×1 convolution, norm, repeated; only the first is strided."""
 
-    def build(channels: int, stride: int, norm: str | None) -> Part:
-        layers: list[Part] = []
-        for step in (stride, *(1 for _ in range(repeats - 1))):
+    def build(channels: int, stride: int, norm: str | None) -> Block:
+        layers: list[Block] = []
+        for repeat in range(repeats):
+            step = 1 if repeat else stride
             depthwise = convolution(channels, channels, kernel, step, dilation, groups=channels)
-            layers += [RELU, depthwise, convolution(channels, channels), norm_of(norm, channels)]
+            layers += [RELU, depthwise, convolution(channels, channels), make_norm(norm, channels)]
         return operation(*layers)
 
     return build
 
 
-def _pool(kind: Any) -> Callable[..., Part]:
-    return lambda channels, stride, norm: pool(kind, stride)
+def _pool(node_type: Literal["max_pool", "avg_pool"]) -> Factory:
+    return lambda channels, stride, norm: pool(node_type, stride)
 
 
-def _none(channels: int, stride: int, norm: str | None) -> Part:
-    return Part(Nothing)
-
-
-def _skip(channels: int, stride: int, norm: str | None) -> Part:
+def _skip(channels: int, stride: int, norm: str | None) -> Block:
     return IDENTITY if stride == 1 else reduction(channels, channels, norm)
 
 
-def _gate(channels: int, stride: int, norm: str | None) -> Part:
-    """The squeeze is folded away, so the gate is computed from what it multiplies."""
+def _squeeze_excitation(channels: int, stride: int, norm: str | None) -> Block:
+    """The graph has no node for the squeeze, so the gate is computed from the block's input."""
     fc1, fc2 = linear(channels, channels // 2), linear(channels // 2, channels)
     nodes: list[Node] = []
-    gate = extend(nodes, ".fc2", fc2, extend(nodes, ".fc1", fc1, INPUT))
+    gate = append_block(nodes, ".fc2", fc2, append_block(nodes, ".fc1", fc1, INPUT))
     nodes.append(Node(PRIMITIVE_ID["cse"], ":cse", (), NO_SHAPE, (INPUT, gate)))
-    return Part(lambda: SqueezeExcitation(fc1.build(), fc2.build(), stride), tuple(nodes))
+    return Block(lambda: SqueezeExcitation(stride, fc1=fc1.build(), fc2=fc2.build()), tuple(nodes))
 
 
-def _attention(channels: int, stride: int, norm: str | None) -> Part:
+def _transformer(channels: int, stride: int, norm: str | None) -> Block:
     if channels % HEADS:
         raise ValueError(f"attention has {HEADS} heads, which must divide the channels, got {channels}; change width")
-    if stride != 1:
-        raise ValueError(f"attention does not stride, got stride {stride}")
-    first, second = layer_norm(channels), layer_norm(channels)
-    to_qkv, to_out = linear(channels, 3 * channels, bias=False), chain(linear(channels, channels))
-    # The published block has a dropout, which does nothing, between activation and second layer.
-    net = chain(linear(channels, channels), GELU, IDENTITY, linear(channels, channels))
+    ln1, ln2 = layer_norm(channels), layer_norm(channels)
+    to_qkv, to_out = linear(channels, 3 * channels, bias=False), sequential(linear(channels, channels))
+    # The published block has an inactive dropout between the activation and the second layer.
+    net = sequential(linear(channels, channels), GELU, IDENTITY, linear(channels, channels))
 
     nodes: list[Node] = []
-    qkv = extend(nodes, ".attn.to_qkv", to_qkv, extend(nodes, ".ln1", first, INPUT))
+    qkv = append_block(nodes, ".attn.to_qkv", to_qkv, append_block(nodes, ".ln1", ln1, INPUT))
     nodes.append(Node(PRIMITIVE_ID["msa"], ".attn:msa", (), NO_SHAPE, (qkv,)))
-    attended = extend(nodes, ".attn.to_out", to_out, qkv + 1)
-    middle = join(nodes, "sum", ":sum", (INPUT, attended))
-    end = extend(nodes, ".ff.net", net, extend(nodes, ".ln2", second, middle))
-    join(nodes, "sum", ":sum#2", (middle, end))
+    attended = append_block(nodes, ".attn.to_out", to_out, qkv + 1)
+    middle = append_join(nodes, "sum", ":sum", (INPUT, attended))
+    output = append_block(nodes, ".ff.net", net, append_block(nodes, ".ln2", ln2, middle))
+    append_join(nodes, "sum", ":sum#2", (middle, output))
 
     def build() -> nn.Module:
-        attention = Attention(to_qkv.build(), to_out.build())
-        return TransformerBlock(first.build(), attention, second.build(), FeedForward(net.build()))
+        attention = Attention(to_qkv=to_qkv.build(), to_out=to_out.build())
+        feed_forward = nn.Sequential(OrderedDict(net=net.build()))
+        return TransformerBlock(ln1=ln1.build(), attn=attention, ln2=ln2.build(), ff=feed_forward)
 
-    return Part(build, tuple(nodes))
+    return Block(build, tuple(nodes))
 
 
-_PARTS: Final[dict[str, Callable[..., Part]]] = {
-    "none": _none,
+_FACTORIES: Final[dict[str, Factory]] = {
+    "none": lambda channels, stride, norm: Block(nn.Module),  # never called, as its branch is dropped
     "max_pool_3x3": _pool("max_pool"),
     "avg_pool_3x3": _pool("avg_pool"),
     "skip_connect": _skip,
@@ -265,26 +223,26 @@ _PARTS: Final[dict[str, Callable[..., Part]]] = {
     "conv_3x3": _convolution(3),
     "conv_5x5": _convolution(5),
     "conv_7x7": _convolution(7),
-    "msa": _attention,
-    "cse": _gate,
+    "msa": _transformer,
+    "cse": _squeeze_excitation,
 }
 
 
 @cached
-def make_operation(name: str, channels: int, stride: int, norm: str | None) -> Part:
-    """An operation of :data:`~ghn_pyg.families.deepnets.genotype.OPERATIONS` as a part of a network.
+def make_operation(name: str, channels: int, stride: int, norm: str | None) -> Block:
+    """An operation of :data:`~ghn_pyg.families.deepnets.OPERATIONS` as a building block.
 
     Args:
         name: Its name.
         channels: Channels of its input and output.
-        stride: 1 or 2; 1 for ``msa``, as networks with attention never stride.
+        stride: 1 or 2; networks with ``msa`` never stride.
         norm: ``"bnorm"`` or ``None``.
 
     Raises:
-        ValueError: If it cannot have so many channels, or this stride.
+        ValueError: If the operation cannot have this number of channels.
 
     Example:
-        >>> make_operation("conv_3x3", 8, 1, None).size
+        >>> make_operation("conv_3x3", 8, 1, None).num_parameters
         576
     """
-    return _PARTS[name](channels, stride, norm)
+    return _FACTORIES[name](channels, stride, norm)

@@ -1,31 +1,30 @@
-"""Statistics of a split: how large, how deep and of which operations its architectures are."""
+"""Statistics of a split: the size, depth and operations of its architectures."""
 
 from __future__ import annotations
 
 import collections
-import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
+import rustworkx as rx
 
-from ...graph.arch_data import ArchData
 from .architecture import Architecture
 from .genotype import OPERATIONS
-from .graph import architecture_graph
-from .layout import count_parameters, reductions
-from .widths import evaluation_width
+from .graph_from_architecture import architecture_graph
+from .network_plan import count_parameters, reduction_cells
+from .width_sampling import evaluation_width
 
 MEASURES: Final = ("nodes", "parameters", "depth", "cells")
 
 
 class Measured(NamedTuple):
-    """One architecture.
+    """The measures of one architecture.
 
     Args:
-        nodes: Nodes of its graph.
-        parameters: Parameters of its network.
-        depth: Edges on the longest path through its graph.
+        nodes: Number of nodes of its graph.
+        parameters: Number of parameters of its network.
+        depth: Number of edges on the longest path through its graph.
         cells: Number of cells.
         operations: How often each operation occurs in its cells.
     """
@@ -41,43 +40,30 @@ def measure(architecture: Architecture, num_classes: int = 10, image_size: int =
     """Measures an architecture at its own width.
 
     Example:
-        >>> from ghn_pyg.families.deepnets.genotype import DARTS
+        >>> from ghn_pyg.families.deepnets import DARTS
         >>> measure(Architecture(genotype=DARTS, cells=4))[:4]
         (122, 64554, 45, 4)
     """
     graph = architecture_graph(architecture, num_classes, image_size)
+    digraph: rx.PyDiGraph[None, None] = rx.PyDiGraph()
+    digraph.extend_from_edge_list([(source, target) for source, target in graph.edge_index.t().tolist()])
     return Measured(
         nodes=graph.num_nodes,
         parameters=count_parameters(architecture, num_classes, image_size),
-        depth=longest_path(graph),
+        depth=rx.dag_longest_path_length(digraph),
         cells=architecture.cells,
-        operations=count_operations(architecture),
+        operations=_count_operations(architecture),
     )
 
 
 def measure_split(split: str, architectures: Iterable[Architecture], image_size: int = 32) -> Iterator[Measured]:
-    """Measures architectures of a split at the width at which it is evaluated."""
+    """Measures architectures of a split at the width at which they are evaluated."""
     width = evaluation_width(split, image_size)
-    return (measure(dataclasses.replace(one, width=width), image_size=image_size) for one in architectures)
+    return (measure(architecture.replace(width=width), image_size=image_size) for architecture in architectures)
 
 
-def longest_path(graph: ArchData) -> int:
-    """Number of edges on the longest path through a graph whose nodes stand in topological order.
-
-    Example:
-        >>> import torch
-        >>> longest_path(ArchData(edge_index=torch.tensor([[0, 0, 1], [1, 2, 2]]), num_nodes=3))
-        2
-    """
-    depths = [0] * graph.num_nodes
-    for source, target in sorted(graph.edge_index.t().tolist(), key=lambda edge: edge[1]):
-        depths[target] = max(depths[target], depths[source] + 1)
-    return max(depths)
-
-
-def count_operations(architecture: Architecture) -> collections.Counter[str]:
-    """How often each operation occurs in the cells of a network."""
-    genotype, reducing = architecture.genotype, len(reductions(architecture.cells))
+def _count_operations(architecture: Architecture) -> collections.Counter[str]:
+    genotype, reducing = architecture.genotype, len(reduction_cells(architecture.cells))
     counts: collections.Counter[str] = collections.Counter()
     for branches, cells in ((genotype.normal, architecture.cells - reducing), (genotype.reduce, reducing)):
         for name, _ in branches:
@@ -86,7 +72,7 @@ def count_operations(architecture: Architecture) -> collections.Counter[str]:
 
 
 class Summary(NamedTuple):
-    """One quantity over many architectures."""
+    """One measure over many architectures."""
 
     mean: float
     std: float
@@ -96,13 +82,7 @@ class Summary(NamedTuple):
 
 
 def summarize(measured: Sequence[Measured]) -> dict[str, Summary]:
-    """Mean, standard deviation, smallest, median and largest value of each of :data:`MEASURES`.
-
-    Raises:
-        ValueError: If there is nothing to summarize.
-    """
-    if not measured:
-        raise ValueError("expected one architecture at least, got none")
+    """Summarizes each of :data:`MEASURES` over at least one architecture."""
     columns = {name: np.array([getattr(one, name) for one in measured]) for name in MEASURES}
     return {
         name: Summary(
@@ -113,14 +93,8 @@ def summarize(measured: Sequence[Measured]) -> dict[str, Summary]:
 
 
 def operation_shares(measured: Iterable[Measured]) -> dict[str, float]:
-    """Share of each operation among all operations of the architectures, in the order of :data:`OPERATIONS`.
-
-    Raises:
-        ValueError: If there are no operations.
-    """
+    """Share of each of :data:`OPERATIONS` among all operations of at least one architecture."""
     counts: collections.Counter[str] = collections.Counter()
     for one in measured:
         counts.update(one.operations)
-    if not (total := counts.total()):
-        raise ValueError("expected one architecture at least, got none")
-    return {name: counts[name] / total for name in OPERATIONS}
+    return {name: counts[name] / counts.total() for name in OPERATIONS}

@@ -9,10 +9,8 @@ import h5py
 import pytest
 
 from ghn_pyg import GHN, GHNConfig
-from ghn_pyg.families.deepnets.architecture import Architecture
-from ghn_pyg.families.deepnets.genotype import Genotype
-from ghn_pyg.families.deepnets.published_files import meta_path
-from ghn_pyg.families.deepnets.published_writer import export
+from ghn_pyg.families.deepnets import Architecture, Genotype, export
+from ghn_pyg.families.deepnets.published_json import meta_path
 from ghn_pyg.models.checkpoints.key_names import from_published
 from tests.golden import FOLDER, STATE_DICT_SHAPES, seeded_state_dict
 
@@ -63,14 +61,14 @@ def small_file(folder, *architectures, split="val"):
 
 @contextlib.contextmanager
 def edited_meta(path):
-    """The content of a JSON file, to be changed."""
+    """Edits the content of a JSON file."""
     content = json.loads(meta_path(path).read_text())
     yield content
     meta_path(path).write_text(json.dumps(content))
 
 
 def replace_array(path, name, change):
-    """Puts the result of ``change`` in the place of an array of an HDF5 file."""
+    """Replaces an array of an HDF5 file by ``change(array)``, or removes it for ``None``."""
     with h5py.File(path, "r+") as file:
         values = change(file[name][()])
         del file[name]

@@ -1,4 +1,4 @@
-"""Architectures and graphs that the published generator made; see spec/4 for the format of the files."""
+"""Architectures and graphs of the published generator."""
 
 import json
 from collections import Counter
@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from ghn_pyg import PRIMITIVES
-from ghn_pyg.families.deepnets.architecture import Architecture
-from ghn_pyg.families.deepnets.graph import architecture_graph
-from ghn_pyg.families.deepnets.layout import count_parameters
-from ghn_pyg.families.deepnets.published_files import meta_path
+from ghn_pyg.families.deepnets import Architecture, architecture_graph, count_parameters
+from ghn_pyg.families.deepnets.published_json import meta_path
 from tests.families.deepnets.published_files_for_tests import EXPECTED, TRAIN
 from tests.golden import fingerprint
 
@@ -53,7 +51,7 @@ def nodes_of(graph):
 
 
 def without_attention(graph):
-    """Edges with each node of type msa folded away, which the published graphs have lost (spec 1)."""
+    """Edges with each node of type msa removed, which the published graphs lack."""
     edges = graph.edge_index.t().tolist()
     msa = {node for node, (kind, _) in enumerate(nodes_of(graph)) if kind == "msa"}
     entering = {target: source for source, target in edges if target in msa}
@@ -73,13 +71,6 @@ def test_nodes(position):
     expected = Counter(published_nodes(position))
     expected["msa", None] = sum(str(name).endswith("to_qkv.weight") for _, name in expected)
     assert Counter(nodes_of(architecture_graph(architecture(position)))) == +expected
-
-
-@EACH
-def test_kept_and_predicted_parameters(position):
-    expected, graph = EXPECTED[position], architecture_graph(architecture(position))
-    assert sorted(graph.kept) == sorted(expected["kept"])
-    assert {name for names in graph.param_names for name in names} == set(expected["T10"])
 
 
 @EACH

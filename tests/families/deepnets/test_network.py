@@ -6,15 +6,13 @@ import torch
 from torch import nn
 
 from ghn_pyg import from_module
-from ghn_pyg.families.deepnets.architecture import Architecture
-from ghn_pyg.families.deepnets.genotype import DARTS, PDARTS, VIT, Genotype
-from ghn_pyg.families.deepnets.layout import lay_out
-from ghn_pyg.families.deepnets.network import Cell, Network
-from ghn_pyg.families.deepnets.sampling import SPLIT_SIZES, sample
+from ghn_pyg.families.deepnets import DARTS, PDARTS, SPLIT_SIZES, VIT, Architecture, Genotype, Network, sample
+from ghn_pyg.families.deepnets.network import Cell
+from ghn_pyg.families.deepnets.network_plan import plan_network
 
 CONV = (("conv_3x3", 0), ("max_pool_3x3", 1))
 ONE = Genotype(CONV, [2], CONV, [2])
-# Step 0 is absent, step 2 serves nobody.
+# Step 0 is absent, step 2 is unused.
 HOLES = Genotype(
     (("none", 0), ("none", 1), ("conv_1x1", 1), ("cse", 2), ("conv_3x3", 0), ("cse", 3)), [2, 3],
     (("skip_connect", 1), ("none", 0), ("max_pool_3x3", 1), ("none", 2), ("cse", 0), ("cse", 1)), [2, 3],
@@ -51,30 +49,6 @@ def test_images_of_any_size(architecture, size):
     assert out.isfinite().all()
 
 
-def test_parameter_names():
-    network = built(make(HOLES, 3, stem_type=1, classifier_layers=2), width=8)
-    names = [name for name, _ in network.named_parameters()]
-    assert names[:9] == [
-        "stem0.0.weight", "stem0.1.weight", "stem0.1.bias", "stem0.3.weight", "stem0.4.weight", "stem0.4.bias",
-        "stem1.1.weight", "stem1.2.weight", "stem1.2.bias",
-    ]  # fmt: skip
-    assert [name.removeprefix("cells.0.") for name in names if name.startswith("cells.0.")] == [
-        "preprocess0.conv_1.weight", "preprocess0.conv_2.weight", "preprocess0.bn.weight", "preprocess0.bn.bias",
-        "preprocess1.op.1.weight", "preprocess1.op.2.weight", "preprocess1.op.2.bias",
-        "_ops.2.op.1.weight", "_ops.2.op.2.weight", "_ops.2.op.2.bias",
-        "_ops.3.fc1.weight", "_ops.3.fc1.bias", "_ops.3.fc2.weight", "_ops.3.fc2.bias",
-        "_ops.4.op.1.weight", "_ops.4.op.2.weight", "_ops.4.op.2.bias",
-        "_ops.5.fc1.weight", "_ops.5.fc1.bias", "_ops.5.fc2.weight", "_ops.5.fc2.bias",
-    ]  # fmt: skip
-    assert names[-4:] == ["classifier.0.weight", "classifier.0.bias", "classifier.3.weight", "classifier.3.bias"]
-
-
-@pytest.mark.parametrize("stem_type", [0, 1])
-def test_patches_are_stem0_whatever_the_type_of_the_stem(stem_type):
-    names = [name for name, _ in built(make(VIT, 1, stem_type=stem_type, preprocess=False)).named_parameters()]
-    assert names[:3] == ["stem0.weight", "pos_enc.weight", "cells.0._ops.1.ln1.weight"]
-
-
 def test_the_inputs_of_the_first_cell():
     network = built(make(stem_type=1), width=8)
     seen = []
@@ -92,34 +66,26 @@ def test_reduction_cells_halve_the_size_and_multiply_the_width():
     assert shapes == [(16, 32, 32), (16, 32, 32), (48, 16, 16), (48, 16, 16), (144, 8, 8), (144, 8, 8)]
 
 
-def test_networks_with_attention_keep_their_size():
-    network, shapes = built(make(Genotype(VIT.normal, [2], CONV, [2]), 4, multiplier=2), width=8), []
-    for cell in network.cells:
-        cell.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape[1:])))
-    network(images())
-    assert shapes == [(8, 11, 11), (16, 11, 11), (32, 11, 11), (32, 11, 11)]
-
-
 def test_a_step_is_the_sum_of_its_branches():
     branches = (("skip_connect", 0), ("skip_connect", 1), ("skip_connect", 2), ("none", 0), ("skip_connect", 3),
                 ("skip_connect", 0))  # fmt: skip
-    layout = lay_out(make(Genotype(branches, [4, 2], branches, [4, 2]), 1), width=8).cells[0]
-    cell = Cell(layout, meta=False)
+    plan = plan_network(make(Genotype(branches, [4, 2], branches, [4, 2]), 1), width=8).cells[0]
+    cell = Cell(plan, meta=False)
     cell.preprocess0 = cell.preprocess1 = nn.Identity()
     before, last = images(7).double(), images(11).double()[..., :7, :7]
     torch.testing.assert_close(cell(before, last), torch.cat([2 * before + last, before + last], 1))
 
 
 def test_absent_steps_count_as_zeros():
-    layout = lay_out(make(HOLES, 1), width=8).cells[0]
-    cell = Cell(layout, meta=False)
+    plan = plan_network(make(HOLES, 1), width=8).cells[0]
+    cell = Cell(plan, meta=False)
     out = cell(torch.rand(2, 24, 5, 5), torch.rand(2, 24, 5, 5))
     assert out.shape == (2, 16, 5, 5)
     assert not out[:, :8].any()
     assert out[:, 8:].any()
 
 
-def test_what_the_output_does_not_depend_on_is_not_computed():
+def test_unused_operations_are_not_computed():
     network = built(make(HOLES, 6, stem_type=1), width=8)
     network(images()).logsumexp(1).sum().backward()
     unused = {name for name, parameter in network.named_parameters() if parameter.grad is None}
@@ -128,7 +94,7 @@ def test_what_the_output_does_not_depend_on_is_not_computed():
     assert "cells.0._ops.2.op.1.weight" not in unused
 
 
-def test_a_second_classifier_in_training():
+def test_the_auxiliary_classifier_in_training():
     network = built(make(DARTS, 4), num_classes=7, width=4, auxiliary=True)
     main, second = network(images())
     assert main.shape == second.shape == (3, 7)
@@ -138,17 +104,6 @@ def test_a_second_classifier_in_training():
     assert network.cells[2].preprocess1.op[1].weight.grad is not None
     assert network.cells[3].preprocess1.op[1].weight.grad is None
     assert built(make(DARTS, 4), width=4)(images()).shape == (3, 10)
-
-
-def test_evaluation_uses_the_statistics_of_the_batch_too():
-    network = built(make(), width=8)
-    assert not [*network.buffers()]
-    torch.testing.assert_close(network.eval()(images()), network.train()(images()))
-
-
-def test_the_same_seed_gives_the_same_network():
-    first, second = built(make(DARTS), width=4), built(make(DARTS), width=4)
-    torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])  # noqa: S301
@@ -167,33 +122,6 @@ def test_on_the_meta_device(architecture):
     assert list(network.state_dict()) == list(real.state_dict())
     network.to_empty(device="cpu").load_state_dict(real.state_dict())
     torch.testing.assert_close(network.eval()(images()), real.eval()(images()), rtol=0, atol=0)
-
-
-def test_cells_do_not_share_modules():
-    with torch.device("meta"):
-        network = Network(make(DARTS, 12))
-    names = [name for name, _ in network.named_parameters(remove_duplicate=False)]
-    assert len(names) == len([*network.parameters()])
-    assert len([*network.modules()]) == len([*network.named_modules(remove_duplicate=False)])
-
-
-def test_networks_declare_their_image_size():
-    network = built(make(VIT, 2, preprocess=False), image_size=17, num_classes=3)
-    assert (network.image_size, network.num_classes, network.architecture.cells) == (17, 3, 2)
-    assert from_module(network).node_shape[2].tolist() == [1, 32, 6, 6]
-
-
-@pytest.mark.parametrize(
-    ("sizes", "message"),
-    [
-        ({"width": 20}, "attention has 8 heads, which must divide the channels, got 20; change width"),
-        ({"image_size": 3}, "image_size must be at least 4, got 3"),
-        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
-    ],
-)
-def test_networks_that_cannot_be_built(sizes, message):
-    with pytest.raises(ValueError, match=message):
-        Network(make(VIT, preprocess=False), **sizes)
 
 
 @pytest.mark.parametrize("size", [16, 32])

@@ -2,10 +2,8 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from ghn_pyg.families.deepnets.architecture import Architecture
-from ghn_pyg.families.deepnets.genotype import DARTS, OPERATIONS, PDARTS, VIT, Genotype
-from ghn_pyg.families.deepnets.layout import count_parameters, lay_out, reductions, wire, wire_cell
-from ghn_pyg.families.deepnets.network import Network
+from ghn_pyg.families.deepnets import DARTS, OPERATIONS, PDARTS, VIT, Architecture, Genotype, Network, count_parameters
+from ghn_pyg.families.deepnets.network_plan import plan_network, reduction_cells, wire_cell, wire_cells
 
 CONV = (("conv_3x3", 0), ("conv_1x1", 1))
 ONE = Genotype(CONV, [2], CONV, [2])
@@ -19,11 +17,11 @@ def make(genotype=ONE, cells=5, **fields):
 
 def shapes(architecture, **sizes):
     """Shapes of the parameters of stem and head."""
-    layout = lay_out(architecture, **sizes)
+    plan = plan_network(architecture, **sizes)
     return {
         name + short: size
-        for name, part in (*layout.stem, *layout.head)
-        for node in part.nodes
+        for name, block in (*plan.stem, *plan.head)
+        for node in block.nodes
         for short, size, _ in node.params
     }
 
@@ -33,10 +31,7 @@ def shapes(architecture, **sizes):
     [(1, ()), (2, (1,)), (3, (1, 2)), (4, (1, 2)), (5, (1, 3)), (8, (2, 5)), (14, (4, 9)), (36, (12, 24))],
 )
 def test_reduction_cells(cells, places):
-    assert reductions(cells) == places
-
-
-# --- what is in use --------------------------------------------------------------------------------------------------
+    assert reduction_cells(cells) == places
 
 
 def test_a_literal_cell():
@@ -56,11 +51,11 @@ def random_genotype(numbers, steps):
 
 
 def reference(architecture, needed):
-    """Branches and inputs that lie on a way from an input to a needed cell's output."""
+    """Branches and inputs on a path from an input to the output of a needed cell."""
     flow, genotype = nx.DiGraph(), architecture.genotype
     outputs = ["input 0", "input 1"]
     for cell in range(architecture.cells):
-        reduce = cell in reductions(architecture.cells)
+        reduce = cell in reduction_cells(architecture.cells)
         states = [f"{cell} state {state}" for state in range(len(genotype.normal) + 2)]
         flow.add_edges_from(zip(outputs[-2:], states[:2], strict=True))
         for place, (name, state) in enumerate(genotype.reduce if reduce else genotype.normal):
@@ -77,19 +72,19 @@ def reference(architecture, needed):
     return fed & set(ends).union(*(nx.ancestors(flow, end) for end in ends))
 
 
-def test_what_is_in_use_lies_on_a_way_from_an_input_to_the_output():
+def test_used_branches_lie_on_a_path_from_an_input_to_the_output():
     numbers, cut = np.random.default_rng(3), 0
     for _ in range(300):
         cells = int(numbers.integers(1, 9))
         architecture = make(random_genotype(numbers, int(numbers.integers(1, 5))), cells)
         needed = sorted({cells - 1, int(numbers.integers(cells))})
-        wired, expected = wire(architecture, needed), reference(architecture, needed)
+        wired, expected = wire_cells(architecture, needed), reference(architecture, needed)
         assert (wired is None) == (expected is None)
         if wired is None:
             cut += 1
             continue
-        wirings, inputs = wired
-        assert inputs == ("input 0" in expected, "input 1" in expected)
+        wirings, whole_stem = wired
+        assert whole_stem == ("input 1" in expected)
         for cell, wiring in enumerate(wirings):
             assert wiring.inputs == (f"{cell} state 0" in expected, f"{cell} state 1" in expected)
             assert wiring.output == (f"{cell} output" in expected)
@@ -98,28 +93,13 @@ def test_what_is_in_use_lies_on_a_way_from_an_input_to_the_output():
     assert 30 < cut < 270
 
 
-def test_networks_that_no_input_reaches():
-    with pytest.raises(ValueError, match="the output does not depend on the input: in every way through the cells"):
-        lay_out(make(CUT, 4))
-    assert lay_out(make(CUT, 1)).cells
-    message = "the output or second classifier does not .* use another genotype or auxiliary=False"
+def test_networks_whose_output_does_not_depend_on_the_input():
+    with pytest.raises(ValueError, match="the output does not depend on the input"):
+        plan_network(make(CUT, 4))
+    assert plan_network(make(CUT, 1)).cells
+    message = "the output or auxiliary classifier does not .* use another genotype or auxiliary=False"
     with pytest.raises(ValueError, match=message):
-        lay_out(make(Genotype(FIRST_ONLY.normal, [2], CUT.reduce, [2]), 6), auxiliary=True)
-
-
-@pytest.mark.parametrize(("cells", "used"), [(4, 2), (5, 1)])
-def test_the_second_part_of_a_stem_may_be_unused(cells, used):
-    layout = lay_out(make(FIRST_ONLY, cells, stem_type=1))
-    assert (len(layout.stem), layout.fork, layout.stem_used) == (2, 0, used)
-
-
-def test_equal_cells_are_one_object():
-    cells = lay_out(make(ONE, 13)).cells
-    # Cell 0 takes the stem's channels twice, cell 1 once; cells 4 and 8 reduce, 5 and 9 halve their first input.
-    assert [cells.index(cell) for cell in cells] == [0, 1, 2, 2, 4, 5, 2, 2, 4, 5, 2, 2, 2]
-
-
-# --- sizes -----------------------------------------------------------------------------------------------------------
+        plan_network(make(Genotype(FIRST_ONLY.normal, [2], CUT.reduce, [2]), 6), auxiliary=True)
 
 
 @pytest.mark.parametrize(
@@ -166,44 +146,22 @@ def test_a_stem_of_two_parts(size, features):
     }  # fmt: skip
 
 
-def test_an_auxiliary_classifier():
-    layout = lay_out(make(DARTS, 8), width=8, num_classes=3, auxiliary=True)
-    name, part = layout.auxiliary
-    assert (name, layout.auxiliary_cell) == ("auxiliary_head", 5)
-    assert part.nodes[1].params == ((".2.weight", (128, 32, 1, 1), "weight"),)
-    assert part.nodes[-2].params == ((".9.weight", (3, 768), "weight"),)
-    assert lay_out(make(DARTS, 8)).auxiliary is None
-
-
 @pytest.mark.parametrize(
     ("sizes", "error", "message"),
     [
         ({"num_classes": 0}, ValueError, "num_classes must be at least 1, got 0"),
         ({"image_size": 3}, ValueError, "image_size must be at least 4, got 3"),
         ({"width": 1}, ValueError, "width must be at least 2, got 1"),
-        ({"hidden": -2}, ValueError, "hidden must be at least 1, got -2"),
         ({"image_size": (32, 32)}, TypeError, r"image_size expected an integer, got \(32, 32\)"),
-        ({"num_classes": True}, TypeError, "num_classes expected an integer, got True"),
     ],
 )
 def test_sizes_out_of_range(sizes, error, message):
     with pytest.raises(error, match=message):
-        lay_out(make(), **sizes)
-
-
-def test_widths_that_heads_cannot_share():
-    with pytest.raises(ValueError, match="8 heads, which must divide the channels, got 20"):
-        lay_out(make(VIT, preprocess=False), width=20)
+        plan_network(make(), **sizes)
 
 
 @pytest.mark.parametrize("architecture", [make(DARTS, 7), make(PDARTS, 4, norm=None), make(VIT, 3), make(FIRST_ONLY)])
 @pytest.mark.parametrize("sizes", [{}, {"image_size": 224, "num_classes": 7, "width": 16}, {"auxiliary": True}])
-def test_counts_are_those_of_the_network(architecture, sizes):
+def test_counts_equal_those_of_the_network(architecture, sizes):
     built = sum(parameter.numel() for parameter in Network(architecture, **sizes).parameters())
     assert count_parameters(architecture, **sizes) == built
-
-
-def test_literal_counts():
-    assert count_parameters(make(VIT, 12, preprocess=False, width=128)) == 1_210_634
-    # stem 3·8·9 + 16; cell 9·64 + 64 + 32 for convolutions and norms; classifier 8·10 + 10
-    assert count_parameters(make(ONE, 1, preprocess=False, width=8)) == 232 + 672 + 90

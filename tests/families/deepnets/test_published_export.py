@@ -1,7 +1,4 @@
-import contextlib
-import dataclasses
 import json
-import os
 import sys
 
 import h5py
@@ -9,14 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ghn_pyg.families.deepnets import published_writer
-from ghn_pyg.families.deepnets.architecture import Architecture
-from ghn_pyg.families.deepnets.dataset import sized_graph
-from ghn_pyg.families.deepnets.genotype import VIT
-from ghn_pyg.families.deepnets.published import PublishedDeepNets
-from ghn_pyg.families.deepnets.published_files import meta_path
-from ghn_pyg.families.deepnets.published_writer import export
-from ghn_pyg.families.deepnets.sampling import sample
+from ghn_pyg.families.deepnets import Architecture, PublishedDeepNets, export, graph_with_architecture, sample
+from ghn_pyg.families.deepnets.published_json import meta_path
 from tests.families.deepnets.published_files_for_tests import (
     ALL,
     ATTENTION,
@@ -41,24 +32,19 @@ def assert_equal_graphs(graph, expected):
     assert (nodes, sorted(edges)) == (labelled(expected)[0], sorted(labelled(expected)[1]))
 
 
-@pytest.mark.parametrize("place", range(4))
-def test_small_graphs_come_back(place, tmp_path):
-    graph = PublishedDeepNets(small_file(tmp_path), "val", num_classes=7)[place]
-    assert_equal_graphs(graph, sized_graph(ALL[place], 7, 32))
-
-
 def test_sampled_graphs_come_back(tmp_path):
     splits = {split: [sample(split, index) for index in range(6)] for split in ("train", "bnfree", "dense")}
+    splits["small"] = ALL
     path = tmp_path / "own.hdf5"
     export(splits, path)
     for split, architectures in splits.items():
         for graph, architecture in zip(PublishedDeepNets(path, split), architectures, strict=True):
-            assert_equal_graphs(graph, sized_graph(architecture, 10, 32))
+            assert_equal_graphs(graph, graph_with_architecture(architecture))
 
 
-def test_right_wiring_is_not_repaired(tmp_path):
+def test_correct_wiring_is_not_repaired(tmp_path):
     """One cell alone after a stem of two outputs has the wiring that in a published file is a fault."""
-    path = small_file(tmp_path, dataclasses.replace(NORMLESS, norm="bnorm"))
+    path = small_file(tmp_path, NORMLESS.replace(norm="bnorm"))
     right = sorted(PublishedDeepNets(path, "val")[0].edge_index.t().tolist())
     assert [edge for edge in right if 4 in edge or 6 in edge] == [[3, 4], [4, 5], [4, 7], [5, 6], [6, 9]]
     with h5py.File(path, "r+") as file:
@@ -92,7 +78,7 @@ def test_the_layout_is_that_of_published_files(tmp_path):
             assert (ours.dtype, ours.shape, ours.compression) == (theirs.dtype, theirs.shape, theirs.compression)
 
 
-def test_what_is_in_a_file(tmp_path):
+def test_the_content_of_a_file(tmp_path):
     path = small_file(tmp_path, SEPARABLE)
     meta = json.loads(meta_path(path).read_text())["val"]["meta"]
     with h5py.File(path) as file:
@@ -110,7 +96,7 @@ def test_what_is_in_a_file(tmp_path):
     ]
     assert (types[-4:], names[-4]) == (["conv_1x1", "bias", "conv_1x1", "bias"], "classifier.0.weight")
     assert nodes[-5:, 1].tolist() == [3] * 5
-    assert torch.equal(torch.from_numpy(distances).flatten(), sized_graph(SEPARABLE, 10, 32).distance)
+    assert torch.equal(torch.from_numpy(distances).flatten(), graph_with_architecture(SEPARABLE).distance)
 
 
 def test_long_distances(tmp_path):
@@ -122,107 +108,51 @@ def test_long_distances(tmp_path):
     path = small_file(tmp_path, deep)
     with h5py.File(path) as file:
         distances = file["val/0/adj"][()]
-    true = sized_graph(deep, 10, 32, cutoff=1000).distance.view(len(distances), -1).numpy()
+    true = graph_with_architecture(deep, cutoff=1000).distance.view(len(distances), -1).numpy()
     assert true.max() > 255
     assert np.array_equal(distances, np.where(true <= 254, true, 0))
-    assert_equal_graphs(PublishedDeepNets(path, "val")[0], sized_graph(deep, 10, 32))
-
-
-def test_widths_that_are_not_32(tmp_path):
-    wide = Architecture(genotype=VIT, cells=2, preprocess=False, width=128, imagenet_stride=2)
-    path = small_file(tmp_path, wide, dataclasses.replace(wide, width=32))
-    first, second = json.loads(meta_path(path).read_text())["val"]["nets"]
-    assert (first["C"], first["imagenet_stride"], first["fc_dim"]) == (128, 2, 256)
-    assert "C" not in second
-    assert [graph.architecture.width for graph in PublishedDeepNets(path, "val")] == [128, 32]
-
-
-def test_one_architecture_at_a_time(tmp_path):
-    """Progress can be shown, and no two architectures are held."""
-    path, seen = tmp_path / "own.hdf5", []
-
-    def architectures():
-        for architecture in ALL:
-            (text,) = tmp_path.glob("*.json")
-            seen.append(text.stat().st_size)
-            yield architecture
-
-    export({"train": architectures()}, path)
-    assert len(seen) == 4
-    assert sorted(os.listdir(tmp_path)) == ["own.hdf5", "own_meta.json"]
-    assert len(PublishedDeepNets(path)) == 4
-
-
-# --- what goes wrong -------------------------------------------------------------------------------------------------
+    assert_equal_graphs(PublishedDeepNets(path, "val")[0], graph_with_architecture(deep))
 
 
 @pytest.fixture
 def older(tmp_path):
-    """A file that is there before, which no failure may touch."""
+    """An older file, which must survive any failure."""
     path = small_file(tmp_path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     yield path
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("size", [0, 100, 3000, 10_000, 20_000, 40_000])
+@pytest.mark.parametrize("size", [0, 3000, 40_000])
 def test_a_full_disk(size, older):
     with (
-        pytest.raises(OSError, match=r"^cannot write .*small\.hdf5 and small_meta\.json: File too large$"),
+        pytest.raises(OSError, match=r"^cannot write .*small.*File too large$"),
         file_size_limit(size),
     ):
         export({"train": [NONE, ATTENTION] * 13}, older)
 
 
-def test_a_disk_that_is_full_while_files_are_closed(older):
-    with contextlib.ExitStack() as stack:
-
-        def architectures():
-            yield from ALL
-            stack.enter_context(file_size_limit(meta_path(older).stat().st_size + 1))
-
-        with pytest.raises(OSError, match=r"File too large$"):
-            export({"val": architectures()}, older)
-
-
 def test_a_disk_that_is_full_at_the_very_end(older, full_disk):
-    with pytest.raises(OSError, match=r"small_meta\.json: No space left on device$"):
+    with pytest.raises(OSError, match="No space left on device"):
         export({"train": [NONE]}, older)
 
 
-def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(OSError, match=r"cannot write .*none.own\.hdf5 and own_meta\.json: No such file or directory"):
-        export({"train": [NONE]}, tmp_path / "none" / "own.hdf5")
-
-
 @pytest.mark.parametrize("wrong", [None, "vit", NONE.to_args()])
-def test_what_is_no_architecture(wrong, older):
-    with pytest.raises(TypeError, match=r"split 'train' expected architectures, got .* at position 1"):
+def test_items_that_are_no_architectures(wrong, older):
+    with pytest.raises(TypeError, match=r"split 'train' expected architectures, got .* at index 1"):
         export({"train": [NONE, wrong]}, older)
 
 
-def test_architectures_without_a_network(older, monkeypatch):
-    none = dataclasses.replace(ATTENTION, genotype=cells([("none", 0), ("none", 1)], [("none", 0), ("msa", 1)]))
+def test_architectures_without_a_network(older):
+    none = ATTENTION.replace(genotype=cells([("none", 0), ("none", 1)], [("none", 0), ("msa", 1)]))
     with pytest.raises(ValueError, match="the output does not depend on the input"):
         export({"train": [NONE, none]}, older)
-    monkeypatch.setattr(published_writer, "MOST_NODES", 73)
-    with pytest.raises(ValueError, match="graphs may have up to 73 nodes, got 74"):
-        export({"train": [NONE, SEPARABLE]}, older)
 
 
 @pytest.mark.parametrize("split", ["", ".", "a/b", "a b", 3])
-def test_improper_names_of_splits(split, older):
-    with pytest.raises(ValueError, match="a split needs a name of letters, digits, '_' and '-', got "):
+def test_invalid_names_of_splits(split, older):
+    with pytest.raises(ValueError, match="a split's name expected letters, digits"):
         export({"train": [NONE], split: [NONE]}, older)
-
-
-def test_errors_of_the_caller_pass_through(older):
-    def architectures():
-        yield NONE
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        export({"train": architectures()}, older)
 
 
 def test_without_h5py(monkeypatch, tmp_path):
