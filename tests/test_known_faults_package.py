@@ -12,8 +12,8 @@ import torch
 
 import ghn_pyg
 from ghn_pyg import GHN, GHNConfig, from_pretrained
-from ghn_pyg.models.checkpoints import hub
-from ghn_pyg.models.checkpoints.key_names import strip_wrappers, to_published
+from ghn_pyg.models.checkpoints import locate as hub
+from ghn_pyg.models.checkpoints.published_keys import strip_wrappers, to_published
 from tests.models.ghns import make
 
 

@@ -142,7 +142,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, ready for JSON and YAML."""
-        return plain(dataclasses.asdict(self))
+        return plain(dataclasses.asdict(self) | {"ghn": self.ghn.to_dict()})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -181,7 +181,6 @@ def _ghn(values: Any) -> GHNConfig:
     if not isinstance(values, Mapping):
         raise ValueError(f"TrainConfig.ghn expected fields of GHNConfig, or a preset and changes to it, got {values!r}")
     fields = {name: value for name, value in values.items() if name != "preset"}
-    check_fields(GHNConfig, fields)
     base = GHNConfig.preset(str(values["preset"])).to_dict() if "preset" in values else {}
     return GHNConfig.from_dict(base | fields)
 

@@ -20,8 +20,9 @@ from torch.utils.data import DataLoader
 from ..data.images import Images
 from ..families.deepnets.curriculum import Curriculum
 from ..families.deepnets.dataset import MetaBatch, MetaBatches
-from ..models.checkpoints.folder import write_folder
-from ..models.checkpoints.key_names import CheckpointError, strip_wrappers
+from ..models.checkpoints.errors import CheckpointError
+from ..models.checkpoints.published_keys import strip_wrappers
+from ..models.checkpoints.write import write_folder
 from ..models.ghn import GHN
 from ..utils.atomic_files import remove_unfinished
 from .checkpoints import Progress, checkpoint_paths, read_training_checkpoint, write_checkpoint

@@ -14,7 +14,7 @@ from tests.models.checkpoints.checkpoint_files.checkpoint_files import TINY2, pu
 
 import ghn_pyg
 from ghn_pyg import GHN, GHNConfig, cli
-from ghn_pyg.models.checkpoints import hub
+from ghn_pyg.models.checkpoints import locate as hub
 from ghn_pyg.zoo.torchvision_models import build, models
 from tests.cli.outcomes import failed, small_disk
 

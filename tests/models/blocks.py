@@ -3,7 +3,6 @@
 import math
 
 import torch
-
 from ghn_pyg.models.decoding import fill_
 
 

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from ghn_pyg.models.checkpoints.sharded_files import INDEX_FILE
 from safetensors.torch import save_file
 from torch import nn
 from torch_geometric.data import Batch
 
 from ghn_pyg import GHN, GHNConfig, from_module, load_prediction
 from ghn_pyg.models.apply import destinations
-from ghn_pyg.models.checkpoints.sharded_files import INDEX_FILE
 from tests.tracing.helpers import assert_unchanged, snapshot
 
 X = torch.rand(2, 5, generator=torch.Generator().manual_seed(3))

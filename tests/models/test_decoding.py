@@ -3,12 +3,12 @@ import math
 
 import pytest
 import torch
+from ghn_pyg.models.decoding import ParameterDecoder, Target, fan_shape, fill_, targets
 from torch import nn
 from torch_geometric.data import Batch
 
 from ghn_pyg import GHN, GHNConfig, ParamSpec, from_module
 from ghn_pyg.models import decoding
-from ghn_pyg.models.decoding import ParameterDecoder, Target, fan_shape, fill_, targets
 from ghn_pyg.nn.decoders import ConvDecoder, Group, MLPDecoder, VectorDecoder
 from tests.models.blocks import filled, numbered
 from tests.properties import assert_close, embeddings

@@ -4,9 +4,9 @@ import zlib
 
 import pytest
 import torch
+from ghn_pyg.models.decoding import fill_
 
 from ghn_pyg import ParamSpec
-from ghn_pyg.models.decoding import fill_
 from tests.models.blocks import filled, numbered
 
 

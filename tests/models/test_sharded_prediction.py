@@ -3,11 +3,11 @@ import os
 
 import pytest
 import torch
+from ghn_pyg.models.checkpoints.sharded_files import INDEX_FILE, SavedTensors, ShardIndex
 from torch import nn
 from torch_geometric.data import Batch
 
 from ghn_pyg import __version__, from_module, load_prediction, predict_shards
-from ghn_pyg.models.checkpoints.sharded_files import INDEX_FILE, SavedTensors, ShardIndex
 from tests.models.ghns import ENCODERS, IMAGES, X, dense, make, vision
 from tests.tracing.helpers import assert_unchanged, snapshot
 

@@ -13,7 +13,7 @@ from ghn_pyg.families.deepnets.architecture import Architecture
 from ghn_pyg.families.deepnets.genotype import Genotype
 from ghn_pyg.families.deepnets.published_files import meta_path
 from ghn_pyg.families.deepnets.published_writer import export
-from ghn_pyg.models.checkpoints.key_names import from_published
+from ghn_pyg.models.checkpoints.published_keys import from_published
 from tests.golden import FOLDER, STATE_DICT_SHAPES, seeded_state_dict
 
 TRAIN = FOLDER / "deepnets" / "deepnets1m_train.hdf5"

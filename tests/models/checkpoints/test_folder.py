@@ -10,6 +10,8 @@ import joblib
 import pytest
 import safetensors.torch
 import torch
+from ghn_pyg.models.checkpoints.folder import check_state, read_checkpoint, write_folder
+from ghn_pyg.models.checkpoints.key_names import CheckpointError, from_published
 from tests.models.checkpoints.checkpoint_files.checkpoint_files import (
     TINY,
     TINY2,
@@ -20,8 +22,6 @@ from tests.models.checkpoints.checkpoint_files.checkpoint_files import (
     training_checkpoint,
 )
 
-from ghn_pyg.models.checkpoints.folder import check_state, read_checkpoint, write_folder
-from ghn_pyg.models.checkpoints.key_names import CheckpointError, from_published
 from ghn_pyg.models.config import GHNConfig
 
 STATE = published_state(TINY)

@@ -4,14 +4,14 @@ from pathlib import Path
 import httpx2
 import pytest
 import torch
+from ghn_pyg.models.checkpoints.folder import read_checkpoint, write_folder
+from ghn_pyg.models.checkpoints.hub import DEFAULT_NAME, PUBLISHED_NAMES, resolve
+from ghn_pyg.models.checkpoints.key_names import CheckpointError, from_published
 from huggingface_hub import constants
 from tests.models.checkpoints.checkpoint_files.checkpoint_files import TINY, published_state, same
 
 from ghn_pyg import from_pretrained
 from ghn_pyg.models.checkpoints import hub as hub_module
-from ghn_pyg.models.checkpoints.folder import read_checkpoint, write_folder
-from ghn_pyg.models.checkpoints.hub import DEFAULT_NAME, PUBLISHED_NAMES, resolve
-from ghn_pyg.models.checkpoints.key_names import CheckpointError, from_published
 
 COMMIT = "5a0f5a0f" * 5
 OLD_COMMIT = "0123abcd" * 5

@@ -2,6 +2,8 @@ import dataclasses
 
 import pytest
 import torch
+from ghn_pyg.models.checkpoints.folder import read_checkpoint, write_folder
+from ghn_pyg.models.checkpoints.key_names import CheckpointError, from_published
 from tests.models.checkpoints.checkpoint_files.checkpoint_files import (
     GOLDEN,
     TINY,
@@ -13,9 +15,7 @@ from tests.models.checkpoints.checkpoint_files.checkpoint_files import (
     training_checkpoint,
 )
 
-from ghn_pyg.models.checkpoints.folder import read_checkpoint, write_folder
 from ghn_pyg.models.checkpoints.infer_config import infer_config
-from ghn_pyg.models.checkpoints.key_names import CheckpointError, from_published
 from ghn_pyg.models.config import GHNConfig
 
 STATE = published_state(TINY)

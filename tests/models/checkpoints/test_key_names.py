@@ -2,6 +2,8 @@ import dataclasses
 
 import pytest
 import torch
+from ghn_pyg.models.checkpoints.folder import check_state
+from ghn_pyg.models.checkpoints.key_names import CheckpointError, from_published, is_ours, strip_wrappers, to_published
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.models.checkpoints.checkpoint_files.checkpoint_files import (
@@ -15,8 +17,6 @@ from tests.models.checkpoints.checkpoint_files.checkpoint_files import (
     same,
 )
 
-from ghn_pyg.models.checkpoints.folder import check_state
-from ghn_pyg.models.checkpoints.key_names import CheckpointError, from_published, is_ours, strip_wrappers, to_published
 from ghn_pyg.models.config import PRESETS, GHNConfig
 from ghn_pyg.models.ghn import GHN
 

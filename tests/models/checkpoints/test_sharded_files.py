@@ -3,10 +3,6 @@ import os
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-
-from ghn_pyg import __version__
 from ghn_pyg.models.checkpoints.sharded_files import (
     INDEX_FILE,
     SavedTensors,
@@ -17,6 +13,10 @@ from ghn_pyg.models.checkpoints.sharded_files import (
     exchange,
     shard_folder,
 )
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ghn_pyg import __version__
 
 SIZES = {"a": (3, 5), "b": (7,), "c": (0, 2), "d": (2, 3, 5), "e": ()}
 TENSORS = {name: torch.randn(shape, generator=torch.Generator().manual_seed(3)) for name, shape in SIZES.items()}

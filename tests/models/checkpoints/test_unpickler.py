@@ -17,13 +17,12 @@ import numpy
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from tests.models.checkpoints.checkpoint_files.checkpoint_files import TINY, published_state
-
 from ghn_pyg.models.checkpoints.folder import read_checkpoint
 from ghn_pyg.models.checkpoints.key_names import CheckpointError
 from ghn_pyg.models.checkpoints.unpickler import load_joblib
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.models.checkpoints.checkpoint_files.checkpoint_files import TINY, published_state
 
 
 class Call:

@@ -1,7 +1,7 @@
-"""Reads joblib dumps of tensors without running anything that they ask for.
+"""Reads joblib dumps of tensors, which are pickles, without running anything that they ask for.
 
-A pickle is a program. This reader knows the instructions and the four functions that a dumped state dict needs,
-refuses all others, and never lets a file reach the interpreter's own objects.
+A pickle is a program. This reader interprets the instructions and the four functions that a state dict needs and
+refuses all others; a file never reaches an object of the Python interpreter.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import math
 import os
 import pickle
 import pickletools
-import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -21,25 +20,13 @@ from typing import IO, Any, Final, cast
 import torch
 from torch import Tensor
 
-__all__ = ["LEGACY_PICKLES", "LEGACY_START", "check_nesting", "load_joblib", "load_weights"]
+from .torch_reader import LEGACY_PICKLES, LEGACY_START, check_nesting, load_weights
 
-LEGACY_START: Final = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
-"""The pickled number that torch.save files began with before torch 1.6, and storages within a pickle still do."""
-
-LEGACY_PICKLES: Final = 5
-"""How many pickles such a file has: that number, a version, facts on the system, the content, keys of storages."""
-
-# Float weights hardly compress. A file that grows beyond both limits is made to fill the memory.
+# Float weights hardly compress. A file that inflates beyond both limits is made to fill the memory.
 _MAX_RATIO: Final = 20
 _MAX_SMALL_BYTES: Final = 1 << 30
 
 _MAX_DIMENSIONS: Final = 8
-
-# GHN-3-XL's training checkpoint has some six thousand.
-_MAX_TUPLES: Final = 20_000
-
-# How PyTorch names what it refuses to load.
-_GLOBAL: Final = re.compile(r"GLOBAL ([\w.]+) (?:was not an allowed global|whose module)", re.ASCII)
 
 _COMPRESSED: Final = (b"\x78", b"\x1f\x8b")  # zlib, gzip
 
@@ -47,8 +34,7 @@ _COMPRESSED: Final = (b"\x78", b"\x1f\x8b")  # zlib, gzip
 def load_joblib(path: str | os.PathLike[str]) -> Any:
     """Reads what ``joblib.dump`` wrote: nested dictionaries of tensors, numbers and strings.
 
-    Plain and zlib- or gzip-compressed files are understood. Arrays that joblib stores next to the pickle are not:
-    a GHN's checkpoint holds tensors.
+    Reads plain, zlib- and gzip-compressed files, but no NumPy arrays, which joblib stores beside the pickle.
 
     Args:
         path: File to read.
@@ -74,71 +60,22 @@ def load_joblib(path: str | os.PathLike[str]) -> Any:
 
 
 def _load(file: IO[bytes] | io.BufferedReader, size: int) -> Any:
-    content = _Machine().run(_Bounded(file, size))
-    # The end of a compressed stream is also where its checksum is compared.
+    content = _Interpreter().run(_Bounded(file, size))
+    # At the end of a compressed stream zlib compares its checksum.
     if file.read(1):
         raise pickle.UnpicklingError("the file goes on after its end")
     return content
 
 
-def check_nesting(file: IO[bytes], pickles: int) -> None:
-    """Refuses pickles whose tuples may nest so deeply that hashing one exhausts the interpreter's stack.
-
-    Args:
-        file: Where the pickles begin.
-        pickles: How many there are, one after the other.
-
-    Raises:
-        pickle.UnpicklingError: If there are too many tuples.
-        ValueError: If the pickles are damaged.
-
-    Example:
-        >>> check_nesting(io.BytesIO(pickle.dumps((1, (2, 3)))), pickles=1)
-    """
-    tuples = 0
-    for _ in range(pickles):
-        for opcode, _, _ in pickletools.genops(file):
-            tuples += opcode.name.startswith("TUPLE")
-            if tuples > _MAX_TUPLES:
-                raise pickle.UnpicklingError(f"more than {_MAX_TUPLES} tuples, which no checkpoint needs")
-
-
-def load_weights(file: str | os.PathLike[str] | IO[bytes], *, mmap: bool | None = None) -> Any:
-    """``torch.load`` of tensors and plain values, on the CPU.
-
-    Args:
-        file: What ``torch.save`` wrote.
-        mmap: Whether to map its tensors into memory.
-
-    Raises:
-        pickle.UnpicklingError: If the file asks for anything else. PyTorch's own message advises to run all that the
-            file contains, so this one says what that is instead.
-        Exception: Whatever else a damaged file leads to.
-
-    Example:
-        >>> file = io.BytesIO()
-        >>> torch.save({"weight": torch.ones(3)}, file)
-        >>> load_weights(io.BytesIO(file.getvalue()))["weight"].shape
-        torch.Size([3])
-    """
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
-    except pickle.UnpicklingError as error:
-        asked = _GLOBAL.search(str(error))
-        wanted = f"asks for {asked[1]}, which no checkpoint needs" if asked else None
-        reason = wanted or "is not made of tensors and plain values"
-        raise pickle.UnpicklingError(f"the file {reason}") from None
-
-
 class _Bounded:
-    """The two ways in which a pickle is read, refusing to read more than the file can hold."""
+    """The reads of a pickle, none beyond the size of the file."""
 
     def __init__(self, file: IO[bytes] | io.BufferedReader, size: int) -> None:
         self._file = file
         self._left = size
 
     def read(self, size: int) -> bytes:
-        # Ahead of the read, which would set aside as much memory as the file claims to need.
+        # Before the read, which would allocate as much memory as the file claims to need.
         if size > self._left:
             raise EOFError(f"the file ends early: {size} more bytes announced, at most {self._left} left")
         data = self._file.read(size)
@@ -172,7 +109,8 @@ class _Inflated(io.RawIOBase):
         return len(chunk)
 
 
-def _nested(data: bytes) -> Any:
+def _load_storage(data: bytes) -> Any:
+    """Loads the bytes of a storage, a legacy ``torch.save`` file within the dump."""
     if not data.startswith(LEGACY_START):
         raise pickle.UnpicklingError(f"expected a tensor's storage, got bytes that start with {data[:16]!r}")
     file = io.BytesIO(data)
@@ -181,20 +119,20 @@ def _nested(data: bytes) -> Any:
     return load_weights(file)
 
 
-def _storage(value: Any) -> torch.storage.TypedStorage:
+def _check_storage(value: Any) -> torch.storage.TypedStorage:
     if not isinstance(value, torch.storage.TypedStorage):
         raise pickle.UnpicklingError(f"expected a tensor's storage, got {type(value).__name__}")
     return value
 
 
-def _parameter(data: Any, *_: Any) -> Tensor:
+def _rebuild_parameter(data: Any, *_: Any) -> Tensor:
     if not isinstance(data, Tensor):
         raise pickle.UnpicklingError(f"expected a parameter's tensor, got {type(data).__name__}")
     return data
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
-    flat = torch.empty(0, dtype=_storage(storage).dtype).set_(storage)
+def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
+    flat = torch.empty(0, dtype=_check_storage(storage).dtype, device="cpu").set_(storage)
     if len(size) > _MAX_DIMENSIONS or any(type(number) is not int for number in (offset, *size, *stride)):
         raise pickle.UnpicklingError(f"a tensor needs integers and at most {_MAX_DIMENSIONS} dimensions")
     # Strides of 0 would make a tensor of any size out of one number; as_strided checks the rest.
@@ -205,13 +143,13 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tenso
 
 _FUNCTIONS: Final[dict[tuple[str, str], Callable[..., Any]]] = {
     ("collections", "OrderedDict"): lambda: {},
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch.storage", "_load_from_bytes"): _storage,  # the bytes are already loaded where they are read
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch.storage", "_load_from_bytes"): _check_storage,  # the interpreter has loaded the bytes already
 }
 
 
-class _Machine:
+class _Interpreter:
     """A pickle's stack machine with the instructions of a state dict and no others."""
 
     def __init__(self) -> None:
@@ -223,10 +161,10 @@ class _Machine:
         for opcode, argument, _ in pickletools.genops(cast(IO[bytes], file)):
             if opcode.name == "STOP":
                 break
-            self.step(opcode.name, argument)
+            self.execute(opcode.name, argument)
         return self.stack.pop()
 
-    def step(self, name: str, argument: Any) -> None:
+    def execute(self, name: str, argument: Any) -> None:
         stack = self.stack
         match name:
             case "PROTO" | "FRAME":
@@ -238,35 +176,35 @@ class _Machine:
             case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE" | "SHORT_BINUNICODE":
                 stack.append(argument)
             case "BINBYTES" | "BINBYTES8" | "SHORT_BINBYTES":
-                # Nothing in a state dict is bytes but storages, each a torch.save within the dump. Loaded here,
-                # the bytes are free again at once, where the memo would keep all of them.
-                stack.append(_nested(argument))
+                # The only bytes in a state dict are storages. Loaded here, the bytes are freed at once; the memo
+                # would keep all of them.
+                stack.append(_load_storage(argument))
             case "EMPTY_TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack.append(tuple(self.take({"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}[name])))
+                stack.append(tuple(self.pop({"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}[name])))
             case "TUPLE":
-                stack.append(tuple(self.take()))
+                stack.append(tuple(self.pop()))
             case "EMPTY_LIST" | "EMPTY_DICT":
                 stack.append([] if name == "EMPTY_LIST" else {})
             case "APPEND" | "APPENDS":
-                self.append(self.take(1 if name == "APPEND" else None))
+                self.append(self.pop(1 if name == "APPEND" else None))
             case "SETITEM" | "SETITEMS":
-                self.set_items(self.take(2 if name == "SETITEM" else None))
+                self.set_items(self.pop(2 if name == "SETITEM" else None))
             case "MEMOIZE" | "BINPUT" | "LONG_BINPUT":
                 self.memo[len(self.memo) if name == "MEMOIZE" else argument] = stack[-1]
             case "BINGET" | "LONG_BINGET":
                 stack.append(self.memo[argument])
             case "GLOBAL":
-                stack.append(self.function(*argument.split(" ", 1)))
+                stack.append(self.find_function(*argument.split(" ", 1)))
             case "STACK_GLOBAL":
-                stack.append(self.function(*self.take(2)))
+                stack.append(self.find_function(*self.pop(2)))
             case "REDUCE":
-                self.call(*self.take(2))
+                self.call(*self.pop(2))
             case "BUILD":
-                stack.pop()  # attributes: a state dict keeps its versions there, which nobody needs
+                stack.pop()  # attributes, of which a state dict has its version numbers
             case _:
                 raise pickle.UnpicklingError(f"the file uses {name}, an instruction that no checkpoint needs")
 
-    def take(self, count: int | None = None) -> list[Any]:
+    def pop(self, count: int | None = None) -> list[Any]:
         """Pops the last ``count`` values, or all above the last mark."""
         start = self.marks.pop() if count is None else len(self.stack) - count
         if start < 0:
@@ -281,13 +219,13 @@ class _Machine:
         self.stack[-1].extend(values)
 
     def set_items(self, values: list[Any]) -> None:
-        # Keys must be plain: hashing what a hostile file nests can exhaust the interpreter's stack.
+        # Keys must be plain: hashing nested tuples of a hostile file can overflow the interpreter's stack.
         if not isinstance(self.stack[-1], dict) or any(type(key) not in (str, int) for key in values[::2]):
             raise pickle.UnpicklingError("only a dictionary can be filled, and its keys must be strings or integers")
         self.stack[-1].update(zip(values[::2], values[1::2], strict=True))
 
-    def function(self, module: Any, name: Any) -> Callable[..., Any]:
-        # Nothing but text may get into the message: nested lists can be made to print for ever.
+    def find_function(self, module: Any, name: Any) -> Callable[..., Any]:
+        # Only text may get into the message: printing nested lists can take for ever.
         if not isinstance(module, str) or not isinstance(name, str):
             raise pickle.UnpicklingError("a function's name must be text")
         if (module, name) not in _FUNCTIONS:
