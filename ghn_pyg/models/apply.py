@@ -5,13 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..graph.arch_data import ArchData
-from ..utils.nested_tensors import map_tensors
 from .checkpoints.shard_reader import SavedTensors
 
 
@@ -85,31 +83,3 @@ def _check_parameter(
             f"{name} is on the meta device and has no memory to write into; call model.to_empty(device=...) first, "
             "or use predict() and functional_call"
         )
-
-
-def build_lazy_layers(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Gives layers such as ``nn.LazyLinear`` their parameters by a forward pass on zeros, as PyTorch does.
-
-    Args:
-        model: The network; its mode, running statistics and PyTorch's random state stay as they are.
-        args: Arguments of its forward pass; only shapes and types of tensors count.
-        kwargs: The same by name.
-
-    Raises:
-        ValueError: If the forward pass does not accept them.
-    """
-    args, kwargs = (map_tensors(lambda tensor: torch.zeros_like(tensor, device="cpu"), a) for a in (args, kwargs))
-    training = {module: module.training for module in model.modules()}
-    try:
-        for module in training:
-            module.training = False
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            model(*args, **kwargs)
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise ValueError(
-            f"{type(model).__name__} has layers that are built by the first forward pass, which fails on inputs of "
-            f"the default size ({error}); run the network once on inputs that it accepts"
-        ) from error
-    finally:
-        for module, mode in training.items():
-            module.training = mode

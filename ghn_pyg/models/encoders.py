@@ -38,10 +38,9 @@ class EncoderKind(NamedTuple):
 
 def _builtin(name: str) -> Callable[[EncoderConfig], nn.Module]:
     def build(config: EncoderConfig) -> nn.Module:
-        from . import builtin_encoders  # torch and PyG, which the command line imports only when needed
+        from .builtin_encoders import BUILDERS  # torch and PyG, which the command line imports only when needed
 
-        module: nn.Module = getattr(builtin_encoders, name)(config.hidden_channels, config.layers, config.heads)
-        return module
+        return BUILDERS[name](config.hidden_channels, config.layers, config.heads)
 
     return build
 

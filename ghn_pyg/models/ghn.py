@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +17,8 @@ from ..graph.arch_data import ArchData
 from ..graph.node_types import PRIMITIVES
 from ..nn.encodings import Embedding, ShapeEncoding
 from ..tracing.parameter_coverage import check_coverage
-from ..tracing.trace import arguments, from_module
-from .apply import build_lazy_layers, writable_parameters
+from ..tracing.trace import from_module
+from .apply import writable_parameters
 from .checkpoints.errors import CheckpointError
 from .checkpoints.locate import DEFAULT_NAME, resolve
 from .checkpoints.read import read_checkpoint
@@ -31,28 +32,13 @@ from .prediction import Prediction
 Architecture = nn.Module | ArchData
 CLASSIFIER_KEPT: Final = "it belongs to the classification layer"
 
-_MODEL_CARD = """---
-{{ card_data }}
----
-
-A Graph HyperNetwork, which predicts all parameters of a neural network from its architecture:
-
-```python
-import torchvision
-from ghn_pyg import from_pretrained
-
-ghn = from_pretrained("PATH_OR_REPOSITORY")
-model = ghn(torchvision.models.resnet50())
-```
-"""
-
 
 class GHN(
     nn.Module,
     ModelHubMixin,
     library_name="ghn_pyg",
     tags=["graph-hypernetwork"],
-    model_card_template=_MODEL_CARD,
+    model_card_template=resources.files(__package__).joinpath("model_card.md").read_text(encoding="utf-8"),
 ):
     r"""Predicts all parameters of a network from its architecture.
 
@@ -123,10 +109,9 @@ class GHN(
         try:
             ghn.load_state_dict(copies, assign=True)
         except RuntimeError as error:
-            listed = " ".join(str(error).split())
+            listed = " ".join(str(error).split())[:1000]
             raise CheckpointError(
-                f"the checkpoint does not fit the model; build the model with the checkpoint's own configuration. "
-                f"{listed[:1000]}{'…' if len(listed) > 1000 else ''}"
+                f"the checkpoint does not fit the model, build it with the checkpoint's own configuration: {listed}"
             ) from error
         return ghn.eval()
 
@@ -175,8 +160,8 @@ class GHN(
             config: Ignored; the GHN's own configuration is saved.
             repo_id: Repository to push to; the folder's name by default.
             push_to_hub: Whether to push to the Hugging Face hub too.
-            model_card_kwargs: Values for the template of the model card.
-            push_to_hub_kwargs: Further arguments of ``push_to_hub``.
+            model_card_kwargs: Values for the model card.
+            push_to_hub_kwargs: Arguments of ``push_to_hub``.
 
         Returns:
             The URL of the commit if pushed.
@@ -198,8 +183,8 @@ class GHN(
 
         Args:
             networks: As for :meth:`predict`.
-            keep_classifier: Whether classification layers will not be predicted. Their shape is then encoded as if
-                they had the GHN's own number of classes.
+            keep_classifier: Encode the shape of classification layers, which will not be predicted, as if they had
+                the GHN's own number of classes.
 
         Returns:
             Embeddings of shape :math:`(N, d)`, of all nodes one network after another.
@@ -262,9 +247,6 @@ class GHN(
                 f"{type(example_inputs).__name__}; call ghn.predict(...) for the parameters of graphs and lists, or "
                 "ghn.initialize(model, graph)"
             )
-        args, kwargs = arguments(model, example_inputs)
-        if any(map(nn.parameter.is_lazy, model.parameters())):
-            build_lazy_layers(model, args, kwargs)
         return self.initialize(model, from_module(model, example_inputs), **options)
 
     def initialize(
@@ -279,30 +261,26 @@ class GHN(
         """Like ``ghn(model)``, with a graph that was built before.
 
         Args:
-            model: The network, on any device.
+            model: The network.
             graph: Its graph.
             keep_classifier: Leave the classification layer as it is.
             seed: Seed of the rows of class tokens; they come from PyTorch's global generator by default.
             strict: Raise an error, and change nothing, if a weight matrix would keep its values.
 
-        Returns:
-            ``model``.
-
         Raises:
             TypeError: If ``graph`` is not a graph.
             ValueError: If the graph belongs to another network. Nothing is written then.
-            CoverageError: If ``strict``, and a weight matrix is not predicted.
         """
         if not isinstance(graph, ArchData):
             raise TypeError(
                 f"initialize expected a graph, got {type(graph).__name__}; build it by from_module(model, "
                 "example_inputs), or call ghn(model, example_inputs)"
             )
-        tensors = writable_parameters(model, graph)
+        parameters = writable_parameters(model, graph)
         if strict:
             check_coverage(graph)
         with torch.no_grad():
-            self.decode(graph, keep_classifier, lambda parameter: tensors[parameter.spec.name], seed)
+            self.decode(graph, keep_classifier, lambda parameter: parameters[parameter.spec.name], seed)
         return model
 
     def predict(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -14,7 +16,7 @@ from torch import nn
 from ..graph.arch_data import ArchData
 from ..tracing.trace import from_module
 from .checkpoints.shard_reader import ShardIndex
-from .checkpoints.shard_writer import ShardWriter, check_disk, existing_shards, replace_shards, temporary_folder
+from .checkpoints.shard_writer import ShardWriter, check_disk, existing_shards, replace_shards
 from .ghn import CLASSIFIER_KEPT, GHN
 from .parameter_decoder import node_parameters
 
@@ -92,10 +94,12 @@ def predict_shards(
             shapes[parameter.spec.name] = parameter.spec.shape
     facts = {**(metadata or {}), "config": ghn.config.to_dict(), "kept": kept, "tied": graph.tied}
     json.dumps(facts)  # raises before the work if metadata is not JSON
-    with temporary_folder(folder) as unfinished:
-        old = existing_shards(folder)
-        check_disk(unfinished, sum(map(math.prod, shapes.values())) * dtype.itemsize)
-        writer = ShardWriter(unfinished, shard_size)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    old = existing_shards(folder)
+    check_disk(folder, sum(map(math.prod, shapes.values())) * dtype.itemsize)
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
+        writer = ShardWriter(Path(unfinished), shard_size)
         for name, shape in shapes.items():
             if 0 in shape:  # nothing to decode
                 writer.empty(name, shape, dtype)

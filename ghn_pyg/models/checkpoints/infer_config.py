@@ -8,23 +8,15 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from ...utils.config import ConfigError
 from ...utils.suggest import some
 from ..config import GHNConfig
 from ..encoders import PUBLISHED_ENCODERS
 from .errors import CheckpointError
 
-# Fields of published configurations, by our name.
-_PUBLISHED_FIELDS: Final = {
-    "hidden_channels": "hid",
-    "num_classes": "num_classes",
-    "layers": "layers",
-    "heads": "heads",
-}
-
-# What can be inferred for every encoder; for GHN-3 the numbers of layers and heads too.
-_INFERRED: Final = (
-    "encoder", "decoder", "hidden_channels", "max_channels", "max_kernel_size", "num_classes", "final_norm"
-)  # fmt: skip
+# Fields that the tensors do not show, and fields that they show for GHN-3 only.
+_NOT_INFERRED: Final = ("weight_norm", "kernel_crop")
+_INFERRED_FOR_GHN3: Final = ("layers", "heads")
 
 
 def infer_config(state: Mapping[str, Tensor]) -> GHNConfig:
@@ -60,9 +52,7 @@ def infer_config(state: Mapping[str, Tensor]) -> GHNConfig:
             final_norm="norm.weight" in state,
             kernel_crop="center" if encoder == "ghn3" else "corner",
         )
-    except CheckpointError:
-        raise
-    except ValueError as error:
+    except ConfigError as error:
         raise CheckpointError(f"its tensors make no configuration: {error}") from error
 
 
@@ -87,15 +77,16 @@ def checked_config(stated: Mapping[str, Any], state: Mapping[str, Tensor]) -> GH
             # Nothing to infer from; the shapes are compared with the model's later.
             return _bounded(GHNConfig.from_dict(stated), state)
         inferred = infer_config(state)
-        config = GHNConfig.from_dict(stated) if ours else _from_published_config(stated, inferred)
-    except CheckpointError:
-        raise
-    except ValueError as error:
+        if not ours:  # a published configuration: only the scaling is not in the tensors
+            return inferred.replace(weight_norm=stated.get("weight_norm", True) is not False)
+        config = GHNConfig.from_dict(stated)
+    except ConfigError as error:
         raise CheckpointError(f"its configuration is not valid: {error}") from error
-    for field in (*_INFERRED, "layers", "heads") if inferred.encoder == "ghn3" else _INFERRED:
-        if getattr(config, field) != getattr(inferred, field):
+    ignored = _NOT_INFERRED if inferred.encoder == "ghn3" else _NOT_INFERRED + _INFERRED_FOR_GHN3
+    for field, value in config.to_dict().items():
+        if field not in ignored and value != getattr(inferred, field):
             raise CheckpointError(
-                f"its configuration says {field} = {getattr(config, field)!r}, but its tensors are those of "
+                f"its configuration says {field} = {value!r}, but its tensors are those of "
                 f"{getattr(inferred, field)!r}; save the checkpoint again, or correct or remove the configuration"
             )
     return config
@@ -110,19 +101,6 @@ def _bounded(config: GHNConfig, state: Mapping[str, Tensor]) -> GHNConfig:
             f"{len(state)} tensors, and node embeddings of width {width}"
         )
     return config
-
-
-def _from_published_config(stated: Mapping[str, Any], inferred: GHNConfig) -> GHNConfig:
-    """The inferred configuration with the fields that a published one states."""
-    changes = {ours: stated[name] for ours, name in _PUBLISHED_FIELDS.items() if type(stated.get(name)) is int}
-    if inferred.encoder != "ghn3":
-        changes.update(layers=0, heads=0)  # published configurations state a default without effect
-    shape = stated.get("max_shape")
-    if isinstance(shape, (list, tuple)) and [type(size) for size in shape] == [int] * 4:
-        changes.update(max_channels=shape[0], max_kernel_size=shape[3])
-    if isinstance(stated.get("weight_norm"), bool):
-        changes["weight_norm"] = stated["weight_norm"]
-    return inferred.replace(**changes)
 
 
 def _size(state: Mapping[str, Tensor], name: str, dim: int) -> int:

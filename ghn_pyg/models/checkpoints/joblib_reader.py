@@ -36,32 +36,31 @@ def load_joblib(path: str | os.PathLike[str]) -> Any:
 
     Reads plain, zlib- and gzip-compressed files, but no NumPy arrays, which joblib stores beside the pickle.
 
-    Args:
-        path: File to read.
-
     Raises:
         pickle.UnpicklingError: If the file asks for anything that a state dict does not need.
-        EOFError: If the file ends early or claims more than it holds.
-        Exception: Whatever else a damaged file leads to, such as :class:`KeyError` or :class:`RuntimeError`.
-
-    Example:
-        >>> joblib.dump({"weight": torch.ones(3)}, "weights.pt")  # doctest: +SKIP
-        >>> load_joblib("weights.pt")["weight"].shape  # doctest: +SKIP
-        torch.Size([3])
+        Exception: Whatever else a damaged file leads to, such as :class:`EOFError` or :class:`KeyError`.
     """
-    size = Path(path).stat().st_size
     with open(path, "rb") as file:
         compressed = file.read(2).startswith(_COMPRESSED)
         file.seek(0)
         if compressed:
-            with io.BufferedReader(_Inflated(file), 1 << 20) as inflated:
-                return _load(inflated, max(_MAX_SMALL_BYTES, _MAX_RATIO * size))
-        return _load(file, size)
+            content = _inflate(file.read())
+            return _interpret(io.BytesIO(content), len(content))
+        return _interpret(file, Path(path).stat().st_size)
 
 
-def _load(file: IO[bytes] | io.BufferedReader, size: int) -> Any:
+def _inflate(data: bytes) -> bytes:
+    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # zlib or gzip
+    content = stream.decompress(data, max(_MAX_SMALL_BYTES, _MAX_RATIO * len(data)))
+    if not stream.eof:
+        raise EOFError("the compressed file ends early, or inflates beyond what weights do")
+    if stream.unused_data:
+        raise pickle.UnpicklingError("the compressed file goes on after its end")
+    return content
+
+
+def _interpret(file: IO[bytes], size: int) -> Any:
     content = _Interpreter().run(_Bounded(file, size))
-    # At the end of a compressed stream zlib compares its checksum.
     if file.read(1):
         raise pickle.UnpicklingError("the file goes on after its end")
     return content
@@ -70,7 +69,7 @@ def _load(file: IO[bytes] | io.BufferedReader, size: int) -> Any:
 class _Bounded:
     """The reads of a pickle, none beyond the size of the file."""
 
-    def __init__(self, file: IO[bytes] | io.BufferedReader, size: int) -> None:
+    def __init__(self, file: IO[bytes], size: int) -> None:
         self._file = file
         self._left = size
 
@@ -78,35 +77,11 @@ class _Bounded:
         # Before the read, which would allocate as much memory as the file claims to need.
         if size > self._left:
             raise EOFError(f"the file ends early: {size} more bytes announced, at most {self._left} left")
-        data = self._file.read(size)
-        if len(data) < size:
-            raise EOFError(f"the file ends early: {size} more bytes announced, {len(data)} left")
         self._left -= size
-        return data
+        return self._file.read(size)
 
     def readline(self) -> bytes:
         return self._file.readline(256)
-
-
-class _Inflated(io.RawIOBase):
-    """The content of a zlib or gzip stream."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        chunk = b""
-        while not chunk and not self._inflate.eof:
-            packed = self._inflate.unconsumed_tail or self._file.read(1 << 20)
-            chunk = self._inflate.decompress(packed, len(buffer))
-            if not packed and not chunk:
-                raise EOFError("the compressed file ends early")
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
 
 
 def _load_storage(data: bytes) -> Any:

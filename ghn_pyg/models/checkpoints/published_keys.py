@@ -31,24 +31,18 @@ _LAYER: Final = re.compile(r"(gnn|encoder\.layers)\.(0|[1-9][0-9]{0,3})\.(.+)")
 _FLOATS: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 # torch.compile and DistributedDataParallel put these in front of every name.
-_WRAPPERS: Final = ("_orig_mod.", "module.")
+_WRAPPERS: Final = re.compile(r"^(_orig_mod\.|module\.)+")
 
 
 def strip_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Removes the prefixes of compiled and of data-parallel models from the names of a state dict.
-
-    Args:
-        state: Tensors by name.
-
-    Raises:
-        CheckpointError: If two tensors get the same name.
 
     Example:
         >>> import torch
         >>> list(strip_wrappers({"_orig_mod.ln.weight": torch.ones(3)}))
         ['ln.weight']
     """
-    return _rename(state, {name: re.sub(rf"^({'|'.join(map(re.escape, _WRAPPERS))})+", "", name) for name in state})
+    return {_WRAPPERS.sub("", name): tensor for name, tensor in state.items()}
 
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -60,21 +54,20 @@ def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state: Tensors by published name.
 
     Raises:
-        CheckpointError: If a name is not in the table, or two tensors get the same name.
+        CheckpointError: If a name is not in the table.
 
     Example:
         >>> import torch
         >>> list(from_published({"gnn.1.attn.to_qkv.weight": torch.ones(6, 2)}))
         ['encoder.layers.1.qkv.weight']
     """
-    names = {name: _translate(name, _FROM_PUBLISHED) for name in state}
-    if unknown := [name for name, ours in names.items() if ours is None]:
+    ours = {_translate(name, _FROM_PUBLISHED): tensor for name, tensor in state.items()}
+    if unknown := [name for name in state if not _translate(name, _FROM_PUBLISHED)]:
         raise CheckpointError(
             f"{len(unknown)} of {len(state)} tensors belong to no published GHN: {_quote(unknown)}. "
             f"Expected names such as 'embed.weight', 'gnn.0.ln1.weight' or 'decoder.fc.0.weight'; "
             f"this looks like the state dict of another family of models"
         )
-    ours = _rename(state, names)
     for name in _CONVOLUTIONS:
         if name in ours and ours[name].dim() == 4 and ours[name].shape[2:] == (1, 1):
             ours[name] = ours[name].flatten(1)
@@ -96,14 +89,16 @@ def to_published(state: Mapping[str, Tensor], config: GHNConfig) -> dict[str, Te
         >>> list(to_published({"norm.weight": torch.ones(3)}, GHNConfig()))
         ['ln.weight']
     """
-    names = {name: _translate(name, _TO_PUBLISHED) for name in state}
-    if unknown := [name for name, published in names.items() if published is None]:
+    if unknown := [name for name in state if not _translate(name, _TO_PUBLISHED)]:
         raise CheckpointError(
             f"{len(unknown)} of {len(state)} tensors have no published name: {_quote(unknown)}. "
             f"Expected the state dict of a GHN with the convolutional decoder"
         )
     convolutions = _CONVOLUTIONS if config.encoder != "ghn3" else ()
-    return _rename({name: t[:, :, None, None] if name in convolutions else t for name, t in state.items()}, names)
+    return {
+        _translate(name, _TO_PUBLISHED): tensor[:, :, None, None] if name in convolutions else tensor
+        for name, tensor in state.items()
+    }
 
 
 def our_weights(content: Mapping[Any, Any]) -> dict[str, Tensor]:
@@ -128,27 +123,13 @@ def our_weights(content: Mapping[Any, Any]) -> dict[str, Tensor]:
     return state
 
 
-def _translate(name: str, table: Mapping[str, str]) -> str | None:
-    """The other name of a parameter, or ``None`` if the table does not have its module."""
+def _translate(name: str, table: Mapping[str, str]) -> str:
+    """The other name of a parameter, or ``""`` if the table does not have its module."""
     module, _, parameter = name.rpartition(".")
-    if parameter not in _PARAMETERS:
-        return None
-    if module in table:
-        return f"{table[module]}.{parameter}"
-    layer = _LAYER.fullmatch(module)
-    pattern = table.get(f"{layer[1]}.*.{layer[3]}") if layer else None
-    return None if layer is None or pattern is None else f"{pattern.replace('*', layer[2])}.{parameter}"
-
-
-def _rename(state: Mapping[str, Tensor], names: Mapping[str, str | None]) -> dict[str, Tensor]:
-    renamed: dict[str, Tensor] = {}
-    for old, new in names.items():
-        assert new is not None
-        if new in renamed:
-            first = next(name for name in names if names[name] == new)
-            raise CheckpointError(f"the tensors {first!r} and {old!r} both stand for {new!r}, expected only one")
-        renamed[new] = state[old]
-    return renamed
+    other = table.get(module, "")
+    if not other and (layer := _LAYER.fullmatch(module)):
+        other = table.get(f"{layer[1]}.*.{layer[3]}", "").replace("*", layer[2])
+    return f"{other}.{parameter}" if other and parameter in _PARAMETERS else ""
 
 
 def _quote(names: list[str]) -> str:

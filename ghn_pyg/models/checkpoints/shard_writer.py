@@ -1,7 +1,4 @@
-"""Writes tensors as safetensors shards with an index, holding one shard at a time; :mod:`.shard_reader` has the format.
-
-Shards are written into a temporary folder first, so that a failure leaves an earlier prediction as it was.
-"""
+"""Writes tensors as safetensors shards with an index, holding one shard at a time."""
 
 from __future__ import annotations
 
@@ -12,13 +9,12 @@ import json
 import math
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -28,7 +24,7 @@ from .shard_reader import INDEX_FILE, ShardIndex
 from .write import WEIGHTS_FILE
 
 _VERSION_KEY: Final = "ghn_pyg"
-"""Metadata of files that this module wrote: the version of the package."""
+"""Metadata of an index that this module wrote: the version of the package."""
 
 
 class ShardWriter:
@@ -76,7 +72,7 @@ class ShardWriter:
     def _flush(self) -> None:
         with replacing(self._file(len(self.written))) as unfinished:
             try:
-                save_file(self._tensors, unfinished, {"format": "pt", _VERSION_KEY: __version__})
+                save_file(self._tensors, unfinished, {"format": "pt"})
             except SafetensorError as error:
                 raise OSError(str(error)) from error
         self.written.append(list(self._tensors))
@@ -87,21 +83,6 @@ class ShardWriter:
         return self.folder / f"{shard}.safetensors"
 
 
-@contextlib.contextmanager
-def temporary_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary folder inside ``folder``, which is created if missing and removed again after an error."""
-    created = not Path(folder).exists()
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
-            yield Path(unfinished)
-    except BaseException:
-        if created:
-            with contextlib.suppress(OSError):  # another process wrote into it
-                Path(folder).rmdir()
-        raise
-
-
 def check_disk(folder: Path, needed: int) -> None:
     """Raises an OSError with both numbers if the disk of a folder has less than ``needed`` bytes free."""
     if needed > (free := shutil.disk_usage(folder).free):
@@ -109,45 +90,28 @@ def check_disk(folder: Path, needed: int) -> None:
         raise OSError(errno.ENOSPC, message, str(folder))
 
 
-def existing_shards(folder: str | os.PathLike[str]) -> list[Path]:
+def existing_shards(folder: Path) -> list[Path]:
     """The index and the shards of an earlier prediction in a folder, the index first.
 
     Raises:
-        FileExistsError: If the folder holds weights that this module did not write.
+        FileExistsError: If the folder holds other weights.
     """
-    folder = Path(folder)
-    files = [path for path in (folder / INDEX_FILE, *sorted(folder.glob("model-*-of-*.safetensors"))) if path.exists()]
-    foreign = [path for path in files if not _written_here(path)]
-    # Libraries would read a single file rather than the shards.
-    foreign += [path for path in (folder / WEIGHTS_FILE,) if path.exists()]
-    if foreign:
+    shards: list[Path] = []
+    with contextlib.suppress(OSError, ValueError):
+        index = ShardIndex.read(folder)
+        if _VERSION_KEY in index.metadata:
+            shards = [folder / INDEX_FILE, *(folder / file for file in set(index.weight_map.values()))]
+    weights = [folder / INDEX_FILE, folder / WEIGHTS_FILE, *sorted(folder.glob("model-*-of-*.safetensors"))]
+    if foreign := [path.name for path in weights if path.exists() and path not in shards]:
         raise FileExistsError(
-            errno.EEXIST,
-            f"{foreign[0].name} was not written by predict_shards and is not replaced; choose another folder",
-            str(folder),
+            errno.EEXIST, f"{foreign[0]} is not of an earlier prediction; choose another folder than", str(folder)
         )
-    return files
+    return shards
 
 
-def _written_here(path: Path) -> bool:
-    try:
-        if path.name == INDEX_FILE:
-            return _VERSION_KEY in ShardIndex.read(path.parent).metadata
-        with safe_open(path, framework="pt") as file:
-            return _VERSION_KEY in (file.metadata() or {})
-    except (ValueError, SafetensorError):
-        return False
-
-
-def replace_shards(old: Sequence[Path], new: Mapping[str, Path], folder: str | os.PathLike[str]) -> None:
-    """Removes old files, the index first, and moves complete new ones to their names, the index last.
-
-    Args:
-        old: Files of :func:`existing_shards`.
-        new: The file of each name, on the same disk.
-        folder: The folder.
-    """
+def replace_shards(old: Sequence[Path], new: Mapping[str, Path], folder: Path) -> None:
+    """Removes old files, the index first, and moves the new file of each name into the folder, the index last."""
     for path in old:
-        path.unlink()
+        path.unlink(missing_ok=True)
     for name, path in new.items():
-        os.replace(path, Path(folder, name))
+        os.replace(path, folder / name)

@@ -60,10 +60,6 @@ def _load_with_arguments(path: Path, *, mmap: bool) -> Any:
 def load_weights(file: str | os.PathLike[str] | IO[bytes], *, mmap: bool | None = None) -> Any:
     """``torch.load`` of tensors and plain values, on the CPU.
 
-    Args:
-        file: What ``torch.save`` wrote.
-        mmap: Whether to map its tensors into memory.
-
     Raises:
         pickle.UnpicklingError: If the file asks for anything else. PyTorch's own message advises to trust the file;
             this one names what it asks for.
@@ -87,20 +83,7 @@ def load_weights(file: str | os.PathLike[str] | IO[bytes], *, mmap: bool | None 
 
 
 def check_nesting(file: IO[bytes], pickles: int) -> None:
-    """Refuses pickles whose tuples may nest so deeply that hashing one overflows the interpreter's stack.
-
-    Args:
-        file: Where the pickles begin.
-        pickles: How many there are, one after the other.
-
-    Raises:
-        pickle.UnpicklingError: If there are too many tuples.
-        ValueError: If the pickles are damaged.
-
-    Example:
-        >>> import io
-        >>> check_nesting(io.BytesIO(pickle.dumps((1, (2, 3)))), pickles=1)
-    """
+    """Refuses consecutive pickles with tuples that may nest so deeply that hashing one overflows the stack."""
     tuples = 0
     for _ in range(pickles):
         for opcode, _, _ in pickletools.genops(file):

@@ -41,8 +41,6 @@ def write_folder(
         >>> write_folder("my-ghn", model.config, model.state_dict())  # doctest: +SKIP
     """
     folder = Path(folder)
-    if folder.is_file():
-        raise CheckpointError(f"cannot write a checkpoint into {folder}: it is a file, expected a folder")
     values = config.to_dict()
     header = {**(metadata or {}), "format": "pt", "config": json.dumps(values)}
     tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
