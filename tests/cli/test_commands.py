@@ -10,7 +10,7 @@ import torch
 import typer
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tests.models.checkpoints.checkpoint_files.checkpoint_files import TINY2, published_state
+from tests.models.checkpoints.checkpoint_files import TINY2, published_state
 
 import ghn_pyg
 from ghn_pyg import GHN, GHNConfig, cli
