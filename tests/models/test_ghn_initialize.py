@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 import torch
 from torch import nn
@@ -80,23 +78,26 @@ def test_networks_without_memory():
     assert ghn.initialize(model.to_empty(device="cpu"), graph)(X).isfinite().all()
 
 
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
-        (nn.Sequential(nn.Linear(5, 11), nn.ReLU(), nn.Linear(11, 2, bias=False)),
-         r"2\.weight has shape \(3, 11\) in the graph, and Sequential has shape \(2, 11\); make the graph from this"),
-        (nn.Sequential(nn.Linear(5, 11), nn.ReLU(), nn.ReLU(), nn.Linear(11, 3)),
-         r"2\.weight has shape \(3, 11\) in the graph, and Sequential has no such parameter"),
-    ],
-)  # fmt: skip
-def test_graphs_of_another_network(other, message):
+def test_graphs_of_another_network():
+    other = nn.Sequential(nn.Linear(5, 11), nn.ReLU(), nn.Linear(11, 2, bias=False))
     before = snapshot(other)
-    with pytest.raises(ValueError, match="the graph belongs to another network: " + message):
+    message = (
+        r"the graph belongs to another network: 2\.weight has shape \(3, 11\) in the graph, and .* shape \(2, 11\)"
+    )
+    with pytest.raises(ValueError, match=message):
         make().initialize(other, from_module(dense(), X))
     assert_unchanged(other, before)
 
 
 # --- unusual networks ------------------------------------------------------------------------------------------------
+
+
+def emptied(layer):
+    """The layer without output channels; PyTorch warns where it initialises one itself."""
+    for name, parameter in layer.named_parameters():
+        setattr(layer, name, nn.Parameter(parameter.detach()[:0]))
+    return layer
+
 
 UNUSUAL = {
     "one node": (lambda: nn.Embedding(13, 7), torch.zeros(2, 3, dtype=torch.long)),
@@ -109,6 +110,12 @@ UNUSUAL = {
     ),
     "deep": (lambda: nn.Sequential(*(nn.Linear(5, 5) for _ in range(300))), X),
     "norm of a map": (lambda: nn.Sequential(nn.LayerNorm([3, 7, 7]), nn.Conv2d(3, 2, 1)), IMAGES),
+    "no channels": (
+        lambda: network(
+            lambda self, x: self.c(torch.cat([self.a(x), self.b(self.a(x))], 1)),
+            a=nn.Linear(5, 3), b=emptied(nn.Linear(3, 2)), c=nn.Linear(3, 2),
+        ), X,
+    ),
     "root-mean-square norm of a map": (lambda: nn.Sequential(nn.RMSNorm([7, 7]), nn.Conv2d(3, 2, 1)), IMAGES),
 }  # fmt: skip
 
@@ -120,33 +127,10 @@ def test_unusual_networks(build, inputs, encoder):
     graph = from_module(model, inputs)
     prediction = ghn.predict(graph, seed=3)
     assert shape_of(prediction) == {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    assert all(tensor.isfinite().all() and tensor.any() for tensor in prediction.values())
+    assert all(tensor.isfinite().all() and (tensor.any() or 0 in tensor.shape) for tensor in prediction.values())
     assert ghn.initialize(model, graph, seed=3)(inputs).isfinite().all()
     other = ghn.predict([from_module(dense(), X), graph], seed=3)[1]
     torch.testing.assert_close(dict(other), dict(prediction), rtol=1e-3, atol=1e-5)
-
-
-def emptied(layer):
-    """The layer without output channels; PyTorch warns where it initialises one itself."""
-    for name, parameter in layer.named_parameters():
-        setattr(layer, name, nn.Parameter(parameter.detach()[:0]))
-    return layer
-
-
-@EACH
-def test_layers_without_channels(encoder):
-    layers = {"a": nn.Conv2d(3, 5, 1), "b": emptied(nn.Conv2d(5, 2, 1)), "c": nn.Conv2d(5, 2, 1)}
-    model = network(lambda self, x: self.c(torch.cat([self.a(x), self.b(self.a(x))], 1)), **layers)
-    graph, ghn = from_module(model, IMAGES), make(encoder)
-    prediction = ghn.predict(graph)
-    assert shape_of(prediction) == {
-        "a.weight": (5, 3, 1, 1), "a.bias": (5,), "b.weight": (0, 5, 1, 1), "b.bias": (0,), "c.weight": (2, 5, 1, 1),
-        "c.bias": (2,),
-    }  # fmt: skip
-    assert all(tensor.isfinite().all() for tensor in prediction.values())
-    ghn.initialize(model, graph)
-    for name, values in prediction.items():
-        assert torch.equal(model.get_parameter(name), values)
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
@@ -199,24 +183,3 @@ def test_every_number_is_written(model):
     prediction = make().predict(from_module(model, inputs))
     assert prediction
     assert all(tensor.isfinite().all() for tensor in prediction.values())
-
-
-@pytest.mark.parametrize(
-    ("name", "role", "message"),
-    [
-        ("norm.weight", "gian", "'norm.weight' the role 'gian', expected weight or gain or bias or position"),
-        ("head.bias", "gain", "'head.bias' the role 'gain' in the classification layer, expected weight or bias"),
-    ],
-)
-def test_roles_that_are_not_decoded(name, role, message):
-    """Such a parameter would come out as the memory happened to be."""
-    model = vision()
-    graph, before = from_module(model, IMAGES), snapshot(model)
-    for specs in graph.params:
-        specs[:] = [dataclasses.replace(spec, role=role) if spec.name == name else spec for spec in specs]
-    ghn = make()
-    with pytest.raises(ValueError, match=f"the graph gives {message}"):
-        ghn.predict(graph)
-    with pytest.raises(ValueError, match=f"the graph gives {message}"):
-        ghn.initialize(model, graph)
-    assert_unchanged(model, before)

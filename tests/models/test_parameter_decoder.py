@@ -186,3 +186,16 @@ def test_small_chunks_give_the_same(chunk, sizes, monkeypatch):
     assert_close(list(map(result.get, PARAMETERS)), list(map(expected.get, PARAMETERS)))
     same = [NodeParameter(0, 0, ParamSpec(f"w{at}", (13, 2), "weight"), False) for at in range(5)]  # 14 numbers each
     assert [len(part) for part in model.chunks(same)] == sizes
+
+
+@pytest.mark.parametrize(
+    ("role", "classifier", "message"),
+    [
+        ("gian", False, "'w' the role 'gian', expected weight or gain or bias or position"),
+        ("gain", True, "'w' the role 'gain' in the classification layer, expected weight or bias"),
+    ],
+)
+def test_roles_that_are_not_decoded(role, classifier, message):
+    bad = NodeParameter(0, 0, ParamSpec("w", (5,), role), classifier)
+    with pytest.raises(ValueError, match=f"the graph gives {message}"):
+        next(decoder()(embeddings(D), [*PARAMETERS, bad]))

@@ -177,7 +177,6 @@ HOSTILE = {
     "a storage of text": FROM_BYTES + text("abc") + b"\x85R",
     "a storage of a tensor": FROM_BYTES + data(torch_file(torch.ones(2), legacy=False)) + b"\x85R",
     "a call of text": text("os.system") + b")R",
-    "a call of a tensor": tensor(0, (2,), (1,)) + b")R",
     "a call with a list": function("collections", "OrderedDict") + b"]R",
     "a dictionary with arguments": function("collections", "OrderedDict") + text("a") + b"\x85R",
     "a path within a module": function("torch.storage", "_load_from_bytes.__globals__"),
@@ -188,7 +187,6 @@ HOSTILE = {
     "an old global": b"cos\nsystem\n",
     "an old global without an end": b"cos\nsys",
     "an instance": b"(ios\nsystem\n",
-    "an object": function("collections", "OrderedDict") + b"(o",
     "a new object": function("collections", "OrderedDict") + b")\x81",
     "an extension": b"\x82\x01",
     "a persistent id": b"K\x01Q",
@@ -248,28 +246,6 @@ def test_nested_keys_of_a_storage_that_would_overflow_the_stack(tmp_path):
     legacy = torch_file({}, legacy=True).replace(b"\x80\x02}q\x00.\x80\x02]", nested + b"\x80\x02]")
     with pytest.raises(pickle.UnpicklingError, match="more than 20000 tuples, which no checkpoint needs"):
         load(FROM_BYTES + data(legacy) + b"\x85R", tmp_path)
-
-
-def test_the_environment_cannot_turn_safety_off(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    joblib.dump({"ln.weight": attacks(tmp_path / "marker")["nested storage"]}, tmp_path / "ghn.pt")
-    with pytest.raises(CheckpointError):
-        read_checkpoint(tmp_path / "ghn.pt")
-    assert not (tmp_path / "marker").exists()
-
-
-def test_reading_calls_no_unpickler_of_the_standard_library(tmp_path, monkeypatch):
-    def forbidden(*_, **__):
-        raise AssertionError("an unpickler was called")
-
-    paths = [tmp_path / name for name in ("joblib", "torch", "legacy")]
-    joblib.dump(published_state(TINY), paths[0])
-    torch.save(published_state(TINY), paths[1])
-    save_legacy(published_state(TINY), paths[2])
-    for name in ("pickle.load", "pickle.loads", "pickle.Unpickler", "joblib.load", "builtins.eval"):
-        monkeypatch.setattr(name, forbidden)
-    for path in paths:
-        assert read_checkpoint(path)[0] == TINY
 
 
 @pytest.mark.parametrize("save", [joblib.dump, torch.save, save_legacy, safetensors.torch.save_file])

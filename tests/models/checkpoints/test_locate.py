@@ -7,25 +7,12 @@ import torch
 from huggingface_hub import constants
 
 from ghn_pyg import CheckpointError, from_pretrained
-from ghn_pyg.models.checkpoints import locate, read_checkpoint, resolve, write_folder
-from ghn_pyg.models.checkpoints.locate import DEFAULT_NAME, PUBLISHED_NAMES
+from ghn_pyg.models.checkpoints import locate, read_checkpoint, resolve
+from ghn_pyg.models.checkpoints.locate import PUBLISHED_NAMES
 from ghn_pyg.models.checkpoints.published_keys import from_published
 from tests.models.checkpoints.checkpoint_files import TINY, published_state, same
 
 COMMIT = "5a0f5a0f" * 5
-OLD_COMMIT = "0123abcd" * 5
-
-
-def cached(cache, repository, files, commit=COMMIT, branch="main"):
-    """Lays files into a cache as huggingface_hub does."""
-    folder = cache / ("models--" + repository.replace("/", "--"))
-    (folder / "refs").mkdir(parents=True, exist_ok=True)
-    (folder / "refs" / branch).write_text(commit)
-    snapshot = folder / "snapshots" / commit
-    snapshot.mkdir(parents=True)
-    for name, content in files.items():
-        (snapshot / name).write_bytes(content)
-    return snapshot
 
 
 class Hub:
@@ -63,12 +50,10 @@ class Hub:
 def hub(monkeypatch):
     """A hub with two repositories at the edge of the network."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    answers = Hub(
-        {
-            "SamsungSAILMontreal/ghn3": {f"{name}.pt": name.encode() for name in PUBLISHED_NAMES},
-            "someone/my-ghn": {"config.json": b"{}", "model.safetensors": b"weights", "README.md": b"text"},
-        }
-    )
+    answers = Hub({
+        "SamsungSAILMontreal/ghn3": {f"{name}.pt": name.encode() for name in PUBLISHED_NAMES},
+        "someone/my-ghn": {"config.json": b"{}", "model.safetensors": b"weights", "README.md": b"text"},
+    })  # fmt: skip
     monkeypatch.setattr(httpx2.HTTPTransport, "handle_request", lambda _, request: answers(request))
     monkeypatch.setattr(time, "sleep", lambda _: None)  # between attempts
     return answers
@@ -102,11 +87,6 @@ def test_published_names(name, suffix, hub, tmp_path):
     assert path.name == f"{name}.pt"
     assert path.read_text() == name
     assert {asked[1] for asked in hub.asked} == {f"/SamsungSAILMontreal/ghn3/resolve/main/{name}.pt"}
-
-
-@pytest.mark.usefixtures("hub")
-def test_the_default_is_the_largest(tmp_path):
-    assert DEFAULT_NAME == "ghn3xlm16"
     assert resolve(cache_dir=tmp_path).name == "ghn3xlm16.pt"
 
 
@@ -126,29 +106,15 @@ def test_mirrors_revisions_and_tokens_are_passed_on(hub, tmp_path):
     assert hub.asked[0] == ("HEAD", f"/me/mirror/resolve/{COMMIT}/ghn2.pt", "Bearer hf_secret")
 
 
-def test_downloads_are_cached(hub, tmp_path):
-    path = resolve("ghn2", cache_dir=tmp_path)
+def test_downloads_are_cached(hub, tmp_path, monkeypatch):
+    paths = {name: resolve(name, cache_dir=tmp_path) for name in ("ghn2", "someone/my-ghn")}
     hub.failure = httpx2.ConnectError("no network")
-    assert resolve("ghn2", cache_dir=tmp_path) == path
-
-
-@pytest.mark.usefixtures("no_hub")
-def test_a_cache_made_elsewhere(tmp_path, monkeypatch):
-    snapshot = cached(tmp_path, "SamsungSAILMontreal/ghn3", {"ghn3tm8.pt": b"tiny"})
-    write_folder(tmp_path / "mine", TINY, from_published(published_state(TINY)))
-    files = {file.name: file.read_bytes() for file in (tmp_path / "mine").iterdir()}
-    folder = cached(tmp_path, "someone/my-ghn", files)
-    old = cached(tmp_path, "someone/my-ghn", files, OLD_COMMIT, branch="old")
-    monkeypatch.chdir(tmp_path)
-
-    assert resolve("ghn3tm8", cache_dir=tmp_path, local_files_only=True) == snapshot / "ghn3tm8.pt"
-    assert resolve("someone/my-ghn", cache_dir=tmp_path, local_files_only=True) == folder
-    assert resolve("someone/my-ghn", cache_dir=tmp_path, local_files_only=True, revision="old") == old
+    for name, path in paths.items():
+        assert resolve(name, cache_dir=tmp_path) == path
+        assert resolve(name, cache_dir=tmp_path, local_files_only=True) == path
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert resolve("ghn3tm8", cache_dir=tmp_path) == snapshot / "ghn3tm8.pt"
-    config, state = read_checkpoint(resolve("someone/my-ghn", cache_dir=tmp_path))
-    assert config == TINY
-    assert same(state, from_published(published_state(TINY)))
+    for name, path in paths.items():
+        assert resolve(name, cache_dir=tmp_path) == path
 
 
 OFFLINE = (

@@ -69,11 +69,6 @@ def test_translation_copies_and_changes_nothing():
     assert {name: (tensor.shape, tensor.data_ptr()) for name, tensor in state.items()} == before
 
 
-def test_larger_kernels_are_left_for_the_shape_check():
-    weight = torch.ones(3, 2, 5, 1)
-    assert from_published({"decoder.conv.0.weight": weight})["decoder.weight.conv.0.weight"].shape == (3, 2, 5, 1)
-
-
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."])
 def test_prefixes_of_wrappers_are_stripped(prefix):
     state = published_state(TINY)

@@ -62,14 +62,6 @@ def test_no_tensors(tmp_path):
     assert read(tmp_path) == {}
 
 
-def test_dtypes(tmp_path):
-    tensors = {"half": torch.ones(3, dtype=torch.bfloat16), "long": torch.ones(5, dtype=torch.int64)}
-    assert write(tmp_path, 40, tensors).metadata["total_size"] == 46
-    assert {name: tensor.dtype for name, tensor in read(tmp_path).items()} == {
-        "half": torch.bfloat16, "long": torch.int64
-    }  # fmt: skip
-
-
 def test_earlier_shards_are_replaced_and_other_files_stay(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     write(tmp_path, 1)
