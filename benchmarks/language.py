@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ghn_pyg import from_module, from_pretrained, predict_shards
-from ghn_pyg.models.checkpoints.sharded_files import SavedTensors, ShardIndex
+from ghn_pyg.models.checkpoints.shard_reader import SavedTensors, ShardIndex
 
 from .harness import Run, arguments, fresh, gigabytes, number, peak_memory, table
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ghn_pyg import GHN, ArchData, GHNConfig, ParamSpec
-from ghn_pyg.models.checkpoints.key_names import to_published
+from ghn_pyg.models.checkpoints.published_keys import to_published
 
 # --- network → graph -----------------------------------------------------------------------------------------------
 

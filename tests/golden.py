@@ -13,7 +13,7 @@ import torch
 import torchvision
 
 from ghn_pyg import GHN, PRIMITIVES, GHNConfig, from_module
-from ghn_pyg.models.checkpoints.key_names import from_published
+from ghn_pyg.models.checkpoints.published_keys import from_published
 
 FOLDER = Path(__file__).parent / "golden"
 NETWORKS = json.loads(gzip.decompress((FOLDER / "torchvision.json.gz").read_bytes()))

@@ -104,7 +104,7 @@ class TestTextbookTracing:
 CONFIGS = {
     "ghn3": GHNConfig(hidden_channels=12, max_channels=5, max_kernel_size=3, num_classes=7, layers=2, heads=3),
     "ghn2": GHNConfig(
-        "ghn2", hidden_channels=8, max_channels=5, max_kernel_size=5, num_classes=7, layers=0, heads=0,
+        encoder="ghn2", hidden_channels=8, max_channels=5, max_kernel_size=5, num_classes=7, layers=0, heads=0,
         kernel_crop="corner",
     ),
 }  # fmt: skip

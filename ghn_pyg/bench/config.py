@@ -67,7 +67,7 @@ class BenchConfig:
         """The GHN that an encoder is a part of."""
         kind = ENCODERS.get(encoder)
         return GHNConfig(
-            encoder, hidden_channels=self.hidden_channels,
+            encoder=encoder, hidden_channels=self.hidden_channels,
             layers=self.layers if kind is None or kind.layers else 0,
             heads=self.heads if kind is None or kind.heads else 0,
         )  # fmt: skip

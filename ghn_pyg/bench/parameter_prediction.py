@@ -54,7 +54,7 @@ class MetaTrainedTask(abc.ABC):
         """The run of an encoder."""
         recipe = load_config(self.recipe, self.changes)
         own = ("encoder", "hidden_channels", "layers", "heads")
-        changed = dataclasses.replace(recipe.ghn, **{field: getattr(ghn, field) for field in own})
+        changed = recipe.ghn.replace(**{field: getattr(ghn, field) for field in own})
         return dataclasses.replace(recipe, ghn=changed, seed=seed)
 
     def trained(self, ghn: GHNConfig, seed: int, folder: Path) -> GHN:

@@ -59,7 +59,7 @@ def encoders(
         from ..bench.runner import kept_results, run_bench
         from ..bench.summary import save_summary, tables
         from ..data.images import ImagesError
-        from ..models.checkpoints.key_names import CheckpointError
+        from ..models.checkpoints.errors import CheckpointError
         from ..training.run_folder import TrainingError
     if modules:
         sys.path.insert(0, os.getcwd())  # console scripts do not look there; processes of tasks will, too

@@ -39,8 +39,8 @@ def demo(
         from ..data.images import load_images
         from ..evaluation.evaluate import check_torchmetrics
         from ..evaluation.subjects import torchvision_subjects
-        from ..models.checkpoints.hub import resolve
-        from ..models.checkpoints.key_names import CheckpointError
+        from ..models.checkpoints.errors import CheckpointError
+        from ..models.checkpoints.locate import resolve
         from ..models.ghn import GHN
         from ..utils.optional import require
 

@@ -133,8 +133,8 @@ def evaluate(
         from ..evaluation.evaluate import published_noise
         from ..evaluation.subjects import trained_subject
         from ..finetuning.train_network import check_fit
-        from ..models.checkpoints.hub import resolve
-        from ..models.checkpoints.key_names import CheckpointError
+        from ..models.checkpoints.errors import CheckpointError
+        from ..models.checkpoints.locate import resolve
         from ..models.ghn import GHN
 
     with user_errors(ValueError, ImportError, ImagesError, CheckpointError):

@@ -73,8 +73,8 @@ def finetune(
         from ..evaluation.evaluate import check_torchmetrics
         from ..finetuning.config import FitConfig
         from ..finetuning.train_network import check_fit
-        from ..models.checkpoints.hub import resolve
-        from ..models.checkpoints.key_names import CheckpointError
+        from ..models.checkpoints.errors import CheckpointError
+        from ..models.checkpoints.locate import resolve
         from ..models.ghn import GHN
 
         check_torchmetrics()

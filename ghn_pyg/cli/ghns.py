@@ -52,8 +52,8 @@ def convert(
     """Converts a checkpoint to a folder with config.json and model.safetensors."""
     check_folder(out)
     with status(f"Loading {checkpoint}"):
-        from ..models.checkpoints.hub import resolve
-        from ..models.checkpoints.key_names import CheckpointError
+        from ..models.checkpoints.errors import CheckpointError
+        from ..models.checkpoints.locate import resolve
         from ..models.ghn import GHN
 
     with user_errors(CheckpointError):
@@ -77,8 +77,8 @@ def models(
     with status("Measuring"):
         import torch
 
-        from ..models.checkpoints.folder import read_checkpoint
-        from ..models.checkpoints.hub import BUNDLED, PUBLISHED_NAMES
+        from ..models.checkpoints.locate import BUNDLED, PUBLISHED_NAMES
+        from ..models.checkpoints.read import read_checkpoint
         from ..models.config import PRESETS
         from ..models.ghn import GHN
 
@@ -108,7 +108,7 @@ def _network_names() -> list[str]:
 
 
 def _save_ghn(ghn: Any, name: str, out: Path) -> None:
-    from ..models.checkpoints.key_names import CheckpointError
+    from ..models.checkpoints.errors import CheckpointError
 
     with status(f"Saving {out}"), user_errors(CheckpointError, OSError):
         ghn.save_pretrained(out)

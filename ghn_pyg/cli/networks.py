@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..graph.arch_data import ArchData
-    from ..models.checkpoints.sharded_files import ShardIndex
+    from ..models.checkpoints.shard_reader import ShardIndex
     from ..models.ghn import GHN
     from ..models.prediction import Prediction
     from ..zoo.names import InputSpec
@@ -86,8 +86,8 @@ def predict(
     network, graph, graph_time = _trace(source, specs, strict)
     import torch
 
-    from ..models.checkpoints.hub import resolve
-    from ..models.checkpoints.key_names import CheckpointError
+    from ..models.checkpoints.errors import CheckpointError
+    from ..models.checkpoints.locate import resolve
     from ..models.ghn import GHN
     from ..models.published_norms import published_norm
 

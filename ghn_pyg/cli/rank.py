@@ -59,7 +59,7 @@ def rank(
         from ..families.deepnets import DeepNets
         from ..finetuning.config import FitConfig
         from ..finetuning.train_network import check_fit
-        from ..models.checkpoints.key_names import CheckpointError
+        from ..models.checkpoints.errors import CheckpointError
         from ..models.ghn import GHN
     with user_errors(ValueError, ImportError, ImagesError, CheckpointError, OSError):
         if check:

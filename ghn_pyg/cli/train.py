@@ -58,7 +58,7 @@ def train(
         check_device(device)
     with status("Loading"):
         from ..data.images import ImagesError
-        from ..models.checkpoints.key_names import CheckpointError
+        from ..models.checkpoints.errors import CheckpointError
         from ..training.fabric import make_fabric
         from ..training.run import train as meta_train
         from ..training.run_folder import TrainingError

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.images import Images, ImageSet
-from ..models.apply import batch_statistics, recalibrate
+from ..models.batch_norm import batch_statistics, recalibrate
 
 Statistics = Literal["batch", "recalibrated", "running"]
 BATCH_SIZE = 64

@@ -1,4 +1,5 @@
-from .apply import batch_statistics, load_prediction, recalibrate
+from .apply import load_prediction
+from .batch_norm import batch_statistics, recalibrate
 from .config import PRESETS, GHNConfig
 from .encoders import ENCODERS, register_encoder
 from .ghn import GHN, from_pretrained

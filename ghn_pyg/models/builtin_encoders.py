@@ -1,10 +1,9 @@
-"""Makes the graph encoders of this library from a GHN's configuration; the names are those of ``ENCODERS``."""
+"""Builders of the graph encoders of this library, by name; each takes the width, the layers and the heads."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import torch
 from torch import nn
@@ -15,110 +14,44 @@ from ..nn.gated import GatedGNN
 from ..nn.ghn3 import GHN3Encoder
 from ..nn.mlp import NodeMLP
 from ..nn.sparse import SparseTransformer
-from .encoders import ENCODERS
-
-if TYPE_CHECKING:
-    from .config import GHNConfig
-
-
-def build_encoder(config: GHNConfig) -> nn.Module:
-    """The encoder of a configuration, of this library or registered.
-
-    Raises:
-        ValueError: If a checkpoint could not hold it, or it is not called as encoders are.
-    """
-    encoder = ENCODERS[config.encoder].build(config)
-    names: dict[int, str] = {}
-    for name, tensor in encoder.state_dict(keep_vars=True).items():
-        if not tensor.is_floating_point():
-            raise ValueError(
-                f"the encoder {config.encoder!r} keeps {tensor.dtype} in {name}, which checkpoints do not hold: "
-                "register the buffer with persistent=False, and use no batch norms, which mix the graphs of a batch"
-            )
-        if (other := names.setdefault(id(tensor), name)) != name:
-            raise ValueError(
-                f"{other} and {name} of the encoder {config.encoder!r} are the same tensor; give each layer its own"
-            )
-    try:
-        inspect.signature(encoder.forward).bind("x", "edge_index", "distance", "batch")
-    except TypeError as error:
-        raise ValueError(
-            f"the encoder {config.encoder!r} expected to be called as encoder(x, edge_index, distance, batch), and its "
-            f"forward does not take that ({error}); ConvEncoder makes an encoder of modules with (x, edge_index, …)"
-        ) from error
-    return encoder
-
-
-def ghn3(config: GHNConfig) -> nn.Module:
-    """GHN-3 (arXiv 2303.04143)."""
-    return GHN3Encoder(config.hidden_channels, config.layers, config.heads)
-
-
-def ghn2(config: GHNConfig) -> nn.Module:
-    """GHN-2 (arXiv 2110.13100)."""
-    return GatedGNN(config.hidden_channels)
-
-
-def ghn1(config: GHNConfig) -> nn.Module:
-    """GHN-1 (arXiv 1810.05749)."""
-    return GatedGNN(config.hidden_channels, virtual_edges=False)
-
-
-def mlp(config: GHNConfig) -> nn.Module:
-    """The baseline without a graph (arXiv 2110.13100)."""
-    return NodeMLP(config.hidden_channels)
-
-
-def exphormer(config: GHNConfig) -> nn.Module:
-    """Sparse attention in the style of Exphormer (arXiv 2303.06147)."""
-    return SparseTransformer(config.hidden_channels, config.layers, config.heads)
-
-
-def _stack(config: GHNConfig, make: Callable[[int], nn.Module], *arguments: str) -> nn.Module:
-    width = config.hidden_channels
-    return ConvEncoder(width, [make(width) for _ in range(config.layers)], arguments or None)
-
-
-def _mlp(width: int) -> nn.Module:
-    return MLP([width, width, width], norm=None)
-
-
-def gcn(config: GHNConfig) -> nn.Module:
-    """GCN (arXiv 1609.02907)."""
-    return _stack(config, lambda width: GCNConv(width, width))
-
-
-def gin(config: GHNConfig) -> nn.Module:
-    """GIN (arXiv 1810.00826)."""
-    return _stack(config, lambda width: GINConv(_mlp(width)))
-
-
-def gine(config: GHNConfig) -> nn.Module:
-    """GIN with edge features (arXiv 1905.12265)."""
-    return _stack(config, lambda width: GINEConv(_mlp(width)))
-
-
-def gatv2(config: GHNConfig) -> nn.Module:
-    """GATv2 (arXiv 2105.14491)."""
-    heads = config.heads
-    return _stack(config, lambda width: GATv2Conv(width, width // heads, heads, edge_dim=width))
-
 
 _DEGREES: Final = (0, 13, 787, 108, 75, 14, 3)
 """Of 1,000 nodes of DeepNets-1M's training graphs, how many have 0, 1, … neighbours."""
 
 
-def pna(config: GHNConfig) -> nn.Module:
-    """PNA (arXiv 2004.05718)."""
+def _stack(
+    channels: int, layers: int, build: Callable[[], nn.Module], arguments: Sequence[str] | None = None
+) -> nn.Module:
+    return ConvEncoder(channels, [build() for _ in range(layers)], arguments)
+
+
+def _mlp(channels: int) -> nn.Module:
+    return MLP([channels] * 3, norm=None)
+
+
+def _pna(channels: int) -> nn.Module:
     mixes = (["mean", "min", "max", "std"], ["identity", "amplification", "attenuation"])
-    degrees = torch.tensor(_DEGREES, device="cpu")
-    return _stack(config, lambda width: PNAConv(width, width, *mixes, deg=degrees, edge_dim=width))
+    return PNAConv(channels, channels, *mixes, deg=torch.tensor(_DEGREES, device="cpu"), edge_dim=channels)
 
 
-def gps(config: GHNConfig) -> nn.Module:
-    """GPS (arXiv 2205.12454) with GINE inside."""
+def _gps(channels: int, heads: int) -> nn.Module:
+    return GPSConv(channels, GINEConv(_mlp(channels)), heads, norm=None)
 
-    def make(width: int) -> nn.Module:
-        return GPSConv(width, GINEConv(_mlp(width)), config.heads, norm=None)
 
-    return _stack(config, make, "edge_index", "edge_attr", "batch")
+BUILDERS: Final[dict[str, Callable[[int, int, int], nn.Module]]] = {
+    "ghn3": GHN3Encoder,  # arXiv 2303.04143
+    "ghn2": lambda c, layers, heads: GatedGNN(c),  # arXiv 2110.13100
+    "ghn1": lambda c, layers, heads: GatedGNN(c, virtual_edges=False),  # arXiv 1810.05749
+    "mlp": lambda c, layers, heads: NodeMLP(c),  # no graph; arXiv 2110.13100
+    "exphormer": SparseTransformer,  # in the style of arXiv 2303.06147
+    "gcn": lambda c, layers, heads: _stack(c, layers, lambda: GCNConv(c, c)),  # arXiv 1609.02907
+    "gin": lambda c, layers, heads: _stack(c, layers, lambda: GINConv(_mlp(c))),  # arXiv 1810.00826
+    "gine": lambda c, layers, heads: _stack(c, layers, lambda: GINEConv(_mlp(c))),  # arXiv 1905.12265
+    "gatv2": lambda c, layers, heads: _stack(  # arXiv 2105.14491
+        c, layers, lambda: GATv2Conv(c, c // heads, heads, edge_dim=c)
+    ),
+    "pna": lambda c, layers, heads: _stack(c, layers, lambda: _pna(c)),  # arXiv 2004.05718
+    "gps": lambda c, layers, heads: _stack(  # arXiv 2205.12454
+        c, layers, lambda: _gps(c, heads), ("edge_index", "edge_attr", "batch")
+    ),
+}

@@ -1,55 +1,83 @@
-"""Graph encoders by name: what ``GHNConfig.encoder`` may be."""
+"""Graph encoders by name: the values of ``GHNConfig.encoder``."""
 
 from __future__ import annotations
 
-import importlib
+import inspect
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .config import GHNConfig
-
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 
-Builder = Callable[["GHNConfig"], "nn.Module"]
+
+class EncoderConfig(Protocol):
+    """The fields that an encoder is built from, such as those of a :class:`~ghn_pyg.GHNConfig`."""
+
+    encoder: str
+    hidden_channels: int
+    layers: int
+    heads: int
 
 
 class EncoderKind(NamedTuple):
-    """A graph encoder.
+    """A registered encoder.
 
     Args:
-        build: Makes it from a GHN's configuration.
+        build: Builds it from a configuration.
         layers: Whether it has a number of layers.
         heads: Whether it has attention heads.
     """
 
-    build: Builder
+    build: Callable[[EncoderConfig], nn.Module]
     layers: bool = True
     heads: bool = False
 
 
-def register_encoder(name: str, build: Builder, *, layers: bool = True, heads: bool = False) -> None:
-    r"""Makes an encoder known, so that a GHN can be configured with it, trained and loaded.
+def _builtin(name: str) -> Callable[[EncoderConfig], nn.Module]:
+    def build(config: EncoderConfig) -> nn.Module:
+        from .builtin_encoders import BUILDERS  # torch and PyG, which the command line imports only when needed
+
+        return BUILDERS[name](config.hidden_channels, config.layers, config.heads)
+
+    return build
+
+
+PUBLISHED_ENCODERS: Final = ("ghn3", "ghn2", "ghn1", "mlp")
+"""Encoders of checkpoints without a configuration; their tensors tell them apart."""
+
+_BUILT_IN: Final = {
+    "ghn3": EncoderKind(_builtin("ghn3"), heads=True),
+    **{name: EncoderKind(_builtin(name), layers=False) for name in ("ghn2", "ghn1", "mlp")},
+    **{name: EncoderKind(_builtin(name)) for name in ("gcn", "gin", "gine", "pna")},
+    **{name: EncoderKind(_builtin(name), heads=True) for name in ("gatv2", "gps", "exphormer")},
+}
+
+ENCODERS: Final = dict(_BUILT_IN)
+"""Encoders by name; :func:`register_encoder` adds to them."""
+
+
+def register_encoder(
+    name: str, build: Callable[[EncoderConfig], nn.Module], *, layers: bool = True, heads: bool = False
+) -> None:
+    r"""Registers an encoder, so that GHNs can be configured with it, trained and loaded.
 
     It is called as ``encoder(x, edge_index, distance, batch)`` with nodes :math:`(N, d)`, edges :math:`(2, E)`,
-    shortest-path distances flattened to :math:`(\sum_g N_g^2,)` and for each node its graph (``None`` for a single
-    one), and gives nodes :math:`(N, d)`. :class:`~ghn_pyg.nn.ConvEncoder` makes one of any module of PyTorch
-    Geometric.
+    shortest-path distances flattened to :math:`(\sum_g N_g^2,)` and the graph of each node (``None`` for a single
+    graph), and returns nodes :math:`(N, d)`. :class:`~ghn_pyg.nn.ConvEncoder` wraps modules of PyTorch Geometric.
 
     Args:
-        name: What ``GHNConfig.encoder`` calls it.
-        build: Makes it from the configuration, with ``config.hidden_channels``, ``config.layers`` and
-            ``config.heads``.
-        layers: Whether it has a number of layers, which then is at least 1.
-        heads: Whether it has attention heads, which then are at least 1 and divide the width.
+        name: Its name in ``GHNConfig.encoder``. An earlier encoder of yours with that name is replaced.
+        build: Builds it from a configuration with ``hidden_channels``, ``layers`` and ``heads``.
+        layers: Whether it has a number of layers, which must then be at least 1.
+        heads: Whether it has attention heads, whose number must then be at least 1 and divide the width.
 
     Raises:
-        ValueError: If it is the name of an encoder of this library, or no name: letters, digits, ``-``, ``_`` and
-            ``.``. A name of your own stands for what it was registered for last.
-        TypeError: If ``build`` cannot be called.
+        ValueError: If the name belongs to an encoder of this library, or has other characters than letters, digits,
+            ``-``, ``_`` and ``.``.
+        TypeError: If ``build`` is not callable.
 
     Example:
         >>> from ghn_pyg import GHN, GHNConfig
@@ -66,28 +94,33 @@ def register_encoder(name: str, build: Builder, *, layers: bool = True, heads: b
     if not callable(build):
         raise TypeError(f"build expected a function of the configuration, got {type(build).__name__}")
     if name in _BUILT_IN:
-        raise ValueError(f"this library has an encoder {name!r} already; choose another name")
+        raise ValueError(f"{name!r} is an encoder of this library; choose another name")
     ENCODERS[name] = EncoderKind(build, layers, heads)
 
 
-def _ours(name: str) -> Builder:
-    """One of this library's encoders, which are imported when one is made: torch takes seconds."""
+def build_encoder(config: EncoderConfig) -> nn.Module:
+    """Builds the encoder of a configuration.
 
-    def build(config: GHNConfig) -> Any:
-        return getattr(importlib.import_module(".builders", __package__), name)(config)
-
-    return build
-
-
-PUBLISHED_ENCODERS: Final = ("ghn3", "ghn2", "ghn1", "mlp")
-"""Those that checkpoints without a configuration may have; they are told apart by their tensors."""
-
-ENCODERS: Final[dict[str, EncoderKind]] = {
-    "ghn3": EncoderKind(_ours("ghn3"), heads=True),
-    **{name: EncoderKind(_ours(name), layers=False) for name in ("ghn2", "ghn1", "mlp")},
-    **{name: EncoderKind(_ours(name)) for name in ("gcn", "gin", "gine", "pna")},
-    **{name: EncoderKind(_ours(name), heads=True) for name in ("gatv2", "gps", "exphormer")},
-}
-"""Encoders by name; :func:`register_encoder` adds to them."""
-
-_BUILT_IN: Final = frozenset(ENCODERS)
+    Raises:
+        ValueError: If checkpoints cannot hold its tensors, or its ``forward`` has other arguments.
+    """
+    encoder = ENCODERS[config.encoder].build(config)
+    names: dict[int, str] = {}
+    for name, tensor in encoder.state_dict(keep_vars=True).items():
+        if not tensor.is_floating_point():
+            raise ValueError(
+                f"the encoder {config.encoder!r} keeps {tensor.dtype} in {name}, which checkpoints do not hold: "
+                "register the buffer with persistent=False, and use no batch norms, which mix the graphs of a batch"
+            )
+        if (other := names.setdefault(id(tensor), name)) != name:
+            raise ValueError(
+                f"{other} and {name} of the encoder {config.encoder!r} are the same tensor; give each layer its own"
+            )
+    try:
+        inspect.signature(encoder.forward).bind("x", "edge_index", "distance", "batch")
+    except TypeError as error:
+        raise ValueError(
+            f"the encoder {config.encoder!r} expected a forward with the arguments (x, edge_index, distance, batch): "
+            f"{error}; wrap modules with (x, edge_index, …) in ConvEncoder"
+        ) from error
+    return encoder

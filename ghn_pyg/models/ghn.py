@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,47 +15,22 @@ from torch_geometric.data import Batch, Dataset
 
 from ..graph.arch_data import ArchData
 from ..graph.node_types import PRIMITIVES
-from ..nn.decoders import ConvDecoder, MLPDecoder, VectorDecoder
 from ..nn.encodings import Embedding, ShapeEncoding
 from ..tracing.parameter_coverage import check_coverage
-from ..tracing.trace import arguments, from_module
-from .apply import destinations, materialize
-from .builtin_encoders import build_encoder
-from .checkpoints.folder import check_state, read_checkpoint, write_folder
-from .checkpoints.hub import DEFAULT_NAME, resolve
+from ..tracing.trace import from_module
+from .apply import writable_parameters
+from .checkpoints.errors import CheckpointError
+from .checkpoints.locate import DEFAULT_NAME, resolve
+from .checkpoints.read import read_checkpoint
+from .checkpoints.write import write_folder
 from .config import GHNConfig
-from .decoding import ParameterDecoder, Target, fill_, targets
-from .encoders import PUBLISHED_ENCODERS
+from .encoders import PUBLISHED_ENCODERS, build_encoder
+from .fill_parameter import fill_
+from .parameter_decoder import NodeParameter, build_decoder, node_parameters
 from .prediction import Prediction
 
 Architecture = nn.Module | ArchData
 CLASSIFIER_KEPT: Final = "it belongs to the classification layer"
-
-
-def build_decoder(config: GHNConfig) -> ParameterDecoder:
-    """The decoder of a configuration."""
-    kinds: dict[str, type[ConvDecoder | MLPDecoder]] = {"conv": ConvDecoder, "mlp": MLPDecoder}
-    weight = kinds[config.decoder](
-        config.hidden_channels, config.max_channels, config.max_kernel_size, config.num_classes, config.kernel_crop
-    )
-    vector = VectorDecoder(config.hidden_channels, config.max_channels, config.num_classes)
-    return ParameterDecoder(weight, vector, config.weight_norm)
-
-
-_MODEL_CARD = """---
-{{ card_data }}
----
-
-A Graph HyperNetwork, which predicts all parameters of a neural network from its architecture:
-
-```python
-import torchvision
-from ghn_pyg import from_pretrained
-
-ghn = from_pretrained("PATH_OR_REPOSITORY")
-model = ghn(torchvision.models.resnet50())
-```
-"""
 
 
 class GHN(
@@ -62,12 +38,12 @@ class GHN(
     ModelHubMixin,
     library_name="ghn_pyg",
     tags=["graph-hypernetwork"],
-    model_card_template=_MODEL_CARD,
+    model_card_template=resources.files(__package__).joinpath("model_card.md").read_text(encoding="utf-8"),
 ):
     r"""Predicts all parameters of a network from its architecture.
 
     GHN-3 ("Can We Scale Transformers to Predict Parameters of Diverse ImageNet Models?", arXiv 2303.04143), GHN-2
-    ("Parameter Prediction for Unseen Deep Architectures", arXiv 2110.13100), GHN-1 (arXiv 1810.05749) and an MLP
+    ("Parameter Prediction for Unseen Deep Architectures", arXiv 2110.13100), GHN-1 (arXiv 1810.05749) or an MLP
     baseline, by ``config``: node types and shapes are embedded, encoded along the graph, and decoded into tensors.
 
     Args:
@@ -81,8 +57,7 @@ class GHN(
         >>> import torchvision
         >>> ghn = GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2, num_classes=10))
         >>> model = ghn(torchvision.models.resnet18(num_classes=10))
-        >>> prediction = ghn.predict(model)
-        >>> prediction["fc.weight"].shape
+        >>> ghn.predict(model)["fc.weight"].shape
         torch.Size([10, 512])
     """
 
@@ -97,7 +72,11 @@ class GHN(
         self.encoder = build_encoder(config)
         self.norm: nn.Module = nn.LayerNorm(width) if config.final_norm else nn.Identity()
         self.decoder = build_decoder(config)
-        self._shrink_last_layers()  # each part has drawn its own parameters
+        if config.encoder == "ghn3":  # starts with small predictions
+            with torch.no_grad():
+                for layer in (*self.decoder.vector.last_layers(), *self.decoder.weight.last_layers()):
+                    layer.weight.div_(5)
+                    layer.bias.zero_()
 
     @property
     def device(self) -> torch.device:
@@ -105,39 +84,35 @@ class GHN(
         return self.node_embedding.weight.device
 
     def reset_parameters(self) -> None:
-        """Initialises for training from scratch, as the constructor does: after the same seed with the same values."""
+        """Initialises all parameters for training from scratch, as the constructor does."""
         self.load_state_dict(GHN(self.config).state_dict())
-
-    def _shrink_last_layers(self) -> None:
-        """GHN-3 starts with small predictions."""
-        if self.config.encoder != "ghn3":
-            return
-        with torch.no_grad():
-            for layer in (*self.decoder.vector.last_layers(), *self.decoder.weight.last_layers()):
-                layer.weight.div_(5)
-                layer.bias.zero_()
 
     @classmethod
     def from_state(cls, config: GHNConfig, state: Mapping[str, Tensor]) -> GHN:
-        """A GHN with the given weights.
+        """Builds a GHN with the given weights.
 
         Args:
             config: Its configuration.
             state: Tensors by name; they are copied, half precision to single precision.
 
         Raises:
-            CheckpointError: If names, shapes or types do not fit the configuration; the message lists them.
+            CheckpointError: If names or shapes do not fit the configuration; the message lists them.
         """
         with torch.device("meta"):
             ghn = cls(config)
-        if config.encoder not in PUBLISHED_ENCODERS:  # it may hold what no file does, which has no value on "meta"
+        if config.encoder not in PUBLISHED_ENCODERS:  # buffers that are not saved have no values on "meta"
             ghn.encoder = build_encoder(config)
-        check_state({name: tensor.shape for name, tensor in ghn.state_dict().items()}, state)
         copies = {
             name: tensor.to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
             for name, tensor in state.items()
         }
-        ghn.load_state_dict(copies, assign=True)
+        try:
+            ghn.load_state_dict(copies, assign=True)
+        except RuntimeError as error:
+            listed = " ".join(str(error).split())[:1000]
+            raise CheckpointError(
+                f"the checkpoint does not fit the model, build it with the checkpoint's own configuration: {listed}"
+            ) from error
         return ghn.eval()
 
     @classmethod
@@ -147,16 +122,16 @@ class GHN(
         """Loads a GHN from disk or from the Hugging Face hub, without running anything that a file contains.
 
         Args:
-            name: The path of a file or folder, which is used without asking the hub; a published name such as
+            name: The path of a file or folder, which is never looked up on the hub; a published name such as
                 ``"ghn3tm8"``; or ``"user/repository"`` of a GHN that was saved with :meth:`save_pretrained`.
             options: ``repo_id``, ``revision``, ``cache_dir``, ``local_files_only`` and ``token``; see
-                :func:`ghn_pyg.models.checkpoints.hub.resolve`.
+                :func:`ghn_pyg.models.checkpoints.resolve`.
 
         Returns:
             The GHN in evaluation mode, on the CPU.
 
         Raises:
-            CheckpointError: If it cannot be found, downloaded or read; the message says what was tried.
+            CheckpointError: If it cannot be located, downloaded or read; the message says what was tried.
 
         Example:
             >>> import tempfile
@@ -178,23 +153,21 @@ class GHN(
         model_card_kwargs: dict[str, Any] | None = None,
         **push_to_hub_kwargs: Any,
     ) -> str | None:
-        """Saves configuration and weights as ``config.json`` and ``model.safetensors``, with a model card.
-
-        Both files are complete before either replaces an older one.
+        """Saves ``config.json`` and ``model.safetensors``, with a model card unless the folder has a ``README.md``.
 
         Args:
-            save_directory: Folder to write into; made if missing.
-            config: Not used: the GHN's own configuration is saved.
+            save_directory: Folder to write into, created if missing.
+            config: Ignored; the GHN's own configuration is saved.
             repo_id: Repository to push to; the folder's name by default.
             push_to_hub: Whether to push to the Hugging Face hub too.
-            model_card_kwargs: Values for the template of the model card.
-            push_to_hub_kwargs: Further arguments of ``push_to_hub``.
+            model_card_kwargs: Values for the model card.
+            push_to_hub_kwargs: Arguments of ``push_to_hub``.
 
         Returns:
-            The URL of the commit when pushed.
+            The URL of the commit if pushed.
 
         Raises:
-            CheckpointError: If it cannot be written; an older checkpoint is left as it was.
+            CheckpointError: If it cannot be written; an older checkpoint stays as it was.
         """
         folder = Path(save_directory)
         write_folder(folder, self.config, self.state_dict())
@@ -209,15 +182,14 @@ class GHN(
         """Embeds the nodes of one or more networks.
 
         Args:
-            networks: A network, its graph, a list of either, a :class:`torch_geometric.data.Batch` of graphs, or a
-                data set of them.
-            keep_classifier: Whether classification layers will not be predicted. Their shape is then encoded as if
-                they had the GHN's own number of classes.
+            networks: As for :meth:`predict`.
+            keep_classifier: Encode the shape of classification layers, which will not be predicted, as if they had
+                the GHN's own number of classes.
 
         Returns:
             Embeddings of shape :math:`(N, d)`, of all nodes one network after another.
         """
-        graph, _ = _batch(networks)
+        graph, _ = _to_graph(networks)
         device = self.device
         shape, classifier = graph.node_shape.to(device), graph.classifier.to(device)
         if keep_classifier:
@@ -234,8 +206,7 @@ class GHN(
         From "Parameter Prediction for Unseen Deep Architectures" (arXiv 2110.13100).
 
         Args:
-            networks: A network, its graph, a list of either, a :class:`torch_geometric.data.Batch` of graphs, or a
-                data set of them.
+            networks: As for :meth:`predict`.
 
         Returns:
             Embeddings of shape :math:`(G, d)`; of shape :math:`(d,)` for a single network.
@@ -246,37 +217,27 @@ class GHN(
             >>> ghn.embed_graphs([torchvision.models.resnet18(), torchvision.models.alexnet()]).shape
             torch.Size([2, 8])
         """
-        graph, single = _batch(networks)
+        graph, single = _to_graph(networks)
         nodes = self.embed(graph)
         means = torch.stack([part.mean(0) for part in nodes.split(graph.graph_sizes)])
         return means[0] if single else means
 
-    def forward(
-        self,
-        model: nn.Module,
-        example_inputs: Any = None,
-        *,
-        keep_classifier: bool = False,
-        seed: int | None = None,
-        strict: bool = False,
-    ) -> nn.Module:
+    def forward(self, model: nn.Module, example_inputs: Any = None, **options: Any) -> nn.Module:
         """Initialises a network in place with predicted parameters.
 
-        Batch-norm running statistics are no parameters and stale afterwards: see :func:`~ghn_pyg.batch_statistics`
-        and :func:`~ghn_pyg.recalibrate`.
+        Running statistics of batch norms are not parameters, and are stale afterwards: see
+        :func:`~ghn_pyg.batch_statistics` and :func:`~ghn_pyg.recalibrate`.
 
         Args:
             model: The network, on any device.
-            example_inputs: What its forward pass takes, as for :func:`~ghn_pyg.from_module`.
-            keep_classifier: Leave the classification layer as it is.
-            seed: Seed of the rows of class tokens; drawn from PyTorch's global generator by default.
-            strict: Raise an error, and change nothing, where a weight matrix would keep its values.
+            example_inputs: Inputs of its forward pass, as for :func:`~ghn_pyg.from_module`.
+            options: ``keep_classifier``, ``seed`` and ``strict``, as for :meth:`initialize`.
 
         Returns:
             ``model``, whose other parameters (``from_module(model).kept``) keep their values.
 
         Raises:
-            TypeError: If ``model`` is no module, or ``example_inputs`` are no inputs.
+            TypeError: If ``model`` is not a module, or ``example_inputs`` are not inputs.
             CoverageError: If ``strict``, and a weight matrix is not predicted (see :func:`~ghn_pyg.coverage`).
             TracingError: If the network does not accept the inputs, an image by default.
         """
@@ -286,11 +247,7 @@ class GHN(
                 f"{type(example_inputs).__name__}; call ghn.predict(...) for the parameters of graphs and lists, or "
                 "ghn.initialize(model, graph)"
             )
-        args, kwargs = arguments(model, example_inputs)
-        if any(map(nn.parameter.is_lazy, model.parameters())):
-            materialize(model, args, kwargs)
-        graph = from_module(model, example_inputs)
-        return self.initialize(model, graph, keep_classifier=keep_classifier, seed=seed, strict=strict)
+        return self.initialize(model, from_module(model, example_inputs), **options)
 
     def initialize(
         self,
@@ -301,10 +258,17 @@ class GHN(
         seed: int | None = None,
         strict: bool = False,
     ) -> nn.Module:
-        """Like ``ghn(model)``, with a graph that was built before (from example inputs, say).
+        """Like ``ghn(model)``, with a graph that was built before.
+
+        Args:
+            model: The network.
+            graph: Its graph.
+            keep_classifier: Leave the classification layer as it is.
+            seed: Seed of the rows of class tokens; they come from PyTorch's global generator by default.
+            strict: Raise an error, and change nothing, if a weight matrix would keep its values.
 
         Raises:
-            TypeError: If ``graph`` is none.
+            TypeError: If ``graph`` is not a graph.
             ValueError: If the graph belongs to another network. Nothing is written then.
         """
         if not isinstance(graph, ArchData):
@@ -312,11 +276,11 @@ class GHN(
                 f"initialize expected a graph, got {type(graph).__name__}; build it by from_module(model, "
                 "example_inputs), or call ghn(model, example_inputs)"
             )
-        tensors = destinations(model, graph)
+        parameters = writable_parameters(model, graph)
         if strict:
             check_coverage(graph)
         with torch.no_grad():
-            self.decode(graph, keep_classifier, lambda target: tensors[target.spec.name], seed)
+            self.decode(graph, keep_classifier, lambda parameter: parameters[parameter.spec.name], seed)
         return model
 
     def predict(
@@ -335,51 +299,49 @@ class GHN(
             networks: A network, its graph, a list of either, a :class:`torch_geometric.data.Batch` of graphs, or a
                 data set of them.
             keep_classifier: Leave classification layers out.
-            seed: Seed of the rows of class tokens; drawn from PyTorch's global generator by default.
+            seed: Seed of the rows of class tokens; they come from PyTorch's global generator by default.
             dtype: Type of the predicted tensors; the GHN's own by default.
             differentiable: Keep the graph of gradients with respect to the GHN's weights. Use the prediction with
                 :func:`torch.func.functional_call`.
-            strict: Raise a :class:`~ghn_pyg.CoverageError` where a weight matrix is not predicted.
+            strict: Raise a :class:`~ghn_pyg.CoverageError` if a weight matrix is not predicted.
 
         Returns:
             A :class:`Prediction` (name → tensor on the GHN's device), or a list of them for a list or batch.
         """
-        batch, single = _batch(networks)
+        batch, single = _to_graph(networks)
         if strict:
             check_coverage(batch)
         graphs = [batch] if batch.get("ptr") is None else batch.to_data_list()
         predictions = [Prediction(dict(graph.kept), dict(graph.tied)) for graph in graphs]
         weight = self.node_embedding.weight
-        for target in targets(batch):
-            name, prediction = target.spec.name, predictions[target.graph]
-            if keep_classifier and target.classifier:
+        for parameter in node_parameters(batch):
+            name, prediction = parameter.spec.name, predictions[parameter.graph]
+            if keep_classifier and parameter.classifier:
                 prediction.kept[name] = CLASSIFIER_KEPT
             else:
-                prediction[name] = torch.empty(target.spec.shape, dtype=dtype or weight.dtype, device=weight.device)
+                prediction[name] = torch.empty(parameter.spec.shape, dtype=dtype or weight.dtype, device=weight.device)
         with torch.set_grad_enabled(differentiable):
-            self.decode(batch, keep_classifier, lambda target: predictions[target.graph][target.spec.name], seed)
+            self.decode(batch, keep_classifier, lambda p: predictions[p.graph][p.spec.name], seed)
         return predictions[0] if single else predictions
 
-    def decode(self, graph: ArchData, keep_classifier: bool, out: Callable[[Target], Tensor], seed: int | None) -> None:
-        """Decodes all parameters of a graph or batch into the tensors that ``out`` gives, one after another."""
+    def decode(
+        self, graph: ArchData, keep_classifier: bool, out: Callable[[NodeParameter], Tensor], seed: int | None
+    ) -> None:
+        """Decodes the parameters of a graph or batch, one after another, into the tensors that ``out`` returns."""
         x = self.embed(graph, keep_classifier).to(self.node_embedding.weight.dtype)
-        # Under autocast the encoder alone runs in half precision: decoded weights need all of their digits.
+        parameters = [
+            parameter
+            for parameter in node_parameters(graph)
+            if 0 not in parameter.spec.shape and not (keep_classifier and parameter.classifier)
+        ]
+        # Under autocast only the encoder runs in half precision: decoded weights need all of their digits.
         with torch.autocast(x.device.type, enabled=False):
-            for target, block in self.decoder(x, _wanted(graph, keep_classifier)):
-                fill_(out(target), target.spec, block, seed)
+            for parameter, block in self.decoder(x, parameters):
+                fill_(out(parameter), parameter.spec, block, seed)
 
 
-def _wanted(graph: ArchData, keep_classifier: bool) -> list[Target]:
-    """What to decode; a parameter without elements has nothing to decode."""
-    return [
-        target
-        for target in targets(graph)
-        if 0 not in target.spec.shape and not (keep_classifier and target.classifier)
-    ]
-
-
-def _batch(networks: Any) -> tuple[ArchData, bool]:
-    """What to embed, and whether it is a single network."""
+def _to_graph(networks: Any) -> tuple[ArchData, bool]:
+    """The graph or batch of networks, and whether it is a single network."""
     if isinstance(networks, ArchData):
         return networks, networks.get("ptr") is None
     if isinstance(networks, nn.Module):

@@ -1,4 +1,4 @@
-"""What a GHN predicts for one network."""
+"""The prediction of a GHN for one network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Prediction(dict[str, Tensor]):
 
     Attributes:
         kept: Parameters that are not predicted, each with the reason.
-        tied: Further names of shared parameters, each with the name that stands for it.
+        tied: Further names of shared parameters, each with the name under which it is predicted.
     """
 
     def __init__(self, kept: dict[str, str], tied: dict[str, str]) -> None:
@@ -22,9 +22,9 @@ class Prediction(dict[str, Tensor]):
         self.tied = tied
 
     def total_norm(self) -> float:
-        r"""The L2 norm over all predicted parameters together, :math:`\sqrt{\sum_p \lVert p \rVert^2}`.
+        r"""The L2 norm over all predicted parameters, :math:`\sqrt{\sum_p \lVert p \rVert^2}`.
 
-        Published results give it for every network, so it tells whether a prediction is as it should be.
+        :func:`~ghn_pyg.models.published_norm` has that of the published predictions.
         """
         return math.hypot(
             *(torch.linalg.vector_norm(tensor.detach().to("cpu", torch.float64)).item() for tensor in self.values())

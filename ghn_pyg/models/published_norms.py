@@ -1,4 +1,4 @@
-"""Figures published with the checkpoints."""
+"""Norms of predictions that were published with the checkpoints, to compare :meth:`Prediction.total_norm` with."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import functools
 import json
 from importlib import resources
 
-__all__ = ["published_norm"]
-
 
 def published_norm(architecture: str, ghn_name: str) -> float | None:
-    """The published total norm of all parameters that a GHN predicts for an architecture.
+    """The published L2 norm over all parameters that a GHN predicts for an architecture, to four decimals.
 
     Args:
         architecture: Name of a torchvision network, such as ``"resnet50"``.
         ghn_name: ``"ghn2"``, ``"ghn3tm8"`` or ``"ghn3xlm16"``.
 
     Returns:
-        The L2 norm over all predicted parameters together, to four decimals, or ``None`` if none was published.
+        The norm, or ``None`` if none was published.
 
     Example:
         >>> published_norm("alexnet", "ghn3xlm16")
@@ -28,6 +26,4 @@ def published_norm(architecture: str, ghn_name: str) -> float | None:
 
 @functools.cache
 def _norms() -> dict[str, dict[str, float]]:
-    text = resources.files(__package__).joinpath("published_norms.json").read_text(encoding="utf-8")
-    norms: dict[str, dict[str, float]] = json.loads(text)
-    return norms
+    return dict(json.loads(resources.files(__package__).joinpath("published_norms.json").read_text(encoding="utf-8")))

@@ -1,22 +1,24 @@
-"""Predictions that are too large to be held: to shards on disk, one after another."""
+"""Predicts networks that are too large for memory: shard by shard, to disk."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..graph.arch_data import ArchData
 from ..tracing.trace import from_module
-from .checkpoints.sharded_files import ShardIndex, ShardWriter, check_disk, earlier_files, exchange, shard_folder
-from .decoding import Target, targets
+from .checkpoints.shard_reader import ShardIndex
+from .checkpoints.shard_writer import ShardWriter, check_disk, existing_shards, replace_shards
 from .ghn import CLASSIFIER_KEPT, GHN
+from .parameter_decoder import node_parameters
 
 SHARD_SIZE: Final = 2 * 10**9
 
@@ -35,22 +37,21 @@ def predict_shards(
     """Predicts the parameters of a network of any size into safetensors shards, holding one shard at a time.
 
     The numbers are those of :meth:`GHN.predict`. The format is that of Hugging Face's libraries: with the network's
-    ``config.json`` in the same folder, Transformers' ``from_pretrained(folder)`` loads it, and
-    :func:`~ghn_pyg.load_prediction` does into any network. The network itself may be on the meta device. Shared
-    parameters are written once, as there. Memory is that of the GHN, one shard, and what is decoded at a time (about
-    256 MiB).
+    ``config.json`` in the same folder, Transformers' ``from_pretrained(folder)`` loads it; :func:`load_prediction`
+    loads it into any network. Shared parameters are written once. Memory is that of the GHN, one shard, and the
+    blocks that are decoded at a time (about 256 MiB).
 
-    Nothing appears under the final names before everything is complete; the index comes last, so that a folder without
-    it is incomplete. An earlier prediction in the folder is replaced then, other files stay. If the process is
-    killed, a folder ``.unfinished-…`` may be left, to be removed.
+    Shards appear under their final names when all are complete, and the index last: a folder without it is
+    incomplete. They replace an earlier prediction; other files stay. A killed process may leave a folder
+    ``.unfinished-…``, which can be removed.
 
     Args:
         ghn: The GHN.
-        network: The network, on any device, or its graph.
-        folder: Folder to write into; made if missing.
-        shard_size: Largest size of a shard in bytes; a larger tensor has a shard of its own.
+        network: The network, on any device including ``meta``, or its graph.
+        folder: Folder to write into, created if missing.
+        shard_size: Largest size of a shard in bytes; a larger tensor gets its own shard.
         dtype: Type of the predicted tensors; the GHN's own by default.
-        seed: Seed of the rows of class tokens; drawn from PyTorch's global generator by default.
+        seed: Seed of the rows of class tokens; they come from PyTorch's global generator by default.
         keep_classifier: Leave the classification layer out.
         metadata: Further facts for the index, such as ``{"ghn": "ghn3xlm16"}``.
 
@@ -61,9 +62,9 @@ def predict_shards(
 
     Raises:
         ValueError: If ``shard_size`` is not positive, or a batch is given.
-        TypeError: If ``metadata`` does not go into JSON.
-        FileExistsError: If the folder holds weights of another origin.
-        OSError: If it cannot be written, as on a full disk. The folder is left as it was.
+        TypeError: If ``metadata`` cannot be written as JSON.
+        FileExistsError: If the folder holds weights that are not an earlier prediction.
+        OSError: If it cannot be written, as on a full disk; an earlier prediction stays as it was.
 
     Example:
         >>> import tempfile
@@ -84,29 +85,28 @@ def predict_shards(
         raise ValueError("predict_shards expected one network or its graph, got a batch; call it for each of them")
     weight = ghn.node_embedding.weight
     dtype = dtype or weight.dtype
-    found = targets(graph)
-    left_out = [target.spec.name for target in found if keep_classifier and target.classifier]
-    sizes = {target.spec.name: target.spec.shape for target in found if target.spec.name not in left_out}
-    facts = {
-        **(metadata or {}),
-        "config": ghn.config.to_dict(),
-        "kept": {**graph.kept, **dict.fromkeys(left_out, CLASSIFIER_KEPT)},
-        "tied": graph.tied,
-    }
-    json.dumps(facts)  # what JSON does not know shows before the work
-    with shard_folder(folder) as unfinished:
-        old = earlier_files(folder)
-        check_disk(unfinished, sum(map(math.prod, sizes.values())) * dtype.itemsize)
-        writer = ShardWriter(unfinished, shard_size)
-
-        def out(target: Target) -> Tensor:
-            return writer.empty(target.spec.name, target.spec.shape, dtype, weight.device)
-
-        for name, shape in sizes.items():
+    shapes: dict[str, tuple[int, ...]] = {}
+    kept = dict(graph.kept)
+    for parameter in node_parameters(graph):
+        if keep_classifier and parameter.classifier:
+            kept[parameter.spec.name] = CLASSIFIER_KEPT
+        else:
+            shapes[parameter.spec.name] = parameter.spec.shape
+    facts = {**(metadata or {}), "config": ghn.config.to_dict(), "kept": kept, "tied": graph.tied}
+    json.dumps(facts)  # raises before the work if metadata is not JSON
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    old = existing_shards(folder)
+    check_disk(folder, sum(map(math.prod, shapes.values())) * dtype.itemsize)
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
+        writer = ShardWriter(Path(unfinished), shard_size)
+        for name, shape in shapes.items():
             if 0 in shape:  # nothing to decode
                 writer.empty(name, shape, dtype)
         with torch.no_grad():
-            ghn.decode(graph, keep_classifier, out, seed)
+            ghn.decode(
+                graph, keep_classifier, lambda p: writer.empty(p.spec.name, p.spec.shape, dtype, weight.device), seed
+            )
         index, new = writer.finish(facts)
-        exchange(old, new, Path(folder))
+        replace_shards(old, new, folder)
     return index

@@ -180,7 +180,6 @@ def _ghn(values: Any) -> GHNConfig:
     if not isinstance(values, Mapping):
         raise ValueError(f"TrainConfig.ghn expected fields of GHNConfig, or a preset and changes to it, got {values!r}")
     fields = {name: value for name, value in values.items() if name != "preset"}
-    check_fields(GHNConfig, fields)
     base = GHNConfig.preset(str(values["preset"])).to_dict() if "preset" in values else {}
     return GHNConfig.from_dict(base | fields)
 

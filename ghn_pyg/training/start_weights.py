@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from ..data.images import Images
-from ..models.checkpoints.hub import BUNDLED
-from ..models.checkpoints.key_names import CheckpointError
+from ..models.checkpoints.errors import CheckpointError
+from ..models.checkpoints.locate import BUNDLED
 from ..models.config import GHNConfig
 from ..models.ghn import GHN
 from .calibration import calibrate, first_networks

@@ -50,12 +50,12 @@ def test_files_and_changes(tmp_path):
     ("changes", "message"),
     [
         ({"encoder": ["mlp"]}, "BenchConfig has no field 'encoder'; did you mean encoders"),
-        ({"encoders": ["mpl"]}, r"GHNConfig.encoder must be one of .*, got 'mpl'; did you mean mlp"),
+        ({"encoders": ["mpl"]}, r"GHNConfig.encoder expected one of .*; did you mean mlp"),
         ({"encoders": "mlp"}, "BenchConfig.encoders expected a list, got 'mlp'"),
         ({"encoders": []}, r"BenchConfig.encoders expected different values, at least one, got \(\)"),
         ({"seeds": [0, 0]}, r"BenchConfig.seeds expected different values, at least one, got \(0, 0\)"),
         ({"seeds": [-1]}, "BenchConfig.seeds expected integers of at least 0, got -1"),
-        ({"heads": 3}, "GHNConfig.hidden_channels must be a multiple of heads, got 8 and 3"),
+        ({"heads": 3}, "GHNConfig.hidden_channels expected a multiple of heads, got 8 and 3"),
         ({"tasks": {"costs": {}}}, "there is no task 'costs'; did you mean cost"),
         (
             {"tasks": {"parameters": {"splits": []}}},

@@ -10,11 +10,11 @@ import torch
 import typer
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tests.models.checkpoints.checkpoint_files.checkpoint_files import TINY2, published_state
+from tests.models.checkpoints.checkpoint_files import TINY2, published_state
 
 import ghn_pyg
 from ghn_pyg import GHN, GHNConfig, cli
-from ghn_pyg.models.checkpoints import hub
+from ghn_pyg.models.checkpoints import locate as hub
 from ghn_pyg.zoo.torchvision_models import build, models
 from tests.cli.outcomes import failed, small_disk
 

@@ -15,7 +15,7 @@ def make(encoder="ghn3", decoder="conv", **changes):
     torch.manual_seed(3)
     own = {"layers": 2, "heads": 3} if encoder == "ghn3" else {"layers": 0, "heads": 0, "kernel_crop": "corner"}
     sizes = {"hidden_channels": 12, "max_channels": 7, "max_kernel_size": 5, "num_classes": 11}
-    return GHN(GHNConfig(encoder, decoder, **{**sizes, **own, **changes})).eval()
+    return GHN(GHNConfig(encoder=encoder, decoder=decoder, **{**sizes, **own, **changes})).eval()
 
 
 def vision(classes=13, bias=True):

@@ -9,9 +9,9 @@ from ghn_pyg.training.calibration import calibrate
 
 CONFIGS = {
     "ghn3": GHNConfig(hidden_channels=16, max_channels=32, max_kernel_size=7, num_classes=10, layers=2, heads=2),
-    "ghn2": GHNConfig("ghn2", hidden_channels=16, max_channels=32, num_classes=10, layers=0, heads=0),
-    "mlp": GHNConfig("mlp", "mlp", hidden_channels=16, max_channels=32, max_kernel_size=7, num_classes=10, layers=0,
-                     heads=0),
+    "ghn2": GHNConfig(encoder="ghn2", hidden_channels=16, max_channels=32, num_classes=10, layers=0, heads=0),
+    "mlp": GHNConfig(encoder="mlp", decoder="mlp", hidden_channels=16, max_channels=32, max_kernel_size=7,
+                     num_classes=10, layers=0, heads=0),
 }  # fmt: skip
 
 

@@ -1,5 +1,7 @@
-from .folder import read_checkpoint, write_folder
-from .key_names import CheckpointError
-from .sharded_files import SavedTensors, ShardWriter
+from .errors import CheckpointError
+from .locate import resolve
+from .read import read_checkpoint
+from .shard_reader import SavedTensors, ShardIndex
+from .write import write_folder
 
-__all__ = ["CheckpointError", "SavedTensors", "ShardWriter", "read_checkpoint", "write_folder"]
+__all__ = ["CheckpointError", "SavedTensors", "ShardIndex", "read_checkpoint", "resolve", "write_folder"]

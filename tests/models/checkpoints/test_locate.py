@@ -5,28 +5,14 @@ import httpx2
 import pytest
 import torch
 from huggingface_hub import constants
-from tests.models.checkpoints.checkpoint_files.checkpoint_files import TINY, published_state, same
 
-from ghn_pyg import from_pretrained
-from ghn_pyg.models.checkpoints import hub as hub_module
-from ghn_pyg.models.checkpoints.folder import read_checkpoint, write_folder
-from ghn_pyg.models.checkpoints.hub import DEFAULT_NAME, PUBLISHED_NAMES, resolve
-from ghn_pyg.models.checkpoints.key_names import CheckpointError, from_published
+from ghn_pyg import CheckpointError, from_pretrained
+from ghn_pyg.models.checkpoints import locate, read_checkpoint, resolve
+from ghn_pyg.models.checkpoints.locate import PUBLISHED_NAMES
+from ghn_pyg.models.checkpoints.published_keys import from_published
+from tests.models.checkpoints.checkpoint_files import TINY, published_state, same
 
 COMMIT = "5a0f5a0f" * 5
-OLD_COMMIT = "0123abcd" * 5
-
-
-def cached(cache, repository, files, commit=COMMIT, branch="main"):
-    """Lays files into a cache as huggingface_hub does."""
-    folder = cache / ("models--" + repository.replace("/", "--"))
-    (folder / "refs").mkdir(parents=True, exist_ok=True)
-    (folder / "refs" / branch).write_text(commit)
-    snapshot = folder / "snapshots" / commit
-    snapshot.mkdir(parents=True)
-    for name, content in files.items():
-        (snapshot / name).write_bytes(content)
-    return snapshot
 
 
 class Hub:
@@ -64,12 +50,10 @@ class Hub:
 def hub(monkeypatch):
     """A hub with two repositories at the edge of the network."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    answers = Hub(
-        {
-            "SamsungSAILMontreal/ghn3": {f"{name}.pt": name.encode() for name in PUBLISHED_NAMES},
-            "someone/my-ghn": {"config.json": b"{}", "model.safetensors": b"weights", "README.md": b"text"},
-        }
-    )
+    answers = Hub({
+        "SamsungSAILMontreal/ghn3": {f"{name}.pt": name.encode() for name in PUBLISHED_NAMES},
+        "someone/my-ghn": {"config.json": b"{}", "model.safetensors": b"weights", "README.md": b"text"},
+    })  # fmt: skip
     monkeypatch.setattr(httpx2.HTTPTransport, "handle_request", lambda _, request: answers(request))
     monkeypatch.setattr(time, "sleep", lambda _: None)  # between attempts
     return answers
@@ -84,7 +68,7 @@ def no_hub(hub):
 
 
 @pytest.mark.usefixtures("no_hub")
-def test_what_is_on_disk_is_loaded_without_asking_the_hub(tmp_path, monkeypatch):
+def test_files_on_disk_are_never_looked_up_on_the_hub(tmp_path, monkeypatch):
     torch.save(published_state(TINY), tmp_path / "ghn3tm8.pt")
     (tmp_path / "someone" / "my-ghn").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
@@ -103,15 +87,10 @@ def test_published_names(name, suffix, hub, tmp_path):
     assert path.name == f"{name}.pt"
     assert path.read_text() == name
     assert {asked[1] for asked in hub.asked} == {f"/SamsungSAILMontreal/ghn3/resolve/main/{name}.pt"}
-
-
-@pytest.mark.usefixtures("hub")
-def test_the_default_is_the_largest(tmp_path):
-    assert DEFAULT_NAME == "ghn3xlm16"
     assert resolve(cache_dir=tmp_path).name == "ghn3xlm16.pt"
 
 
-def test_saved_models_come_as_a_folder_of_one_commit(hub, tmp_path):
+def test_saved_models_are_downloaded_from_one_commit(hub, tmp_path):
     folder = resolve("someone/my-ghn", cache_dir=tmp_path)
     assert sorted(file.name for file in folder.iterdir()) == ["config.json", "model.safetensors"]
     assert [path for method, path, _ in hub.asked if method == "HEAD"] == [
@@ -127,54 +106,40 @@ def test_mirrors_revisions_and_tokens_are_passed_on(hub, tmp_path):
     assert hub.asked[0] == ("HEAD", f"/me/mirror/resolve/{COMMIT}/ghn2.pt", "Bearer hf_secret")
 
 
-def test_what_was_downloaded_is_there_without_a_network(hub, tmp_path):
-    path = resolve("ghn2", cache_dir=tmp_path)
+def test_downloads_are_cached(hub, tmp_path, monkeypatch):
+    paths = {name: resolve(name, cache_dir=tmp_path) for name in ("ghn2", "someone/my-ghn")}
     hub.failure = httpx2.ConnectError("no network")
-    assert resolve("ghn2", cache_dir=tmp_path) == path
-
-
-@pytest.mark.usefixtures("no_hub")
-def test_a_cache_made_elsewhere(tmp_path, monkeypatch):
-    snapshot = cached(tmp_path, "SamsungSAILMontreal/ghn3", {"ghn3tm8.pt": b"tiny"})
-    write_folder(tmp_path / "mine", TINY, from_published(published_state(TINY)))
-    files = {file.name: file.read_bytes() for file in (tmp_path / "mine").iterdir()}
-    folder = cached(tmp_path, "someone/my-ghn", files)
-    old = cached(tmp_path, "someone/my-ghn", files, OLD_COMMIT, branch="old")
-    monkeypatch.chdir(tmp_path)
-
-    assert resolve("ghn3tm8", cache_dir=tmp_path, local_files_only=True) == snapshot / "ghn3tm8.pt"
-    assert resolve("someone/my-ghn", cache_dir=tmp_path, local_files_only=True) == folder
-    assert resolve("someone/my-ghn", cache_dir=tmp_path, local_files_only=True, revision="old") == old
+    for name, path in paths.items():
+        assert resolve(name, cache_dir=tmp_path) == path
+        assert resolve(name, cache_dir=tmp_path, local_files_only=True) == path
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert resolve("ghn3tm8", cache_dir=tmp_path) == snapshot / "ghn3tm8.pt"
-    config, state = read_checkpoint(resolve("someone/my-ghn", cache_dir=tmp_path))
-    assert config == TINY
-    assert same(state, from_published(published_state(TINY)))
+    for name, path in paths.items():
+        assert resolve(name, cache_dir=tmp_path) == path
 
 
 OFFLINE = (
-    r"^'ghn2' is no file or folder here, and ghn2\.pt of the hub's repository 'SamsungSAILMontreal/ghn3' at revision "
-    r"'main' cannot be loaded: it is not in the local cache, and the hub {}\. Pass the path .*`ghn-pyg init`$"
+    r"^'ghn2' is not a file or folder, and ghn2\.pt of the hub's repository 'SamsungSAILMontreal/ghn3' at revision "
+    r"'main' cannot be loaded: it is not in the local cache, and {}\. Pass the path .*`ghn-pyg init`$"
 )
 
 
 @pytest.mark.usefixtures("no_hub")
 def test_offline_without_a_cache(tmp_path, monkeypatch):
-    with pytest.raises(CheckpointError, match=OFFLINE.format("was not asked, as local_files_only is set")):
+    with pytest.raises(CheckpointError, match=OFFLINE.format("nothing is downloaded, as local_files_only is set")):
         resolve("ghn2", cache_dir=tmp_path, local_files_only=True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match=OFFLINE.format("was not asked, as HF_HUB_OFFLINE is set")):
+    with pytest.raises(CheckpointError, match=OFFLINE.format("nothing is downloaded, as HF_HUB_OFFLINE is set")):
         resolve("ghn2", cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize("failure", [httpx2.ConnectError("no"), httpx2.ConnectTimeout("no"), httpx2.ReadTimeout("no")])
 def test_without_a_network(failure, hub, tmp_path):
     hub.failure = failure
-    with pytest.raises(CheckpointError, match=OFFLINE.format("could not be reached; check the network")):
+    with pytest.raises(CheckpointError, match=OFFLINE.format("the hub cannot be reached; check the network")):
         resolve("ghn2", cache_dir=tmp_path)
 
 
-def test_failures_that_are_none_of_the_hubs(hub, tmp_path):
+def test_other_failures_are_quoted(hub, tmp_path):
     hub.failure = httpx2.ProxyError("the proxy says no")
     with pytest.raises(CheckpointError, match=r"'main' cannot be loaded: ProxyError: the proxy says no"):
         resolve("ghn2", cache_dir=tmp_path)
@@ -184,12 +149,12 @@ def test_failures_that_are_none_of_the_hubs(hub, tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
+        ("someone/none", {}, r"config\.json of the hub's repository 'someone/none' .*: the repository does not exist"),
         (
-            "someone/none",
-            {},
-            r"config\.json of the hub's repository 'someone/none' .*: there is no such repository",
+            "ghn2",
+            {"repo_id": "me/none"},
+            "'me/none' .*: the repository does not exist",
         ),
-        ("ghn2", {"repo_id": "me/none"}, r"ghn2\.pt of the hub's repository 'me/none' .*: there is no such repository"),
         ("ghn2", {"repo_id": "someone/my-ghn"}, r"the repository has no such file\. Check the name and the revision"),
         ("SamsungSAILMontreal/ghn3", {}, r"config\.json .*: the repository has no such file"),
         ("ghn2", {"revision": "nightly"}, r"at revision 'nightly' .*: the repository has no such revision\. Check"),
@@ -197,16 +162,16 @@ def test_failures_that_are_none_of_the_hubs(hub, tmp_path):
         ("someone/a--b", {}, r"'someone/a--b' .*: HFValidationError"),
     ],
 )
-def test_what_the_hub_does_not_have(name, options, message, tmp_path):
+def test_repositories_files_and_revisions_that_do_not_exist(name, options, message, tmp_path):
     with pytest.raises(CheckpointError, match=message):
         resolve(name, cache_dir=tmp_path, **options)
 
 
-def test_repositories_that_one_must_ask_for(hub, tmp_path, monkeypatch):
+def test_gated_repositories(hub, tmp_path, monkeypatch):
     gated = httpx2.Response(403, headers={"X-Error-Code": "GatedRepo"})
     monkeypatch.setattr(Hub, "error", staticmethod(lambda *_: gated))
     hub.repositories.clear()
-    with pytest.raises(CheckpointError, match="access to the repository must be asked for"):
+    with pytest.raises(CheckpointError, match="access to the repository must be requested"):
         resolve("ghn2", cache_dir=tmp_path)
 
 
@@ -216,50 +181,29 @@ def test_repositories_that_one_must_ask_for(hub, tmp_path, monkeypatch):
     [
         ("ghn3tm16", r"did you mean .*ghn3tm8.*\?$"),
         ("GHN3TM8", r"a saved model; did you mean ghn3tm8 or .*\?$"),
-        ("ghn3_xl.pt", r"did you mean ghn3xlm16 or ghn3lm8\?$"),
-        ("resnet50", r"a saved model$"),
-        ("", r"a saved model$"),
-        ("runs/digits/ghn", r"the user/repository of a saved model$"),
         ("checkpoints/ghn3tm8.pt", r"a saved model; did you mean ghn3tm8 or "),
-        ("checkpoints/mine.safetensors", r"a saved model$"),
-        ("./someone/my-ghn", r"a saved model$"),
-        ("/nowhere/my-model", r"a saved model$"),
-        ("~/nowhere", r"a saved model\. The folder '.*' is here, but has no 'nowhere'$"),
-        ("a/b/c", r"a saved model$"),
-        ("someone/my\x00ghn", r"a saved model$"),
-        ("x" * 5000, r"a saved model$"),
+        *((name, r"a saved model$") for name in ("resnet50", "", "runs/digits/ghn", "checkpoints/mine.safetensors",
+          "./someone/my-ghn", "/nowhere/my-model", "~/nowhere", "a/b/c", "someone/my\x00ghn", "x" * 5000)),
     ],
-)
-def test_names_of_nothing(name, hint, tmp_path, monkeypatch):
+)  # fmt: skip
+def test_unknown_names(name, hint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    expected = r"the name of no checkpoint\. Expected a path, one of ghn3tm8, ghn3sm8, .*, digits, .*"
+    expected = r"not the name of a checkpoint\. Expected a path, one of ghn3tm8, ghn3sm8, .*, digits, .*"
     with pytest.raises(CheckpointError, match=expected + hint):
         resolve(name, cache_dir=tmp_path)
 
 
-@pytest.mark.usefixtures("hub")
-def test_a_missing_folder_beside_others(tmp_path, monkeypatch):
-    """It may be meant for a repository of the hub, so that is asked first."""
-    (tmp_path / "models" / "ghn3tm8").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    beside = r"\. The folder 'models' is here, but has no 'ghn3'; it has models/ghn3tm8$"
-    with pytest.raises(CheckpointError, match=r"of the hub's repository 'models/ghn3' .* Check its name.*" + beside):
-        resolve("models/ghn3", cache_dir=tmp_path)
-    with pytest.raises(CheckpointError, match=r"a saved model\. The folder 'models' is here, but has no 'x\.pt'$"):
-        resolve("models/x.pt", cache_dir=tmp_path)
-
-
 @pytest.mark.usefixtures("no_hub")
-def test_paths_that_are_missing_are_not_asked_for(tmp_path):
-    with pytest.raises(CheckpointError, match="no file or folder here"):
+def test_missing_paths_are_not_looked_up_on_the_hub(tmp_path):
+    with pytest.raises(CheckpointError, match="not a file or folder"):
         resolve(tmp_path / "ghn3tm8.pt")
 
 
-def test_what_comes_with_the_package_needs_no_hub(tmp_path, monkeypatch):
+def test_bundled_ghns_need_no_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(hub_module, "hf_hub_download", None)
-    assert resolve("digits") == Path(hub_module.__file__).parent / "bundled" / "digits"
+    monkeypatch.setattr(locate, "hf_hub_download", None)
+    assert resolve("digits") == Path(locate.__file__).parent / "bundled" / "digits"
     ghn = from_pretrained("digits")
     assert (ghn.config.num_classes, ghn.config.layers, ghn.config.max_kernel_size) == (10, 3, 7)
     assert {parameter.dtype for parameter in ghn.parameters()} == {torch.float32}

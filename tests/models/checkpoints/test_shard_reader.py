@@ -1,0 +1,36 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ghn_pyg.models.checkpoints import SavedTensors, ShardIndex
+from ghn_pyg.models.checkpoints.shard_reader import INDEX_FILE
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', '{"weight_map": {}, "metadata": 5}']
+)
+def test_damaged_indices(tmp_path, text):
+    (tmp_path / INDEX_FILE).write_text(text)
+    with pytest.raises(ValueError, match=rf"{INDEX_FILE} is damaged \(.*; write it again"):
+        ShardIndex.read(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["../model.safetensors", "/etc/passwd"])
+def test_an_index_cannot_name_files_outside_of_its_folder(tmp_path, file):
+    (tmp_path / INDEX_FILE).write_text(json.dumps({"weight_map": {"a": file}}))
+    with pytest.raises(ValueError, match=rf"names '{file}', expected files of its own folder only"):
+        SavedTensors(tmp_path)
+
+
+def test_an_index_that_names_a_tensor_that_the_shard_lacks(tmp_path):
+    save_file({"a": torch.ones(3)}, tmp_path / "one.safetensors")
+    (tmp_path / INDEX_FILE).write_text(json.dumps({"weight_map": {"b": "one.safetensors"}}))
+    with pytest.raises(ValueError, match=r"one.safetensors is damaged, or does not belong to its index"):
+        list(SavedTensors(tmp_path))
+
+
+def test_a_folder_without_an_index(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"expected a .safetensors file, or a folder with {INDEX_FILE}"):
+        SavedTensors(tmp_path)
