@@ -1,8 +1,8 @@
-"""Versions of torchvision's networks for small images, such as the 32×32 of CIFAR-10."""
+"""Versions of torchvision's networks for small images, such as the 32×32 pixels of CIFAR-10."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, cast
 
 import torch
@@ -24,10 +24,10 @@ _KERNEL: Final = 3
 
 
 def adapt_to_small_inputs(model: nn.Module) -> nn.Module:
-    """Changes a torchvision network, in place, so that it keeps enough resolution on images of about 32 pixels.
+    """Changes a torchvision network, in place, to keep enough resolution on images of about 32×32 pixels.
 
-    ResNets and DenseNets get a 3×3 stem of stride 1, cut from the centre of its filters, and no first max-pool;
-    other families lose strides and pools in their first layers. Nothing changes the second time.
+    ResNets and DenseNets get a 3×3 stem of stride 1, the centre of its filters, and no first max-pool. Other families
+    lose strides and pools in their first layers. A second call changes nothing.
 
     Args:
         model: A network of torchvision's ResNet (ResNeXt, Wide ResNet), DenseNet, MobileNetV2 or V3, VGG, AlexNet,
@@ -37,7 +37,7 @@ def adapt_to_small_inputs(model: nn.Module) -> nn.Module:
         ``model``.
 
     Raises:
-        TypeError: If there is no small version of the network. Nothing is changed then.
+        TypeError: If the network has no version for small images. It is not changed then.
 
     Example:
         >>> import torchvision
@@ -53,8 +53,8 @@ def adapt_to_small_inputs(model: nn.Module) -> nn.Module:
     return model
 
 
-def _narrow_stem(conv: nn.Conv2d) -> None:
-    """Stride 1, and the centre of the filters."""
+def _crop_stem(conv: nn.Conv2d) -> None:
+    """Keeps the centre of the filters, with stride 1."""
     height, width = conv.kernel_size
     top, left = (height - _KERNEL) // 2, (width - _KERNEL) // 2
     with torch.no_grad():
@@ -63,57 +63,57 @@ def _narrow_stem(conv: nn.Conv2d) -> None:
     conv.kernel_size, conv.padding, conv.stride = (_KERNEL, _KERNEL), (_KERNEL // 2, _KERNEL // 2), (1, 1)
 
 
-def _unstride(modules: Iterable[nn.Module]) -> None:
-    for module in modules:
-        if isinstance(module, nn.Conv2d):
-            module.stride = (1, 1)
+def _remove_strides(*parts: nn.Module) -> None:
+    for part in parts:
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
 
 
-def _drop_pools(layers: nn.Sequential, first: int) -> None:
-    for position, layer in enumerate(layers[:first]):
+def _remove_pools(layers: nn.Sequential, stop: int) -> None:
+    for index, layer in enumerate(layers[:stop]):
         if isinstance(layer, nn.MaxPool2d):
-            layers[position] = nn.Identity()
+            layers[index] = nn.Identity()
 
 
 def _resnet(model: ResNet) -> None:
-    _narrow_stem(model.conv1)
+    _crop_stem(model.conv1)
     model.maxpool = nn.Identity()
 
 
 def _densenet(model: DenseNet) -> None:
-    _narrow_stem(cast(nn.Conv2d, model.features.conv0))
+    _crop_stem(cast(nn.Conv2d, model.features.conv0))
     model.features.pool0 = nn.Identity()
 
 
 def _mobilenet(model: MobileNetV2 | MobileNetV3) -> None:
-    for block in model.features[:5]:
-        _unstride(block.modules())
+    _remove_strides(*model.features[:5])
 
 
 def _vgg(model: VGG) -> None:
-    _drop_pools(cast(nn.Sequential, model.features), 10)
+    _remove_pools(cast(nn.Sequential, model.features), 10)
 
 
 def _alexnet(model: AlexNet) -> None:
-    _unstride(model.features[:1])
-    _drop_pools(model.features, 3)
+    _remove_strides(model.features[0])
+    _remove_pools(model.features, 3)
 
 
 def _mnasnet(model: MNASNet) -> None:
-    _unstride(model.layers[:1])
+    _remove_strides(model.layers[0])
 
 
 def _convnext(model: ConvNeXt) -> None:
-    _unstride(model.features[0].modules())
+    _remove_strides(model.features[0])
 
 
 def _shufflenet(model: ShuffleNetV2) -> None:
-    _unstride(model.conv1.modules())
+    _remove_strides(model.conv1)
     model.maxpool = nn.Identity()
 
 
 def _googlenet(model: GoogLeNet) -> None:
-    _unstride(model.conv1.modules())
+    _remove_strides(model.conv1)
     model.maxpool1 = nn.Identity()
 
 
