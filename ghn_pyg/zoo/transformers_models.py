@@ -105,7 +105,9 @@ def _related_classes(transformers: Any, config: Any) -> list[str]:
 
 def _takes(cls: Any, config: Any) -> bool:
     expected = getattr(cls, "config_class", None)
-    return isinstance(cls, type) and issubclass(cls, nn.Module) and expected is not None and isinstance(config, expected)
+    return (
+        isinstance(cls, type) and issubclass(cls, nn.Module) and expected is not None and isinstance(config, expected)
+    )
 
 
 def _transformers() -> Any:

@@ -85,7 +85,9 @@ def test_a_skeleton_calls_a_factory_as_it_is(tmp_path, monkeypatch):
     assert build_network("squeezenet1_1").example_inputs is None
 
 
-@pytest.mark.parametrize(("library", "name"), [("torchvision", "alexnet"), ("timm", "timm/test_vit"), ("hf", "hf/bert")])
+@pytest.mark.parametrize(
+    ("library", "name"), [("torchvision", "alexnet"), ("timm", "timm/test_vit"), ("hf", "hf/bert")]
+)
 def test_names_of_a_library_can_be_built(library, name):
     assert name in network_names(library)
 

@@ -1,0 +1,56 @@
+"""``ghn-pyg models``: lists GHNs, or networks by name."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Annotated
+
+import typer
+
+from .terminal import make_console, make_table, print_names, status
+
+
+def models(
+    networks: Annotated[
+        bool, typer.Option("--networks", help="List the networks of torchvision, timm and Transformers instead.")
+    ] = False,
+) -> None:
+    """List the GHNs to make or download, or the networks to predict."""
+    if networks:
+        _list_networks()
+    else:
+        _list_ghns()
+
+
+def _list_networks() -> None:
+    names: list[str] = []
+    with status("Listing networks"):
+        from ..zoo.build import network_names
+
+        for library in ("torchvision", "timm", "hf"):
+            with contextlib.suppress(ImportError):
+                names += network_names(library)
+    print_names(names)
+
+
+def _list_ghns() -> None:
+    with status("Listing GHNs"):
+        import torch
+
+        from ..models.checkpoints.folder import read_checkpoint
+        from ..models.checkpoints.hub import BUNDLED, PUBLISHED_NAMES
+        from ..models.config import PRESETS
+        from ..models.ghn import GHN
+
+        table = make_table("name", "parameters", "width", "channels", "layers", "heads", "classes", "trained")
+        table.columns[-1].justify = "left"
+        bundled = {name: read_checkpoint(path)[0] for name, path in BUNDLED.items()}
+        for name, config in {**PRESETS, **bundled}.items():
+            with torch.device("meta"):
+                size = sum(parameter.numel() for parameter in GHN(config).parameters())
+            figures = (config.hidden_channels, config.max_channels, config.layers or "", config.heads or "")
+            where = "bundled" if name in bundled else "on the hub" if name in PUBLISHED_NAMES else ""
+            table.add_row(name, f"{size:,}", *map(str, figures), str(config.num_classes), where)
+    console = make_console()
+    console.print(table)
+    console.print("`ghn-pyg init NAME` makes an untrained GHN; `--ghn NAME` uses a trained one.")
