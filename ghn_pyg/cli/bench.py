@@ -5,15 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options
-from .terminal import make_console, make_progress, make_table, print_line, status, user_errors
+from .options import argument, option
+from .terminal import make_console, make_table, print_line, status, user_errors
 
 if TYPE_CHECKING:
     from ..bench.config import BenchConfig
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Compare graph encoders.", no_args_is_help=True)
 
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the benchmark. Results in it are kept.")]
-Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file; by default the benchmark of the README.")]
+Out = Annotated[Path, option("DIR", "Folder of the benchmark. Results in it are kept.")]
+Config = Annotated[str, argument("CONFIG", "A YAML file; by default the benchmark of the README.")]
 
 
 @app.command()
@@ -31,8 +30,7 @@ def encoders(
     config: Config = "encoders",
     changes: options.Changes = None,
     modules: Annotated[
-        list[str] | None,
-        typer.Option("--import", metavar="MODULE", help="Import a module that registers your encoders; repeatable."),
+        list[str] | None, option("MODULE", "Import a module that registers your encoders; repeatable.", "--import")
     ] = None,
 ) -> None:
     r"""Compare graph encoders: predicted parameters, properties, a long-range task, time and memory.
@@ -59,8 +57,7 @@ def encoders(
     with user_errors(ValueError, ImportError, TrainingError, OSError):
         chosen = load_bench(config, changes or ())
         _print_kept(chosen, out)
-        with _bar(len(chosen.tasks) * len(chosen.encoders) * len(chosen.seeds)) as note:
-            results = run_bench(chosen, out, note)
+        results = run_bench(chosen, out, _print_result)
         tasks, kept = kept_results(out)
         files = save_summary(tasks, kept, out)
     for task, summary in tables(kept).items():
@@ -109,19 +106,6 @@ def networks(
     print_line(f"saved {', '.join(map(str, files))}")
 
 
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[Result], None]]:
-    """A progress bar; elsewhere than on a terminal one line for each result."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with make_progress(*columns) as progress:
-        task = progress.add_task("Comparing", total=total)
-
-        def note(result: Result) -> None:
-            progress.update(task, advance=1, description=f"{result.task}, {result.encoder}")
-            if progress.disable:
-                outcome = f"failed: {result.error}" if result.error else f"{result.seconds:.0f} s"
-                typer.echo(f"{result.task}, {result.encoder}, seed {result.seed}: {outcome}", err=True)
-
-        yield note
+def _print_result(result: Result) -> None:
+    outcome = f"failed: {result.error}" if result.error else f"{result.seconds:.0f} s"
+    typer.echo(f"{result.task}, {result.encoder}, seed {result.seed}: {outcome}", err=True)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from . import options
+from .files import load_ghn
 from .init import save_ghn
-from .load import load_ghn
+from .options import argument, flag
 
 
 def convert(
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help=f"The GHN: {options.GHN_FORMS}.")],
+    checkpoint: Annotated[str, argument("CHECKPOINT", options.GHN_FORMS)],
     out: options.CheckpointFolder,
-    half: Annotated[bool, typer.Option("--half", help="Save in half precision, which halves the size.")] = False,
+    half: Annotated[bool, flag("--half", "Save in half precision, which halves the size.")] = False,
 ) -> None:
     """Convert a checkpoint to a folder with config.json and model.safetensors."""
     options.check_folder(out)

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from . import options
+from .files import save_csv
 from .input_shapes import InputShape, make_inputs
-from .load import save_csv
+from .options import argument, flag, option
 from .terminal import fail, make_table, print_failures, print_rows, progress_bar, status, user_errors
 from .trace_network import build, check_networks, describe
 
@@ -20,18 +21,9 @@ _logger = logging.getLogger(__name__)
 
 
 def coverage(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOURCE...",
-            help="Networks, named as for `ghn-pyg predict`, or patterns of names such as 'timm/vit_*'.",
-        ),
-    ],
-    full: Annotated[bool, typer.Option("--full", help="List each parameter of a single network.")] = False,
-    csv: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.csv", help="Save the table: parameters of a single network, or several networks."),
-    ] = None,
+    sources: Annotated[list[str], argument("SOURCE", "Networks as for `ghn-pyg predict`, or patterns: 'timm/vit_*'.")],
+    full: Annotated[bool, flag("--full", "List each parameter of a single network.")] = False,
+    csv: Annotated[Path | None, option("FILE.csv", "Save the table, of parameters or of several networks.")] = None,
     inputs: options.Inputs = None,
     strict: options.Strict = False,
 ) -> None:

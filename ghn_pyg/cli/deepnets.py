@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .load import save_csv
+from .files import save_csv, save_text
+from .options import argument, option
 from .terminal import counted, fail, make_console, make_table, print_line, print_rows, progress_bar, status, user_errors
 
 if TYPE_CHECKING:
@@ -19,23 +20,18 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Sample, measure, export and show training architectures (DeepNets-1M).", no_args_is_help=True)
 
-Split = Annotated[
-    str, typer.Argument(metavar="SPLIT", help=f"{', '.join(options.SPLITS[:-1])} or {options.SPLITS[-1]}.")
-]
-Start = Annotated[int, typer.Option(min=0, metavar="N", help="Position of the first architecture in the split.")]
-ImageSize = Annotated[int, typer.Option(metavar="PIXELS", help="Height and width of the networks' images.")]
+Split = Annotated[str, argument("SPLIT", f"{', '.join(options.SPLITS[:-1])} or {options.SPLITS[-1]}.")]
+Start = Annotated[int, option("N", "Position of the first architecture in the split.", min=0)]
+ImageSize = Annotated[int, option("PIXELS", "Height and width of the networks' images.")]
 
 
 @app.command()
 def sample(
     split: Split = "train",
-    count: Annotated[int, typer.Option(min=1, metavar="N", help="Number of architectures.")] = 10,
+    count: Annotated[int, option("N", "Number of architectures.", min=1)] = 10,
     start: Start = 0,
     seed: options.Seed = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.json", help="Save a list of arguments in the published format."),
-    ] = None,
+    out: Annotated[Path | None, option("FILE.json", "Save a list of arguments in the published format.")] = None,
 ) -> None:
     """Draw and list architectures of a split."""
     options.check_splits(split)
@@ -59,25 +55,19 @@ def sample(
         )
     rows = []
     if out is not None:
-        from ..utils.atomic_files import replacing
-
-        content = json.dumps([architecture.to_args() for architecture in architectures], indent=1) + "\n"
-        with user_errors(OSError), replacing(out) as unfinished:
-            unfinished.write_text(content, encoding="utf-8")
+        save_text(out, json.dumps([architecture.to_args() for architecture in architectures], indent=1) + "\n")
         rows.append(("saved", str(out)))
     print_rows(f"{split}: {counted(len(architectures), 'architecture')} from position {start}", rows, table)
 
 
 @app.command()
 def stats(
-    splits: Annotated[
-        list[str] | None, typer.Argument(metavar="[SPLIT]...", help="Splits to compare; all by default.")
-    ] = None,
-    count: Annotated[int, typer.Option(min=1, metavar="N", help="Most architectures of each split.")] = 500,
+    splits: Annotated[list[str] | None, argument("SPLIT", "Splits to compare; all by default.")] = None,
+    count: Annotated[int, option("N", "Most architectures of each split.", min=1)] = 500,
     seed: options.Seed = 0,
     image_size: ImageSize = 32,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Save the figures of each architecture.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Save a picture, as .png, .svg or .pdf.")] = None,
+    out: Annotated[Path | None, option("FILE.csv", "Save the figures of each architecture.")] = None,
+    plot: options.PictureFile = None,
 ) -> None:
     """Compare size, depth and operations of the architectures of splits."""
     options.check_splits(*(splits or ()))
@@ -117,12 +107,8 @@ def stats(
 @app.command()
 def export(
     split: Split,
-    out: Annotated[
-        Path, typer.Option(metavar="FILE.hdf5", help="The file to write. Its JSON file is written beside it.")
-    ],
-    count: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Number of architectures; the whole split by default.")
-    ] = None,
+    out: Annotated[Path, option("FILE.hdf5", "The file to write. Its JSON file is written beside it.")],
+    count: Annotated[int | None, option("N", "Number of architectures; the whole split by default.", min=1)] = None,
     start: Start = 0,
     seed: options.Seed = 0,
 ) -> None:
@@ -146,10 +132,10 @@ def export(
 @app.command()
 def show(
     split: Split,
-    position: Annotated[int, typer.Argument(min=0, metavar="POSITION", help="Position in the split.")],
+    position: Annotated[int, argument("POSITION", "Position in the split.", min=0)],
     seed: options.Seed = 0,
     image_size: ImageSize = 32,
-    num_classes: Annotated[int, typer.Option(min=1, metavar="N", help="Number of classes.")] = 10,
+    num_classes: Annotated[int, option("N", "Number of classes.", min=1)] = 10,
     out: options.GraphFile = None,
 ) -> None:
     """Show the cells, the size and the graph of one architecture."""

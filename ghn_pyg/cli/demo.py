@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import copy
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
-
-import typer
+from typing import Annotated, Final
 
 from . import options
-from .load import load_ghn
+from .files import load_ghn
+from .options import option
 from .terminal import counted, make_table, print_rows, status, user_errors
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..data.images import Images
 
 _SHOWN: Final = range(20)
 """Which test images the picture shows."""
 
 
 def demo(
-    network: Annotated[
-        str, typer.Option(metavar="ARCH", help="A torchvision network. It is adapted to images of 16×16 pixels.")
-    ] = "resnet50",
+    network: Annotated[str, option("ARCH", "A torchvision network, adapted to images of 16×16 pixels.")] = "resnet50",
     ghn: options.GhnOption = "digits",
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Save a picture, as .png, .svg or .pdf.")] = None,
+    out: options.PictureFile = None,
     seed: options.Seed = 0,
 ) -> None:
     """Predict a network that the GHN has not seen, and compare it with random and trained ones on digits."""
@@ -36,6 +27,7 @@ def demo(
         import torch
 
         from ..data.images import load_images
+        from ..evaluation.accuracy import Batches, measure, norms
         from ..evaluation.evaluate import check_torchmetrics
         from ..evaluation.subjects import torchvision_subjects
         from ..finetuning.config import FitConfig
@@ -64,8 +56,13 @@ def demo(
         fit(trained, images, FitConfig(epochs=1, seed=seed), fabric=make_fabric(device="cpu"))
         trained_seconds = time.perf_counter() - start
     networks = {"random": random, "predicted": predicted, "1 epoch of SGD": trained}
-    with status("Measuring"):
-        accuracies, choices = _measure(networks, images)
+    accuracies, choices, batches = {}, {}, Batches(images.test)
+    shown, _ = images.test.batch(_SHOWN)
+    with status("Measuring"), torch.inference_mode():
+        for name, each in networks.items():
+            with norms(each, "batch", images, 0, None):
+                accuracies[name] = measure(each, batches).top1
+                choices[name] = each(shown).argmax(1)
     table = make_table("parameters", "top-1", "seconds")
     seconds = ("", f"{predicted_seconds:.2f}", f"{trained_seconds:.2f}")
     for (name, accuracy), taken in zip(accuracies.items(), seconds, strict=True):
@@ -78,16 +75,3 @@ def demo(
             plot_choices(accuracies, choices, images, _SHOWN, out)
         rows.append(("saved", str(out)))
     print_rows(f"{network} on {len(images.test):,} held-out digits, by {ghn}", rows, table)
-
-
-def _measure(networks: dict[str, Any], images: Images) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Accuracy of each network, and the classes that it chooses for the shown images."""
-    from ..evaluation.accuracy import Batches, measure, norms
-    from ..viz.evaluation_plots import choose
-
-    accuracies, choices, batches = {}, {}, Batches(images.test)
-    for name, network in networks.items():
-        with norms(network, "batch", images, 0, None):
-            accuracies[name] = measure(network, batches).top1
-            choices[name] = choose(network, images, _SHOWN)
-    return accuracies, choices

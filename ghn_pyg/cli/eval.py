@@ -8,12 +8,13 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
 from . import options
-from .load import load_ghn, save_csv
+from .files import load_ghn, save_csv, save_text
+from .options import argument, flag, option
 from .terminal import (
     fail,
     make_console,
@@ -47,25 +48,14 @@ class Statistics(enum.StrEnum):
 
 
 def evaluate(
-    ghn: Annotated[
-        str,
-        typer.Argument(metavar="[GHN]", help=f"The GHN: {options.GHN_FORMS}; also a checkpoint of a run."),
-    ] = "",
+    ghn: Annotated[str, argument("GHN", f"{options.GHN_FORMS} Or a checkpoint of a run.")] = "",
     split: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME", help=f"A split of DeepNets-1M; by default {', '.join(_DEFAULT_SPLITS)}; repeatable."
-        ),
+        option("NAME", f"A split of DeepNets-1M; repeatable. Default: {', '.join(_DEFAULT_SPLITS)}."),
     ] = None,
-    network: Annotated[
-        list[str] | None, typer.Option(metavar="ARCH", help="A torchvision network, or all; repeatable.")
-    ] = None,
+    network: Annotated[list[str] | None, option("ARCH", "A torchvision network, or all; repeatable.")] = None,
     weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.safetensors",
-            help="Measure a network with these weights, as saved by `ghn-pyg finetune --out`, without a GHN.",
-        ),
+        Path | None, option("FILE.safetensors", "Measure a network with these weights, as of `ghn-pyg finetune --out`.")
     ] = None,
     images: options.ImageData = "digits",
     data: options.DataFolder = Path("data"),
@@ -73,30 +63,22 @@ def evaluate(
     image_size: options.ImageSize = None,
     num_classes: options.NumClasses = None,
     width: options.Width = 32,
-    count: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Number of networks of each split; all by default.")
-    ] = None,
+    count: Annotated[int | None, option("N", "Number of networks of each split; all by default.", min=1)] = None,
     compare: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="WHAT",
-            help="Also measure initial parameters (random), N epochs of SGD from these (sgd:N), or from the "
+        option(
+            "WHAT",
+            "Also measure initial parameters (random), or N epochs of SGD from these (sgd:N) or from the "
             "prediction (finetuned:N); repeatable.",
         ),
     ] = None,
     statistics: Annotated[
-        Statistics,
-        typer.Option(help="Batch-norm statistics: of each batch, as published; recalibrated; or a trained network's."),
+        Statistics, typer.Option(help="Batch norms use those of each batch, recalibrated ones, or running averages.")
     ] = Statistics.batch,
-    noise: Annotated[
-        str,
-        typer.Option(metavar="STD", help="Standard deviation of noise on pixels from 0 to 1; a number, or published."),
-    ] = "0",
+    noise: Annotated[str, option("STD", "Standard deviation of noise on pixels from 0 to 1, or published.")] = "0",
     out: options.ReportFile = None,
     seed: options.Seed = 0,
-    other_classes: Annotated[
-        bool, typer.Option("--other-classes", help="Accept a GHN for another number of classes.")
-    ] = False,
+    other_classes: Annotated[bool, flag("--other-classes", "Accept a GHN for another number of classes.")] = False,
     device: options.Device = "cpu",
     workers: options.Workers = 0,
 ) -> None:
@@ -107,9 +89,9 @@ def evaluate(
     if weights is not None:
         if ghn or split or compare or len(network or ()) != 1:
             fail("--weights needs one --network, and neither a GHN nor --split nor --compare")
-        methods = [_Method("trained", predicted=False)]
+        methods = {"trained": _Method(predicted=False)}
     elif ghn:
-        methods = [_parse_method(name) for name in dict.fromkeys(["predicted", *(compare or ())])]
+        methods = {name: _parse_method(name) for name in ("predicted", *(compare or ()))}
     else:
         fail("expected a GHN, such as digits, or --weights with the file of a trained network")
     options.check_device(device)
@@ -125,8 +107,10 @@ def evaluate(
     source = ghn or str(weights)
     with user_errors(ValueError, ImportError):
         dataset = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
-        trainings = [FitConfig(epochs=method.epochs, seed=seed) if method.epochs else None for method in methods]
-        for training in filter(None, trainings):  # the networks before may take hours
+        trainings = {
+            name: FitConfig(epochs=method.epochs, seed=seed) for name, method in methods.items() if method.epochs
+        }
+        for training in trainings.values():  # before networks that may take hours
             check_fit(dataset, training)
         std = published_noise(dataset) if noise == _PUBLISHED else float(noise)
         if weights is None:
@@ -139,7 +123,7 @@ def evaluate(
         reports: Reports = {group: {} for group in groups}
         with progress_bar(len(methods) * sum(map(len, groups.values())), "Evaluating") as advance:
             for group, subjects in groups.items():
-                for method, training in zip(methods, trainings, strict=True):
+                for name, method in methods.items():
                     report = measure(
                         model if method.predicted else None,
                         subjects,
@@ -149,13 +133,13 @@ def evaluate(
                         seed=seed,
                         device=device,
                         workers=workers,
-                        training=training,
+                        training=trainings.get(name),
                         other_classes=other_classes,
                         progress=advance,
                     )
                     settings = {"source": source, "width": None if group == _TORCHVISION else width}
                     settings |= {} if weights is None else {"parameters": "trained"}
-                    reports[group][method.name] = dataclasses.replace(report, settings={**report.settings, **settings})
+                    reports[group][name] = dataclasses.replace(report, settings={**report.settings, **settings})
     _print_reports(f"{source} on {len(dataset.test):,} test images of {dataset.name}", reports)
     if _TORCHVISION in reports and ghn:
         _print_norms(ghn, dataset, reports[_TORCHVISION]["predicted"])
@@ -169,18 +153,17 @@ def evaluate(
 class _Method(NamedTuple):
     """Whether parameters are predicted, and for how many epochs they are trained after that."""
 
-    name: str
     predicted: bool
     epochs: int = 0
 
 
 def _parse_method(name: str) -> _Method:
     if name in ("predicted", "random"):
-        return _Method(name, name == "predicted")
+        return _Method(name == "predicted")
     kind, _, epochs = name.partition(":")
     if kind not in ("sgd", "finetuned") or not epochs.isdecimal() or not int(epochs):
         fail(f"--compare expected random, sgd:N or finetuned:N with N epochs, got {name!r}")
-    return _Method(name, kind == "finetuned", int(epochs))
+    return _Method(kind == "finetuned", int(epochs))
 
 
 def _check_noise(noise: str) -> None:
@@ -222,7 +205,7 @@ def _print_reports(title: str, reports: Reports) -> None:
     console.print(Text(title, style="bold"))
     table = make_table("networks", "parameters", "number", "that ran", "top-1", "± std", "top-5", "± std")
     table.columns[1].justify = "left"
-    failures = {}
+    failures: dict[str, str] = {}
     for group, by_method in reports.items():
         for index, (method, report) in enumerate(by_method.items()):
             values = (report.mean("top1"), report.std("top1"), report.mean("top5"), report.std("top5"))
@@ -232,7 +215,8 @@ def _print_reports(title: str, reports: Reports) -> None:
             failures |= {f"{group}, {method}, {name}": reason for name, reason in report.failures.items()}
     console.print(table)
     print_failures(failures)
-    if by_method := reports.get(_TORCHVISION):
+    if _TORCHVISION in reports:
+        by_method = reports[_TORCHVISION]
         table = make_table("network", *by_method)
         for rows in zip(*(report.rows for report in by_method.values()), strict=True):
             table.add_row(rows[0].name, *("–" if row.top1 is None else f"{row.top1:.2%}" for row in rows))
@@ -254,22 +238,17 @@ def _print_norms(ghn: str, images: Images, report: Report) -> None:
 
 
 def _save(out: Path, reports: Reports) -> None:
-    from ..utils.atomic_files import replacing
-
-    if out.suffix == ".csv":
-        save_csv(
-            out,
-            [
-                {"networks": group, "method": method, **vars(row)}
-                for group, by_method in reports.items()
-                for method, report in by_method.items()
-                for row in report.rows
-            ],
-        )
+    if out.suffix == ".json":
+        content = {
+            group: {method: report.to_dict() for method, report in by_method.items()}
+            for group, by_method in reports.items()
+        }
+        save_text(out, json.dumps(content, indent=2, allow_nan=False) + "\n")
         return
-    content: dict[str, Any] = {
-        group: {method: report.to_dict() for method, report in by_method.items()}
+    rows = [
+        {"networks": group, "method": method, **vars(row)}
         for group, by_method in reports.items()
-    }
-    with user_errors(OSError), replacing(out) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        for method, report in by_method.items()
+        for row in report.rows
+    ]
+    save_csv(out, rows)

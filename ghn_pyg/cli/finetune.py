@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .load import load_ghn
+from .files import load_ghn, safetensors_file
+from .options import argument, flag, option
 from .terminal import counted, fail, make_table, print_rows, status, user_errors
 
 if TYPE_CHECKING:
@@ -21,37 +22,22 @@ if TYPE_CHECKING:
 
 
 def finetune(
-    arch: Annotated[
-        str,
-        typer.Argument(metavar="ARCH", help="A torchvision network. It is adapted to images of up to 64×64 pixels."),
-    ],
+    arch: Annotated[str, argument("ARCH", "A torchvision network, adapted to images of up to 64×64 pixels.")],
     ghn: options.GhnOption = "digits",
     images: options.ImageData = "digits",
     data: options.DataFolder = Path("data"),
     download: options.Download = False,
     image_size: options.ImageSize = None,
     num_classes: options.NumClasses = None,
-    recipe: Annotated[str, typer.Option(metavar="NAME", help="The recipe: sgd, adamw or timm.")] = "sgd",
-    epochs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Number of epochs, if not that of the recipe.")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=2, metavar="N", help="Images in a batch, if not those of the recipe.")
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(metavar="RATE", help="Largest learning rate, if not that of the recipe.")
-    ] = None,
-    noise: Annotated[
-        float, typer.Option(min=0, metavar="BETA", help="Noise on predicted weights, before training.")
-    ] = 1e-5,
-    orthogonal: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Orthogonalise the N-th weight and all after it.")
-    ] = None,
+    recipe: Annotated[str, option("NAME", "The recipe: sgd, adamw or timm.")] = "sgd",
+    epochs: Annotated[int | None, option("N", "Number of epochs, if not that of the recipe.", min=1)] = None,
+    batch_size: Annotated[int | None, option("N", "Images in a batch, if not those of the recipe.", min=2)] = None,
+    learning_rate: Annotated[float | None, option("RATE", "Largest learning rate, if not that of the recipe.")] = None,
+    noise: Annotated[float, option("BETA", "Noise on predicted weights, before training.", min=0)] = 1e-5,
+    orthogonal: Annotated[int | None, option("N", "Orthogonalise the N-th weight and all after it.", min=0)] = None,
     keep_classifier: options.KeepClassifier = False,
-    compare: Annotated[bool, typer.Option("--compare", help="Also train the network from random parameters.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE.safetensors", help="Save the trained network's state dict.")
-    ] = None,
+    compare: Annotated[bool, flag("--compare", "Also train the network from random parameters.")] = False,
+    out: Annotated[Path | None, option("FILE.safetensors", "Save the trained network's state dict.")] = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     workers: options.Workers = 0,
@@ -60,6 +46,8 @@ def finetune(
     options.check_file(out, [".safetensors"])
     options.check_device(device)
     with status("Loading"), user_errors(ImportError):
+        from safetensors.torch import save_model
+
         from ..data.images import ImagesError, load_images
         from ..evaluation.accuracy import norms
         from ..evaluation.evaluate import check_torchmetrics
@@ -99,12 +87,16 @@ def finetune(
             metadata = {"architecture": arch, "ghn": ghn, "images": images, "recipe": recipe}
             # Running averages of inputs that changed while training do not fit the trained network.
             with norms(network, "recalibrated", dataset, config.seed, device, workers):
-                save_error = _save(out, network, metadata)  # shown last, so that the results are not lost
-            rows += [] if save_error else [("saved", str(out))]
+                try:
+                    with safetensors_file(out) as unfinished:
+                        save_model(network.cpu(), str(unfinished), metadata)
+                    rows.append(("saved", str(out)))
+                except OSError as error:  # shown after the results, which would be lost otherwise
+                    save_error = str(error)
     rows += [(f"{name} failed", error) for name, error in failures.items()]
     print_rows(f"{arch} on {len(dataset.test):,} test images of {images}, by {ghn}", rows, table)
     if save_error:
-        fail(f"cannot save the network: {save_error}")
+        fail(save_error)
     if "predicted" in failures:
         raise typer.Exit(2)
 
@@ -158,18 +150,3 @@ def _train(network: nn.Module, images: Images, config: FitConfig, device: str, w
     add_accuracy()
     fit(network, images, config, fabric=make_fabric(device=device), workers=workers, progress=note)
     return [*accuracies, f"{seconds:.1f}"]
-
-
-def _save(out: Path, network: nn.Module, metadata: dict[str, str]) -> str:
-    """Saves a network; returns the error, or an empty text."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_model
-
-    from ..utils.atomic_files import replacing
-
-    try:
-        with status(f"Saving {out}"), replacing(out) as unfinished:
-            save_model(network.cpu(), str(unfinished), metadata)
-    except (OSError, SafetensorError) as error:
-        return str(error) or type(error).__name__
-    return ""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from . import options
+from .options import argument, option
 from .terminal import print_rows, status, user_errors
 
 if TYPE_CHECKING:
@@ -15,12 +14,10 @@ if TYPE_CHECKING:
 
 
 def init(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A preset such as ghn3tm8; see `ghn-pyg models`.")],
+    model: Annotated[str, argument("MODEL", "A preset such as ghn3tm8; see `ghn-pyg models`.")],
     out: options.CheckpointFolder,
     seed: options.Seed = 0,
-    num_classes: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Classes of the networks that it is for, if not 1000.")
-    ] = None,
+    num_classes: Annotated[int | None, option("N", "Number of classes of the networks, if not 1000.", min=1)] = None,
 ) -> None:
     """Make an untrained GHN."""
     from ..models.config import GHNConfig

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from .terminal import make_console, make_table, print_names, status
+from .options import flag
+from .terminal import make_console, make_table, status
 
 
 def models(
-    networks: Annotated[
-        bool, typer.Option("--networks", help="List the networks of torchvision, timm and Transformers instead.")
-    ] = False,
+    networks: Annotated[bool, flag("--networks", "List the networks of torchvision, timm and Transformers.")] = False,
 ) -> None:
     """List the GHNs to make or download, or the networks to predict."""
     if networks:
@@ -30,7 +29,7 @@ def _list_networks() -> None:
         for library in ("torchvision", "timm", "hf"):
             with contextlib.suppress(ImportError):
                 names += network_names(library)
-    print_names(names)
+    typer.echo("\n".join(names))
 
 
 def _list_ghns() -> None:

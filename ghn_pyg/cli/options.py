@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -19,61 +19,56 @@ SPLITS: Final = ("train", "val", "test", "wide", "deep", "dense", "bnfree", "sea
 REPORT_SUFFIXES: Final = (".json", ".csv")
 PICTURE_SUFFIXES: Final = (".png", ".svg", ".pdf")
 
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Seed of all random numbers.")]
+
+def option(metavar: str, text: str, *names: str, **limits: Any) -> Any:
+    """An option with a value. Its name is that of the parameter, unless one is given."""
+    return typer.Option(*names, metavar=metavar, help=text, **limits)
+
+
+def flag(name: str, text: str) -> Any:
+    """An option without a value."""
+    return typer.Option(name, help=text)
+
+
+def argument(metavar: str, text: str, **limits: Any) -> Any:
+    """A positional argument."""
+    return typer.Argument(metavar=metavar, help=text, **limits)
+
+
+Seed = Annotated[int, option("N", "Seed of all random numbers.", min=0, max=2**32 - 1)]
 # Its name is given because some versions of typer derive it from a similar metavar.
-Device = Annotated[
-    str, typer.Option("--device", metavar="DEVICE", help="Where to compute, such as cpu, cuda, cuda:1 or mps.")
-]
-Workers = Annotated[int, typer.Option(min=0, metavar="N", help="Number of processes that load images.")]
+Device = Annotated[str, option("DEVICE", "Where to compute, such as cpu, cuda, cuda:1 or mps.", "--device")]
+Workers = Annotated[int, option("N", "Number of processes that load images.", min=0)]
 Changes = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", "-s", metavar="NAME=VALUE", help="Set a field of CONFIG, such as epochs=5 or seeds=[0]; repeatable."
-    ),
+    option("NAME=VALUE", "Set a field of CONFIG, such as epochs=5 or seeds=[0]; repeatable.", "--set", "-s"),
 ]
 
 # Networks
-Network = Annotated[
-    str, typer.Argument(metavar="SOURCE", help=f"The network: {NAME_FORMS}. `ghn-pyg models --networks` lists names.")
-]
+Network = Annotated[str, argument("SOURCE", f"{NAME_FORMS}. `ghn-pyg models --networks` lists names.")]
 Inputs = Annotated[
     list[str] | None,
-    typer.Option(
-        "--input",
-        metavar="SHAPE",
-        help="Shape of an input, if the default does not fit: 1x3x32x32, with a type as in 1x16:long, with a keyword "
-        "as in ids=1x16:long; repeatable.",
-    ),
+    option("SHAPE", "Shape of an input, such as 1x3x32x32, 1x16:long or ids=1x16:long; repeatable.", "--input"),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Fail if a weight matrix is not predicted.")]
-GraphFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Save the graph, as .svg (a picture), .graphml or .json.")
-]
-KeepClassifier = Annotated[bool, typer.Option("--keep-classifier", help="Do not predict the classification layer.")]
+Strict = Annotated[bool, flag("--strict", "Fail if a weight matrix is not predicted.")]
+GraphFile = Annotated[Path | None, option("FILE", "Save the graph, as .svg (a picture), .graphml or .json.")]
+KeepClassifier = Annotated[bool, flag("--keep-classifier", "Do not predict the classification layer.")]
 
 # GHNs
-GHN_FORMS: Final = "a file, a folder, a published name such as ghn3tm8, digits, or user/repository of the hub"
-GhnArgument = Annotated[str, typer.Argument(metavar="GHN", help=f"The GHN: {GHN_FORMS}.")]
-GhnOption = Annotated[str, typer.Option("--ghn", metavar="NAME_OR_FILE", help=f"The GHN: {GHN_FORMS}.")]
-CheckpointFolder = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="Folder to write; a checkpoint in it is replaced.")
-]
+GHN_FORMS: Final = "A file, a folder, a published name such as ghn3tm8, digits, or user/repository of the hub."
+GhnArgument = Annotated[str, argument("GHN", GHN_FORMS)]
+GhnOption = Annotated[str, option("NAME_OR_FILE", GHN_FORMS, "--ghn")]
+CheckpointFolder = Annotated[Path, option("DIR", "Folder to write; a checkpoint in it is replaced.", "--out")]
 
 # Image data
-ImageData = Annotated[
-    str,
-    typer.Option(metavar="NAME", help="Image data: digits, cifar10, a class of torchvision.datasets, or a folder."),
-]
-DataFolder = Annotated[Path, typer.Option(metavar="DIR", help="Folder with the files of torchvision's image data.")]
-Download = Annotated[bool, typer.Option("--download", help="Download missing image data, if torchvision can.")]
-ImageSize = Annotated[
-    int | None, typer.Option(metavar="PIXELS", help="Height and width of the images, if not the default of the data.")
-]
-NumClasses = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Number of classes, if the image data does not declare it.")
-]
-Width = Annotated[int, typer.Option(min=8, metavar="N", help="Width of the networks of DeepNets-1M.")]
-ReportFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Save the results, as .json or .csv.")]
+ImageData = Annotated[str, option("NAME", "digits, cifar10, a class of torchvision.datasets, or a folder.")]
+DataFolder = Annotated[Path, option("DIR", "Folder with the files of torchvision's image data.")]
+Download = Annotated[bool, flag("--download", "Download missing image data, if torchvision can.")]
+ImageSize = Annotated[int | None, option("PIXELS", "Height and width of the images, if not that of the data.")]
+NumClasses = Annotated[int | None, option("N", "Number of classes, if the image data does not declare it.", min=1)]
+Width = Annotated[int, option("N", "Width of the networks of DeepNets-1M.", min=8)]
+ReportFile = Annotated[Path | None, option("FILE", "Save the results, as .json or .csv.")]
+PictureFile = Annotated[Path | None, option("FILE", "Save a picture, as .png, .svg or .pdf.")]
 
 
 def check_splits(*splits: str) -> None:

@@ -6,20 +6,17 @@ import enum
 import json
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ..version import __version__
 from . import options
-from .load import load_ghn
+from .files import load_ghn, safetensors_file
+from .options import option
 from .terminal import counted, fail, print_rows, status, user_errors
 from .trace_network import check_networks, describe_parameters, kept_rows, trace
-
-if TYPE_CHECKING:
-    from ..models.prediction import Prediction
 
 
 class Precision(enum.StrEnum):
@@ -33,14 +30,9 @@ class Precision(enum.StrEnum):
 def predict(
     source: options.Network,
     ghn: options.GhnOption,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE.safetensors", help="Save the predicted parameters by name.")
-    ] = None,
-    shards: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Save shards one after another instead, for networks of any size."),
-    ] = None,
-    shard_size: Annotated[float, typer.Option(min=1e-6, metavar="GB", help="Largest size of a shard.")] = 2.0,
+    out: Annotated[Path | None, option("FILE.safetensors", "Save the predicted parameters by name.")] = None,
+    shards: Annotated[Path | None, option("FOLDER", "Save shards one after another, for networks of any size.")] = None,
+    shard_size: Annotated[float, option("GB", "Largest size of a shard.", min=1e-6)] = 2.0,
     seed: options.Seed = 0,
     keep_classifier: options.KeepClassifier = False,
     dtype: Annotated[Precision, typer.Option(help="Type of the predicted parameters.")] = Precision.float32,
@@ -82,8 +74,11 @@ def predict(
         norm_rows = [("total norm", _compare_norm(prediction.total_norm(), source, ghn, keep_classifier))]
     if out is not None:
         from rich.filesize import decimal
+        from safetensors.torch import save_file
 
-        _save(out, prediction, {"architecture": source, "ghn": ghn, "seed": str(seed)})
+        header = {"format": "pt", "ghn_pyg": __version__, "kept": json.dumps(kept)}
+        with user_errors(OSError), safetensors_file(out) as unfinished:
+            save_file(dict(prediction), unfinished, {**header, "architecture": source, "ghn": ghn, "seed": str(seed)})
         saved_rows = [("saved", f"{out}, {decimal(out.stat().st_size)}")]
     sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
     rows = [
@@ -105,17 +100,3 @@ def _compare_norm(norm: float, source: str, ghn: str, keep_classifier: bool) -> 
         return f"{norm:.4f}"
     published = published_norm(source, ghn.removesuffix(".pt"))
     return f"{norm:.4f}" + (f", published {published:.4f} ({norm / published - 1:+.4%})" if published else "")
-
-
-def _save(out: Path, prediction: Prediction, metadata: Mapping[str, str]) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    from ..utils.atomic_files import replacing
-
-    header = {"format": "pt", "ghn_pyg": __version__, "kept": json.dumps(prediction.kept), **metadata}
-    with status(f"Saving {out}"), user_errors(OSError), replacing(out) as unfinished:
-        try:
-            save_file(dict(prediction), unfinished, header)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error

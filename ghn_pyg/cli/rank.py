@@ -6,27 +6,24 @@ import math
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from . import options
-from .load import load_ghn
+from .files import load_ghn
+from .options import option
 from .terminal import make_table, print_failures, print_line, print_rows, progress_bar, status, user_errors
 
 
 def rank(
     ghn: options.GhnArgument,
-    split: Annotated[str, typer.Option(metavar="NAME", help="The split of DeepNets-1M.")] = "search",
-    count: Annotated[int, typer.Option(min=2, metavar="N", help="Number of architectures to rank.")] = 100,
-    top: Annotated[int, typer.Option(min=1, metavar="N", help="Number of architectures to show.")] = 10,
+    split: Annotated[str, option("NAME", "The split of DeepNets-1M.")] = "search",
+    count: Annotated[int, option("N", "Number of architectures to rank.", min=2)] = 100,
+    top: Annotated[int, option("N", "Number of architectures to show.", min=1)] = 10,
     images: options.ImageData = "digits",
     data: options.DataFolder = Path("data"),
     download: options.Download = False,
     image_size: options.ImageSize = None,
     num_classes: options.NumClasses = None,
     width: options.Width = 32,
-    check: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Also train all architectures for N epochs of SGD, and compare.")
-    ] = 0,
+    check: Annotated[int, option("N", "Also train all architectures for N epochs of SGD, and compare.", min=0)] = 0,
     out: options.ReportFile = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",

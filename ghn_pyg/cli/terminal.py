@@ -90,16 +90,6 @@ def print_rows(title: str, rows: Sequence[tuple[str, str]], table: Table | None 
     console.print(grid)
 
 
-def print_names(names: Sequence[str]) -> None:
-    """Prints names in columns on a terminal, and one a line elsewhere."""
-    from rich.columns import Columns
-
-    if sys.stdout.isatty():
-        make_console().print(Columns(names, column_first=True, padding=(0, 3)))
-    else:
-        typer.echo("\n".join(names))
-
-
 def print_line(text: str, style: str | None = None) -> None:
     """Prints a line as it is, without wrapping it."""
     make_console().print(text, style=style, soft_wrap=True, markup=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from . import options
+from .options import argument, flag, option
 from .terminal import fail, make_progress, print_rows, status, user_errors
 
 if TYPE_CHECKING:
@@ -23,24 +24,16 @@ _WINDOW: Final = 100
 
 
 def train(
-    config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="A recipe such as ghn3-t-cifar10 (see --list), or a YAML file.")
-    ] = "",
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the run. An existing run is resumed.")
-    ] = None,
+    config: Annotated[str, argument("CONFIG", "A recipe such as ghn3-t-cifar10 (see --list), or a YAML file.")] = "",
+    out: Annotated[Path | None, option("DIR", "Folder of the run. An existing run is resumed.")] = None,
     changes: options.Changes = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Stop after N steps of the run, to resume it later.")
-    ] = None,
+    steps: Annotated[int | None, option("N", "Stop after N steps of the run, to resume it later.", min=1)] = None,
     fast_dev_run: Annotated[
-        bool, typer.Option("--fast-dev-run", help=f"Test the run with {_DEV_STEPS} steps in a temporary folder.")
+        bool, flag("--fast-dev-run", "Test the run with a few steps in a temporary folder.")
     ] = False,
     device: options.Device = "auto",
-    workers: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Processes that draw architectures, and as many that load images.")
-    ] = 0,
-    listing: Annotated[bool, typer.Option("--list", help="List the recipes.")] = False,
+    workers: Annotated[int, option("N", "Processes that draw architectures, and as many for images.", min=0)] = 0,
+    listing: Annotated[bool, flag("--list", "List the recipes.")] = False,
 ) -> None:
     """Meta-train a GHN. Start it with torchrun for several GPUs or machines."""
     with status("Loading"):

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..data.images import Images
@@ -66,9 +65,3 @@ def _grid(panels: Any, choices: Mapping[str, Tensor], pictures: Tensor, labels: 
             panel.text(0.5, 0.5, str(choice), ha="center", va="center", **style)
             panel.set_axis_off()
         row[0].text(-0.3, 0.5, name, ha="right", va="center")
-
-
-@torch.inference_mode()
-def choose(network: torch.nn.Module, images: Images, positions: Sequence[int], device: Any = None) -> Tensor:
-    """The class that a network chooses for each of some test images, of shape (n,)."""
-    return network(images.test.batch(positions)[0].to(device)).argmax(1).cpu()
