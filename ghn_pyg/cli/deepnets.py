@@ -44,15 +44,8 @@ def sample(
     measured = measure_split(split, architectures)
     for position, (architecture, figures) in enumerate(zip(architectures, measured, strict=True), start):
         normal = architecture.genotype.normal
-        table.add_row(
-            str(position),
-            f"{figures.nodes:,}",
-            f"{figures.parameters:,}",
-            str(figures.cells),
-            str(len(normal) // 2),
-            architecture.norm or "none",
-            ", ".join(name for name, _ in normal),
-        )
+        counts = (f"{figures.nodes:,}", f"{figures.parameters:,}", str(figures.cells), str(len(normal) // 2))
+        table.add_row(str(position), *counts, architecture.norm or "none", ", ".join(name for name, _ in normal))
     rows = []
     if out is not None:
         save_text(out, json.dumps([architecture.to_args() for architecture in architectures], indent=1) + "\n")
@@ -178,10 +171,8 @@ def show(
 
 def _draw(split: str, start: int, count: int, seed: int, description: str) -> Iterator[Architecture]:
     """Draws architectures one after another, with a progress bar."""
-    from ..families.deepnets.sampling import SPLIT_SIZES, check_place, sample
+    from ..families.deepnets.sampling import SPLIT_SIZES, sample
 
-    with user_errors(ValueError):
-        check_place(split, 0, seed)
     if start + count > SPLIT_SIZES[split]:
         asked = f"{start:,}" if count == 1 else f"{start:,} to {start + count - 1:,}"
         fail(f"split {split!r} has positions 0 to {SPLIT_SIZES[split] - 1:,}, got {asked}")

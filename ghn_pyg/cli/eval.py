@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
@@ -85,7 +86,8 @@ def evaluate(
     """Measure the accuracy of networks with predicted parameters, or of a trained network."""
     options.check_file(out, options.REPORT_SUFFIXES)
     options.check_splits(*(split or ()))
-    _check_noise(noise)
+    if not re.fullmatch(rf"{_PUBLISHED}|\d*\.?\d+(e-?\d+)?", noise):
+        fail(f"--noise expected a number of at least 0, or {_PUBLISHED}, got {noise!r}")
     if weights is not None:
         if ghn or split or compare or len(network or ()) != 1:
             fail("--weights needs one --network, and neither a GHN nor --split nor --compare")
@@ -107,9 +109,7 @@ def evaluate(
     source = ghn or str(weights)
     with user_errors(ValueError, ImportError):
         dataset = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
-        trainings = {
-            name: FitConfig(epochs=method.epochs, seed=seed) for name, method in methods.items() if method.epochs
-        }
+        trainings = {name: FitConfig(epochs=how.epochs, seed=seed) for name, how in methods.items() if how.epochs}
         for training in trainings.values():  # before networks that may take hours
             check_fit(dataset, training)
         std = published_noise(dataset) if noise == _PUBLISHED else float(noise)
@@ -166,34 +166,19 @@ def _parse_method(name: str) -> _Method:
     return _Method(kind == "finetuned", int(epochs))
 
 
-def _check_noise(noise: str) -> None:
-    if noise == _PUBLISHED:
-        return
-    try:
-        valid = 0 <= float(noise) < math.inf
-    except ValueError:
-        valid = False
-    if not valid:
-        fail(f"--noise expected a number of at least 0, or {_PUBLISHED}, got {noise!r}")
-
-
 def _find_networks(
     splits: Sequence[str] | None, networks: Sequence[str] | None, images: Images, width: int, count: int | None
 ) -> dict[str, list[Subject]]:
     """The networks to measure, by split."""
     from ..evaluation.subjects import deepnets_subjects, torchvision_subjects
     from ..families.deepnets.dataset import DeepNets
-    from ..zoo.torchvision_models import check_name
 
     groups = {}
     for name in splits or (() if networks else _DEFAULT_SPLITS):
         split = DeepNets(name, num_classes=images.num_classes, image_size=images.image_size, width=width)
         groups[name] = deepnets_subjects(split[: min(count or len(split), len(split))])
     if networks:
-        names = [name for name in networks if name != "all"]
-        for name in names:
-            check_name(name)
-        chosen = None if "all" in networks else names
+        chosen = None if "all" in networks else networks
         groups[_TORCHVISION] = torchvision_subjects(chosen, images.num_classes, images.image_size)
     return groups
 

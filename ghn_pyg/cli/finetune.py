@@ -66,13 +66,9 @@ def finetune(
         check_fit(dataset, config)
         start = {"noise": noise, "orthogonal": orthogonal, "keep_classifier": keep_classifier}
         networks = _make_networks(model, arch, dataset, compare, seed, start)
-    table = make_table(
-        "parameters",
-        "before",
-        *(["after 1 epoch"] if config.epochs > 1 else []),
-        f"after {counted(config.epochs, 'epoch')}",
-        "seconds",
-    )
+    # With one epoch the last two are the same column.
+    times = ("before", "after 1 epoch", f"after {counted(config.epochs, 'epoch')}")
+    table = make_table("parameters", *dict.fromkeys(times), "seconds")
     rows = [("network", counted(sum(p.numel() for p in networks["predicted"].parameters()), "parameter"))]
     failures: dict[str, str] = {}
     save_error = ""

@@ -29,10 +29,9 @@ def graph(
         with user_errors(OSError):
             save_view(data, out, source)
 
-    nodes: collections.Counter[str] = collections.Counter()
+    nodes = collections.Counter(data.node_types)
     parameters: collections.Counter[str] = collections.Counter()
     for kind, specs in zip(data.node_types, data.params, strict=True):
-        nodes[kind] += 1
         parameters[kind] += sum(math.prod(spec.shape) for spec in specs)
     table = make_table("node type", "nodes", "parameters")
     for kind, number in nodes.most_common():

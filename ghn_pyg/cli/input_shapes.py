@@ -30,21 +30,18 @@ def parse_inputs(texts: Iterable[str]) -> list[InputShape]:
         >>> parse_inputs(["ids=1x16:long"])
         [InputShape(shape=(1, 16), dtype='int64', keyword='ids')]
     """
-    inputs = [_parse(text) for text in texts]
+    inputs = []
+    for text in texts:
+        if (match := _INPUT.fullmatch(text)) is None:
+            raise ValueError(f"--input expected a shape, such as 1x3x32x32, 1x16:long or ids=1x16:long, got {text!r}")
+        dtype = match["dtype"] or "float32"
+        if dtype not in _DTYPES:
+            raise ValueError(f"--input expected one of the types {', '.join(_DTYPES)}, got {dtype!r} in {text!r}")
+        inputs.append(InputShape(tuple(map(int, match["shape"].split("x"))), _DTYPES[dtype], match["keyword"] or ""))
     keywords = {each.keyword for each in inputs}
     if keywords != {""} and len(keywords - {""}) < len(inputs):
         raise ValueError("--input expected a different keyword for each input, or no keywords")
     return inputs
-
-
-def _parse(text: str) -> InputShape:
-    match = _INPUT.fullmatch(text)
-    if match is None:
-        raise ValueError(f"--input expected a shape, such as 1x3x32x32, 1x16:long or ids=1x16:long, got {text!r}")
-    dtype = match["dtype"] or "float32"
-    if dtype not in _DTYPES:
-        raise ValueError(f"--input expected one of the types {', '.join(_DTYPES)}, got {dtype!r} in {text!r}")
-    return InputShape(tuple(map(int, match["shape"].split("x"))), _DTYPES[dtype], match["keyword"] or "")
 
 
 def make_inputs(inputs: Sequence[InputShape]) -> Any:

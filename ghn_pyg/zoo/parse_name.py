@@ -20,9 +20,8 @@ class NetworkName(NamedTuple):
 
     Args:
         library: ``"torchvision"``, ``"timm"``, ``"hf"`` (Transformers) or ``"module"`` (the user's own factory).
-        name: The name in the library. For Transformers a model type or the path of a configuration, for a factory
-            its module.
-        target: For Transformers the class to build, if it is not the configuration's own; for a factory the function.
+        name: The name in the library; the model type or path of a configuration; or the factory's module.
+        target: The class of Transformers to build, if not the configuration's own; or the factory's function.
     """
 
     library: Literal["torchvision", "timm", "hf", "module"]

@@ -43,7 +43,11 @@ def build(name: str, class_name: str = "") -> nn.Module:
         is_auto_class = hasattr(cls, "from_config")
         network: nn.Module = cls.from_config(config, trust_remote_code=False) if is_auto_class else cls(config)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(_build_error(transformers, cls, config, error)) from error
+        reason = str(error).partition("\n")[0]  # some messages continue with hundreds of names
+        raise ValueError(
+            f"{cls.__name__} cannot be built from this {type(config).__name__}: {type(error).__name__}: {reason}; name "
+            "another class as in hf/NAME:CLASS, or give the path of a published model's config.json"
+        ) from error
     return network.eval()
 
 
@@ -79,35 +83,17 @@ def _network_class(transformers: Any, config: Any, class_name: str) -> Any:
         classes = (getattr(transformers, name, None) for name in config.architectures or ())
         return next((cls for cls in classes if cls is not None), transformers.AutoModel)
     cls = getattr(transformers, class_name, None)
-    if hasattr(cls, "from_config") or _takes(cls, config):
+    is_network = isinstance(cls, type) and issubclass(cls, nn.Module)
+    if hasattr(cls, "from_config") or (is_network and isinstance(config, getattr(cls, "config_class", None) or ())):
         return cls
     related = _related_classes(transformers, config)
     hint = suggestion(class_name, related) or f"; expected for example {', '.join(related[:3]) or 'AutoModel'}"
     raise ValueError(f"Transformers has no network {class_name} for a {type(config).__name__}{hint}")
 
 
-def _build_error(transformers: Any, cls: Any, config: Any, error: Exception) -> str:
-    config_name = type(config).__name__
-    if "Unrecognized configuration class" in str(error):  # the message continues with hundreds of names
-        examples = ", ".join(_related_classes(transformers, config)[:3])
-        hint = f", for example {examples}" if examples else ""
-        return f"{cls.__name__} has no network for a {config_name}; name a class as in hf/NAME:CLASS{hint}"
-    return (
-        f"{cls.__name__} cannot be built from this {config_name}: {type(error).__name__}: {error}; if it is a default "
-        "configuration, save that of a published model and give its path"
-    )
-
-
 def _related_classes(transformers: Any, config: Any) -> list[str]:
     stem = type(config).__name__.removesuffix("Config")
     return [name for name in dir(transformers) if name.startswith(stem) and not name.endswith(_NOT_NETWORKS)]
-
-
-def _takes(cls: Any, config: Any) -> bool:
-    expected = getattr(cls, "config_class", None)
-    return (
-        isinstance(cls, type) and issubclass(cls, nn.Module) and expected is not None and isinstance(config, expected)
-    )
 
 
 def _transformers() -> Any:
