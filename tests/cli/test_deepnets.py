@@ -4,8 +4,8 @@ import sys
 
 import networkx as nx
 import pytest
-
 from ghn_pyg.cli.console import GRAPH_SUFFIXES, SPLITS
+
 from ghn_pyg.families.deepnets import sampling
 from ghn_pyg.families.deepnets.architecture import Architecture
 from ghn_pyg.families.deepnets.genotype import DARTS, VIT

@@ -1,0 +1,157 @@
+import csv
+import dataclasses
+import json
+import shutil
+
+import pytest
+import torch
+
+from ghn_pyg.data import images as images_module
+from ghn_pyg.data.images import Images, ImagesError, TensorImages
+from ghn_pyg.evaluation import report as report_module
+from ghn_pyg.models.published_norms import published_norm
+from ghn_pyg.training import image_stream as streams_module
+from tests.cli.outcomes import failed
+
+
+def test_eval_compares(run, digits_ghn, tmp_path):
+    path = tmp_path / "found.json"
+    what = ("--split", "val", "--count", 2, "--width", 8, "--image-size", 8)
+    options = (*what, "--compare", "random", "--compare", "sgd:1", "--compare", "finetuned:1")
+    code, out, _ = run("eval", digits_ghn, *options, "--out", path)
+    assert code == 0
+    assert out[0] == f"{digits_ghn} on 355 test images of digits"
+    found = json.loads(path.read_text())["val"]
+    assert list(found) == ["predicted", "random", "sgd:1", "finetuned:1"]
+    assert [len(report["rows"]) for report in found.values()] == [2, 2, 2, 2]
+    settings = [(report["settings"]["parameters"], report["settings"]["training"]) for report in found.values()]
+    assert [kind for kind, _ in settings] == ["predicted", "initial", "initial", "predicted"]
+    assert [training and training["epochs"] for _, training in settings] == [None, None, 1, 1]
+    assert {(report["settings"]["source"], report["settings"]["width"]) for report in found.values()} == {
+        (digits_ghn, 8)
+    }
+    lines = [line for line in out if "100.0%" in line]
+    for line, (name, report) in zip(lines, found.items(), strict=True):
+        assert f"{name} 2 100.0% {report['top1_mean']:.2%} {report['top1_std']:.2%}" in line
+    assert found["sgd:1"]["top1_mean"] > found["random"]["top1_mean"]
+
+
+def test_eval_of_torchvision_networks_as_a_table(run, digits_ghn, tmp_path):
+    path = tmp_path / "found.csv"
+    code, out, _ = run("eval", digits_ghn, "--network", "shufflenet_v2_x0_5", "--out", path)
+    assert code == 0
+    (row,) = csv.DictReader(path.read_text().splitlines())
+    assert (row["networks"], row["method"], row["name"]) == ("torchvision", "predicted", "shufflenet_v2_x0_5")
+    assert f"shufflenet_v2_x0_5 {float(row['top1']):.2%}" in out
+    assert any(line.startswith("torchvision predicted 1 100.0%") and "nan" not in line for line in out)
+
+
+def few_pictures(name, classes):
+    """Three grey images of 224×224 pixels."""
+    grey = TensorImages(torch.full((3, 3, 224, 224), 99, dtype=torch.uint8), torch.arange(3), (0.5,) * 3, (0.25,) * 3)
+    return Images(name, grey, grey, classes, 224, (0.5,) * 3, (0.25,) * 3)
+
+
+def test_norms_of_published_ghns_are_compared_on_imagenet(run, tmp_path, monkeypatch):
+    torch.manual_seed(3)
+    small = GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2, num_classes=1000)
+    GHN(small).save_pretrained(tmp_path / "ghn3tm8")
+    monkeypatch.setattr(images_module, "load_images", lambda name, *_, **__: few_pictures(name, 1000))
+    _, out, _ = run("eval", tmp_path / "ghn3tm8", "--network", "shufflenet_v2_x0_5")
+    (line,) = [line for line in out if line.startswith("norms: ")]
+    found, published = line.removeprefix("norms: shufflenet_v2_x0_5 ").split(", published ")
+    assert float(published) == pytest.approx(published_norm("shufflenet_v2_x0_5", "ghn3tm8"), abs=1e-3)
+    monkeypatch.setattr(report_module, "published_norm", lambda name, ghn: float(found))
+    _, out, _ = run("eval", tmp_path / "ghn3tm8", "--network", "shufflenet_v2_x0_5")
+    assert "norms: as published" in out
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_norms_of_other_networks_are_not_compared(run, digits_ghn, tmp_path, monkeypatch, large):
+    """With other classes, or on small images, networks have other parameters than the published ones."""
+    shutil.copytree(digits_ghn, tmp_path / "ghn3tm8")
+    if large:
+        monkeypatch.setattr(images_module, "load_images", lambda name, *_, **__: few_pictures(name, 10))
+    code, out, _ = run("eval", tmp_path / "ghn3tm8", "--network", "shufflenet_v2_x0_5")
+    assert code == 0
+    assert not any(line.startswith("norms: ") for line in out)
+
+
+def test_published_noise(run, digits_ghn, tmp_path, monkeypatch):
+    options = ("eval", digits_ghn, "--split", "val", "--count", 1, "--width", 8, "--noise")
+    assert "no noise is published for digits, only for cifar10, cifar100" in failed(run(*options, "published"))
+    real = images_module.load_images
+    monkeypatch.setattr(
+        images_module, "load_images", lambda *_, **__: dataclasses.replace(real("digits", image_size=8), name="CIFAR10")
+    )
+    assert run(*options, "published", "--out", tmp_path / "found.json")[0] == 0
+    assert json.loads((tmp_path / "found.json").read_text())["val"]["predicted"]["settings"]["noise"] == 0.08
+
+
+def test_a_checkpoint_of_a_run_is_evaluated(run, recipe, tmp_path):
+    folder = tmp_path / "run"
+    options = ("--steps", 2, "--device", "cpu", "-s", "ema=0.5")
+    assert run("train", recipe, "--out", folder, *options)[0] == 0
+    found = []
+    for name in ("checkpoints/step-000000002.pt", "ghn"):
+        path = tmp_path / "found.json"
+        what = ("--split", "val", "--count", 1, "--width", 8, "--image-size", 8)
+        assert run("eval", folder / name, *what, "--out", path)[0] == 0
+        found.append(json.loads(path.read_text())["val"]["predicted"]["rows"][0]["total_norm"])
+    assert found[0] == found[1] > 0
+
+
+def test_image_data_is_asked_for_as_the_options_say(run, digits_ghn, recipe, monkeypatch):
+    """SVHN does not tell its classes; it is downloaded if that is wanted."""
+    asked = []
+
+    def refuse(name, folder, **options):
+        asked.append((name, options.get("num_classes"), options["download"]))
+        raise ImagesError("none here")
+
+    monkeypatch.setattr(images_module, "load_images", refuse)
+    monkeypatch.setattr(streams_module, "load_images", refuse)
+    data = ("--images", "svhn", "--download")
+    failed(run("eval", digits_ghn, *data))
+    failed(run("rank", digits_ghn, *data))
+    failed(run("finetune", "resnet18", "--ghn", digits_ghn, *data))
+    failed(run("finetune", "resnet18", "--ghn", digits_ghn, *data, "--keep-classifier", "--num-classes", 7))
+    failed(run("eval", digits_ghn, "--images", "svhn", "--num-classes", 10))
+    failed(run("train", recipe, "--fast-dev-run", "--device", "cpu", "-s", "images=svhn", "-s", "download=true"))
+    assert asked == [
+        ("svhn", None, True), ("svhn", None, True), ("svhn", None, True), ("svhn", 7, True), ("svhn", 10, False),
+        ("svhn", 10, True),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--compare", "sgd"), "--compare expected random, sgd:N or finetuned:N with N epochs, got 'sgd'"),
+        (("--split", "tests"), "unknown split 'tests'; did you mean test"),
+        (("--network", "resnet19"), "did you mean resnet18"),
+        (("--images", "cifar10", "--data", "/nowhere"), "cannot be read in the folder /nowhere"),
+        (("--out", "x.txt"), "expected a name that ends in .json, .csv"),
+        (("--noise", "loud"), "--noise expected a number of at least 0, or published, got 'loud'"),
+        (("--noise", "-1"), "--noise expected a number of at least 0, or published, got '-1'"),
+        (("--statistics", "running", "--network", "resnet18"), "networks that were not trained have no running"),
+        (("--statistics", "recalibrated", "--count", 1), "networks of DeepNets-1M keep no statistics in their batch"),
+        (("--weights", "x.safetensors", "--network", "resnet18"), "without a GHN, --split or --compare"),
+    ],
+)
+def test_wrong_evaluation(run, digits_ghn, arguments, message):
+    assert message in failed(run("eval", digits_ghn, *arguments))
+
+
+def test_what_is_to_be_evaluated_is_asked_for(run, tmp_path):
+    assert "which GHN predicts the parameters?" in failed(run("eval"))
+    path = tmp_path / "none.safetensors"
+    message = failed(run("eval", "--weights", path, "--network", "resnet18"))
+    assert "none.safetensors holds no resnet18 for 10 classes and images of 16 pixels" in message
+    assert "name it by --network" in failed(run("eval", "--weights", path))
+
+
+def test_nothing_that_runs_is_no_success(run, digits_ghn):
+    code, out, _ = run("eval", digits_ghn, "--network", "vit_b_16", "--image-size", 8)
+    assert code == 2
+    assert any("has no version for small inputs" in line for line in out)

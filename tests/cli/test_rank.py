@@ -1,0 +1,30 @@
+import csv
+
+from tests.cli.outcomes import failed
+
+
+def test_architectures_are_ranked(run, digits_ghn, tmp_path):
+    path = tmp_path / "ranking.csv"
+    options = ("--count", 4, "--top", 2, "--width", 8, "--image-size", 8, "--check", 1, "--out", path)
+    code, out, _ = run("rank", digits_ghn, *options)
+    assert code == 0
+    assert any(line.startswith("Kendall's τ") for line in out)
+    assert sum(line.startswith("search/") for line in out) == 2
+    with open(path, encoding="utf-8", newline="") as stream:
+        values = [float(row["top1"]) for row in csv.DictReader(stream)]
+    assert values == sorted(values, reverse=True)
+    assert len(values) == 4
+
+
+def test_a_full_disk_does_not_hide_the_ranking(run, tmp_path, full_disk):
+    options = ("--count", 2, "--width", 8, "--image-size", 8, "--out", tmp_path / "ranking.csv")
+    code, out, err = run("rank", "digits", *options)
+    assert code == 2
+    assert sum(line.startswith("search/") for line in out) == 2
+    assert "No space left on device" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_are_one_line(run, tmp_path):
+    assert "unknown split 'serch'; did you mean search" in failed(run("rank", "digits", "--split", "serch"))
+    assert "expected a name that ends in .json, .csv" in failed(run("rank", "digits", "--out", tmp_path / "x.txt"))
