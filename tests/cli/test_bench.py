@@ -94,19 +94,6 @@ def test_an_encoder_that_fails(run, config, tmp_path):
     assert any(line.startswith("mlp") and "±" in line for line in out)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["-s", "encoders=[mpl]"], "got 'mpl'; did you mean mlp"),
-        (["-s", "tasks.long_range.graph=3"], "LongRangeTask has no field 'graph'; did you mean graphs"),
-        (["--import", "no_such_module"], "No module named 'no_such_module'"),
-    ],
-)
-def test_errors_are_one_line_and_write_nothing(run, config, tmp_path, arguments, message):
-    assert message in failed(run("bench", "encoders", config, "--out", tmp_path / "out", *arguments))
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_data_set_of_trained_networks(run, config, tmp_path, monkeypatch):
     monkeypatch.setattr(properties, "properties", lambda *arguments: dict.fromkeys(properties.PROPERTIES, 0.25))
     more = "tasks.properties={networks: 10, width: 8, recipe: digits, changes: [image_size=8]}"

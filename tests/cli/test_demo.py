@@ -1,6 +1,3 @@
-from tests.cli.outcomes import failed
-
-
 def test_demo(run, digits_ghn, tmp_path):
     path = tmp_path / "demo.png"
     code, out, _ = run("demo", "--ghn", digits_ghn, "--network", "shufflenet_v2_x0_5", "--out", path)
@@ -8,8 +5,3 @@ def test_demo(run, digits_ghn, tmp_path):
     assert out[0] == f"shufflenet_v2_x0_5 on 355 held-out digits, by {digits_ghn}"
     assert [line.split(" ")[0] for line in out[4:7]] == ["random", "predicted", "1"]
     assert path.read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_network_without_a_small_version_is_refused(run, digits_ghn):
-    message = failed(run("demo", "--ghn", digits_ghn, "--network", "vit_b_16"))
-    assert "VisionTransformer has no version for small inputs" in message

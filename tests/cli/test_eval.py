@@ -52,10 +52,8 @@ def few_pictures(name, classes):
     return Images(name, grey, grey, classes, 224, (0.5,) * 3, (0.25,) * 3)
 
 
-def test_norms_of_published_ghns_are_compared_on_imagenet(run, tmp_path, monkeypatch):
-    torch.manual_seed(3)
-    small = GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2, num_classes=1000)
-    GHN(small).save_pretrained(tmp_path / "ghn3tm8")
+def test_norms_of_published_ghns_are_compared_on_imagenet(run, ghn, tmp_path, monkeypatch):
+    shutil.copytree(ghn, tmp_path / "ghn3tm8")
     monkeypatch.setattr(images_module, "load_images", lambda name, *_, **__: few_pictures(name, 1000))
     _, out, _ = run("eval", tmp_path / "ghn3tm8", "--network", "shufflenet_v2_x0_5")
     (line,) = [line for line in out if line.startswith("norms: ")]
@@ -122,33 +120,6 @@ def test_image_data_is_asked_for_as_the_options_say(run, digits_ghn, recipe, mon
         ("svhn", None, True), ("svhn", None, True), ("svhn", None, True), ("svhn", 7, True), ("svhn", 10, False),
         ("svhn", 10, True),
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--compare", "sgd"), "--compare expected random, sgd:N or finetuned:N with N epochs, got 'sgd'"),
-        (("--split", "tests"), "unknown split 'tests'; did you mean test"),
-        (("--network", "resnet19"), "did you mean resnet18"),
-        (("--images", "cifar10", "--data", "/nowhere"), "cannot be read in the folder /nowhere"),
-        (("--out", "x.txt"), "expected a name that ends in .json, .csv"),
-        (("--noise", "loud"), "--noise expected a number of at least 0, or published, got 'loud'"),
-        (("--noise", "-1"), "--noise expected a number of at least 0, or published, got '-1'"),
-        (("--statistics", "running", "--network", "resnet18"), "networks that were not trained have no running"),
-        (("--statistics", "recalibrated", "--count", 1), "networks of DeepNets-1M keep no statistics in their batch"),
-        (("--weights", "x.safetensors", "--network", "resnet18"), "without a GHN, --split or --compare"),
-    ],
-)
-def test_wrong_evaluation(run, digits_ghn, arguments, message):
-    assert message in failed(run("eval", digits_ghn, *arguments))
-
-
-def test_what_is_to_be_evaluated_is_asked_for(run, tmp_path):
-    assert "which GHN predicts the parameters?" in failed(run("eval"))
-    path = tmp_path / "none.safetensors"
-    message = failed(run("eval", "--weights", path, "--network", "resnet18"))
-    assert "none.safetensors holds no resnet18 for 10 classes and images of 16 pixels" in message
-    assert "name it by --network" in failed(run("eval", "--weights", path))
 
 
 def test_nothing_that_runs_is_no_success(run, digits_ghn):

@@ -43,20 +43,6 @@ def test_finetune(run, digits_ghn, tmp_path):
     assert "holds no resnet18 for 10 classes and images of 16 pixels: size mismatch for fc.weight: " in message
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("resnet19",), "did you mean resnet18"),
-        (("resnet18", "--recipe", "sdg"), "unknown recipe 'sdg', expected one of sgd, adamw, timm; did you mean sgd"),
-        (("resnet18", "--recipe", "timm"), "batch_size must not exceed the 1442 training images"),
-        (("resnet18", "--out", "x.pt"), "expected a name that ends in .safetensors"),
-        (("vit_b_32", "--image-size", 96), "vit_b_32 cannot take images of 96 pixels: Wrong image height!"),
-    ],
-)
-def test_wrong_finetuning(run, digits_ghn, arguments, message):
-    assert message in failed(run("finetune", *arguments, "--ghn", digits_ghn))
-
-
 def test_a_full_disk_does_not_hide_what_training_gave(run, digits_ghn, tmp_path, full_disk):
     path = tmp_path / "network.safetensors"
     options = ("--ghn", digits_ghn, "--image-size", 8, "--compare", "--out", path)
@@ -95,8 +81,3 @@ def test_a_network_that_diverges(run, digits_ghn, tmp_path, monkeypatch, which):
     assert code == (2 if which == "predicted" else 0)
     assert f"{which} failed losses are not finite in epoch 1" in out
     assert (f"saved {path}" in out) == path.exists() == (which == "random")
-
-
-def test_a_ghn_for_other_classes_is_refused(run, ghn):
-    assert "add --keep-classifier" in failed(run("finetune", "resnet18", "--ghn", ghn))
-    assert "the GHN is for 1000 classes and digits has 10" in failed(run("eval", ghn, "--count", 1))

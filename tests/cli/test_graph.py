@@ -1,9 +1,5 @@
-import os
-
 import networkx as nx
 import pytest
-
-from tests.cli.outcomes import failed, small_disk
 
 
 def test_graph(run):
@@ -47,26 +43,3 @@ def test_graph_is_saved(suffix, run, tmp_path):
     assert "conv1.weight" in path.read_text(encoding="utf-8")
     if suffix == "graphml":
         assert nx.read_graphml(path).graph["name"] == "resnet18"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("resnet_18", "did you mean resnet18 or"),
-        ("resnet18 --input 1x3", "Give inputs that fit with --input"),
-        ("resnet18 --out {tmp}/x.pdf", "x.pdf: expected a name that ends in .graphml, .json, .svg"),
-        ("resnet18 --out {tmp}/a/x.svg", "the folder {tmp}/a does not exist"),
-    ],
-)
-def test_errors_are_one_line_and_write_nothing(arguments, message, run, tmp_path):
-    assert message.format(tmp=tmp_path) in failed(run("graph", *arguments.format(tmp=tmp_path).split()))
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_full_disk_keeps_the_old_file(run, tmp_path):
-    path = tmp_path / "x.svg"
-    path.write_text("old")
-    with small_disk():
-        result = run("graph", "resnet18", "--out", path)
-    assert f"cannot write {path}: " in failed(result)
-    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("x.svg", "old")]

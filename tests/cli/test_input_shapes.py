@@ -25,7 +25,7 @@ def test_other_texts_are_refused(text):
 
 
 def test_unknown_types_are_refused():
-    with pytest.raises(ValueError, match="expected one of the types float, half, .* got 'longer'"):
+    with pytest.raises(ValueError, match=r"expected one of the types float, half, .* got 'longer'"):
         parse_inputs(["1x3:longer"])
 
 

@@ -11,7 +11,6 @@ import ghn_pyg
 from ghn_pyg import GHN
 from ghn_pyg.models.checkpoints import hub
 from ghn_pyg.zoo.torchvision_models import build
-from tests.cli.outcomes import failed, small_disk
 
 
 def test_predict(run, ghn, tmp_path):
@@ -88,13 +87,6 @@ def test_predictions_follow_the_seed(run, ghn, tmp_path):
     assert not torch.equal(rows[0], rows[2])
 
 
-def test_available_devices_are_named(run, ghn, monkeypatch):
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
-    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
-    message = failed(run("predict", "alexnet", "--ghn", ghn, "--device", "cuda:2"))
-    assert "unknown device 'cuda:2'; this machine has cpu, cuda, cuda:0, cuda:1" in message
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
@@ -133,52 +125,3 @@ def test_shards(run, ghn, tmp_path):
     network = ghn_pyg.load_prediction(build("squeezenet1_1"), shards)
     expected = GHN.from_pretrained(ghn).predict(build("squeezenet1_1"), dtype=torch.bfloat16)
     assert all(torch.equal(parameter, expected[name].float()) for name, parameter in network.named_parameters())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("resnet5 --ghn {ghn}", "no network 'resnet5'; did you mean resnet50 or"),
-        ("transformer --ghn {ghn}", "`ghn-pyg models --networks` lists all names"),
-        ("resnet18 --ghn ghn3tm9", "did you mean ghn3tm8 or"),
-        ("resnet18 --ghn {tmp}/none.pt", "none.pt' is no file or folder here"),
-        ("resnet18 --ghn {tmp}/note.txt", "note.txt: expected a folder with config.json"),
-        ("resnet18 --ghn {ghn} --out {tmp}/x.pt", "x.pt: expected a name that ends in .safetensors"),
-        ("resnet18 --ghn {ghn} --out {tmp}/a/x.safetensors", "the folder {tmp}/a does not exist"),
-        ("resnet18 --ghn {ghn} --out {tmp}/note.txt/x.safetensors", "the folder {tmp}/note.txt does not exist"),
-        ("resnet18 --ghn {ghn} --out {tmp}/folder.safetensors", "folder.safetensors: it is a folder"),
-        ("resnet18 --ghn {ghn} --out {tmp}/x.safetensors --shards {tmp}", "expected either --out or --shards"),
-        ("resnet18 --ghn {ghn} --device gpu", "unknown device 'gpu'; this machine has cpu"),
-        ("resnet18 --ghn {ghn} --device cuda:99", "unknown device 'cuda:99'; this machine has cpu"),
-    ],
-)
-def test_errors_are_one_line_and_write_nothing(arguments, message, run, ghn, tmp_path):
-    (tmp_path / "note.txt").write_text("no checkpoint")
-    (tmp_path / "folder.safetensors").mkdir()
-    assert message.format(tmp=tmp_path) in failed(run("predict", *arguments.format(ghn=ghn, tmp=tmp_path).split()))
-    assert sorted(os.listdir(tmp_path)) == ["folder.safetensors", "note.txt"]
-
-
-def test_a_read_only_folder_is_refused_before_the_work(run, ghn, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    path = tmp_path / "x.safetensors"
-    message = failed(run("predict", "resnet18", "--ghn", ghn, "--out", path))
-    assert f"cannot write {path}: the folder {tmp_path} is read-only" in message
-
-
-def test_a_full_disk_keeps_the_old_file(run, ghn, tmp_path):
-    path = tmp_path / "x.safetensors"
-    path.write_text("old")
-    with small_disk():
-        result = run("predict", "resnet18", "--ghn", ghn, "--out", path)
-    assert f"cannot write {path}: " in failed(result)
-    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("x.safetensors", "old")]
-
-
-def test_faults_of_the_program_keep_their_traceback(run, ghn, monkeypatch):
-    def fault(*_, **__):
-        raise ValueError("a fault")
-
-    monkeypatch.setattr(GHN, "predict", fault)
-    with pytest.raises(ValueError, match="a fault"):
-        run("predict", "resnet18", "--ghn", ghn)

@@ -1,7 +1,5 @@
 import csv
 
-from tests.cli.outcomes import failed
-
 
 def test_architectures_are_ranked(run, digits_ghn, tmp_path):
     path = tmp_path / "ranking.csv"
@@ -23,8 +21,3 @@ def test_a_full_disk_does_not_hide_the_ranking(run, tmp_path, full_disk):
     assert sum(line.startswith("search/") for line in out) == 2
     assert "No space left on device" in err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_errors_are_one_line(run, tmp_path):
-    assert "unknown split 'serch'; did you mean search" in failed(run("rank", "digits", "--split", "serch"))
-    assert "expected a name that ends in .json, .csv" in failed(run("rank", "digits", "--out", tmp_path / "x.txt"))

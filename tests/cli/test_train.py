@@ -1,7 +1,5 @@
 import json
 
-import pytest
-
 from ghn_pyg import from_pretrained
 from ghn_pyg.training import run as run_module
 from ghn_pyg.training.load_config import recipe_names
@@ -45,19 +43,3 @@ def test_an_interrupted_run_says_how_to_resume(run, recipe, tmp_path, monkeypatc
 
 def test_recipes_are_listed(run):
     assert run("train", "--list") == (0, recipe_names(), "")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((), "expected a CONFIG: the name of a recipe (see --list) or a YAML file"),
-        (("digits",), "expected --out with the folder of the run, or --fast-dev-run"),
-        (("digit", "--fast-dev-run"), "no recipe 'digit'; did you mean digits"),
-        (("digits", "--fast-dev-run", "-s", "epoch=3"), "has no field 'epoch'; did you mean epochs"),
-        (("digits", "--fast-dev-run", "-s", "ghn.num_classes=7"), "for 7 classes and digits has 10"),
-        (("ghn3-t-cifar10", "--fast-dev-run", "-s", "folder=/nowhere", "-s", "precision=32-true"), "/nowhere"),
-        (("digits", "--fast-dev-run", "--device", "cud"), "unknown device 'cud'"),
-    ],
-)
-def test_errors_are_one_line(run, arguments, message):
-    assert message in failed(run("train", *arguments))
