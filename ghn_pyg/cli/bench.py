@@ -89,11 +89,7 @@ def _print_kept(chosen: BenchConfig, out: Path) -> None:
 
 
 @app.command()
-def networks(
-    out: Out,
-    config: Config = "encoders",
-    changes: options.Changes = None,
-) -> None:
+def networks(out: Out, config: Config = "encoders", changes: options.Changes = None) -> None:
     """Make the data set of trained networks whose properties the benchmark predicts, and nothing else."""
     options.check_folder(out)
     with status("Loading"):

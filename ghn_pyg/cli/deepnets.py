@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,8 +15,10 @@ from .options import argument, option
 from .terminal import counted, fail, make_console, make_table, print_line, print_rows, progress_bar, status, user_errors
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ..families.deepnets.architecture import Architecture
-    from ..families.deepnets.statistics import Measured, Summary
+    from ..families.deepnets.statistics import Measured
 
 app = typer.Typer(help="Sample, measure, export and show training architectures (DeepNets-1M).", no_args_is_help=True)
 
@@ -68,7 +70,7 @@ def stats(
     options.check_file(plot, options.PICTURE_SUFFIXES)
     with status("Loading"), user_errors(ImportError):
         from ..families.deepnets.sampling import SPLIT_SIZES
-        from ..families.deepnets.statistics import measure_split, operation_shares, summarize
+        from ..families.deepnets.statistics import measure_split, operation_shares
         from ..utils.optional import require
         from ..viz.deepnets_plots import plot_statistics
 
@@ -76,13 +78,11 @@ def stats(
             require("matplotlib.figure", "plot", "pictures")
     measured: dict[str, list[Measured]] = {}
     for split in splits or SPLIT_SIZES:
-        number = min(count, SPLIT_SIZES.get(split, count))
-        architectures = _draw(split, 0, number, seed, f"Measuring {split}")
+        architectures = _draw(split, 0, min(count, SPLIT_SIZES[split]), seed, f"Measuring {split}")
         with user_errors(ValueError):
             measured[split] = list(measure_split(split, architectures, image_size))
-    summaries = {split: summarize(figures) for split, figures in measured.items()}
     console = make_console()
-    console.print(_summary_table(summaries, {split: len(figures) for split, figures in measured.items()}))
+    console.print(_summary_table(measured))
     shares = {split: operation_shares(figures) for split, figures in measured.items()}
     table = make_table("operation", *shares)
     for name in next(iter(shares.values())):
@@ -114,7 +114,7 @@ def export(
         from ..families.deepnets.sampling import SPLIT_SIZES
 
         import_h5py()
-    number = count if count is not None else max(SPLIT_SIZES.get(split, 1) - start, 1)
+    number = count if count is not None else max(SPLIT_SIZES[split] - start, 1)
     with user_errors(DatasetError, OSError):
         write({split: _draw(split, start, number, seed, f"Exporting {split}")}, out)
     from rich.filesize import decimal
@@ -186,13 +186,17 @@ def _draw(split: str, start: int, count: int, seed: int, description: str) -> It
     return draw()
 
 
-def _summary_table(summaries: dict[str, dict[str, Summary]], counts: dict[str, int]) -> Any:
+def _summary_table(measured: dict[str, list[Measured]]) -> Table:
+    from ..families.deepnets.statistics import summarize
+
     table = make_table("split", "architectures", "", "mean", "std", "smallest", "median", "largest")
-    for split, summary in summaries.items():
-        for row, (measure, values) in enumerate(summary.items()):
-            head = (split, f"{counts[split]:,}") if row == 0 else ("", "")
+    for split, architectures in measured.items():
+        head = (split, f"{len(architectures):,}")
+        table.add_section()
+        for measure, values in summarize(architectures).items():
             figures = (f"{values.mean:,.1f}", f"{values.std:,.1f}", f"{values.smallest:,}", f"{values.median:,.0f}")
-            table.add_row(*head, measure, *figures, f"{values.largest:,}", end_section=row == len(summary) - 1)
+            table.add_row(*head, measure, *figures, f"{values.largest:,}")
+            head = ("", "")
     return table
 
 

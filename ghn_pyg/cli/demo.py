@@ -11,8 +11,7 @@ from .files import load_ghn
 from .options import option
 from .terminal import counted, make_table, print_rows, status, user_errors
 
-_SHOWN: Final = range(20)
-"""Which test images the picture shows."""
+_SHOWN: Final = range(20)  # test images in the picture
 
 
 def demo(

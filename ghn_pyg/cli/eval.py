@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -32,12 +32,11 @@ if TYPE_CHECKING:
     from ..evaluation.report import Report
     from ..evaluation.subjects import Subject
 
-    Reports = dict[str, dict[str, Report]]  # by group of networks and by method
+    Reports = dict[tuple[str, str], Report]  # by group of networks and method
 
 _DEFAULT_SPLITS: Final = ("test", "wide", "deep", "dense", "bnfree")
 _TORCHVISION: Final = "torchvision"
 _PUBLISHED: Final = "published"
-_PUBLISHED_CLASSES: Final = 1000
 
 
 class Statistics(enum.StrEnum):
@@ -120,7 +119,7 @@ def evaluate(
         else:
             sizes = (dataset.num_classes, dataset.image_size)
             groups = {_TORCHVISION: [trained_subject(name, weights, *sizes) for name in network or ()]}
-        reports: Reports = {group: {} for group in groups}
+        reports: Reports = {}
         with progress_bar(len(methods) * sum(map(len, groups.values())), "Evaluating") as advance:
             for group, subjects in groups.items():
                 for name, method in methods.items():
@@ -139,14 +138,14 @@ def evaluate(
                     )
                     settings = {"source": source, "width": None if group == _TORCHVISION else width}
                     settings |= {} if weights is None else {"parameters": "trained"}
-                    reports[group][name] = dataclasses.replace(report, settings={**report.settings, **settings})
+                    reports[group, name] = dataclasses.replace(report, settings={**report.settings, **settings})
     _print_reports(f"{source} on {len(dataset.test):,} test images of {dataset.name}", reports)
-    if _TORCHVISION in reports and ghn:
-        _print_norms(ghn, dataset, reports[_TORCHVISION]["predicted"])
+    if _TORCHVISION in groups and ghn:
+        _print_norms(ghn, dataset, reports[_TORCHVISION, "predicted"])
     if out is not None:
         _save(out, reports)
         print_line(f"saved {out}")
-    if not any(report.successes for by_method in reports.values() for report in by_method.values()):
+    if not any(report.successes for report in reports.values()):
         raise typer.Exit(2)
 
 
@@ -191,17 +190,19 @@ def _print_reports(title: str, reports: Reports) -> None:
     table = make_table("networks", "parameters", "number", "that ran", "top-1", "± std", "top-5", "± std")
     table.columns[1].justify = "left"
     failures: dict[str, str] = {}
-    for group, by_method in reports.items():
-        for index, (method, report) in enumerate(by_method.items()):
-            values = (report.mean("top1"), report.std("top1"), report.mean("top5"), report.std("top5"))
-            figures = ["–" if math.isnan(value) else f"{value:.2%}" for value in values]
-            head = (group if index == 0 else "", method, f"{len(report.rows):,}", f"{report.coverage:.1%}")
-            table.add_row(*head, *figures, end_section=index == len(by_method) - 1)
-            failures |= {f"{group}, {method}, {name}": reason for name, reason in report.failures.items()}
+    last_group = ""
+    for (group, method), report in reports.items():
+        if group != last_group:
+            table.add_section()
+        values = (report.mean("top1"), report.std("top1"), report.mean("top5"), report.std("top5"))
+        figures = ["–" if math.isnan(value) else f"{value:.2%}" for value in values]
+        head = ("" if group == last_group else group, method, f"{len(report.rows):,}", f"{report.coverage:.1%}")
+        table.add_row(*head, *figures)
+        last_group = group
+        failures |= {f"{group}, {method}, {name}": reason for name, reason in report.failures.items()}
     console.print(table)
     print_failures(failures)
-    if _TORCHVISION in reports:
-        by_method = reports[_TORCHVISION]
+    if by_method := {method: report for (group, method), report in reports.items() if group == _TORCHVISION}:
         table = make_table("network", *by_method)
         for rows in zip(*(report.rows for report in by_method.values()), strict=True):
             table.add_row(rows[0].name, *("–" if row.top1 is None else f"{row.top1:.2%}" for row in rows))
@@ -212,7 +213,7 @@ def _print_norms(ghn: str, images: Images, report: Report) -> None:
     """Compares total norms with those published for this GHN, which are of networks for ImageNet."""
     from ..families.deepnets.layout import LARGE_IMAGES
 
-    if images.num_classes != _PUBLISHED_CLASSES or images.image_size < LARGE_IMAGES:
+    if images.num_classes != 1000 or images.image_size < LARGE_IMAGES:
         return
     try:
         errors = report.norm_errors(Path(ghn).stem)
@@ -224,16 +225,10 @@ def _print_norms(ghn: str, images: Images, report: Report) -> None:
 
 def _save(out: Path, reports: Reports) -> None:
     if out.suffix == ".json":
-        content = {
-            group: {method: report.to_dict() for method, report in by_method.items()}
-            for group, by_method in reports.items()
-        }
+        content: dict[str, dict[str, Any]] = {}
+        for (group, method), report in reports.items():
+            content.setdefault(group, {})[method] = report.to_dict()
         save_text(out, json.dumps(content, indent=2, allow_nan=False) + "\n")
-        return
-    rows = [
-        {"networks": group, "method": method, **vars(row)}
-        for group, by_method in reports.items()
-        for method, report in by_method.items()
-        for row in report.rows
-    ]
-    save_csv(out, rows)
+    else:
+        heads = {key: {"networks": key[0], "method": key[1]} for key in reports}
+        save_csv(out, [heads[key] | vars(row) for key, report in reports.items() for row in report.rows])

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .options import flag
-from .terminal import make_console, make_table, status
+from .terminal import make_console, make_table, print_line, status
 
 
 def models(
@@ -16,23 +16,15 @@ def models(
 ) -> None:
     """List the GHNs to make or download, or the networks to predict."""
     if networks:
-        _list_networks()
-    else:
-        _list_ghns()
+        names: list[str] = []
+        with status("Listing networks"):
+            from ..zoo.build import network_names
 
-
-def _list_networks() -> None:
-    names: list[str] = []
-    with status("Listing networks"):
-        from ..zoo.build import network_names
-
-        for library in ("torchvision", "timm", "hf"):
-            with contextlib.suppress(ImportError):
-                names += network_names(library)
-    typer.echo("\n".join(names))
-
-
-def _list_ghns() -> None:
+            for library in ("torchvision", "timm", "hf"):
+                with contextlib.suppress(ImportError):
+                    names += network_names(library)
+        typer.echo("\n".join(names))
+        return
     with status("Listing GHNs"):
         import torch
 
@@ -50,6 +42,5 @@ def _list_ghns() -> None:
             figures = (config.hidden_channels, config.max_channels, config.layers or "", config.heads or "")
             where = "bundled" if name in bundled else "on the hub" if name in PUBLISHED_NAMES else ""
             table.add_row(name, f"{size:,}", *map(str, figures), str(config.num_classes), where)
-    console = make_console()
-    console.print(table)
-    console.print("`ghn-pyg init NAME` makes an untrained GHN; `--ghn NAME` uses a trained one.")
+    make_console().print(table)
+    print_line("`ghn-pyg init NAME` makes an untrained GHN; `--ghn NAME` uses a trained one.")

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from ..training.logs import LogRow
 
 _DEV_STEPS: Final = 3
-_WINDOW: Final = 100
-"""Number of steps that the progress bar averages over."""
+_WINDOW: Final = 100  # steps that the progress bar averages over
 
 
 def train(

@@ -40,19 +40,15 @@ FILL: Final[dict[str, str]] = {
 
 ROW: Final = 30
 BOX: Final = 19
-CHARACTER: Final = 6.05
-"""Width of a character of the monospaced labels."""
-GAP: Final = 46
-"""Space between columns, for the arcs."""
+CHARACTER: Final = 6.05  # width of a character of the monospaced labels
+GAP: Final = 46  # space between columns, for the arcs
 STRIP_GAP: Final = 60
 MARGIN: Final = 24
 LEGEND_ROW: Final = 24
 LONGEST_NAME: Final = 64
 NARROWEST: Final = 420
-ASPECT: Final = 1.5
-"""Target of width over height."""
-GHOST_COST: Final = 8
-"""Cost of a repeated node, in rows by which the heights of strips differ."""
+ASPECT: Final = 1.5  # target of width over height
+GHOST_COST: Final = 8  # cost of a repeated node, in rows by which the heights of strips differ
 
 _STYLE: Final = """
 text { font: 10px "DejaVu Sans Mono", Menlo, Consolas, monospace; fill: #1c2733; }

@@ -14,11 +14,7 @@ from . import timm_models, torchvision_models, transformers_models, user_models
 from .build_without_memory import without_memory
 from .parse_name import parse_name
 
-_NAMES: Final = {
-    "torchvision": torchvision_models.names,
-    "timm": timm_models.names,
-    "hf": transformers_models.names,
-}
+_NAMES: Final = {"torchvision": torchvision_models.names, "timm": timm_models.names, "hf": transformers_models.names}
 
 
 class Built(NamedTuple):

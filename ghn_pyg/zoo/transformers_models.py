@@ -86,14 +86,10 @@ def _network_class(transformers: Any, config: Any, class_name: str) -> Any:
     is_network = isinstance(cls, type) and issubclass(cls, nn.Module)
     if hasattr(cls, "from_config") or (is_network and isinstance(config, getattr(cls, "config_class", None) or ())):
         return cls
-    related = _related_classes(transformers, config)
+    stem = type(config).__name__.removesuffix("Config")
+    related = [name for name in dir(transformers) if name.startswith(stem) and not name.endswith(_NOT_NETWORKS)]
     hint = suggestion(class_name, related) or f"; expected for example {', '.join(related[:3]) or 'AutoModel'}"
     raise ValueError(f"Transformers has no network {class_name} for a {type(config).__name__}{hint}")
-
-
-def _related_classes(transformers: Any, config: Any) -> list[str]:
-    stem = type(config).__name__.removesuffix("Config")
-    return [name for name in dir(transformers) if name.startswith(stem) and not name.endswith(_NOT_NETWORKS)]
 
 
 def _transformers() -> Any:

@@ -35,7 +35,7 @@ def build(module: str, factory: str) -> tuple[nn.Module, Any]:
     sys.path.insert(0, folder)
     try:
         make = _find_factory(_import_module(module), module, factory)
-        result = make if isinstance(make, nn.Module) else _call(make, f"{module}:{factory}")
+        result = make if isinstance(make, nn.Module) else make()
     finally:
         if folder in sys.path:
             sys.path.remove(folder)
@@ -67,12 +67,9 @@ def _find_factory(module: ModuleType, module_name: str, factory: str) -> Any:
         value = getattr(value, name)
     if not callable(value):
         raise ValueError(f"{module_name}:{factory} must be a function that returns a network, got {value!r:.80}")
+    if not isinstance(value, nn.Module):
+        try:
+            inspect.signature(value).bind()
+        except TypeError as error:
+            raise ValueError(f"{module_name}:{factory} must take no required arguments ({error})") from error
     return value
-
-
-def _call(factory: Any, name: str) -> Any:
-    try:
-        inspect.signature(factory).bind()
-    except TypeError as error:
-        raise ValueError(f"{name} must take no required arguments ({error}); write a function that calls it") from error
-    return factory()

@@ -62,7 +62,7 @@ def files(folder):
         ("predict resnet18 --ghn {ghn} --out folder.safetensors", "folder.safetensors: it is a folder"),
         ("predict resnet18 --ghn {ghn} --out x.safetensors --shards x", "expected either --out or --shards"),
         ("init mlp --out note.txt", "the folder note.txt: note.txt is a file"),
-        ("convert {ghn} --out note.txt/x", "the folder note.txt/x: note.txt is a file"),
+        ("convert {ghn} --out note.txt/x", "note.txt is a file"),
         ("finetune resnet18 --out x.pt", "expected a name that ends in .safetensors"),
         ("rank digits --out x.txt", "expected a name that ends in .json, .csv"),
         ("deepnets stats --plot figures.csv", "expected a name that ends in .png, .svg, .pdf"),
