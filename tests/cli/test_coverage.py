@@ -1,11 +1,9 @@
 import csv
-import json
 
 import pytest
 
 from ghn_pyg import coverage
 from ghn_pyg.zoo.build import skeleton
-from tests.zoo.test_transformers_models import TINY
 
 CODE = """
 import torch
@@ -14,8 +12,7 @@ from torch import nn
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.used = nn.Linear(3, 5)
-        self.left = nn.Linear(7, 11)
+        self.used, self.left = nn.Linear(3, 5), nn.Linear(7, 11)
 
     def forward(self, x):
         return self.used(x)
@@ -29,23 +26,20 @@ def whole():
 def broken():
     raise LookupError("no data")
 """
+OWN = "module:coverage_nets:make"
+WHOLE = "module:coverage_nets:whole"
+BROKEN = "module:coverage_nets:broken"
 
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
     (tmp_path / "coverage_nets.py").write_text(CODE)
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **TINY["bert"]}))
     monkeypatch.chdir(tmp_path)
 
 
 def read(path):
     with open(path, encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
-
-
-OWN = "module:coverage_nets:make"
-WHOLE = "module:coverage_nets:whole"
-BROKEN = "module:coverage_nets:broken"
 
 
 def test_one_network(run):
@@ -112,9 +106,3 @@ def test_failures_stand_beside_the_others(run, tmp_path):
     rows = read(tmp_path / "all.csv")
     assert [row["elements"] for row in rows] == ["8", "", "", "108"]
     assert [bool(row["failure"]) for row in rows] == [False, True, True, True]
-
-
-def test_transformers_with_inputs_by_keyword(run, tmp_path):
-    code, out, _ = run("coverage", f"hf/{tmp_path}:BertForMaskedLM", "--input", "input_ids=1x7:long")
-    assert code == 0
-    assert any(line.startswith("tied ") for line in out)

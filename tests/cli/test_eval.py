@@ -14,7 +14,7 @@ from ghn_pyg.training import image_stream as streams_module
 from tests.cli.outcomes import failed
 
 
-def test_eval_compares(run, digits_ghn, tmp_path):
+def test_predicted_random_and_trained_parameters_are_compared(run, digits_ghn, tmp_path):
     path = tmp_path / "found.json"
     what = ("--split", "val", "--count", 2, "--width", 8, "--image-size", 8)
     options = (*what, "--compare", "random", "--compare", "sgd:1", "--compare", "finetuned:1")
@@ -27,16 +27,14 @@ def test_eval_compares(run, digits_ghn, tmp_path):
     settings = [(report["settings"]["parameters"], report["settings"]["training"]) for report in found.values()]
     assert [kind for kind, _ in settings] == ["predicted", "initial", "initial", "predicted"]
     assert [training and training["epochs"] for _, training in settings] == [None, None, 1, 1]
-    assert {(report["settings"]["source"], report["settings"]["width"]) for report in found.values()} == {
-        (digits_ghn, 8)
-    }
+    assert {report["settings"]["source"] for report in found.values()} == {digits_ghn}
     lines = [line for line in out if "100.0%" in line]
     for line, (name, report) in zip(lines, found.items(), strict=True):
         assert f"{name} 2 100.0% {report['top1_mean']:.2%} {report['top1_std']:.2%}" in line
     assert found["sgd:1"]["top1_mean"] > found["random"]["top1_mean"]
 
 
-def test_eval_of_torchvision_networks_as_a_table(run, digits_ghn, tmp_path):
+def test_torchvision_networks_are_listed_and_saved(run, digits_ghn, tmp_path):
     path = tmp_path / "found.csv"
     code, out, _ = run("eval", digits_ghn, "--network", "shufflenet_v2_x0_5", "--out", path)
     assert code == 0
@@ -76,14 +74,12 @@ def test_norms_of_other_networks_are_not_compared(run, digits_ghn, tmp_path, mon
 
 
 def test_published_noise(run, digits_ghn, tmp_path, monkeypatch):
-    options = ("eval", digits_ghn, "--split", "val", "--count", 1, "--width", 8, "--noise")
-    assert "no noise is published for digits, only for cifar10, cifar100" in failed(run(*options, "published"))
-    real = images_module.load_images
-    monkeypatch.setattr(
-        images_module, "load_images", lambda *_, **__: dataclasses.replace(real("digits", image_size=8), name="CIFAR10")
-    )
-    assert run(*options, "published", "--out", tmp_path / "found.json")[0] == 0
-    assert json.loads((tmp_path / "found.json").read_text())["val"]["predicted"]["settings"]["noise"] == 0.08
+    digits = dataclasses.replace(images_module.load_images("digits", image_size=8), name="CIFAR10")
+    monkeypatch.setattr(images_module, "load_images", lambda *_, **__: digits)
+    path = tmp_path / "found.json"
+    options = ("--split", "val", "--count", 1, "--width", 8, "--noise", "published", "--out", path)
+    assert run("eval", digits_ghn, *options)[0] == 0
+    assert json.loads(path.read_text())["val"]["predicted"]["settings"]["noise"] == 0.08
 
 
 def test_a_checkpoint_of_a_run_is_evaluated(run, recipe, tmp_path):
@@ -99,8 +95,7 @@ def test_a_checkpoint_of_a_run_is_evaluated(run, recipe, tmp_path):
     assert found[0] == found[1] > 0
 
 
-def test_image_data_is_asked_for_as_the_options_say(run, digits_ghn, recipe, monkeypatch):
-    """SVHN does not tell its classes; it is downloaded if that is wanted."""
+def test_options_of_image_data_are_passed_on(run, digits_ghn, recipe, monkeypatch):
     asked = []
 
     def refuse(name, folder, **options):
@@ -109,20 +104,18 @@ def test_image_data_is_asked_for_as_the_options_say(run, digits_ghn, recipe, mon
 
     monkeypatch.setattr(images_module, "load_images", refuse)
     monkeypatch.setattr(streams_module, "load_images", refuse)
-    data = ("--images", "svhn", "--download")
-    failed(run("eval", digits_ghn, *data))
-    failed(run("rank", digits_ghn, *data))
-    failed(run("finetune", "resnet18", "--ghn", digits_ghn, *data))
-    failed(run("finetune", "resnet18", "--ghn", digits_ghn, *data, "--keep-classifier", "--num-classes", 7))
-    failed(run("eval", digits_ghn, "--images", "svhn", "--num-classes", 10))
-    failed(run("train", recipe, "--fast-dev-run", "--device", "cpu", "-s", "images=svhn", "-s", "download=true"))
-    assert asked == [
-        ("svhn", None, True), ("svhn", None, True), ("svhn", None, True), ("svhn", 7, True), ("svhn", 10, False),
-        ("svhn", 10, True),
-    ]  # fmt: skip
+    for command, classes, download in (
+        (f"eval {digits_ghn} --images svhn --download", None, True),
+        (f"eval {digits_ghn} --images svhn --num-classes 10", 10, False),
+        (f"rank {digits_ghn} --images svhn --download", None, True),
+        (f"finetune resnet18 --ghn {digits_ghn} --images svhn --keep-classifier --num-classes 7", 7, False),
+        (f"train {recipe} --fast-dev-run --device cpu -s images=svhn -s download=true", 10, True),
+    ):
+        failed(run(*command.split()))
+        assert asked.pop() == ("svhn", classes, download)
 
 
-def test_nothing_that_runs_is_no_success(run, digits_ghn):
+def test_it_fails_if_no_network_runs(run, digits_ghn):
     code, out, _ = run("eval", digits_ghn, "--network", "vit_b_16", "--image-size", 8)
     assert code == 2
     assert any("has no version for small inputs" in line for line in out)

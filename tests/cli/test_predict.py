@@ -35,14 +35,8 @@ def test_predict(run, ghn, tmp_path):
     network = ghn_pyg.load_prediction(build("resnet18"), saved)
     assert torch.equal(network.fc.weight, prediction["fc.weight"])
     with safe_open(path, framework="pt") as file:
-        assert file.metadata() == {
-            "format": "pt",
-            "architecture": "resnet18",
-            "ghn": ghn,
-            "ghn_pyg": ghn_pyg.__version__,
-            "kept": "{}",
-            "seed": "0",
-        }
+        metadata = {"format": "pt", "architecture": "resnet18", "ghn": ghn, "kept": "{}", "seed": "0"}
+        assert file.metadata() == {**metadata, "ghn_pyg": ghn_pyg.__version__}
     assert os.listdir(tmp_path) == [path.name]
 
 
@@ -51,11 +45,8 @@ def test_predict_without_the_classifier_in_half_precision(run, ghn, tmp_path):
     options = ["--out", path, "--keep-classifier", "--dtype", "bfloat16", "--seed", 5]
     code, out, _ = run("predict", "squeezenet1_1", "--ghn", ghn, *options)
     assert code == 0
-    assert out[2:4] == [
-        "predicted 50 tensors, 722,496 parameters",
-        "kept 2 tensors, 513,000 parameters: it belongs to the classification layer (classifier.1.weight, "
-        "classifier.1.bias)",
-    ]
+    assert out[2] == "predicted 50 tensors, 722,496 parameters"
+    assert out[3].startswith("kept 2 tensors, 513,000 parameters: it belongs to the classification layer")
     saved = load_file(path)
     assert {tensor.dtype for tensor in saved.values()} == {torch.bfloat16}
     with safe_open(path, framework="pt") as file:
@@ -67,14 +58,10 @@ def test_predict_without_the_classifier_in_half_precision(run, ghn, tmp_path):
 
 def test_kept_parameters_are_grouped_by_reason(run, ghn):
     _, out, _ = run("predict", "convnext_tiny", "--ghn", ghn, "--keep-classifier")
-    kept = [line for line in out if line.startswith("kept")]
-    assert [line.split(":")[0] for line in kept] == [
-        "kept 18 tensors, 6,624 parameters",
-        "kept 2 tensors, 769,000 parameters",
-    ]
-    named = "(features.1.0.layer_scale, features.1.1.layer_scale, features.1.2.layer_scale and 15 more)"
-    assert kept[0].endswith(named)
-    assert not any(line.startswith("saved") for line in out)
+    scales, classifier = [line for line in out if line.startswith("kept")]
+    assert scales.startswith("kept 18 tensors, 6,624 parameters: ")
+    assert scales.endswith("(features.1.0.layer_scale, features.1.1.layer_scale, features.1.2.layer_scale and 15 more)")
+    assert classifier.startswith("kept 2 tensors, 769,000 parameters: ")
 
 
 def test_predictions_follow_the_seed(run, ghn, tmp_path):

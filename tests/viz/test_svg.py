@@ -14,12 +14,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def view_of(edges, count):
-    view = nx.DiGraph()
+    view = nx.DiGraph(edges)
     for node in range(count):
-        view.add_node(
-            node, type="conv" if node else "input", name=f"layer{node}", params=[f"layer{node}"], shape=(2, 3, 5, 7)
-        )
-    view.add_edges_from(edges)
+        name = f"layer{node}"
+        view.add_node(node, type="conv" if node else "input", name=name, params=[name], shape=(2, 3, 5, 7))
     return view
 
 
@@ -95,19 +93,9 @@ def test_a_thousand_nodes_in_a_chain_with_skips():
     assert 0.5 < float(root.get("width")) / float(root.get("height")) < 3
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_few_nodes(count):
-    view = view_of([(node, node + 1) for node in range(count - 1)], count)
-    assert len(list(boxes(draw_svg(view)))) == count
-
-
 def test_text_is_escaped_and_long_names_are_cut_in_the_middle():
     view = view_of([], 1)
     view.nodes[0].update(name="<&" + "x" * 100 + '">', params=[])
     texts = [element.text for element in ET.fromstring(draw_svg(view, "<title>")).iter(f"{SVG}text")]
     assert texts[0] == "<title>: 1 nodes, 0 edges"
-    label = texts[2]
-    assert label.startswith("<&xx")
-    assert label.endswith('xx">')
-    assert "…" in label
-    assert len(label) == 64
+    assert texts[2] == "<&" + "x" * 29 + "…" + "x" * 30 + '">'

@@ -1,13 +1,12 @@
-import json
+import sys
 import warnings
 
 import pytest
 import torch
 
-from ghn_pyg import coverage, from_module
+from ghn_pyg import from_module
 from ghn_pyg.zoo import build_network, classification_models, network_names, skeleton
 from ghn_pyg.zoo.build import expand_patterns
-from tests.zoo.test_transformers_models import TINY
 
 
 def shapes(network):
@@ -16,12 +15,6 @@ def shapes(network):
 
 def elements_with_memory(network):
     return sum(parameter.numel() for parameter in network.parameters() if not parameter.is_meta)
-
-
-@pytest.fixture
-def bert(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **TINY["bert"]}))
-    return f"hf/{tmp_path}"
 
 
 @pytest.mark.parametrize(
@@ -64,11 +57,6 @@ def test_a_language_model_needs_no_memory(tmp_path):
     assert elements_with_memory(network) < 50_000
 
 
-def test_a_skeleton_of_transformers_is_covered(bert):
-    report = coverage(skeleton(bert).network, {"input_ids": torch.zeros(1, 7, dtype=torch.long)})
-    assert report.tensors == len(list(build_network(bert).network.parameters()))
-
-
 @pytest.mark.parametrize("source", ["resnet18", "timm/test_vit"])
 def test_options_reach_the_network(source):
     *_, bias = skeleton(source, num_classes=7).network.parameters()
@@ -85,13 +73,6 @@ def test_a_skeleton_calls_a_factory_as_it_is(tmp_path, monkeypatch):
     assert build_network("squeezenet1_1").example_inputs is None
 
 
-@pytest.mark.parametrize(
-    ("library", "name"), [("torchvision", "alexnet"), ("timm", "timm/test_vit"), ("hf", "hf/bert")]
-)
-def test_names_of_a_library_can_be_built(library, name):
-    assert name in network_names(library)
-
-
 def test_an_unknown_library_is_refused():
     with pytest.raises(ValueError, match=r"unknown library 'tim'; did you mean timm\?"):
         network_names("tim")
@@ -106,3 +87,13 @@ def test_patterns_are_expanded():
     assert not any("/" in name for name in expand_patterns(["*"]))
     with pytest.raises(ValueError, match=r"no network matches 'timm/no_such_\*'"):
         expand_patterns(["timm/no_such_*"])
+
+
+@pytest.mark.parametrize(("library", "name"), [("timm", "timm/test_vit"), ("transformers", "hf/bert")])
+def test_libraries_of_extras(library, name, monkeypatch):
+    prefix = name.split("/")[0]
+    assert name in network_names(prefix)
+    monkeypatch.setitem(sys.modules, library, None)
+    for call in (lambda: network_names(prefix), lambda: build_network(name)):
+        with pytest.raises(ImportError, match=rf'pip install "ghn_pyg\[{library}\]"'):
+            call()

@@ -1,5 +1,3 @@
-import sys
-
 import pytest
 
 from ghn_pyg.zoo import timm_models
@@ -24,10 +22,3 @@ def test_build(name):
 def test_unknown_names(name, message):
     with pytest.raises(ValueError, match=message):
         timm_models.build(name)
-
-
-@pytest.mark.parametrize("call", [timm_models.names, lambda: timm_models.build("resnet18")])
-def test_without_timm(call, monkeypatch):
-    monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ImportError, match=r'pip install "ghn_pyg\[timm\]"'):
-        call()

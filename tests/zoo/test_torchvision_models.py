@@ -58,4 +58,3 @@ def test_unknown_names(function, name, message):
 def test_networks_for_other_tasks_are_no_classification_networks():
     with pytest.raises(ValueError, match="no classification network 'fcn_resnet50'"):
         check_name("fcn_resnet50")
-    check_name("resnet50")
