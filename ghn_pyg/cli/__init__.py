@@ -1,4 +1,4 @@
-"""The command line ``ghn-pyg``.
+"""The command line ``ghn-pyg``, one module for each command.
 
 Commands import what they need when they run: torch takes seconds, and ``--help`` should not.
 """
@@ -12,35 +12,31 @@ from typing import Annotated
 import typer
 
 from ..version import __version__
-from . import bench, coverage, demo, ghns, networks
+from . import bench, convert, coverage, deepnets, demo, finetune, graph, init, models, predict, rank, train
 from . import eval as evaluation
-from . import finetune as finetuning
-from . import rank as ranking
-from . import train as training
-from .deepnets import app as deepnets
 
 app = typer.Typer(
-    help="Predicts all parameters of a neural network in one forward pass, with a Graph HyperNetwork (GHN).",
+    help="Predict all parameters of a neural network in one forward pass, with a Graph HyperNetwork (GHN).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (
-    networks.predict,
-    networks.graph,
+    predict.predict,
+    graph.graph,
     coverage.coverage,
-    ghns.init,
-    ghns.convert,
-    ghns.models,
-    training.train,
-    finetuning.finetune,
-    ranking.rank,
+    init.init,
+    convert.convert,
+    models.models,
+    train.train,
+    finetune.finetune,
+    rank.rank,
     demo.demo,
 ):
     app.command()(_command)
 app.command("eval")(evaluation.evaluate)
-app.add_typer(deepnets, name="deepnets")
+app.add_typer(deepnets.app, name="deepnets")
 app.add_typer(bench.app, name="bench")
 
 
@@ -49,8 +45,8 @@ _JIT = "ignore:`torch.jit.script` is deprecated"
 
 def main() -> None:
     """Runs the command line."""
-    # torch_geometric calls it on import, in processes that a command starts, too; the category differs between torch
-    # versions.
+    # torch_geometric causes this warning on import, also in processes that a command starts. Its category differs
+    # between versions of torch.
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated", module=r"torch\.jit\._script")
     filters = os.environ.get("PYTHONWARNINGS", "").split(",")
     if _JIT not in filters:

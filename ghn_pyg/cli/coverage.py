@@ -1,146 +1,117 @@
-"""The command that says which parameters of networks are predicted."""
+"""``ghn-pyg coverage``: lists which parameters of networks are predicted, and why others are not."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from .console import check_output, make_console, make_table, print_rows, status, user_errors
-from .eval import bar
-from .network_arguments import Inputs, Strict, build, check_sources
-
-if TYPE_CHECKING:
-    from ..tracing.parameter_coverage import Coverage
-    from ..zoo.names import InputSpec
+from . import options
+from .files import save_csv
+from .input_shapes import InputShape, make_inputs
+from .options import argument, flag, option
+from .terminal import fail, make_table, print_failures, print_rows, progress_bar, status, user_errors
+from .trace_network import build, check_networks, describe
 
 _logger = logging.getLogger(__name__)
 
 
 def coverage(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOURCE...",
-            help="Networks, named as for `ghn-pyg predict`, or patterns of names such as 'timm/vit_*'.",
-        ),
-    ],
-    full: Annotated[bool, typer.Option("--full", help="List each parameter of a single network.")] = False,
-    csv: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.csv", help="Where to save the table: each parameter of a single network, or each network."
-        ),
-    ] = None,
-    inputs: Inputs = None,
-    strict: Strict = False,
+    sources: Annotated[list[str], argument("SOURCE", "Networks as for `ghn-pyg predict`, or patterns: 'timm/vit_*'.")],
+    full: Annotated[bool, flag("--full", "List each parameter of a single network.")] = False,
+    csv: Annotated[Path | None, option("FILE.csv", "Save the table, of parameters or of several networks.")] = None,
+    inputs: options.Inputs = None,
+    strict: options.Strict = False,
 ) -> None:
-    """Says which parameters of networks are predicted, and why others keep their values."""
-    if csv is not None:
-        check_output(csv, [".csv"], "a table")
-    specs = check_sources(sources, inputs)
-    with status("Looking"):
-        from ..zoo.build import expand
+    """List which parameters of networks are predicted, and why others keep their values."""
+    options.check_file(csv, [".csv"])
+    input_shapes = check_networks(sources, inputs)
+    with status("Listing networks"):
+        from ..zoo.build import expand_patterns
 
         with user_errors(ValueError, ImportError):
-            names = expand(sources)
-    fine = _one(names[0], specs, full, csv, strict) if len(names) == 1 else _several(names, specs, csv, strict)
-    if not fine:
+            names = expand_patterns(sources)
+    if len(names) == 1:
+        failures = _cover_one(names[0], input_shapes, full, csv, strict)
+    else:
+        failures = _cover_several(names, input_shapes, csv, strict)
+    print_failures(failures)
+    if failures:
         raise typer.Exit(1)
 
 
-def _one(name: str, inputs: Sequence[InputSpec], full: bool, csv: Path | None, strict: bool) -> bool:
-    """The parameters of a network; returns whether it is as it should be."""
+def _cover_one(name: str, inputs: Sequence[InputShape], full: bool, csv: Path | None, strict: bool) -> dict[str, str]:
+    """Prints the parameters of a network, and returns its failure under ``strict``."""
     network, example_inputs = build(name, inputs)
-    with status(f"Following {name}"):
+    with status(f"Tracing {name}"):
         from ..tracing.parameter_coverage import CoverageError
         from ..tracing.parameter_coverage import coverage as measure
         from ..tracing.trace import TracingError
 
-        with user_errors(ValueError, TypeError, TracingError):
-            found = measure(network, example_inputs)
-    lines = found.totals()
-    if csv is not None:
-        _save(csv, found.to_rows())
-        lines.append(("saved", str(csv)))
-    print_rows(name, lines, found.table(full))
-    if strict:
         try:
-            found.check()
-        except CoverageError as error:
-            _show_failure(name, str(error))
-            return False
-    return True
+            report = measure(network, example_inputs)
+        except (ValueError, TypeError, TracingError) as error:
+            fail(describe(error))
+    lines = report.totals()
+    if csv is not None:
+        save_csv(csv, report.to_rows())
+        lines.append(("saved", str(csv)))
+    print_rows(name, lines, report.table(full))
+    try:
+        if strict:
+            report.check()
+    except CoverageError as error:
+        return {name: describe(error)}
+    return {}
 
 
-def _several(names: Sequence[str], inputs: Sequence[InputSpec], csv: Path | None, strict: bool) -> bool:
-    """One line for each network; returns whether all are as they should be."""
+def _cover_several(
+    names: Sequence[str], inputs: Sequence[InputShape], csv: Path | None, strict: bool
+) -> dict[str, str]:
+    """Prints one row for each network, and returns the failures."""
     from ..tracing.parameter_coverage import Coverage, percent
 
-    rows = []
-    with bar(len(names), "Following") as note:
+    with progress_bar(len(names), "Tracing") as advance:
+        rows = []
         for name in names:
-            rows.append(_row(name, inputs, strict))
-            note(rows[-1])
+            rows.append(_measure(name, inputs, strict))
+            advance()
     table = make_table("network", "nodes", "tensors", "kept", "elements", "predicted", "of layers", "kept weights")
-    figures = [row for row in rows if "nodes" in row]
-    for row in figures:
+    traced = [row for row in rows if "nodes" in row]
+    for row in traced:
         counts = (row["nodes"], row["tensors"], row["tensors"] - row["tensors_predicted"], row["elements"])
         shares = map(percent, (row["share"], row["layer_share"]))
         table.add_row(row["network"], *(f"{count:,}" for count in counts), *shares, f"{row['kept_weights']:,}")
-    failed = {row["network"]: row["failure"] for row in rows if row["failure"]}
-    lines = [("networks", f"{len(rows) - len(failed):,} of {len(rows):,} without failure")]
-    if elements := sum(row["elements"] for row in figures):
-        share = sum(row["elements_predicted"] for row in figures) / elements
+    failures = {row["network"]: row["failure"] for row in rows if row["failure"]}
+    lines = [("networks", f"{len(rows) - len(failures):,} of {len(rows):,} without failure")]
+    if elements := sum(row["elements"] for row in traced):
+        share = sum(row["elements_predicted"] for row in traced) / elements
         lines.append(("elements", f"{percent(share)} of {elements:,} predicted"))
     if csv is not None:
-        _save(csv, rows, ["network", *Coverage((), 0).figures(), "seconds", "failure"])
+        save_csv(csv, rows, ["network", *Coverage((), 0).figures(), "seconds", "failure"])
         lines.append(("saved", str(csv)))
     print_rows("Coverage", lines, table)
-    for name, reason in failed.items():
-        _show_failure(name, reason)
-    return not failed
+    return failures
 
 
-def _row(name: str, inputs: Sequence[InputSpec], strict: bool) -> dict[str, Any]:
-    """The figures of a network, or what went wrong."""
+def _measure(name: str, inputs: Sequence[InputShape], strict: bool) -> dict[str, Any]:
     from ..tracing.parameter_coverage import coverage as measure
     from ..zoo.build import skeleton
-    from ..zoo.names import make_inputs
 
-    began = time.perf_counter()
+    start = time.perf_counter()
     row: dict[str, Any] = {"network": name}
     failure = ""
     try:
-        network, given = skeleton(name)
-        found: Coverage = measure(network, make_inputs(inputs) if inputs else given)
-        row |= found.figures()
+        network, example_inputs = skeleton(name)
+        report = measure(network, make_inputs(inputs) if inputs else example_inputs)
+        row |= report.figures()
         if strict:
-            found.check()
-    except Exception as error:  # whatever it is, it stands in the table
+            report.check()
+    except Exception as error:  # any failure is a result, listed with the others
         _logger.debug("%s failed", name, exc_info=True)
-        failure = " ".join(f"{type(error).__name__}: {error}".split())
-    return {**row, "seconds": round(time.perf_counter() - began, 3), "failure": failure}
-
-
-def _show_failure(name: str, reason: str) -> None:
-    make_console().print(f"failed: {name}: {reason}", style="red", soft_wrap=True, markup=False)
-
-
-def _save(path: Path, rows: Sequence[Mapping[str, Any]], fields: Iterable[str] = ()) -> None:
-    import csv
-
-    from ..utils.atomic_files import replacing
-
-    with (
-        user_errors(OSError),
-        replacing(path) as unfinished,
-        open(unfinished, "w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.DictWriter(file, [*(fields or rows[0])])
-        writer.writeheader()
-        writer.writerows(rows)
+        failure = " ".join(f"{type(error).__name__}: {describe(error)}".split())
+    return {**row, "seconds": round(time.perf_counter() - start, 3), "failure": failure}

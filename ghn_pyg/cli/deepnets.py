@@ -1,155 +1,121 @@
-"""Commands on DeepNets-1M, the distribution of training architectures."""
+"""``ghn-pyg deepnets``: samples, measures, exports and shows architectures of DeepNets-1M."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import (
-    GRAPH_SUFFIXES,
-    SPLITS,
-    Seed,
-    check_output,
-    check_splits,
-    counted,
-    fail,
-    make_console,
-    make_table,
-    print_rows,
-    status,
-    user_errors,
-)
+from . import options
+from .files import save_csv, save_text
+from .options import argument, option
+from .terminal import counted, fail, make_console, make_table, print_line, print_rows, progress_bar, status, user_errors
 
 if TYPE_CHECKING:
-    from ..families.deepnets import Architecture, Measured, Summary
+    from rich.table import Table
 
-app = typer.Typer(
-    help="Samples, measures, exports and shows training architectures (DeepNets-1M).", no_args_is_help=True
-)
+    from ..families.deepnets.architecture import Architecture
+    from ..families.deepnets.statistics import Measured
 
-Split = Annotated[
-    str,
-    typer.Argument(metavar="SPLIT", help=f"{', '.join(SPLITS[:-1])} or {SPLITS[-1]}."),
-]
-Start = Annotated[int, typer.Option(min=0, metavar="N", help="Position of the first architecture in the split.")]
-ImageSize = Annotated[int, typer.Option(metavar="PIXELS", help="Height and width of the networks' images.")]
+app = typer.Typer(help="Sample, measure, export and show training architectures (DeepNets-1M).", no_args_is_help=True)
+
+Split = Annotated[str, argument("SPLIT", f"{', '.join(options.SPLITS[:-1])} or {options.SPLITS[-1]}.")]
+Start = Annotated[int, option("N", "Position of the first architecture in the split.", min=0)]
+ImageSize = Annotated[int, option("PIXELS", "Height and width of the networks' images.")]
 
 
 @app.command()
 def sample(
     split: Split = "train",
-    count: Annotated[int, typer.Option(min=1, metavar="N", help="How many architectures.")] = 10,
+    count: Annotated[int, option("N", "Number of architectures.", min=1)] = 10,
     start: Start = 0,
-    seed: Seed = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.json", help="Where to save them, as a list of published argument dictionaries."),
-    ] = None,
+    seed: options.Seed = 0,
+    out: Annotated[Path | None, option("FILE.json", "Save a list of arguments in the published format.")] = None,
 ) -> None:
-    """Draws architectures of a split and lists them."""
-    check_splits(split)
-    if out is not None:
-        check_output(out, [".json"], "architectures")
+    """Draw and list architectures of a split."""
+    options.check_splits(split)
+    options.check_file(out, [".json"])
     architectures = list(_draw(split, start, count, seed, "Sampling"))
+    from ..families.deepnets.statistics import measure_split
+
     table = make_table("position", "nodes", "parameters", "cells", "steps", "norm", "operations of a normal cell")
     table.columns[-1].justify = "left"
-    for position, (architecture, one) in enumerate(
-        zip(architectures, _measure(split, architectures, 32), strict=True), start
-    ):
+    measured = measure_split(split, architectures)
+    for position, (architecture, figures) in enumerate(zip(architectures, measured, strict=True), start):
         normal = architecture.genotype.normal
-        figures = (f"{one.nodes:,}", f"{one.parameters:,}", str(one.cells), str(len(normal) // 2))
-        table.add_row(str(position), *figures, architecture.norm or "none", ", ".join(name for name, _ in normal))
+        counts = (f"{figures.nodes:,}", f"{figures.parameters:,}", str(figures.cells), str(len(normal) // 2))
+        table.add_row(str(position), *counts, architecture.norm or "none", ", ".join(name for name, _ in normal))
+    rows = []
     if out is not None:
-        from ..utils.atomic_files import replacing
-
-        content = json.dumps([architecture.to_args() for architecture in architectures], indent=1) + "\n"
-        with user_errors(OSError), replacing(out) as unfinished:
-            unfinished.write_text(content, encoding="utf-8")
-    saved = [("saved", str(out))] if out is not None else []
-    print_rows(f"{split}: {counted(len(architectures), 'architecture')} from position {start}", saved, table)
+        save_text(out, json.dumps([architecture.to_args() for architecture in architectures], indent=1) + "\n")
+        rows.append(("saved", str(out)))
+    print_rows(f"{split}: {counted(len(architectures), 'architecture')} from position {start}", rows, table)
 
 
 @app.command()
 def stats(
-    splits: Annotated[
-        list[str] | None, typer.Argument(metavar="[SPLIT]...", help="Splits to compare; all by default.")
-    ] = None,
-    count: Annotated[int, typer.Option(min=1, metavar="N", help="How many architectures of each split at most.")] = 500,
-    seed: Seed = 0,
+    splits: Annotated[list[str] | None, argument("SPLIT", "Splits to compare; all by default.")] = None,
+    count: Annotated[int, option("N", "Most architectures of each split.", min=1)] = 500,
+    seed: options.Seed = 0,
     image_size: ImageSize = 32,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Where to save the figures of every architecture.")
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to save a picture, as .png, .svg or .pdf.")
-    ] = None,
+    out: Annotated[Path | None, option("FILE.csv", "Save the figures of each architecture.")] = None,
+    plot: options.PictureFile = None,
 ) -> None:
-    """Shows how large and how deep the architectures of splits are, and of which operations."""
-    check_splits(*(splits or ()))
-    if out is not None:
-        check_output(out, [".csv"], "figures")
-    if plot is not None:
-        check_output(plot, [".png", ".svg", ".pdf"], "a picture")
-    with status("Loading"):
-        from ..families.deepnets import SPLIT_SIZES, operation_shares, summarize
-
-    if plot is not None:
+    """Compare size, depth and operations of the architectures of splits."""
+    options.check_splits(*(splits or ()))
+    options.check_file(out, [".csv"])
+    options.check_file(plot, options.PICTURE_SUFFIXES)
+    with status("Loading"), user_errors(ImportError):
+        from ..families.deepnets.sampling import SPLIT_SIZES
+        from ..families.deepnets.statistics import measure_split, operation_shares
         from ..utils.optional import require
         from ..viz.deepnets_plots import plot_statistics
 
-        with user_errors(ImportError):
+        if plot is not None:
             require("matplotlib.figure", "plot", "pictures")
     measured: dict[str, list[Measured]] = {}
     for split in splits or SPLIT_SIZES:
-        number = min(count, SPLIT_SIZES.get(split, count))
-        architectures = _draw(split, 0, number, seed, f"Measuring {split}")
+        architectures = _draw(split, 0, min(count, SPLIT_SIZES[split]), seed, f"Measuring {split}")
         with user_errors(ValueError):
-            measured[split] = list(_measure(split, architectures, image_size))
-    summaries = {split: summarize(found) for split, found in measured.items()}
+            measured[split] = list(measure_split(split, architectures, image_size))
     console = make_console()
-    console.print(_summary_table(summaries, {split: len(found) for split, found in measured.items()}))
-    shares = {split: operation_shares(found) for split, found in measured.items()}
+    console.print(_summary_table(measured))
+    shares = {split: operation_shares(figures) for split, figures in measured.items()}
     table = make_table("operation", *shares)
     for name in next(iter(shares.values())):
         table.add_row(name, *(f"{share[name]:.1%}" for share in shares.values()))
     console.print(table)
     if out is not None:
-        with user_errors(OSError):
-            _save_figures(out, measured)
-        console.print(f"saved {out}", soft_wrap=True, markup=False)
+        _save_figures(out, measured)
+        print_line(f"saved {out}")
     if plot is not None:
         with status("Drawing"), user_errors(OSError):
             plot_statistics(measured, plot)
-        console.print(f"saved {plot}", soft_wrap=True, markup=False)
+        print_line(f"saved {plot}")
 
 
 @app.command()
 def export(
     split: Split,
-    out: Annotated[
-        Path, typer.Option(metavar="FILE.hdf5", help="The file to write; its JSON file is written beside it.")
-    ],
-    count: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="How many architectures; all of the split by default.")
-    ] = None,
+    out: Annotated[Path, option("FILE.hdf5", "The file to write. Its JSON file is written beside it.")],
+    count: Annotated[int | None, option("N", "Number of architectures; the whole split by default.", min=1)] = None,
     start: Start = 0,
-    seed: Seed = 0,
+    seed: options.Seed = 0,
 ) -> None:
-    """Writes architectures in the published format, HDF5 and JSON."""
-    check_splits(split)
-    check_output(out, [".hdf5"], "architectures")
+    """Write architectures in the published format, HDF5 and JSON."""
+    options.check_splits(split)
+    options.check_file(out, [".hdf5"])
     with status("Loading"), user_errors(ImportError):
         from ..families.deepnets import SPLIT_SIZES
         from ..families.deepnets import export as write
         from ..utils.optional import require
 
-        require("h5py", "deepnets", "published files of architectures")
-    number = count if count is not None else max(SPLIT_SIZES.get(split, 1) - start, 1)
-    with user_errors(OSError):
+        import_h5py()
+    number = count if count is not None else max(SPLIT_SIZES[split] - start, 1)
+    with user_errors(DatasetError, OSError):
         write({split: _draw(split, start, number, seed, f"Exporting {split}")}, out)
     from rich.filesize import decimal
 
@@ -159,19 +125,15 @@ def export(
 @app.command()
 def show(
     split: Split,
-    position: Annotated[int, typer.Argument(min=0, metavar="POSITION", help="Which architecture of the split.")],
-    seed: Seed = 0,
+    position: Annotated[int, argument("POSITION", "Position in the split.", min=0)],
+    seed: options.Seed = 0,
     image_size: ImageSize = 32,
-    num_classes: Annotated[int, typer.Option(min=1, metavar="N", help="Number of classes.")] = 10,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Where to save the graph, as .svg (a picture), .graphml or .json."),
-    ] = None,
+    num_classes: Annotated[int, option("N", "Number of classes.", min=1)] = 10,
+    out: options.GraphFile = None,
 ) -> None:
-    """Shows one architecture: its cells, its size and its graph."""
-    check_splits(split)
-    if out is not None:
-        check_output(out, GRAPH_SUFFIXES, "a graph")
+    """Show the cells, the size and the graph of one architecture."""
+    options.check_splits(split)
+    options.check_file(out, options.GRAPH_SUFFIXES)
     with status("Loading"):
         from ..families.deepnets import evaluation_width, graph_with_architecture, measure
         from ..viz.save import save_view
@@ -179,80 +141,76 @@ def show(
     (drawn,) = _draw(split, position, 1, seed, "Sampling")
     architecture = drawn.replace(width=evaluation_width(split, image_size))
     with user_errors(ValueError):
-        graph, one = graph_with_architecture(architecture, num_classes, image_size), measure(architecture, num_classes, image_size)
+        graph = sized_graph(architecture, num_classes, image_size)
+        figures = measure(architecture, num_classes, image_size)
     title = f"{split} {position}"
     if out is not None:
         with user_errors(OSError):
             save_view(graph, out, title)
     genotype = architecture.genotype
+    features = "the global average" if architecture.global_average else "the flattened map"
     rows = [
-        ("normal cell", _cell(genotype.normal, genotype.normal_concat)),
-        ("reduction cell", _cell(genotype.reduce, genotype.reduce_concat)),
+        ("normal cell", _describe_cell(genotype.normal, genotype.normal_concat)),
+        ("reduction cell", _describe_cell(genotype.reduce, genotype.reduce_concat)),
         ("cells", f"{architecture.cells}, width {architecture.width} × {architecture.multiplier} at each reduction"),
         ("norm", architecture.norm or "none"),
-        ("stem", _stem(architecture)),
+        ("stem", _describe_stem(architecture)),
         ("preprocessing", "1×1 convolutions" if architecture.preprocess else "none"),
-        ("classifier", f"{counted(architecture.classifier_layers, 'layer')} on "
-         f"{'the global average' if architecture.global_average else 'the flattened map'}"),
-        ("nodes", f"{one.nodes:,}, {graph.num_edges:,} edges, depth {one.depth:,}"),
-        ("parameters", f"{one.parameters:,}"),
-        *([("saved", str(out))] if out is not None else []),
-    ]  # fmt: skip
+        ("classifier", f"{counted(architecture.classifier_layers, 'layer')} on {features}"),
+        ("nodes", f"{figures.nodes:,}, {graph.num_edges:,} edges, depth {figures.depth:,}"),
+        ("parameters", f"{figures.parameters:,}"),
+    ]
+    if out is not None:
+        rows.append(("saved", str(out)))
     print_rows(title, rows)
 
 
-def _draw(split: str, start: int, count: int, seed: int, message: str) -> Iterator[Architecture]:
-    """Architectures of a split one after another, with a progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
+def _draw(split: str, start: int, count: int, seed: int, description: str) -> Iterator[Architecture]:
+    """Draws architectures one after another, with a progress bar."""
+    from ..families.deepnets.sampling import SPLIT_SIZES, sample
 
-    from ..families.deepnets import SPLIT_SIZES, check_index, sample
-
-    with user_errors(ValueError):
-        check_index(split, 0, seed)
     if start + count > SPLIT_SIZES[split]:
         asked = f"{start:,}" if count == 1 else f"{start:,} to {start + count - 1:,}"
-        fail(f"split {split!r} has indices 0 to {SPLIT_SIZES[split] - 1:,}, got {asked}")
-    console = Console(stderr=True)
-    positions = range(start, start + count)
-    return (
-        sample(split, position, seed)
-        for position in track(positions, message, console=console, transient=True, disable=not console.is_terminal)
-    )
+        fail(f"split {split!r} has positions 0 to {SPLIT_SIZES[split] - 1:,}, got {asked}")
+
+    def draw() -> Iterator[Architecture]:
+        with progress_bar(count, description) as advance:
+            for position in range(start, start + count):
+                yield sample(split, position, seed)
+                advance()
+
+    return draw()
 
 
-def _measure(split: str, architectures: Iterable[Architecture], image_size: int) -> Iterator[Measured]:
-    from ..families.deepnets import measure_split
+def _summary_table(measured: dict[str, list[Measured]]) -> Table:
+    from ..families.deepnets.statistics import summarize
 
-    return measure_split(split, architectures, image_size)
-
-
-def _summary_table(summaries: dict[str, dict[str, Summary]], counts: dict[str, int]) -> Any:
     table = make_table("split", "architectures", "", "mean", "std", "smallest", "median", "largest")
-    for split, summary in summaries.items():
-        for row, (measure, found) in enumerate(summary.items()):
-            head = (split, f"{counts[split]:,}") if row == 0 else ("", "")
-            spread = (f"{found.mean:,.1f}", f"{found.std:,.1f}", f"{found.smallest:,}", f"{found.median:,.0f}")
-            table.add_row(*head, measure, *spread, f"{found.largest:,}", end_section=row == len(summary) - 1)
+    for split, architectures in measured.items():
+        head = (split, f"{len(architectures):,}")
+        table.add_section()
+        for measure, values in summarize(architectures).items():
+            figures = (f"{values.mean:,.1f}", f"{values.std:,.1f}", f"{values.smallest:,}", f"{values.median:,.0f}")
+            table.add_row(*head, measure, *figures, f"{values.largest:,}")
+            head = ("", "")
     return table
 
 
 def _save_figures(out: Path, measured: dict[str, list[Measured]]) -> None:
-    import csv
+    from ..families.deepnets.genotype import OPERATIONS
+    from ..families.deepnets.statistics import MEASURES
 
-    from ..families.deepnets import MEASURES, OPERATIONS
-    from ..utils.atomic_files import replacing
-
-    with replacing(out) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["split", "position", *MEASURES, *OPERATIONS])
-        for split, found in measured.items():
-            for position, one in enumerate(found):
-                figures = [getattr(one, name) for name in MEASURES]
-                writer.writerow([split, position, *figures, *(one.operations[name] for name in OPERATIONS)])
+    rows = [
+        {"split": split, "position": position}
+        | {name: getattr(figures, name) for name in MEASURES}
+        | {name: figures.operations[name] for name in OPERATIONS}
+        for split, architectures in measured.items()
+        for position, figures in enumerate(architectures)
+    ]
+    save_csv(out, rows)
 
 
-def _stem(architecture: Architecture) -> str:
+def _describe_stem(architecture: Architecture) -> str:
     if architecture.attention:
         return "patches"
     kernel = f"{architecture.stem_kernel}×{architecture.stem_kernel}"
@@ -261,8 +219,8 @@ def _stem(architecture: Architecture) -> str:
     return f"three convolutions, the first {kernel}"
 
 
-def _cell(branches: Iterable[tuple[str, int]], concat: Iterable[int]) -> str:
-    text = [f"{name}({state})" for name, state in branches]
-    steps = [f"{state} = {first} + {second}" for state, (first, second) in enumerate(
-        zip(text[::2], text[1::2], strict=True), 2)]  # fmt: skip
-    return f"{'; '.join(steps)}; output {', '.join(map(str, concat))}"
+def _describe_cell(branches: Iterable[tuple[str, int]], concat: Iterable[int]) -> str:
+    operations = [f"{name}({state})" for name, state in branches]
+    pairs = zip(operations[::2], operations[1::2], strict=True)
+    states = [f"{state} = {first} + {second}" for state, (first, second) in enumerate(pairs, 2)]
+    return f"{'; '.join(states)}; output {', '.join(map(str, concat))}"

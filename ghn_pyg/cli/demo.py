@@ -1,78 +1,69 @@
-"""The command that shows what a GHN does."""
+"""``ghn-pyg demo``: compares predicted, random and trained parameters of a network on digits."""
 
 from __future__ import annotations
 
 import copy
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Final
 
-import typer
+from . import options
+from .files import load_ghn
+from .options import option
+from .terminal import counted, make_table, print_rows, status, user_errors
 
-from .console import Seed, check_output, counted, make_table, print_rows, status, user_errors
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from ..data.images import Images
-
-_SHOWN: Final = 20
-_EPOCHS: Final = 1
+_SHOWN: Final = range(20)  # test images in the picture
 
 
 def demo(
-    network: Annotated[
-        str, typer.Option(metavar="ARCH", help="A torchvision network; it is adapted to images of 16 pixels.")
-    ] = "resnet50",
-    ghn: Annotated[str, typer.Option(metavar="NAME_OR_FILE", help="A GHN for ten classes.")] = "digits",
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to save a picture, as .png, .svg or .pdf.")
-    ] = None,
-    seed: Seed = 0,
+    network: Annotated[str, option("ARCH", "A torchvision network, adapted to images of 16×16 pixels.")] = "resnet50",
+    ghn: options.GhnOption = "digits",
+    out: options.PictureFile = None,
+    seed: options.Seed = 0,
 ) -> None:
-    """Predicts a network that the GHN never saw, and compares it with random and with trained ones on digits."""
-    if out is not None:
-        check_output(out, [".png", ".svg", ".pdf"], "a picture")
-    with status("Loading"), user_errors(ImportError):
+    """Predict a network that the GHN has not seen, and compare it with random and trained ones on digits."""
+    options.check_file(out, options.PICTURE_SUFFIXES)
+    with status("Loading"), user_errors(ValueError, ImportError):
         import torch
 
         from ..data.images import load_images
+        from ..evaluation.accuracy import Batches, measure, norms
         from ..evaluation.evaluate import check_torchmetrics
         from ..evaluation.subjects import torchvision_subjects
-        from ..models.checkpoints.errors import CheckpointError
-        from ..models.checkpoints.locate import resolve
-        from ..models.ghn import GHN
+        from ..finetuning.config import FitConfig
+        from ..finetuning.train_network import fit
+        from ..training.fabric import make_fabric
         from ..utils.optional import require
 
         check_torchmetrics()
         if out is not None:
             require("matplotlib.figure", "plot", "pictures")
         images = load_images("digits")
-        with user_errors(ValueError, CheckpointError):
-            (subject,) = torchvision_subjects([network], images.num_classes, images.image_size)
-            model = GHN.from_pretrained(resolve(ghn))
-            images.check_classes("the GHN", model.config.num_classes)
-        with torch.random.fork_rng(devices=[]), user_errors(ValueError, TypeError):
+        (subject,) = torchvision_subjects([network], images.num_classes, images.image_size)
+    model = load_ghn(ghn)
+    with user_errors(ValueError, TypeError):
+        images.check_classes("the GHN", model.config.num_classes)
+        with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             random = subject.build()
-    predicted, trained, times = copy.deepcopy(random), copy.deepcopy(random), {}
+    predicted, trained = copy.deepcopy(random), copy.deepcopy(random)
     with status(f"Predicting {network}"), user_errors(ValueError):
-        began = time.perf_counter()
+        start = time.perf_counter()
         model(predicted)
-        times["predicted"] = time.perf_counter() - began
+        predicted_seconds = time.perf_counter() - start
     with status(f"Training {network}"), user_errors(FloatingPointError, ImportError):
-        began = time.perf_counter()
-        _train(trained, images, seed)
-        times["trained"] = time.perf_counter() - began
-    networks = {
-        "random": random,
-        "predicted": predicted,
-        f"{_EPOCHS} epoch of SGD": trained,
-    }
-    with status("Measuring"):
-        accuracies, choices = _measure(networks, images)
+        start = time.perf_counter()
+        fit(trained, images, FitConfig(epochs=1, seed=seed), fabric=make_fabric(device="cpu"))
+        trained_seconds = time.perf_counter() - start
+    networks = {"random": random, "predicted": predicted, "1 epoch of SGD": trained}
+    accuracies, choices, batches = {}, {}, Batches(images.test)
+    shown, _ = images.test.batch(_SHOWN)
+    with status("Measuring"), torch.inference_mode():
+        for name, each in networks.items():
+            with norms(each, "batch", images, 0, None):
+                accuracies[name] = measure(each, batches).top1
+                choices[name] = each(shown).argmax(1)
     table = make_table("parameters", "top-1", "seconds")
-    seconds = ("", f"{times['predicted']:.2f}", f"{times['trained']:.2f}")
+    seconds = ("", f"{predicted_seconds:.2f}", f"{trained_seconds:.2f}")
     for (name, accuracy), taken in zip(accuracies.items(), seconds, strict=True):
         table.add_row(name, f"{accuracy:.1%}", taken)
     rows = [("network", f"{counted(sum(p.numel() for p in random.parameters()), 'parameter')}, adapted to 16 pixels")]
@@ -80,27 +71,6 @@ def demo(
         with status("Drawing"), user_errors(ImportError, OSError):
             from ..viz.evaluation_plots import plot_choices
 
-            plot_choices(accuracies, choices, images, range(_SHOWN), out)
+            plot_choices(accuracies, choices, images, _SHOWN, out)
         rows.append(("saved", str(out)))
     print_rows(f"{network} on {len(images.test):,} held-out digits, by {ghn}", rows, table)
-
-
-def _train(network: nn.Module, images: Images, seed: int) -> None:
-    from ..finetuning.config import FitConfig
-    from ..finetuning.train_network import fit
-    from ..training.fabric import make_fabric
-
-    fit(network, images, FitConfig(epochs=_EPOCHS, seed=seed), fabric=make_fabric(device="cpu"))
-
-
-def _measure(networks: dict[str, Any], images: Images) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Accuracy of each network, and what it chooses for the first images."""
-    from ..evaluation.accuracy import Batches, measure, norms
-    from ..viz.evaluation_plots import choose
-
-    accuracies, choices, batches = {}, {}, Batches(images.test)
-    for name, network in networks.items():
-        with norms(network, "batch", images, 0, None):
-            accuracies[name] = measure(network, batches).top1
-            choices[name] = choose(network, images, range(_SHOWN))
-    return accuracies, choices

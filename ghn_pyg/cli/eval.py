@@ -1,4 +1,4 @@
-"""The command that measures how well predicted parameters do."""
+"""``ghn-pyg eval``: measures the accuracy of predicted, random and trained parameters."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import dataclasses
 import enum
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
-from .console import (
-    Device,
-    Seed,
-    check_device,
-    check_output,
-    check_splits,
+from . import options
+from .files import load_ghn, save_csv, save_text
+from .options import argument, flag, option
+from .terminal import (
     fail,
     make_console,
     make_table,
+    print_failures,
+    print_line,
+    progress_bar,
     status,
     user_errors,
 )
@@ -30,287 +31,204 @@ if TYPE_CHECKING:
     from ..data.images import Images
     from ..evaluation.report import Report
     from ..evaluation.subjects import Subject
-    from ..finetuning.config import FitConfig
 
-_SPLITS: Final = ("test", "wide", "deep", "dense", "bnfree")
-_NETWORKS: Final = "torchvision"
+    Reports = dict[tuple[str, str], Report]  # by group of networks and method
+
+_DEFAULT_SPLITS: Final = ("test", "wide", "deep", "dense", "bnfree")
+_TORCHVISION: Final = "torchvision"
 _PUBLISHED: Final = "published"
-_PUBLISHED_CLASSES: Final = 1000
 
 
 class Statistics(enum.StrEnum):
-    """Where batch norms take their statistics from."""
+    """Statistics that batch norms use."""
 
     batch = "batch"
     recalibrated = "recalibrated"
     running = "running"
 
 
-Data = Annotated[
-    str,
-    typer.Option(metavar="NAME", help="Image data: digits, cifar10, a torchvision.datasets class, or a folder."),
-]
-DataFolder = Annotated[Path, typer.Option(metavar="DIR", help="Where the files of torchvision's image data lie.")]
-Download = Annotated[bool, typer.Option("--download", help="Download image data that is missing, if possible.")]
-NumClasses = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="Classes of image data that do not tell them."),
-]
-ImageSize = Annotated[
-    int | None, typer.Option(metavar="PIXELS", help="Height and width of the images, if not those of the data.")
-]
-
-
 def evaluate(
-    ghn: Annotated[
-        str,
-        typer.Argument(metavar="[GHN]", help="A file, also a checkpoint of a run, a folder, a published name, "
-                       "user/repository, or digits."),
-    ] = "",
+    ghn: Annotated[str, argument("GHN", f"{options.GHN_FORMS} Or a checkpoint of a run.")] = "",
     split: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A split of DeepNets-1M; repeatable. By default test, wide, deep, dense and "
-                     "bnfree."),
+        option("NAME", f"A split of DeepNets-1M; repeatable. Default: {', '.join(_DEFAULT_SPLITS)}."),
     ] = None,
-    network: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ARCH", help="A torchvision network, or all of them; repeatable."),
-    ] = None,
+    network: Annotated[list[str] | None, option("ARCH", "A torchvision network, or all; repeatable.")] = None,
     weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.safetensors", help="Measure the network with these weights, as finetune --out "
-                     "writes them, in place of predicted ones."),
+        Path | None, option("FILE.safetensors", "Measure a network with these weights, as of `ghn-pyg finetune --out`.")
     ] = None,
-    images: Data = "digits",
-    data: DataFolder = Path("data"),
-    download: Download = False,
-    image_size: ImageSize = None,
-    num_classes: NumClasses = None,
-    width: Annotated[int, typer.Option(min=8, metavar="N", help="Width of the networks of splits.")] = 32,
-    count: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="How many networks of each split; all by default.")
-    ] = None,
+    images: options.ImageData = "digits",
+    data: options.DataFolder = Path("data"),
+    download: options.Download = False,
+    image_size: options.ImageSize = None,
+    num_classes: options.NumClasses = None,
+    width: options.Width = 32,
+    count: Annotated[int | None, option("N", "Number of networks of each split; all by default.", min=1)] = None,
     compare: Annotated[
         list[str] | None,
-        typer.Option(metavar="WHAT", help="Also measure networks as initialised (random), after N epochs of SGD from "
-                     "there (sgd:N), or from the prediction (finetuned:N); repeatable."),
+        option(
+            "WHAT",
+            "Also measure initial parameters (random), or N epochs of SGD from these (sgd:N) or from the "
+            "prediction (finetuned:N); repeatable.",
+        ),
     ] = None,
     statistics: Annotated[
-        Statistics,
-        typer.Option(help="Of batch norms: of each batch, as published, recalibrated, or a trained network's own."),
+        Statistics, typer.Option(help="Batch norms use those of each batch, recalibrated ones, or running averages.")
     ] = Statistics.batch,
-    noise: Annotated[
-        str,
-        typer.Option(metavar="STD", help="Gaussian noise on pixels from 0 to 1, a number, or published: that of "
-                     "published evaluations."),
-    ] = "0",
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to save the results, as .json or .csv.")
-    ] = None,
-    seed: Seed = 0,
-    other_classes: Annotated[
-        bool, typer.Option("--other-classes", help="Accept a GHN for another number of classes.")
-    ] = False,
-    device: Device = "cpu",
-    workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that read images.")] = 0,
-) -> None:  # fmt: skip
-    """Measures the accuracy of networks whose parameters a GHN predicts, or of a trained one."""
-    if out is not None:
-        check_output(out, [".json", ".csv"], "results")
-    check_splits(*(split or ()))
-    _check_noise(noise)
+    noise: Annotated[str, option("STD", "Standard deviation of noise on pixels from 0 to 1, or published.")] = "0",
+    out: options.ReportFile = None,
+    seed: options.Seed = 0,
+    other_classes: Annotated[bool, flag("--other-classes", "Accept a GHN for another number of classes.")] = False,
+    device: options.Device = "cpu",
+    workers: options.Workers = 0,
+) -> None:
+    """Measure the accuracy of networks with predicted parameters, or of a trained network."""
+    options.check_file(out, options.REPORT_SUFFIXES)
+    options.check_splits(*(split or ()))
+    if not re.fullmatch(rf"{_PUBLISHED}|\d*\.?\d+(e-?\d+)?", noise):
+        fail(f"--noise expected a number of at least 0, or {_PUBLISHED}, got {noise!r}")
     if weights is not None:
-        _check_trained(ghn, split, network, compare)
-    elif not ghn:
-        fail("which GHN predicts the parameters? Name one, such as digits, or a trained network's file by --weights")
-    methods = [_method(name) for name in dict.fromkeys(["predicted", *(compare or ())])]
-    if weights is not None:
-        methods = [_Method("trained", predicted=False, epochs=0)]
-    check_device(device)
+        if ghn or split or compare or len(network or ()) != 1:
+            fail("--weights needs one --network, and neither a GHN nor --split nor --compare")
+        methods = {"trained": _Method(predicted=False)}
+    elif ghn:
+        methods = {name: _parse_method(name) for name in ("predicted", *(compare or ()))}
+    else:
+        fail("expected a GHN, such as digits, or --weights with the file of a trained network")
+    options.check_device(device)
     with status("Loading"):
-        from ..data.images import ImagesError, load_images
-        from ..evaluation.evaluate import evaluate as run
+        from ..data.images import load_images
+        from ..evaluation.evaluate import evaluate as measure
         from ..evaluation.evaluate import published_noise
         from ..evaluation.subjects import trained_subject
+        from ..finetuning.config import FitConfig
         from ..finetuning.train_network import check_fit
-        from ..models.checkpoints.errors import CheckpointError
-        from ..models.checkpoints.locate import resolve
-        from ..models.ghn import GHN
 
-    with user_errors(ValueError, ImportError, ImagesError, CheckpointError):
-        model = GHN.from_pretrained(resolve(ghn)).to(device) if ghn else None
-        pictures = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
-        for method in methods:
-            if (training := method.training(seed)) is not None:  # before the first network runs, for it may take hours
-                check_fit(pictures, training)
-        spread = published_noise(pictures) if noise == _PUBLISHED else float(noise)
+    model = load_ghn(ghn, device) if ghn else None
+    source = ghn or str(weights)
+    with user_errors(ValueError, ImportError):
+        dataset = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
+        trainings = {name: FitConfig(epochs=how.epochs, seed=seed) for name, how in methods.items() if how.epochs}
+        for training in trainings.values():  # before networks that may take hours
+            check_fit(dataset, training)
+        std = published_noise(dataset) if noise == _PUBLISHED else float(noise)
         if weights is None:
-            groups = _groups(split, network, pictures, width, count)
-            if statistics is not Statistics.batch and set(groups) != {_NETWORKS}:
-                fail("networks of DeepNets-1M keep no statistics in their batch norms; use --statistics batch")
+            groups = _find_networks(split, network, dataset, width, count)
+            if statistics is not Statistics.batch and set(groups) != {_TORCHVISION}:
+                fail("batch norms of DeepNets-1M keep no statistics; use --statistics batch")
         else:
-            sizes = (pictures.num_classes, pictures.image_size)
-            groups = {_NETWORKS: [trained_subject(name, weights, *sizes) for name in network or ()]}
-        found: dict[str, dict[str, Report]] = {}
-        total = len(methods) * sum(map(len, groups.values()))
-        with bar(total) as note:
+            sizes = (dataset.num_classes, dataset.image_size)
+            groups = {_TORCHVISION: [trained_subject(name, weights, *sizes) for name in network or ()]}
+        reports: Reports = {}
+        with progress_bar(len(methods) * sum(map(len, groups.values())), "Evaluating") as advance:
             for group, subjects in groups.items():
-                found[group] = {}
-                for method in methods:
-                    report = run(
-                        model if method.predicted else None, subjects, pictures, statistics=statistics.value,
-                        noise=spread, seed=seed, device=device, workers=workers, training=method.training(seed),
-                        other_classes=other_classes, progress=note,
-                    )  # fmt: skip
-                    about = {"source": ghn or str(weights), "width": None if group == _NETWORKS else width}
-                    about |= {"parameters": "trained"} if weights is not None else {}
-                    found[group][method.name] = dataclasses.replace(report, settings={**report.settings, **about})
-    _show(ghn or str(weights), pictures, found)
-    if _NETWORKS in found and ghn:
-        _show_norms(ghn, pictures, found[_NETWORKS]["predicted"])
+                for name, method in methods.items():
+                    report = measure(
+                        model if method.predicted else None,
+                        subjects,
+                        dataset,
+                        statistics=statistics.value,
+                        noise=std,
+                        seed=seed,
+                        device=device,
+                        workers=workers,
+                        training=trainings.get(name),
+                        other_classes=other_classes,
+                        progress=advance,
+                    )
+                    settings = {"source": source, "width": None if group == _TORCHVISION else width}
+                    settings |= {} if weights is None else {"parameters": "trained"}
+                    reports[group, name] = dataclasses.replace(report, settings={**report.settings, **settings})
+    _print_reports(f"{source} on {len(dataset.test):,} test images of {dataset.name}", reports)
+    if _TORCHVISION in groups and ghn:
+        _print_norms(ghn, dataset, reports[_TORCHVISION, "predicted"])
     if out is not None:
-        with user_errors(OSError):
-            _save(out, found)
-        make_console().print(f"saved {out}", soft_wrap=True, markup=False)
-    if not any(report.successes for reports in found.values() for report in reports.values()):
+        _save(out, reports)
+        print_line(f"saved {out}")
+    if not any(report.successes for report in reports.values()):
         raise typer.Exit(2)
 
 
 class _Method(NamedTuple):
-    """Where the parameters of networks come from, and for how many epochs they are trained after that."""
+    """Whether parameters are predicted, and for how many epochs they are trained after that."""
 
-    name: str
     predicted: bool
-    epochs: int
-
-    def training(self, seed: int) -> FitConfig | None:
-        from ..finetuning.config import FitConfig
-
-        return FitConfig(epochs=self.epochs, seed=seed) if self.epochs else None
+    epochs: int = 0
 
 
-def _check_noise(noise: str) -> None:
-    if noise == _PUBLISHED:
-        return
-    try:
-        usable = 0 <= float(noise) < math.inf
-    except ValueError:
-        usable = False
-    if not usable:
-        fail(f"--noise expected a number of at least 0, or {_PUBLISHED}, got {noise!r}")
-
-
-def _check_trained(
-    ghn: str, splits: Sequence[str] | None, networks: Sequence[str] | None, compare: Sequence[str] | None
-) -> None:
-    if ghn or splits or compare or len(networks or ()) != 1:
-        fail("--weights are those of one trained network: name it by --network, without a GHN, --split or --compare")
-
-
-def _method(name: str) -> _Method:
+def _parse_method(name: str) -> _Method:
     if name in ("predicted", "random"):
-        return _Method(name, name == "predicted", 0)
+        return _Method(name == "predicted")
     kind, _, epochs = name.partition(":")
     if kind not in ("sgd", "finetuned") or not epochs.isdecimal() or not int(epochs):
         fail(f"--compare expected random, sgd:N or finetuned:N with N epochs, got {name!r}")
-    return _Method(name, kind == "finetuned", int(epochs))
+    return _Method(kind == "finetuned", int(epochs))
 
 
-def _groups(
+def _find_networks(
     splits: Sequence[str] | None, networks: Sequence[str] | None, images: Images, width: int, count: int | None
 ) -> dict[str, list[Subject]]:
     """The networks to measure, by split."""
     from ..evaluation.subjects import deepnets_subjects, torchvision_subjects
-    from ..families.deepnets import DeepNets
-    from ..zoo.torchvision_models import check_name
+    from ..families.deepnets.dataset import DeepNets
 
-    found = {}
-    for name in splits or (() if networks else _SPLITS):
+    groups = {}
+    for name in splits or (() if networks else _DEFAULT_SPLITS):
         split = DeepNets(name, num_classes=images.num_classes, image_size=images.image_size, width=width)
-        found[name] = deepnets_subjects(split[: min(count or len(split), len(split))])
+        groups[name] = deepnets_subjects(split[: min(count or len(split), len(split))])
     if networks:
-        named = [name for name in networks if name != "all"]
-        for name in named:
-            check_name(name)
-        found[_NETWORKS] = torchvision_subjects(
-            None if "all" in networks else named, images.num_classes, images.image_size
-        )
-    return found
+        chosen = None if "all" in networks else networks
+        groups[_TORCHVISION] = torchvision_subjects(chosen, images.num_classes, images.image_size)
+    return groups
 
 
-@contextmanager
-def bar(total: int, what: str = "Evaluating") -> Iterator[Callable[[Any], None]]:
-    """A progress bar over networks."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda _: progress.update(task, advance=1)
-
-
-def _show(ghn: str, images: Images, found: dict[str, dict[str, Report]]) -> None:
+def _print_reports(title: str, reports: Reports) -> None:
     from rich.text import Text
 
     console = make_console()
-    console.print(Text(f"{ghn} on {len(images.test):,} test images of {images.name}", style="bold"))
+    console.print(Text(title, style="bold"))
     table = make_table("networks", "parameters", "number", "that ran", "top-1", "± std", "top-5", "± std")
     table.columns[1].justify = "left"
-    for group, reports in found.items():
-        for place, (method, report) in enumerate(reports.items()):
-            means = [value for one in ("top1", "top5") for value in (report.mean(one), report.std(one))]
-            figures = ["–" if math.isnan(value) else f"{value:.2%}" for value in means]
-            head = (group if place == 0 else "", method, f"{len(report.rows):,}", f"{report.coverage:.1%}")
-            table.add_row(*head, *figures, end_section=place == len(reports) - 1)
+    failures: dict[str, str] = {}
+    last_group = ""
+    for (group, method), report in reports.items():
+        if group != last_group:
+            table.add_section()
+        values = (report.mean("top1"), report.std("top1"), report.mean("top5"), report.std("top5"))
+        figures = ["–" if math.isnan(value) else f"{value:.2%}" for value in values]
+        head = ("" if group == last_group else group, method, f"{len(report.rows):,}", f"{report.coverage:.1%}")
+        table.add_row(*head, *figures)
+        last_group = group
+        failures |= {f"{group}, {method}, {name}": reason for name, reason in report.failures.items()}
     console.print(table)
-    for group, reports in found.items():
-        for method, report in reports.items():
-            for name, failure in report.failures.items():
-                console.print(Text(f"failed: {group}, {method}, {name}: {failure}", style="red"), soft_wrap=True)
-    if _NETWORKS in found:
-        _show_singles(found[_NETWORKS])
+    print_failures(failures)
+    if by_method := {method: report for (group, method), report in reports.items() if group == _TORCHVISION}:
+        table = make_table("network", *by_method)
+        for rows in zip(*(report.rows for report in by_method.values()), strict=True):
+            table.add_row(rows[0].name, *("–" if row.top1 is None else f"{row.top1:.2%}" for row in rows))
+        console.print(table)
 
 
-def _show_singles(reports: dict[str, Report]) -> None:
-    """The accuracy of each network of torchvision."""
-    table = make_table("network", *reports)
-    for rows in zip(*(report.rows for report in reports.values()), strict=True):
-        table.add_row(rows[0].name, *("–" if row.top1 is None else f"{row.top1:.2%}" for row in rows))
-    make_console().print(table)
+def _print_norms(ghn: str, images: Images, report: Report) -> None:
+    """Compares total norms with those published for this GHN, which are of networks for ImageNet."""
+    from ..families.deepnets.layout import LARGE_IMAGES
 
-
-def _show_norms(ghn: str, images: Images, report: Report) -> None:
-    """Whether total norms are those that are published for this GHN, where there are some.
-
-    They are of networks for ImageNet: with other classes, or in the version for small images, there are others.
-    """
-    from ..families.deepnets import LARGE_IMAGES
-
-    if images.num_classes != _PUBLISHED_CLASSES or images.image_size < LARGE_IMAGES:
+    if images.num_classes != 1000 or images.image_size < LARGE_IMAGES:
         return
     try:
         errors = report.norm_errors(Path(ghn).stem)
     except ValueError:  # none are published
         return
-    lines = [f"{name} {found:.3f}, published {published:.3f}" for name, (found, published) in errors.items()]
-    make_console().print("norms: " + ("; ".join(lines) or "as published"), soft_wrap=True, markup=False)
+    lines = [f"{name} {norm:.3f}, published {published:.3f}" for name, (norm, published) in errors.items()]
+    print_line("norms: " + ("; ".join(lines) or "as published"))
 
 
-def _save(out: Path, found: dict[str, dict[str, Report]]) -> None:
-    import csv
-
-    from ..utils.atomic_files import replacing
-
-    with replacing(out) as unfinished, open(unfinished, "w", encoding="utf-8", newline="") as stream:
-        if out.suffix == ".json":
-            plain = {group: {name: one.to_dict() for name, one in reports.items()} for group, reports in found.items()}
-            stream.write(json.dumps(plain, indent=2, allow_nan=False) + "\n")
-            return
-        rows: list[dict[str, Any]] = []
-        for group, reports in found.items():
-            for method, report in reports.items():
-                rows += [{"networks": group, "method": method, **vars(row)} for row in report.rows]
-        writer = csv.DictWriter(stream, [*rows[0]])
-        writer.writeheader()
-        writer.writerows(rows)
+def _save(out: Path, reports: Reports) -> None:
+    if out.suffix == ".json":
+        content: dict[str, dict[str, Any]] = {}
+        for (group, method), report in reports.items():
+            content.setdefault(group, {})[method] = report.to_dict()
+        save_text(out, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    else:
+        heads = {key: {"networks": key[0], "method": key[1]} for key in reports}
+        save_csv(out, [heads[key] | vars(row) for key, report in reports.items() for row in report.rows])

@@ -1,4 +1,4 @@
-"""The command that ranks architectures without training them."""
+"""``ghn-pyg rank``: ranks architectures without training them."""
 
 from __future__ import annotations
 
@@ -6,52 +6,34 @@ import math
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from .console import (
-    Device,
-    Seed,
-    check_device,
-    check_output,
-    check_splits,
-    make_console,
-    make_table,
-    print_rows,
-    status,
-    user_errors,
-)
-from .eval import Data, DataFolder, Download, ImageSize, NumClasses, bar
+from . import options
+from .files import load_ghn
+from .options import option
+from .terminal import make_table, print_failures, print_line, print_rows, progress_bar, status, user_errors
 
 
 def rank(
-    ghn: Annotated[
-        str, typer.Argument(metavar="GHN", help="A file, a folder, a published name, user/repository, or digits.")
-    ],
-    split: Annotated[str, typer.Option(metavar="NAME", help="The split of DeepNets-1M.")] = "search",
-    count: Annotated[int, typer.Option(min=2, metavar="N", help="How many of its networks.")] = 100,
-    top: Annotated[int, typer.Option(min=1, metavar="N", help="How many to show.")] = 10,
-    images: Data = "digits",
-    data: DataFolder = Path("data"),
-    download: Download = False,
-    image_size: ImageSize = None,
-    num_classes: NumClasses = None,
-    width: Annotated[int, typer.Option(min=8, metavar="N", help="Width of the networks.")] = 32,
-    check: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Also train all of them by SGD for N epochs, and compare.")
-    ] = 0,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to save the ranking, as .json or .csv.")
-    ] = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
+    ghn: options.GhnArgument,
+    split: Annotated[str, option("NAME", "The split of DeepNets-1M.")] = "search",
+    count: Annotated[int, option("N", "Number of architectures to rank.", min=2)] = 100,
+    top: Annotated[int, option("N", "Number of architectures to show.", min=1)] = 10,
+    images: options.ImageData = "digits",
+    data: options.DataFolder = Path("data"),
+    download: options.Download = False,
+    image_size: options.ImageSize = None,
+    num_classes: options.NumClasses = None,
+    width: options.Width = 32,
+    check: Annotated[int, option("N", "Also train all architectures for N epochs of SGD, and compare.", min=0)] = 0,
+    out: options.ReportFile = None,
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
 ) -> None:
-    """Ranks architectures by their accuracy with predicted parameters, for architecture search."""
-    if out is not None:
-        check_output(out, [".json", ".csv"], "a ranking")
-    check_splits(split)
-    check_device(device)
+    """Rank architectures by their accuracy with predicted parameters, for architecture search."""
+    options.check_file(out, options.REPORT_SUFFIXES)
+    options.check_splits(split)
+    options.check_device(device)
     with status("Loading"):
-        from ..data.images import ImagesError, load_images
+        from ..data.images import load_images
         from ..evaluation.evaluate import evaluate
         from ..evaluation.ranking import agreement, check_scipy, ranked
         from ..evaluation.report import Report
@@ -59,38 +41,36 @@ def rank(
         from ..families.deepnets import DeepNets
         from ..finetuning.config import FitConfig
         from ..finetuning.train_network import check_fit
-        from ..models.checkpoints.errors import CheckpointError
-        from ..models.ghn import GHN
-    with user_errors(ValueError, ImportError, ImagesError, CheckpointError, OSError):
+    with user_errors(ValueError, ImportError, OSError):
         if check:
             check_scipy()
-        model = GHN.from_pretrained(ghn).to(device)
-        pictures = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
+        model = load_ghn(ghn, device)
+        dataset = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
         training = FitConfig(epochs=check, seed=seed) if check else None
         if training is not None:
-            check_fit(pictures, training)
-        networks = DeepNets(split, num_classes=pictures.num_classes, image_size=pictures.image_size, width=width)
+            check_fit(dataset, training)
+        networks = DeepNets(split, num_classes=dataset.num_classes, image_size=dataset.image_size, width=width)
         subjects = deepnets_subjects(networks[: min(count, len(networks))])
-        with bar(len(subjects) * (2 if check else 1), "Ranking") as note:
-            report = evaluate(model, subjects, pictures, seed=seed, device=device, progress=note)
-            trained = None
+        trained, tau = None, math.nan
+        with progress_bar(len(subjects) * (2 if check else 1), "Ranking") as advance:
+            report = evaluate(model, subjects, dataset, seed=seed, device=device, progress=advance)
             if training is not None:
-                trained = evaluate(None, subjects, pictures, seed=seed, device=device, training=training, progress=note)
-        rows = ranked(report)
-        tau = math.nan if trained is None else agreement(report, trained)
-    reached = {} if trained is None else {row.name: row.top1 for row in trained.successes}
+                trained = evaluate(
+                    None, subjects, dataset, seed=seed, device=device, training=training, progress=advance
+                )
+                tau = agreement(report, trained)
+    rows = ranked(report)
+    trained_top1 = {} if trained is None else {row.name: f"{row.top1:.2%}" for row in trained.successes}
     table = make_table("network", "nodes", "parameters", "top-1", *(["trained"] if check else []))
     for row in rows[:top]:
         figures = [f"{row.nodes:,}", f"{row.parameters:,}", f"{row.top1:.2%}"]
-        value = reached.get(row.name)
-        table.add_row(row.name, *figures, *(["–" if value is None else f"{value:.2%}"] if check else []))
+        table.add_row(row.name, *figures, *([trained_top1.get(row.name, "–")] if check else []))
     lines = [("ran", f"{len(rows)} of {len(subjects)}")]
-    if trained is not None:
+    if check:
         lines.append(("Kendall's τ", "–" if math.isnan(tau) else f"{tau:.2f} with {check} epochs of SGD"))
     print_rows(f"{split} ranked by {ghn}", lines, table)
-    for name, failure in report.failures.items():
-        make_console().print(f"failed: {name}: {failure}", style="red", soft_wrap=True, markup=False)
+    print_failures(report.failures)
     if out is not None:
         with user_errors(OSError):
             Report([*rows, *(row for row in report.rows if row.failure is not None)], report.settings).save(out)
-        make_console().print(f"saved {out}", soft_wrap=True, markup=False)
+        print_line(f"saved {out}")

@@ -1,4 +1,4 @@
-"""Former names of modules, on ``ghn_pyg.__path__``: importing one warns and gives the module of today."""
+"""Former names of modules, found through ``ghn_pyg.__path__``. Importing one warns and gives today's module."""
 
 import importlib
 import sys
@@ -6,6 +6,6 @@ import warnings
 
 
 def moved(old: str, new: str) -> None:
-    """Puts the module ``new`` in the place of ``old``, with a ``DeprecationWarning``."""
-    warnings.warn(f"{old} is now {new}; the old name will go", DeprecationWarning, stacklevel=3)
+    """Replaces the module ``old`` by ``new``, with a ``DeprecationWarning``."""
+    warnings.warn(f"{old} is deprecated; import {new} instead", DeprecationWarning, stacklevel=3)
     sys.modules[old] = importlib.import_module(new)

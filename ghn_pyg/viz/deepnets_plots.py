@@ -1,4 +1,4 @@
-"""Pictures of the statistics of splits, with matplotlib."""
+"""Draws the statistics of splits of DeepNets-1M, with matplotlib."""
 
 from __future__ import annotations
 
@@ -11,58 +11,42 @@ from ..families.deepnets import Measured, operation_shares
 from ..utils.atomic_files import replacing
 from ..utils.optional import require
 
-_PANELS = (("nodes", False), ("parameters", True), ("depth", False))
-
 
 def plot_statistics(measured: Mapping[str, Sequence[Measured]], path: str | os.PathLike[str]) -> None:
     """Draws nodes, parameters and depth of each split as box plots, and the shares of its operations as a table.
 
-    Boxes span the middle half of the architectures, whiskers all but the outermost 5 % on each side.
+    Boxes show the middle half of the architectures, and whiskers all but the outermost 5 % on each side.
 
     Args:
-        measured: For each split its measured architectures, one at least.
+        measured: The measured architectures of each split, at least one each.
         path: The picture, of any type that matplotlib writes.
 
     Raises:
         ImportError: If matplotlib is not installed.
-        OSError: If it cannot be written.
+        OSError: If the picture cannot be written.
     """
     matplotlib = require("matplotlib.figure", "plot", "pictures")
     figure = matplotlib.Figure(figsize=(15, 3.2 + 0.32 * len(measured)), layout="constrained")
-    spread = "median, middle half, and all but the outermost 5 % on each side"
-    figure.suptitle(f"DeepNets-1M by split (number of architectures): {spread}", fontsize=10)
-    panels = figure.subplots(1, 4, width_ratios=(1, 1, 1, 2), sharey=True)
-    for panel, (name, logarithmic) in zip(panels, _PANELS, strict=False):
-        _boxes(panel, measured, name, logarithmic)
-    _operations(panels[-1], measured)
-    panels[0].set_yticks(range(len(measured)), [f"{split} ({len(found):,})" for split, found in measured.items()])
+    legend = "median, middle half, and all but the outermost 5 % on each side"
+    figure.suptitle(f"DeepNets-1M by split (number of architectures): {legend}", fontsize=10)
+    *panels, table = figure.subplots(1, 4, width_ratios=(1, 1, 1, 2), sharey=True)
+    positions = range(len(measured))
+    for panel, name in zip(panels, ("nodes", "parameters", "depth"), strict=True):
+        values = [[getattr(each, name) for each in architectures] for architectures in measured.values()]
+        style = {"orientation": "horizontal", "whis": (5, 95), "showfliers": False, "manage_ticks": False}
+        panel.boxplot(values, positions=positions, **style)
+        panel.set_xlabel(name)
+    panels[1].set_xscale("log")
+    panels[0].set_yticks(positions, [f"{split} ({len(each):,})" for split, each in measured.items()])
     panels[0].set_ylim(len(measured) - 0.5, -0.5)
+    _draw_operations(table, [operation_shares(architectures) for architectures in measured.values()])
     path = Path(path)
     with replacing(path) as unfinished:
         figure.savefig(unfinished, format=path.suffix.removeprefix("."), dpi=150)
 
 
-def _boxes(panel: Any, measured: Mapping[str, Sequence[Measured]], name: str, logarithmic: bool) -> None:
-    panel.boxplot(
-        [[getattr(one, name) for one in found] for found in measured.values()],
-        positions=range(len(measured)),
-        orientation="horizontal",
-        whis=(5, 95),
-        showfliers=False,
-        widths=0.6,
-        manage_ticks=False,
-        medianprops={"color": "black"},
-        patch_artist=True,
-        boxprops={"facecolor": "#9ec5e8"},
-    )
-    panel.set_xlabel(name)
-    if logarithmic:
-        panel.set_xscale("log")
-
-
-def _operations(panel: Any, measured: Mapping[str, Sequence[Measured]]) -> None:
-    """A table, as nobody can tell fifteen colours apart; the larger a share, the darker its field."""
-    shares = [operation_shares(found) for found in measured.values()]
+def _draw_operations(panel: Any, shares: Sequence[Mapping[str, float]]) -> None:
+    """Draws a table, because fifteen colours are hard to tell apart. Large shares have dark cells."""
     table = [[100 * share for share in row.values()] for row in shares]
     largest = max(map(max, table))
     panel.imshow(table, cmap="Blues", vmin=0, vmax=largest, aspect="auto")

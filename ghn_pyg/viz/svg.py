@@ -1,24 +1,23 @@
 """Draws a networkx view of an architecture as SVG.
 
-Nodes stand in rows from the input down, one box each. Tall drawings are cut into strips that stand side by side; what
-flows from one strip into a later one is repeated at the later one's top, with a dashed outline. networkx's own layered
-layout is not enough: it draws skip connections, which a network is full of, straight through the boxes between.
+Each node is a box, in rows from the input down. Tall drawings are cut into strips side by side. If a strip needs a node
+of an earlier strip, it repeats it at its top, with a dashed outline. networkx's layered layout would draw skip
+connections through the boxes between.
 """
 
 from __future__ import annotations
 
 import collections
-import dataclasses
 import itertools
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Hashable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 import networkx as nx
 
 Node = Hashable
-Cell = tuple[int, int]
+Edge = tuple[Node, Node]
 
 FILL: Final[dict[str, str]] = {
     "input": "#cfd4da",
@@ -41,19 +40,15 @@ FILL: Final[dict[str, str]] = {
 
 ROW: Final = 30
 BOX: Final = 19
-CHARACTER: Final = 6.05
-"""Width of a character of the labels' font, which is monospaced."""
-GAP: Final = 46
-"""Between columns, for the arcs."""
+CHARACTER: Final = 6.05  # width of a character of the monospaced labels
+GAP: Final = 46  # space between columns, for the arcs
 STRIP_GAP: Final = 60
 MARGIN: Final = 24
 LEGEND_ROW: Final = 24
 LONGEST_NAME: Final = 64
 NARROWEST: Final = 420
-ASPECT: Final = 1.5
-"""Width over height to aim at."""
-GHOST_COST: Final = 8
-"""How many rows a strip may be higher or lower to spare one repeated node."""
+ASPECT: Final = 1.5  # target of width over height
+GHOST_COST: Final = 8  # cost of a repeated node, in rows by which the heights of strips differ
 
 _STYLE: Final = """
 text { font: 10px "DejaVu Sans Mono", Menlo, Consolas, monospace; fill: #1c2733; }
@@ -67,13 +62,12 @@ rect { stroke: #4a5866; stroke-width: 0.8; }
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Strip:
-    """A part of a drawing: where its boxes stand, as (row, column), and the edges between them."""
+class Strip(NamedTuple):
+    """A part of a drawing: (row, column) of each box, repeated boxes, and the edges between boxes."""
 
-    cells: Mapping[Node, Cell]
+    cells: Mapping[Node, tuple[int, int]]
     ghosts: frozenset[Node]
-    edges: list[tuple[Node, Node]]
+    edges: list[Edge]
 
 
 def draw_svg(view: nx.DiGraph, title: str = "") -> str:
@@ -82,10 +76,10 @@ def draw_svg(view: nx.DiGraph, title: str = "") -> str:
     Args:
         view: A directed acyclic graph with ``type``, ``name``, ``params`` and ``shape`` on each node, as
             :meth:`~ghn_pyg.ArchData.to_networkx` gives it.
-        title: What to write above it.
+        title: The title above the drawing.
 
     Returns:
-        The drawing as the text of an SVG file. Boxes show their full text when pointed at.
+        The content of an SVG file. Boxes show their full text as a tooltip.
 
     Example:
         >>> view = nx.DiGraph()
@@ -95,8 +89,7 @@ def draw_svg(view: nx.DiGraph, title: str = "") -> str:
     """
     labels = {node: _label(data) for node, data in view.nodes(data=True)}
     width = max(len(name) + len(size) + 3 for name, size in labels.values()) * CHARACTER
-    rows = layers(view)
-    strips = [place(strip, edges, ghosts) for strip, edges, ghosts in _cut(view, rows, _strip_count(rows, width))]
+    strips = list(_cut_into_strips(view, assign_rows(view), width))
     columns = [max(column for _, column in strip.cells.values()) + 1 for strip in strips]
     inner = max(sum(columns) * (width + GAP) + STRIP_GAP * (len(strips) - 1), NARROWEST)
     legend, top = _legend(view, title, inner, any(strip.ghosts for strip in strips))
@@ -119,25 +112,21 @@ def draw_svg(view: nx.DiGraph, title: str = "") -> str:
     return ET.tostring(svg, encoding="unicode") + "\n"
 
 
-def layers(view: nx.DiGraph) -> dict[Node, int]:
-    """A row for each node.
-
-    Ends stand as far down as their longest path is long, all others just above the first that uses them, so that what
-    hangs off the input stands where it is needed.
-    """
+def assign_rows(view: nx.DiGraph) -> dict[Node, int]:
+    """Assigns a row to each node: just above its first use, and for outputs the length of the longest path to them."""
     row = {node: depth for depth, nodes in enumerate(nx.topological_generations(view)) for node in nodes}
     for node in reversed(list(row)):
         row[node] = min((row[after] - 1 for after in view.successors(node)), default=row[node])
     return row
 
 
-def place(row: Mapping[Node, int], edges: Iterable[tuple[Node, Node]], ghosts: Iterable[Node] = ()) -> Strip:
-    """Gives each node a column, so that the longest way stays in one and branches stand to its right.
+def assign_columns(row: Mapping[Node, int], edges: Iterable[Edge], ghosts: Iterable[Node] = ()) -> Strip:
+    """Assigns a column to each node: the longest path stays in one column, with branches to its right.
 
     Args:
         row: Rows of the nodes.
-        edges: Edges between them, each to a later row.
-        ghosts: Which of the nodes are repeated from an earlier strip.
+        edges: Edges between the nodes, each to a later row.
+        ghosts: Nodes that are repeated from an earlier strip.
     """
     edges, ghosts = list(edges), frozenset(ghosts)
     order = sorted(row, key=row.__getitem__)
@@ -149,41 +138,34 @@ def place(row: Mapping[Node, int], edges: Iterable[tuple[Node, Node]], ghosts: I
     for node in reversed(order):
         height[node] = 1 + max((height[target] for target in after[node]), default=0)
     column: dict[Node, int] = {}
-    heir: dict[Node, Node] = {}  # who goes on in a node's column
-    passed: collections.Counter[int] = collections.Counter()  # where the edges end that run down a column
-    for _, same in itertools.groupby(order, key=row.__getitem__):
+    heir: dict[Node, Node] = {}  # the node that continues the column of another
+    occupied_to: collections.Counter[int] = collections.Counter()  # the last row of the edges down a column
+    for _, same_row in itertools.groupby(order, key=row.__getitem__):
         # The parent of a join is its nearest and leftmost input.
         parent = {
             node: max(before[node], key=lambda source: (row[source], -column[source]), default=None)
-            for node in sorted(same, key=lambda node: -height[node])
+            for node in sorted(same_row, key=lambda node: -height[node])
         }
-        first = [node for node, source in parent.items() if heir.setdefault(source, node) == node]
+        heirs = [node for node, source in parent.items() if heir.setdefault(source, node) == node]
         taken: set[int] = set()
-        for node in [*first, *(node for node in parent if node not in first)]:
+        for node in [*heirs, *(node for node in parent if node not in heirs)]:
             wish = column[parent[node]] if parent[node] is not None else 0
-            if node in ghosts or (node in first and wish not in taken):
-                column[node] = wish
-            else:
-                free = (place for place in itertools.count(wish) if place not in taken and passed[place] <= row[node])
-                column[node] = next(free)
-            taken.add(column[node])
+            if node not in ghosts and (node not in heirs or wish in taken):
+                wish = next(c for c in itertools.count(wish) if c not in taken and occupied_to[c] <= row[node])
+            column[node] = wish
+            taken.add(wish)
         for node in parent:
-            passed[column[node]] = max(passed[column[node]], row[node], *(row[target] for target in after[node]))
+            last = max(row[node], *(row[target] for target in after[node]), occupied_to[column[node]])
+            occupied_to[column[node]] = last
     return Strip({node: (row[node], column[node]) for node in order}, ghosts, edges)
 
 
-def _strip_count(row: Mapping[Node, int], width: float) -> int:
+def _cut_into_strips(view: nx.DiGraph, row: Mapping[Node, int], width: float) -> Iterator[Strip]:
+    """Cuts the rows into strips of about equal heights, where few nodes are used further down."""
     rows, widest = max(row.values()) + 1, max(collections.Counter(row.values()).values())
-    return max(1, round(math.sqrt(ASPECT * rows * ROW / (min(widest, 3) * (width + GAP) + STRIP_GAP))))
-
-
-def _cut(
-    view: nx.DiGraph, row: Mapping[Node, int], count: int
-) -> Iterable[tuple[dict[Node, int], list[tuple[Node, Node]], list[Node]]]:
-    """Cuts the rows into strips of about equal heights, where few nodes are needed further down."""
-    rows = max(row.values()) + 1
+    count = round(math.sqrt(ASPECT * rows * ROW / (min(widest, 3) * (width + GAP) + STRIP_GAP)))
     last_use = {node: max((row[after] for after in view.successors(node)), default=row[node]) for node in view}
-    # How many more nodes than one row before are needed from a row on.
+    # How many more nodes are needed from a row on than from the row before.
     change = collections.Counter(row[node] + 1 for node in view)
     change.subtract(last_use[node] + 1 for node in view)
     crossing = list(itertools.accumulate(change[cut] for cut in range(rows)))
@@ -197,9 +179,9 @@ def _cut(
         inside = {node for node in view if start <= row[node] < end}
         edges = [(source, target) for source, target in view.edges if target in inside]
         ghosts = sorted({source for source, _ in edges if source not in inside}, key=row.__getitem__)
-        placed = {node: place for place, node in enumerate(ghosts)}
-        placed.update((node, row[node] - start + len(ghosts)) for node in inside)
-        yield placed, edges, ghosts
+        strip_row = {node: index for index, node in enumerate(ghosts)}
+        strip_row.update((node, row[node] - start + len(ghosts)) for node in inside)
+        yield assign_columns(strip_row, edges, ghosts)
 
 
 def _draw_edges(group: ET.Element, strip: Strip, width: float) -> None:
@@ -211,30 +193,25 @@ def _draw_edges(group: ET.Element, strip: Strip, width: float) -> None:
         path = f"M{_numbers(start, above * ROW + BOX)}"
         kind = "edge"
         if all((row, column) not in occupied for row in between):
-            path += f"V{(below - 1) * ROW + BOX}" + _over(start, finish, below - 1)
+            path += f"V{(below - 1) * ROW + BOX}" + _sideways(start, finish, below - 1)
         elif all((row, end) not in occupied for row in between):
-            path += _over(start, finish, above) + f"V{below * ROW}"
-        elif column == end:
-            path, kind = _arc(finish + width / 2, above, below), "skip"
-        else:  # down the gap beside the target's column, which no box stands in
+            path += _sideways(start, finish, above) + f"V{below * ROW}"
+        elif column == end:  # around the boxes between
+            x, top, bottom = finish + width / 2, above * ROW + BOX / 2, below * ROW + BOX / 2
+            bulge = x + min(14 + 7 * math.sqrt(below - above), GAP * 1.25)  # a curve reaches three quarters as far
+            path, kind = f"M{_numbers(x, top)}C{_numbers(bulge, top, bulge, bottom, x, bottom)}", "skip"
+        else:  # down the gap beside the target's column, which has no boxes
             side = -1 if end > column else 1
             lane, door, y = finish + side * (width + GAP) / 2, finish + side * width / 2, below * ROW + BOX / 2
-            path += _over(start, lane, above) + f"V{y - 8:.1f}Q{_numbers(lane, y, door, y)}"
+            path += _sideways(start, lane, above) + f"V{y - 8:.1f}Q{_numbers(lane, y, door, y)}"
         _add(group, "path", **{"class": kind, "d": path})
 
 
-def _over(x: float, to: float, row: int) -> str:
-    """From below a row to above the next one, sideways in the space between."""
+def _sideways(x: float, to: float, row: int) -> str:
+    """A path from below a row to above the next row."""
     top, bottom = row * ROW + BOX, (row + 1) * ROW
     middle = (top + bottom) / 2
     return f"V{bottom}" if x == to else f"C{_numbers(x, middle + 4, to, middle - 4, to, bottom)}"
-
-
-def _arc(x: float, above: int, below: int) -> str:
-    """From a box to one below it in the same column, around those between."""
-    y, down = above * ROW + BOX / 2, below * ROW + BOX / 2
-    bulge = x + min(14 + 7 * math.sqrt(below - above), GAP * 1.25)  # a curve reaches three quarters as far
-    return f"M{_numbers(x, y)}C{_numbers(bulge, y, bulge, down, x, down)}"
 
 
 def _draw_boxes(group: ET.Element, strip: Strip, width: float, view: nx.DiGraph, labels: Mapping[Node, Any]) -> None:
@@ -254,7 +231,7 @@ def _draw_boxes(group: ET.Element, strip: Strip, width: float, view: nx.DiGraph,
 
 
 def _legend(view: nx.DiGraph, title: str, width: float, ghosts: bool) -> tuple[ET.Element, float]:
-    """The title and what the colours mean, and where they end."""
+    """The title and the meaning of the colours, and the position below them."""
     group = ET.Element("g")
     counts = collections.Counter(kind for _, kind in view.nodes(data="type"))
     facts = f"{len(view)} nodes, {view.number_of_edges()} edges"
@@ -274,7 +251,7 @@ def _legend(view: nx.DiGraph, title: str, width: float, ghosts: bool) -> tuple[E
 
 
 def _label(data: Mapping[str, Any]) -> tuple[str, str]:
-    """Name and size of a node; a vector's size is its length, a kernel's without channels its sides."""
+    """Name and size of a node: the shape of its weight without trailing ones, or the kernel size of a pool."""
     name, shape = data["name"], data["shape"]
     if len(name) > LONGEST_NAME:
         half = LONGEST_NAME // 2

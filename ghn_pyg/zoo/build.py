@@ -1,53 +1,31 @@
-"""Networks by name, from any library."""
+"""Builds networks of any library by name: torchvision, timm, Transformers, or a factory of the user."""
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from torch import nn
 
-from . import timm_models, user_models
-from . import torchvision_models as vision
-from . import transformers_models as hf_models
-from .names import Source, is_pattern, parse_source
-from .without_memory import without_memory
+from ..utils.suggest import choice
+from . import timm_models, torchvision_models, transformers_models, user_models
+from .build_without_memory import without_memory
+from .parse_name import parse_name
+
+_NAMES: Final = {"torchvision": torchvision_models.names, "timm": timm_models.names, "hf": transformers_models.names}
 
 
 class Built(NamedTuple):
-    """A network, and example inputs where whoever made it gave some."""
+    """A network, and example inputs if its factory returned some."""
 
     network: nn.Module
     example_inputs: Any = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Library:
-    """Where networks come from.
-
-    Args:
-        prefix: What stands before their names.
-        names: Lists them.
-        build: Makes one.
-    """
-
-    prefix: str
-    names: Callable[[], list[str]]
-    build: Callable[[Source], Built]
-
-
-_LIBRARIES: Final[dict[str, _Library]] = {
-    "torchvision": _Library("", vision.models, lambda source: Built(vision.build(source.name))),
-    "timm": _Library("timm/", timm_models.names, lambda source: Built(timm_models.make(source.name))),
-    "hf": _Library("hf/", hf_models.names, lambda source: Built(hf_models.make(source.name, source.part))),
-    "module": _Library("module:", list, lambda source: Built(*user_models.make(source.name, source.part))),
-}
-
-
-def build_network(source: str) -> Built:
-    """Builds an untrained network; nothing is downloaded.
+def build_network(source: str, **options: Any) -> Built:
+    """Builds an untrained network. Nothing is downloaded.
 
     Args:
         source: One of
@@ -55,77 +33,83 @@ def build_network(source: str) -> Built:
             - a name of torchvision, such as ``"resnet18"`` or ``"maskrcnn_resnet50_fpn"``,
             - ``"timm/NAME"``, with the extra ``timm``,
             - ``"hf/MODEL_TYPE"``, such as ``"hf/bert"``, for its default configuration, or ``"hf/PATH"`` of a
-              configuration (a JSON file, or a folder with ``config.json``), either with ``":CLASS"`` behind it, with
-              the extra ``transformers``,
-            - ``"module:PACKAGE.MODULE:FACTORY"``, a function that returns the network, or it and example inputs.
-
-    Returns:
-        The network and its example inputs, if there are some.
+              configuration (a JSON file, or a folder with ``config.json``), with the extra ``transformers``;
+              ``":CLASS"`` may follow,
+            - ``"module:PACKAGE.MODULE:FACTORY"``, a function that returns a network, or a network and example inputs.
+        options: Options of networks of torchvision and timm, such as ``num_classes=10``.
 
     Raises:
-        ValueError: If there is no such network; near names are suggested.
-        ImportError: If the library is missing.
+        ValueError: If there is no such network. The message suggests similar names.
+        ImportError: If the library is not installed.
 
     Example:
-        >>> type(build_network("resnet18").network)
-        <class 'torchvision.models.resnet.ResNet'>
+        >>> build_network("resnet18", num_classes=7).network.fc
+        Linear(in_features=512, out_features=7, bias=True)
     """
-    parsed = parse_source(source)
-    return _LIBRARIES[parsed.library].build(parsed)
+    library, name, target = parse_name(source)
+    if library == "torchvision":
+        return Built(torchvision_models.build(name, **options))
+    if library == "timm":
+        return Built(timm_models.build(name, **options))
+    if library == "hf":
+        return Built(transformers_models.build(name, target, **options))
+    return Built(*user_models.build(name, target, **options))
 
 
-def skeleton(source: str) -> Built:
-    """Like :func:`build_network`, but large parameters have a shape and no memory, where the library admits it.
+def skeleton(source: str, **options: Any) -> Built:
+    """Builds a network as :func:`build_network` does, but without memory for its large parameters.
 
-    That is all that :func:`~ghn_pyg.from_module` needs, and so ``ghn.predict(from_module(*skeleton(source)))`` too.
-    A function of one's own is called as it is, for it may load or compute with what it makes.
+    A graph needs no more: ``ghn.predict(from_module(*skeleton(source)))``. The user's own factories are called as they
+    are, because they may load or compute values.
 
     Example:
         >>> network, example_inputs = skeleton("vit_h_14")
         >>> network.conv_proj.weight.device
         device(type='meta')
     """
-    if parse_source(source).library == "module":
-        return build_network(source)
-    return without_memory(lambda: build_network(source))
+    if parse_name(source).library == "module":
+        return build_network(source, **options)
+    return without_memory(lambda: build_network(source, **options))
 
 
 def network_names(library: str) -> list[str]:
-    """The networks of a library as :func:`build_network` takes them.
+    """Lists the networks of a library by the names that :func:`build_network` takes.
 
     Args:
         library: ``"torchvision"``, ``"timm"`` or ``"hf"``.
 
     Raises:
-        ImportError: If it is missing.
+        ValueError: If the library has another name.
+        ImportError: If it is not installed.
 
     Example:
         >>> network_names("torchvision")[:2]
         ['alexnet', 'convnext_base']
     """
-    found = _LIBRARIES[library]
-    return [found.prefix + name for name in found.names()]
+    if library not in _NAMES:
+        raise ValueError(f"unknown library {library!r}{choice(library, _NAMES)}")
+    prefix = "" if library == "torchvision" else f"{library}/"
+    return [prefix + name for name in _NAMES[library]()]
 
 
-def expand(sources: Iterable[str]) -> list[str]:
-    """Puts the names that match for patterns such as ``"timm/vit_*"`` or ``"resnet*"``; drops repeats.
+def expand_patterns(sources: Iterable[str]) -> list[str]:
+    """Replaces patterns such as ``"timm/vit_*"`` by the names that match, and drops duplicates.
 
     Raises:
-        ValueError: If nothing matches a pattern.
-        ImportError: If its library is missing.
+        ValueError: If no network matches a pattern.
+        ImportError: If its library is not installed.
 
     Example:
-        >>> expand(["resnet1*", "alexnet", "alex*"])
+        >>> expand_patterns(["resnet1*", "alexnet", "alex*"])
         ['resnet101', 'resnet152', 'resnet18', 'alexnet']
     """
-    found: list[str] = []
+    names: list[str] = []
     for source in sources:
-        if not is_pattern(source):
-            found.append(source)
+        if source.startswith("module:") or not re.search(r"[*?\[]", source):
+            names.append(source)
             continue
-        known = network_names(parse_source(source).library)
-        matching = fnmatch.filter(known, source)
+        matching = fnmatch.filter(network_names(parse_name(source).library), source)
         if not matching:
-            raise ValueError(f"no network matches {source!r}; `ghn-pyg models --networks` lists them")
-        found += matching
-    return list(dict.fromkeys(found))
+            raise ValueError(f"no network matches {source!r}; `ghn-pyg models --networks` lists all names")
+        names += matching
+    return list(dict.fromkeys(names))

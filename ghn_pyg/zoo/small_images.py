@@ -1,33 +1,51 @@
-"""Versions of torchvision's networks for small images, such as the 32×32 of CIFAR-10."""
+"""Adapts torchvision's networks to small images, such as the 32×32 pixels of CIFAR-10."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final, cast
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import nn
-from torchvision.models import (
-    AlexNet,
-    ConvNeXt,
-    DenseNet,
-    GoogLeNet,
-    MNASNet,
-    MobileNetV2,
-    MobileNetV3,
-    ResNet,
-    ShuffleNetV2,
-)
+from torchvision import models
 from torchvision.models.vgg import VGG
 
 _KERNEL: Final = 3
 
 
-def adapt_to_small_inputs(model: nn.Module) -> nn.Module:
-    """Changes a torchvision network, in place, so that it keeps enough resolution on images of about 32 pixels.
+class _Change(NamedTuple):
+    """Submodules to change.
 
-    ResNets and DenseNets get a 3×3 stem of stride 1, cut from the centre of its filters, and no first max-pool;
-    other families lose strides and pools in their first layers. Nothing changes the second time.
+    Args:
+        stem: The convolution to crop to the centre of its filters, with stride 1.
+        strides: Where all convolutions get stride 1.
+        pools: Which max-pools to remove. Other modules of these names are kept.
+    """
+
+    stem: str = ""
+    strides: tuple[str, ...] = ()
+    pools: tuple[str, ...] = ()
+
+
+_MOBILENET: Final = _Change(strides=tuple(f"features.{index}" for index in range(5)))
+_CHANGES: Final[dict[type[nn.Module], _Change]] = {
+    models.ResNet: _Change(stem="conv1", pools=("maxpool",)),
+    models.DenseNet: _Change(stem="features.conv0", pools=("features.pool0",)),
+    models.MobileNetV2: _MOBILENET,
+    models.MobileNetV3: _MOBILENET,
+    VGG: _Change(pools=tuple(f"features.{index}" for index in range(10))),
+    models.AlexNet: _Change(strides=("features.0",), pools=("features.2",)),
+    models.MNASNet: _Change(strides=("layers.0",)),
+    models.ConvNeXt: _Change(strides=("features.0",)),
+    models.ShuffleNetV2: _Change(strides=("conv1",), pools=("maxpool",)),
+    models.GoogLeNet: _Change(strides=("conv1",), pools=("maxpool1",)),
+}
+
+
+def adapt_to_small_inputs(model: nn.Module) -> nn.Module:
+    """Changes a torchvision network, in place, to keep enough resolution on images of about 32×32 pixels.
+
+    ResNets and DenseNets get a 3×3 stem of stride 1, the centre of its filters, and no first max-pool. Other families
+    lose strides and pools in their first layers. A second call changes nothing.
 
     Args:
         model: A network of torchvision's ResNet (ResNeXt, Wide ResNet), DenseNet, MobileNetV2 or V3, VGG, AlexNet,
@@ -37,7 +55,7 @@ def adapt_to_small_inputs(model: nn.Module) -> nn.Module:
         ``model``.
 
     Raises:
-        TypeError: If there is no small version of the network. Nothing is changed then.
+        TypeError: If the network has no version for small images. It is not changed then.
 
     Example:
         >>> import torchvision
@@ -45,87 +63,26 @@ def adapt_to_small_inputs(model: nn.Module) -> nn.Module:
         >>> model.conv1
         Conv2d(3, 64, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)
     """
-    adapt = next((_ADAPT[base] for base in type(model).__mro__ if base in _ADAPT), None)
-    if adapt is None:
-        families = ", ".join(base.__name__ for base in _ADAPT)
+    change = next((_CHANGES[base] for base in type(model).__mro__ if base in _CHANGES), None)
+    if change is None:
+        families = ", ".join(family.__name__ for family in _CHANGES)
         raise TypeError(f"{type(model).__name__} has no version for small inputs; expected one of {families}")
-    adapt(model)
+    if change.stem:
+        _crop_to_centre(model.get_submodule(change.stem))
+    for name in change.strides:
+        for module in model.get_submodule(name).modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+    for name in change.pools:
+        if isinstance(model.get_submodule(name), nn.MaxPool2d):
+            model.set_submodule(name, nn.Identity())
     return model
 
 
-def _narrow_stem(conv: nn.Conv2d) -> None:
-    """Stride 1, and the centre of the filters."""
+def _crop_to_centre(conv: Any) -> None:
     height, width = conv.kernel_size
     top, left = (height - _KERNEL) // 2, (width - _KERNEL) // 2
     with torch.no_grad():
         centre = conv.weight[:, :, top : top + _KERNEL, left : left + _KERNEL]
         conv.weight = nn.Parameter(centre.clone(), conv.weight.requires_grad)
     conv.kernel_size, conv.padding, conv.stride = (_KERNEL, _KERNEL), (_KERNEL // 2, _KERNEL // 2), (1, 1)
-
-
-def _unstride(modules: Iterable[nn.Module]) -> None:
-    for module in modules:
-        if isinstance(module, nn.Conv2d):
-            module.stride = (1, 1)
-
-
-def _drop_pools(layers: nn.Sequential, first: int) -> None:
-    for position, layer in enumerate(layers[:first]):
-        if isinstance(layer, nn.MaxPool2d):
-            layers[position] = nn.Identity()
-
-
-def _resnet(model: ResNet) -> None:
-    _narrow_stem(model.conv1)
-    model.maxpool = nn.Identity()
-
-
-def _densenet(model: DenseNet) -> None:
-    _narrow_stem(cast(nn.Conv2d, model.features.conv0))
-    model.features.pool0 = nn.Identity()
-
-
-def _mobilenet(model: MobileNetV2 | MobileNetV3) -> None:
-    for block in model.features[:5]:
-        _unstride(block.modules())
-
-
-def _vgg(model: VGG) -> None:
-    _drop_pools(cast(nn.Sequential, model.features), 10)
-
-
-def _alexnet(model: AlexNet) -> None:
-    _unstride(model.features[:1])
-    _drop_pools(model.features, 3)
-
-
-def _mnasnet(model: MNASNet) -> None:
-    _unstride(model.layers[:1])
-
-
-def _convnext(model: ConvNeXt) -> None:
-    _unstride(model.features[0].modules())
-
-
-def _shufflenet(model: ShuffleNetV2) -> None:
-    _unstride(model.conv1.modules())
-    model.maxpool = nn.Identity()
-
-
-def _googlenet(model: GoogLeNet) -> None:
-    _unstride(model.conv1.modules())
-    model.maxpool1 = nn.Identity()
-
-
-_ADAPT: Final[dict[type[nn.Module], Callable[..., None]]] = {
-    ResNet: _resnet,
-    DenseNet: _densenet,
-    MobileNetV2: _mobilenet,
-    MobileNetV3: _mobilenet,
-    VGG: _vgg,
-    AlexNet: _alexnet,
-    MNASNet: _mnasnet,
-    ConvNeXt: _convnext,
-    ShuffleNetV2: _shufflenet,
-    GoogLeNet: _googlenet,
-}

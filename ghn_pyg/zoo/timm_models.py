@@ -1,48 +1,43 @@
-"""timm's networks by name."""
+"""Builds networks of timm by name."""
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from torch import nn
 
+from ..utils.optional import require
 from ..utils.suggest import suggestion
 
 
 def names() -> list[str]:
-    """Names of all networks of the installed timm, without those of their pretrained weights.
+    """Lists all networks of the installed timm, without the tags of pretrained weights.
 
     Raises:
-        ImportError: If timm is missing.
+        ImportError: If timm is not installed.
     """
-    found: list[str] = _timm().list_models()
-    return found
+    known: list[str] = _timm().list_models()
+    return known
 
 
-def make(name: str) -> nn.Module:
-    """Builds an untrained network.
+def build(name: str, **options: Any) -> nn.Module:
+    """Builds an untrained network. Nothing is downloaded.
 
     Args:
-        name: One of :func:`names`; the name of its pretrained weights may follow, as in ``"resnet18.a1_in1k"``.
+        name: One of :func:`names`. The tag of pretrained weights may follow, as in ``"resnet18.a1_in1k"``.
+        options: Options of the network, such as ``num_classes=10``.
 
     Raises:
-        ValueError: If there is no such network; near names are suggested.
-        ImportError: If timm is missing.
+        ValueError: If there is no such network. The message suggests similar names.
+        ImportError: If timm is not installed.
     """
-    timm = _timm()
-    known = names()
+    timm, known = _timm(), names()
     if name not in known and name not in timm.list_models(include_tags=True):
-        hint = suggestion(name.replace("-", "_"), known, "timm/") or (
-            f"; expected one of its {len(known):,}; timm.list_models() and `ghn-pyg models --networks` list them"
-        )
+        hint = suggestion(name.replace("-", "_"), known, "timm/") or "; `ghn-pyg models --networks` lists all names"
         raise ValueError(f"timm has no network {name!r}{hint}")
-    network: nn.Module = timm.create_model(name, pretrained=False)
+    network: nn.Module = timm.create_model(name, pretrained=False, **options)
     return network
 
 
 def _timm() -> Any:
-    try:
-        return importlib.import_module("timm")
-    except ImportError as error:
-        raise ImportError('networks of timm need timm; install it with: pip install "ghn_pyg[timm]"') from error
+    return require("timm", extra="timm", purpose="networks of timm")

@@ -1,4 +1,4 @@
-"""torchvision's networks by name."""
+"""Builds networks of torchvision by name."""
 
 from __future__ import annotations
 
@@ -9,19 +9,13 @@ import torchvision
 from torch import nn
 
 from ..utils.suggest import suggestion
-from .without_memory import without_memory
 
-# Their own initialisation takes minutes without SciPy's help, and they warn when it is left open.
-_OPTIONS: Final[dict[str, dict[str, Any]]] = {
-    "googlenet": {"init_weights": False},
-    "inception_v3": {"init_weights": False},
-    "quantized_googlenet": {"init_weights": False},
-    "quantized_inception_v3": {"init_weights": False},
-}
+# Their own initialisation takes minutes, and they warn if the choice is left open.
+_SLOW_TO_INITIALISE: Final = ("googlenet", "inception_v3", "quantized_googlenet", "quantized_inception_v3")
 
 
 def classification_models() -> list[str]:
-    """Names of all classification networks of the installed torchvision, in alphabetical order.
+    """Lists all classification networks of the installed torchvision, in alphabetical order.
 
     Example:
         >>> classification_models()[:3]
@@ -30,77 +24,51 @@ def classification_models() -> list[str]:
     return sorted(torchvision.models.list_models(module=torchvision.models))
 
 
-def models() -> list[str]:
-    """Names of all networks of the installed torchvision: for detection, segmentation, videos and optical flow too.
+def names() -> list[str]:
+    """Lists all networks of the installed torchvision, also for detection, segmentation, video and optical flow.
 
     Example:
-        >>> {"resnet18", "retinanet_resnet50_fpn", "deeplabv3_resnet50", "r3d_18", "raft_small"} <= set(models())
+        >>> {"resnet18", "retinanet_resnet50_fpn", "deeplabv3_resnet50", "r3d_18", "raft_small"} <= set(names())
         True
     """
     return sorted(torchvision.models.list_models())
 
 
 def check_name(name: str) -> None:
-    """Raises an error for a classification network that does not exist.
+    """Checks that torchvision has a classification network of this name.
 
     Raises:
-        ValueError: If there is no such network; near names are suggested.
+        ValueError: If there is no such network. The message suggests similar names.
     """
-    _check(
-        name,
-        classification_models(),
-        "classification network",
-        "ghn_pyg.zoo.classification_models()",
-    )
+    _check(name, classification_models(), "classification network")
 
 
 def build(name: str, **options: Any) -> nn.Module:
-    """Builds an untrained network; nothing is downloaded.
+    """Builds an untrained network. Nothing is downloaded.
 
     Args:
-        name: One of :func:`models`.
+        name: One of :func:`names`.
         options: Options of the network, such as ``num_classes=10``.
 
     Returns:
-        The network with torchvision's initial values; auxiliary heads are part of GoogLeNet and Inception.
+        The network with torchvision's initial values. GoogLeNet and Inception have their auxiliary heads.
 
     Raises:
-        ValueError: If there is no such network; near names are suggested.
+        ValueError: If there is no such network. The message suggests similar names.
 
     Example:
         >>> build("resnet18", num_classes=7).fc.weight.shape
         torch.Size([7, 512])
     """
-    _check(name, models(), "network", "ghn_pyg.zoo.torchvision_models.models()")
-    takes = inspect.signature(torchvision.models.get_model_builder(name)).parameters
-    defaults = {"weights_backbone": None} if "weights_backbone" in takes else {}
-    return torchvision.models.get_model(name, weights=None, **{**defaults, **_OPTIONS.get(name, {}), **options})
+    _check(name, names(), "network")
+    if "weights_backbone" in inspect.signature(torchvision.models.get_model_builder(name)).parameters:
+        options.setdefault("weights_backbone", None)
+    if name in _SLOW_TO_INITIALISE:
+        options.setdefault("init_weights", False)
+    return torchvision.models.get_model(name, weights=None, **options)
 
 
-def skeleton(name: str, **options: Any) -> nn.Module:
-    """Builds a network whose large parameters have a shape but no memory, in milliseconds whatever its size.
-
-    That is all that :func:`~ghn_pyg.from_module` needs, and so ``ghn.predict(from_module(skeleton(name)))`` too.
-
-    Args:
-        name: One of :func:`models`.
-        options: Options of the network, such as ``num_classes=10``.
-
-    Returns:
-        The network; what its constructor would fill at random is on the meta device.
-
-    Raises:
-        ValueError: If there is no such network; near names are suggested.
-
-    Example:
-        >>> skeleton("vit_h_14").conv_proj.weight.device
-        device(type='meta')
-    """
-    return without_memory(lambda: build(name, **options))
-
-
-def _check(name: str, names: list[str], kind: str, source: str) -> None:
-    if name not in names:
-        lists = f"{source} and `ghn-pyg models --networks` list them"
-        hint = suggestion(str(name).replace("-", "_"), names) or f"; expected one of its {len(names)}; {lists}"
+def _check(name: str, known: list[str], kind: str) -> None:
+    if name not in known:
+        hint = suggestion(str(name).replace("-", "_"), known) or "; `ghn-pyg models --networks` lists all names"
         raise ValueError(f"torchvision has no {kind} {name!r}{hint}")

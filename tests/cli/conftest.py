@@ -1,8 +1,12 @@
+import logging
 import sys
 
 import pytest
+import torch
 
-from ghn_pyg import cli
+from ghn_pyg import GHN, GHNConfig, cli
+
+logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
 
 
 @pytest.fixture
@@ -17,3 +21,38 @@ def run(monkeypatch, capsys):
         return stop.value.code or 0, [" ".join(line.split()) for line in out.splitlines()], err
 
     return call
+
+
+def save_ghn(folder, **options):
+    torch.manual_seed(3)
+    GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2, **options)).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def ghn(tmp_path_factory):
+    """The folder of an untrained GHN for 1,000 classes."""
+    return save_ghn(tmp_path_factory.mktemp("ghn"))
+
+
+@pytest.fixture(scope="session")
+def digits_ghn(tmp_path_factory):
+    """The folder of an untrained GHN for ten classes."""
+    return save_ghn(tmp_path_factory.mktemp("ghn"), max_kernel_size=5, num_classes=10)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A recipe for meta-training that takes moments."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text("""
+ghn: {hidden_channels: 8, max_channels: 8, max_kernel_size: 5, num_classes: 10, layers: 1, heads: 2}
+image_size: 8
+meta_batch: 1
+batch_size: 16
+epochs: 10
+warmup_epochs: 0
+widths: {widths: [8], hidden: [16]}
+curriculum: 1.0
+""")
+    return path

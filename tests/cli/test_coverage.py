@@ -1,13 +1,9 @@
 import csv
-import json
-import os
 
 import pytest
 
-from ghn_pyg import GHN, GHNConfig, coverage
+from ghn_pyg import coverage
 from ghn_pyg.zoo.build import skeleton
-from tests.cli.outcomes import failed, small_disk
-from tests.zoo.test_transformers_models import TINY
 
 CODE = """
 import torch
@@ -16,8 +12,7 @@ from torch import nn
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.used = nn.Linear(3, 5)
-        self.left = nn.Linear(7, 11)
+        self.used, self.left = nn.Linear(3, 5), nn.Linear(7, 11)
 
     def forward(self, x):
         return self.used(x)
@@ -31,23 +26,20 @@ def whole():
 def broken():
     raise LookupError("no data")
 """
+OWN = "module:coverage_nets:make"
+WHOLE = "module:coverage_nets:whole"
+BROKEN = "module:coverage_nets:broken"
 
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
     (tmp_path / "coverage_nets.py").write_text(CODE)
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **TINY["bert"]}))
     monkeypatch.chdir(tmp_path)
 
 
 def read(path):
     with open(path, encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
-
-
-OWN = "module:coverage_nets:make"
-WHOLE = "module:coverage_nets:whole"
-BROKEN = "module:coverage_nets:broken"
 
 
 def test_one_network(run):
@@ -114,62 +106,3 @@ def test_failures_stand_beside_the_others(run, tmp_path):
     rows = read(tmp_path / "all.csv")
     assert [row["elements"] for row in rows] == ["8", "", "", "108"]
     assert [bool(row["failure"]) for row in rows] == [False, True, True, True]
-
-
-def test_where_all_fail_the_table_is_there_too(run, tmp_path):
-    code, out, _ = run("coverage", BROKEN, "resnet_18", "--csv", "all.csv")
-    assert code == 1
-    assert "networks 0 of 2 without failure" in out
-    assert len(read(tmp_path / "all.csv")) == 2
-
-
-def test_transformers_with_inputs_by_keyword(run, tmp_path):
-    code, out, _ = run("coverage", f"hf/{tmp_path}:BertForMaskedLM", "--input", "input_ids=1x7:long")
-    assert code == 0
-    assert any(line.startswith("tied ") for line in out)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("coverage resnet_18", "no network 'resnet_18'; did you mean resnet18 or"),
-        ("coverage timm/test_vits", "did you mean timm/test_vit"),
-        ("coverage hf/bertt", "did you mean hf/bert"),
-        ("coverage hf/user/model", "nothing is downloaded"),
-        ("coverage timm/no_such_*", "no network matches 'timm/no_such_*'"),
-        ("coverage tim/resnet18", "did you mean timm/resnet18?"),
-        ("coverage module:coverage_nets:mak", "coverage_nets has no mak; did you mean make?"),
-        ("coverage module:coverage_nets:whole", "the forward pass of Linear failed on input of shape (1, 3, 224, 224)"),
-        ("coverage alexnet --csv x.json", "cannot save a table as x.json, expected a name that ends in .csv"),
-        ("coverage alexnet --input 3,4", "expected the shape of an input"),
-        ("coverage alexnet --input a=3 --input 4", "expected a different keyword for each input"),
-        ("graph module:coverage_nets:make --strict --out x.svg", "1 weight matrix is not predicted. left.weight"),
-        ("predict module:coverage_nets:make --ghn none --strict --out x.safetensors", "left.weight (11×7)"),
-    ],
-)
-def test_errors_are_one_line_and_leave_nothing(arguments, message, run, tmp_path):
-    before = {name for name in os.listdir(tmp_path) if name != "__pycache__"}
-    assert message in failed(run(*arguments.split()))
-    assert {name for name in os.listdir(tmp_path) if name != "__pycache__"} == before
-
-
-@pytest.mark.parametrize("networks", [["resnet18"], ["alexnet", *(f"{'x' * 90}{number}" for number in range(11))]])
-def test_a_full_disk_leaves_the_old_file(networks, run, tmp_path):
-    (tmp_path / "all.csv").write_text("old")
-    with small_disk():
-        result = run("coverage", *networks, "--csv", "all.csv")
-    assert "cannot write all.csv: " in failed(result)
-    assert (tmp_path / "all.csv").read_text() == "old"
-
-
-def test_predict_and_graph_take_all_sources(run, tmp_path):
-    GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2)).save_pretrained(tmp_path / "ghn")
-    code, out, _ = run("predict", OWN, "--ghn", tmp_path / "ghn")
-    assert code == 0
-    assert "predicted 2 tensors, 20 parameters" in out
-    code, out, _ = run("predict", "timm/test_vit", "--ghn", tmp_path / "ghn", "--strict", "--out", "x.safetensors")
-    assert code == 0
-    assert out[0] == f"timm/test_vit by {tmp_path}/ghn"
-    code, out, _ = run("graph", WHOLE, "--input", "1x3")
-    assert code == 0
-    assert "predicted 2 tensors, 8 parameters" in out

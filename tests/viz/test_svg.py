@@ -7,19 +7,17 @@ import pytest
 
 from ghn_pyg import from_module
 from ghn_pyg.graph.node_types import PRIMITIVES
-from ghn_pyg.viz.svg import FILL, draw_svg, layers, place
-from ghn_pyg.zoo.torchvision_models import skeleton
+from ghn_pyg.viz.svg import FILL, assign_columns, assign_rows, draw_svg
+from ghn_pyg.zoo import skeleton
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def view_of(edges, count):
-    view = nx.DiGraph()
+    view = nx.DiGraph(edges)
     for node in range(count):
-        view.add_node(
-            node, type="conv" if node else "input", name=f"layer{node}", params=[f"layer{node}"], shape=(2, 3, 5, 7)
-        )
-    view.add_edges_from(edges)
+        name = f"layer{node}"
+        view.add_node(node, type="conv" if node else "input", name=name, params=[name], shape=(2, 3, 5, 7))
     return view
 
 
@@ -40,27 +38,27 @@ def test_every_node_type_has_its_own_colour():
 def test_rows_stand_just_above_their_use():
     # 5 is a root that is used late, 6 hangs off the input and is used late, 7 is an end that nothing uses.
     view = view_of([(0, 1), (1, 2), (2, 3), (3, 4), (5, 4), (0, 6), (6, 4), (1, 7)], 8)
-    assert layers(view) == {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 3, 6: 3, 7: 2}
+    assert assign_rows(view) == {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 3, 6: 3, 7: 2}
 
 
 def test_the_longest_way_stays_in_the_first_column():
     # A residual block whose short branch (4, 5) ends early; a second branch must not stand in its way.
     edges = [(0, 1), (1, 2), (2, 3), (0, 4), (4, 3), (0, 5), (5, 6), (6, 3)]
-    strip = place({0: 0, 1: 1, 2: 2, 3: 3, 4: 1, 5: 1, 6: 2}, edges)
+    strip = assign_columns({0: 0, 1: 1, 2: 2, 3: 3, 4: 1, 5: 1, 6: 2}, edges)
     assert strip.cells == {0: (0, 0), 1: (1, 0), 2: (2, 0), 3: (3, 0), 5: (1, 1), 6: (2, 1), 4: (1, 2)}
 
 
 def test_a_branch_does_not_stand_on_a_long_edge():
     # 5 ends a branch in the column of 4, and its edge runs down to 3; 6 starts later and goes further right.
     edges = [(0, 1), (1, 2), (2, 7), (7, 3), (0, 5), (5, 3), (1, 6), (6, 7)]
-    strip = place({0: 0, 1: 1, 5: 1, 2: 2, 6: 2, 7: 3, 3: 4}, edges)
+    strip = assign_columns({0: 0, 1: 1, 5: 1, 2: 2, 6: 2, 7: 3, 3: 4}, edges)
     assert strip.cells[5] == (1, 1)
     assert strip.cells[6] == (2, 2)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "inception_v3", "densenet121", "swin_v2_t", "efficientnet_v2_l"])
 def test_networks(name):
-    graph = from_module(skeleton(name))
+    graph = from_module(*skeleton(name))
     view = graph.to_networkx()
     svg = draw_svg(view, name)
     drawn = list(boxes(svg))
@@ -78,7 +76,7 @@ def test_networks(name):
 
 
 def test_resnet18_has_one_repeated_node_and_all_its_types_in_the_legend():
-    svg = draw_svg(from_module(skeleton("resnet18")).to_networkx())
+    svg = draw_svg(from_module(*skeleton("resnet18")).to_networkx())
     assert [ghost for *_, ghost in boxes(svg)].count(True) == 1
     texts = [element.text for element in ET.fromstring(svg).iter(f"{SVG}text")]
     legend = ["53 nodes, 60 edges", "input 1", "conv 21", "bias 1", "bn 20", "max_pool 1", "glob_avg 1", "sum 8"]
@@ -95,19 +93,9 @@ def test_a_thousand_nodes_in_a_chain_with_skips():
     assert 0.5 < float(root.get("width")) / float(root.get("height")) < 3
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_few_nodes(count):
-    view = view_of([(node, node + 1) for node in range(count - 1)], count)
-    assert len(list(boxes(draw_svg(view)))) == count
-
-
 def test_text_is_escaped_and_long_names_are_cut_in_the_middle():
     view = view_of([], 1)
     view.nodes[0].update(name="<&" + "x" * 100 + '">', params=[])
     texts = [element.text for element in ET.fromstring(draw_svg(view, "<title>")).iter(f"{SVG}text")]
     assert texts[0] == "<title>: 1 nodes, 0 edges"
-    label = texts[2]
-    assert label.startswith("<&xx")
-    assert label.endswith('xx">')
-    assert "…" in label
-    assert len(label) == 64
+    assert texts[2] == "<&" + "x" * 29 + "…" + "x" * 30 + '">'

@@ -3,7 +3,7 @@ import sys
 import pytest
 from torch import nn
 
-from ghn_pyg.zoo.user_models import make
+from ghn_pyg.zoo.user_models import build
 
 CODE = """
 import torch
@@ -47,7 +47,7 @@ def _folder(tmp_path, monkeypatch):
 )
 def test_factories(factory, shape):
     before = list(sys.path)
-    network, inputs = make("own_nets.simple", factory)
+    network, inputs = build("own_nets.simple", factory)
     assert type(network) is nn.Linear
     assert network.weight.shape == shape
     assert (inputs is not None) == (factory == "with_inputs")
@@ -57,22 +57,22 @@ def test_factories(factory, shape):
 @pytest.mark.parametrize(
     ("module", "factory", "message"),
     [
-        ("own_nets.simpl", "plain", r"there is no module own_nets\.simpl in /.* or among what is installed"),
-        ("their_nets.simple", "plain", "there is no module their_nets in /"),
+        ("own_nets.simpl", "plain", r"no module own_nets\.simpl in /.* or among the installed packages"),
+        ("their_nets.simple", "plain", "no module their_nets in /"),
         ("own_nets.simple", "plane", r"own_nets\.simple has no plane; did you mean plain\?"),
         ("own_nets.simple", "Nets.large", r"own_nets\.simple has no Nets\.large"),
-        ("own_nets.simple", "number", r"own_nets\.simple:number is no function that makes a network, but int"),
-        ("own_nets.simple", "wide", r"own_nets\.simple:wide must take no arguments, and missing .* 'channels'; write"),
+        ("own_nets.simple", "number", r"own_nets\.simple:number must be a function that returns a network, got 3"),
+        ("own_nets.simple", "wide", r"own_nets\.simple:wide must take no required arguments .*'channels'"),
         ("own_nets.simple", "nothing", r"own_nets\.simple:nothing must return a torch\.nn\.Module, .* got str 'a net"),
     ],
 )
-def test_errors(module, factory, message):
+def test_unusable_factories(module, factory, message):
     before = list(sys.path)
     with pytest.raises(ValueError, match=message):
-        make(module, factory)
+        build(module, factory)
     assert sys.path == before
 
 
-def test_what_a_module_lacks_itself_is_no_slip():
+def test_a_missing_import_of_the_module_keeps_its_error():
     with pytest.raises(ModuleNotFoundError, match="a_package_that_is_not_there"):
-        make("own_nets.broken", "plain")
+        build("own_nets.broken", "plain")

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 
 from benchmarks.coverage import check, example_inputs
 from benchmarks.transformers_models import MODELS
@@ -49,42 +48,23 @@ def test_models_of_transformers(make, given, ghn):
 
 
 @pytest.mark.parametrize(
-    ("name", "kept"),
+    ("name", "options", "reasons"),
     [
-        ("test_vit", {"cls_token": Kept.TOKEN}),
-        ("test_resnet", {}),
-        ("fasternet_t0", {}),
+        ("test_resnet", {}, {}),
+        ("test_vit", {}, {"cls_token": Kept.TOKEN}),
+        ("swinv2_tiny_window8_256", {"depths": (1, 1, 1, 1)}, {"logit_scale": Kept.LOGIT_SCALE}),
+        (
+            "beit_base_patch16_224",
+            {"depth": 1},
+            {
+                "cls_token": Kept.TOKEN,
+                "gamma_1": Kept.LAYER_SCALE,
+                "gamma_2": Kept.LAYER_SCALE,
+                "relative_position_bias_table": Kept.POSITION_BIAS,
+            },
+        ),
     ],
 )
-def test_what_is_kept_of_networks_of_timm(name, kept):
-    assert from_module(timm.create_model(name)).kept == kept
-
-
-def test_reasons_of_a_network_with_many_kinds_of_parameters():
-    kept = from_module(timm.create_model("swinv2_tiny_window8_256", depths=(1, 1, 1, 1))).kept
-    assert {name.split(".")[-1]: reason for name, reason in kept.items()} == {"logit_scale": Kept.LOGIT_SCALE}
-    kept = from_module(timm.create_model("beit_base_patch16_224", depth=1)).kept
-    assert kept == {
-        "cls_token": Kept.TOKEN,
-        "blocks.0.gamma_1": Kept.LAYER_SCALE,
-        "blocks.0.gamma_2": Kept.LAYER_SCALE,
-        "blocks.0.attn.relative_position_bias_table": Kept.POSITION_BIAS,
-    }
-
-
-class Rotary(nn.Module):
-    """A layer that turns pairs of features by learned angles, as no library has it."""
-
-    def __init__(self, features):
-        super().__init__()
-        self.angles = nn.Parameter(torch.zeros(features // 2))
-
-    def forward(self, x):
-        a, b = x.chunk(2, -1)
-        cos, sin = self.angles.cos(), self.angles.sin()
-        return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
-
-
-def test_parameters_of_ones_own_layers_are_kept_with_a_reason():
-    model = nn.Sequential(nn.Linear(6, 10), Rotary(10), nn.Linear(10, 3))
-    assert from_module(model, torch.zeros(2, 6)).kept == {"1.angles": Kept.LAYER_SCALE}
+def test_kept_parameters_have_reasons(name, options, reasons):
+    kept = from_module(timm.create_model(name, **options)).kept
+    assert {parameter.split(".")[-1]: reason for parameter, reason in kept.items()} == reasons

@@ -1,0 +1,60 @@
+"""Loads GHNs, and saves tables and tensors, for several commands."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .terminal import status, user_errors
+
+if TYPE_CHECKING:
+    from ..models.ghn import GHN
+
+
+def load_ghn(name: str, device: str = "cpu") -> GHN:
+    """Loads a GHN, and downloads it if needed."""
+    with status(f"Loading {name}"):
+        from ..models.checkpoints.hub import resolve
+        from ..models.checkpoints.key_names import CheckpointError
+        from ..models.ghn import GHN
+
+    with user_errors(CheckpointError):
+        path = resolve(name)  # outside of the status, because a download shows its own progress
+        with status(f"Loading {name}"):
+            return GHN.from_pretrained(path).to(device)
+
+
+def save_csv(path: Path, rows: Sequence[Mapping[str, Any]], fields: Iterable[str] = ()) -> None:
+    """Saves rows as CSV; by default the fields are those of the first row."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*(fields or rows[0])])
+    writer.writeheader()
+    writer.writerows(rows)
+    save_text(path, text.getvalue())
+
+
+def save_text(path: Path, text: str) -> None:
+    """Saves a text."""
+    from ..utils.atomic_files import replacing
+
+    with user_errors(OSError), replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", newline="")
+
+
+@contextlib.contextmanager
+def safetensors_file(path: Path) -> Iterator[Path]:
+    """A temporary path that replaces ``path`` in the end. Errors of safetensors become OSErrors."""
+    from safetensors import SafetensorError
+
+    from ..utils.atomic_files import replacing
+
+    with status(f"Saving {path}"), replacing(path) as unfinished:
+        try:
+            yield unfinished
+        except SafetensorError as error:
+            raise OSError(str(error)) from error

@@ -1,0 +1,45 @@
+"""``ghn-pyg init``: makes an untrained GHN."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from . import options
+from .options import argument, option
+from .terminal import print_rows, status, user_errors
+
+if TYPE_CHECKING:
+    from ..models.ghn import GHN
+
+
+def init(
+    model: Annotated[str, argument("MODEL", "A preset such as ghn3tm8; see `ghn-pyg models`.")],
+    out: options.CheckpointFolder,
+    seed: options.Seed = 0,
+    num_classes: Annotated[int | None, option("N", "Number of classes of the networks, if not 1000.", min=1)] = None,
+) -> None:
+    """Make an untrained GHN."""
+    from ..models.config import GHNConfig
+
+    options.check_folder(out)
+    with user_errors(ValueError):
+        config = GHNConfig.preset(model, **({} if num_classes is None else {"num_classes": num_classes}))
+    with status(f"Building {model}"):
+        import torch
+
+        from ..models.ghn import GHN
+
+        torch.default_generator.manual_seed(seed)
+        ghn = GHN(config)
+    save_ghn(ghn, model, out)
+
+
+def save_ghn(ghn: GHN, name: str, out: Path) -> None:
+    """Saves a GHN as a checkpoint, and prints its size."""
+    from ..models.checkpoints.key_names import CheckpointError
+
+    with status(f"Saving {out}"), user_errors(CheckpointError, OSError):
+        ghn.save_pretrained(out)
+    size = sum(parameter.numel() for parameter in ghn.parameters())
+    print_rows(name, [("parameters", f"{size:,}"), ("saved", str(out))])

@@ -1,0 +1,106 @@
+"""Prints tables, progress and errors of commands on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the command with an error in one line and exit status 2."""
+    typer.echo(f"{typer.style('Error:', fg='red', bold=True)} {' '.join(message.split())}", err=True)
+    raise typer.Exit(2)
+
+
+@contextlib.contextmanager
+def user_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Shows errors that the user can fix as one line. Others keep their traceback."""
+    try:
+        yield
+    except kinds as error:
+        fail(str(error))
+
+
+@contextlib.contextmanager
+def status(message: str) -> Iterator[None]:
+    """Shows on a terminal what takes time."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True).status(f"{escape(message)} …"):
+        yield
+
+
+def make_progress(*columns: Any, visible: bool = True) -> Progress:
+    """A progress bar on standard error, shown if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not (visible and console.is_terminal))
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, description: str) -> Iterator[Callable[..., None]]:
+    """A progress bar, as a function to call after each step with any arguments."""
+    with make_progress() as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda *_: progress.advance(task)
+
+
+def make_console() -> Console:
+    """Standard output, as wide as the terminal; in a pipe or file wide enough for one row a line."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 240, highlight=False)
+
+
+def make_table(first: str, *columns: str) -> Table:
+    """A table whose first column is text and whose other columns are numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(first, box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def print_rows(title: str, rows: Sequence[tuple[str, str]], table: Table | None = None) -> None:
+    """Prints a title, a table if given, and labelled lines."""
+    from rich.table import Table
+    from rich.text import Text
+
+    console = make_console()
+    console.print(Text(title, style="bold"))
+    if table is not None:
+        console.print(table)
+    grid = Table.grid(padding=(0, 2))
+    for label, text in rows:
+        grid.add_row(Text(label, style="cyan"), Text(text))
+    console.print(grid)
+
+
+def print_line(text: str, style: str | None = None) -> None:
+    """Prints a line as it is, without wrapping it."""
+    make_console().print(text, style=style, soft_wrap=True, markup=False)
+
+
+def print_failures(reasons: Mapping[str, str]) -> None:
+    """Prints in red what failed, with the reasons."""
+    for name, reason in reasons.items():
+        print_line(f"failed: {name}: {reason}", "red")
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things, such as ``"1 node"`` or ``"2 nodes"``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -1,0 +1,82 @@
+"""Builds and traces the network that a command is given."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from ..utils.suggest import some
+from ..zoo.parse_name import parse_name
+from .input_shapes import InputShape, make_inputs, parse_inputs
+from .terminal import counted, fail, status, user_errors
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..graph.arch_data import ArchData
+
+_PYTHON: Final = re.compile(r"\w\(\w|ghn_pyg\.|example_inputs|register_")
+
+
+def check_networks(sources: Iterable[str], inputs: Sequence[str] | None) -> list[InputShape]:
+    """Checks names of networks and shapes of inputs without importing torch, and returns the parsed inputs."""
+    with user_errors(ValueError):
+        for source in sources:
+            parse_name(source)
+        return parse_inputs(inputs or ())
+
+
+def build(source: str, inputs: Sequence[InputShape]) -> tuple[torch.nn.Module, Any]:
+    """Builds a network without memory, with its example inputs."""
+    from ..zoo.build import skeleton
+
+    with status(f"Building {source}"), user_errors(ValueError, ImportError):
+        network, example_inputs = skeleton(source)
+    return network, make_inputs(inputs) if inputs else example_inputs
+
+
+def trace(source: str, inputs: Sequence[InputShape], strict: bool) -> tuple[torch.nn.Module, ArchData, float]:
+    """Builds a network without memory and traces it; returns also how many seconds the trace took."""
+    network, example_inputs = build(source, inputs)
+    with status(f"Tracing {source}"):
+        from ..tracing.parameter_coverage import check_coverage
+        from ..tracing.trace import TracingError, from_module
+
+        start = time.perf_counter()
+        try:
+            graph = from_module(network, example_inputs)
+            seconds = time.perf_counter() - start
+            if strict:
+                check_coverage(graph)
+        except (ValueError, TypeError, TracingError) as error:
+            fail(describe(error))
+    return network, graph, seconds
+
+
+def describe(error: Exception) -> str:
+    """The message of a tracing error; advice on Python calls is replaced by advice on options."""
+    sentences = re.split(r"(?<=[.;]) ", str(error))
+    advice = ""
+    while len(sentences) > 1 and _PYTHON.search(sentences[-1]):
+        del sentences[-1]
+        advice = ". Give inputs that fit with --input, such as --input 1x3x32x32"
+    return " ".join(sentences).rstrip(".;") + advice
+
+
+def describe_parameters(names: Iterable[str], sizes: Mapping[str, int]) -> str:
+    """The number of tensors and of their elements."""
+    names = list(names)
+    return f"{counted(len(names), 'tensor')}, {counted(sum(sizes[name] for name in names), 'parameter')}"
+
+
+def kept_rows(kept: Mapping[str, str], sizes: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Parameters that are not predicted, one row for each reason."""
+    names_by_reason: dict[str, list[str]] = {}
+    for name, reason in kept.items():
+        names_by_reason.setdefault(reason, []).append(name)
+    return [
+        ("kept", f"{describe_parameters(names, sizes)}: {reason} ({some(names)})")
+        for reason, names in names_by_reason.items()
+    ] or [("kept", "none")]

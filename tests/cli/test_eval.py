@@ -1,0 +1,121 @@
+import csv
+import dataclasses
+import json
+import shutil
+
+import pytest
+import torch
+
+from ghn_pyg.data import images as images_module
+from ghn_pyg.data.images import Images, ImagesError, TensorImages
+from ghn_pyg.evaluation import report as report_module
+from ghn_pyg.models.published_norms import published_norm
+from ghn_pyg.training import image_stream as streams_module
+from tests.cli.outcomes import failed
+
+
+def test_predicted_random_and_trained_parameters_are_compared(run, digits_ghn, tmp_path):
+    path = tmp_path / "found.json"
+    what = ("--split", "val", "--count", 2, "--width", 8, "--image-size", 8)
+    options = (*what, "--compare", "random", "--compare", "sgd:1", "--compare", "finetuned:1")
+    code, out, _ = run("eval", digits_ghn, *options, "--out", path)
+    assert code == 0
+    assert out[0] == f"{digits_ghn} on 355 test images of digits"
+    found = json.loads(path.read_text())["val"]
+    assert list(found) == ["predicted", "random", "sgd:1", "finetuned:1"]
+    assert [len(report["rows"]) for report in found.values()] == [2, 2, 2, 2]
+    settings = [(report["settings"]["parameters"], report["settings"]["training"]) for report in found.values()]
+    assert [kind for kind, _ in settings] == ["predicted", "initial", "initial", "predicted"]
+    assert [training and training["epochs"] for _, training in settings] == [None, None, 1, 1]
+    assert {report["settings"]["source"] for report in found.values()} == {digits_ghn}
+    lines = [line for line in out if "100.0%" in line]
+    for line, (name, report) in zip(lines, found.items(), strict=True):
+        assert f"{name} 2 100.0% {report['top1_mean']:.2%} {report['top1_std']:.2%}" in line
+    assert found["sgd:1"]["top1_mean"] > found["random"]["top1_mean"]
+
+
+def test_torchvision_networks_are_listed_and_saved(run, digits_ghn, tmp_path):
+    path = tmp_path / "found.csv"
+    code, out, _ = run("eval", digits_ghn, "--network", "shufflenet_v2_x0_5", "--out", path)
+    assert code == 0
+    (row,) = csv.DictReader(path.read_text().splitlines())
+    assert (row["networks"], row["method"], row["name"]) == ("torchvision", "predicted", "shufflenet_v2_x0_5")
+    assert f"shufflenet_v2_x0_5 {float(row['top1']):.2%}" in out
+    assert any(line.startswith("torchvision predicted 1 100.0%") and "nan" not in line for line in out)
+
+
+def few_pictures(name, classes):
+    """Three grey images of 224×224 pixels."""
+    grey = TensorImages(torch.full((3, 3, 224, 224), 99, dtype=torch.uint8), torch.arange(3), (0.5,) * 3, (0.25,) * 3)
+    return Images(name, grey, grey, classes, 224, (0.5,) * 3, (0.25,) * 3)
+
+
+def test_norms_of_published_ghns_are_compared_on_imagenet(run, ghn, tmp_path, monkeypatch):
+    shutil.copytree(ghn, tmp_path / "ghn3tm8")
+    monkeypatch.setattr(images_module, "load_images", lambda name, *_, **__: few_pictures(name, 1000))
+    _, out, _ = run("eval", tmp_path / "ghn3tm8", "--network", "shufflenet_v2_x0_5")
+    (line,) = [line for line in out if line.startswith("norms: ")]
+    found, published = line.removeprefix("norms: shufflenet_v2_x0_5 ").split(", published ")
+    assert float(published) == pytest.approx(published_norm("shufflenet_v2_x0_5", "ghn3tm8"), abs=1e-3)
+    monkeypatch.setattr(report_module, "published_norm", lambda name, ghn: float(found))
+    _, out, _ = run("eval", tmp_path / "ghn3tm8", "--network", "shufflenet_v2_x0_5")
+    assert "norms: as published" in out
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_norms_of_other_networks_are_not_compared(run, digits_ghn, tmp_path, monkeypatch, large):
+    """With other classes, or on small images, networks have other parameters than the published ones."""
+    shutil.copytree(digits_ghn, tmp_path / "ghn3tm8")
+    if large:
+        monkeypatch.setattr(images_module, "load_images", lambda name, *_, **__: few_pictures(name, 10))
+    code, out, _ = run("eval", tmp_path / "ghn3tm8", "--network", "shufflenet_v2_x0_5")
+    assert code == 0
+    assert not any(line.startswith("norms: ") for line in out)
+
+
+def test_published_noise(run, digits_ghn, tmp_path, monkeypatch):
+    digits = dataclasses.replace(images_module.load_images("digits", image_size=8), name="CIFAR10")
+    monkeypatch.setattr(images_module, "load_images", lambda *_, **__: digits)
+    path = tmp_path / "found.json"
+    options = ("--split", "val", "--count", 1, "--width", 8, "--noise", "published", "--out", path)
+    assert run("eval", digits_ghn, *options)[0] == 0
+    assert json.loads(path.read_text())["val"]["predicted"]["settings"]["noise"] == 0.08
+
+
+def test_a_checkpoint_of_a_run_is_evaluated(run, recipe, tmp_path):
+    folder = tmp_path / "run"
+    options = ("--steps", 2, "--device", "cpu", "-s", "ema=0.5")
+    assert run("train", recipe, "--out", folder, *options)[0] == 0
+    found = []
+    for name in ("checkpoints/step-000000002.pt", "ghn"):
+        path = tmp_path / "found.json"
+        what = ("--split", "val", "--count", 1, "--width", 8, "--image-size", 8)
+        assert run("eval", folder / name, *what, "--out", path)[0] == 0
+        found.append(json.loads(path.read_text())["val"]["predicted"]["rows"][0]["total_norm"])
+    assert found[0] == found[1] > 0
+
+
+def test_options_of_image_data_are_passed_on(run, digits_ghn, recipe, monkeypatch):
+    asked = []
+
+    def refuse(name, folder, **options):
+        asked.append((name, options.get("num_classes"), options["download"]))
+        raise ImagesError("none here")
+
+    monkeypatch.setattr(images_module, "load_images", refuse)
+    monkeypatch.setattr(streams_module, "load_images", refuse)
+    for command, classes, download in (
+        (f"eval {digits_ghn} --images svhn --download", None, True),
+        (f"eval {digits_ghn} --images svhn --num-classes 10", 10, False),
+        (f"rank {digits_ghn} --images svhn --download", None, True),
+        (f"finetune resnet18 --ghn {digits_ghn} --images svhn --keep-classifier --num-classes 7", 7, False),
+        (f"train {recipe} --fast-dev-run --device cpu -s images=svhn -s download=true", 10, True),
+    ):
+        failed(run(*command.split()))
+        assert asked.pop() == ("svhn", classes, download)
+
+
+def test_it_fails_if_no_network_runs(run, digits_ghn):
+    code, out, _ = run("eval", digits_ghn, "--network", "vit_b_16", "--image-size", 8)
+    assert code == 2
+    assert any("has no version for small inputs" in line for line in out)

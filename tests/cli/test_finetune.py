@@ -1,0 +1,83 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ghn_pyg.data.images import load_images
+from ghn_pyg.evaluation.subjects import torchvision_subjects
+from ghn_pyg.finetuning import train_network
+from tests.cli.outcomes import failed
+
+
+def test_finetune(run, digits_ghn, tmp_path):
+    path = tmp_path / "network.safetensors"
+    name = "shufflenet_v2_x0_5"
+    code, out, _ = run(
+        "finetune", name, "--ghn", digits_ghn, "--image-size", 8, "--epochs", 2, "--compare", "--out", path
+    )
+    assert code == 0
+    assert "parameters before after 1 epoch after 2 epochs seconds" in out
+    assert sum(line.startswith(("predicted ", "random ")) for line in out) == 2
+    network = torchvision_subjects([name], 10, 8)[0].build()
+    network.load_state_dict(load_file(path))
+    assert network.conv1[1].num_batches_tracked == 10  # recalibrated
+    found = []
+    for statistics in ("batch", "running"):
+        results = tmp_path / "found.json"
+        what = ("--weights", path, "--network", name, "--image-size", 8, "--statistics", statistics)
+        code, out, _ = run("eval", *what, "--out", results)
+        assert code == 0
+        assert out[0] == f"{path} on 355 test images of digits"
+        report = json.loads(results.read_text())["torchvision"]["trained"]
+        assert report["settings"]["parameters"] == "trained"
+        assert report["settings"]["source"] == str(path)
+        (row,) = report["rows"]
+        found.append(row["top1"])
+    network.eval()
+    images, labels = load_images("digits", image_size=8).test.batch(range(355))
+    with torch.no_grad():
+        assert found[1] == pytest.approx((network(images).argmax(1) == labels).float().mean().item(), abs=0.003)
+    assert found[0] != found[1]
+    message = failed(run("eval", "--weights", path, "--network", "resnet18"))
+    assert "holds no resnet18 for 10 classes and images of 16 pixels: size mismatch for fc.weight: " in message
+
+
+def test_a_full_disk_does_not_hide_what_training_gave(run, digits_ghn, tmp_path, full_disk):
+    path = tmp_path / "network.safetensors"
+    options = ("--ghn", digits_ghn, "--image-size", 8, "--compare", "--out", path)
+    code, out, err = run("finetune", "shufflenet_v2_x0_5", *options)
+    assert code == 2
+    assert sum(line.startswith(("predicted ", "random ")) for line in out) == 2
+    assert "cannot save the network: " in err
+    assert "No space left on device" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_that_cannot_be_read(run, digits_ghn, tmp_path):
+    for part in ("train", "val"):
+        for name in map(str, range(10)):
+            (tmp_path / part / name).mkdir(parents=True)
+            (tmp_path / part / name / "picture.png").write_bytes(b"damaged")
+    options = ("--ghn", digits_ghn, "--images", tmp_path, "--image-size", 8, "--batch-size", 2)
+    assert "cannot identify image file" in failed(run("finetune", "shufflenet_v2_x0_5", *options))
+
+
+@pytest.mark.parametrize("which", ["predicted", "random"])
+def test_a_network_that_diverges(run, digits_ghn, tmp_path, monkeypatch, which):
+    """The other one is trained and kept all the same; the command fails if its own purpose did."""
+    real, calls = train_network.fit, []
+
+    def diverging(network, *arguments, **options):
+        calls.append(network)
+        if ("predicted", "random")[len(calls) - 1] == which:
+            raise FloatingPointError("losses are not finite in epoch 1")
+        return real(network, *arguments, **options)
+
+    monkeypatch.setattr(train_network, "fit", diverging)
+    path = tmp_path / "network.safetensors"
+    options = ("--ghn", digits_ghn, "--image-size", 8, "--compare", "--out", path)
+    code, out, _ = run("finetune", "shufflenet_v2_x0_5", *options)
+    assert code == (2 if which == "predicted" else 0)
+    assert f"{which} failed losses are not finite in epoch 1" in out
+    assert (f"saved {path}" in out) == path.exists() == (which == "random")

@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from ghn_pyg.cli.input_shapes import make_inputs, parse_inputs
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("3", ((3,), "float32", "")),
+        ("1x3x32x32", ((1, 3, 32, 32), "float32", "")),
+        ("1x16:long", ((1, 16), "int64", "")),
+        ("input_ids=1x16:int32", ((1, 16), "int32", "input_ids")),
+        ("mask=2x5:bool", ((2, 5), "bool", "mask")),
+    ],
+)
+def test_shapes_are_parsed(text, parts):
+    assert parse_inputs([text]) == [parts]
+
+
+@pytest.mark.parametrize("text", ["", "1x", "x3", "3x-1", "1,3", "1x3:", "=1x3", "ids:1x3"])
+def test_other_texts_are_refused(text):
+    with pytest.raises(ValueError, match="expected a shape, such as 1x3x32x32"):
+        parse_inputs([text])
+
+
+def test_unknown_types_are_refused():
+    with pytest.raises(ValueError, match=r"expected one of the types float, half, .* got 'longer'"):
+        parse_inputs(["1x3:longer"])
+
+
+@pytest.mark.parametrize("texts", [["a=1", "a=2"], ["a=1", "2"]])
+def test_keywords_must_differ(texts):
+    with pytest.raises(ValueError, match="expected a different keyword for each input"):
+        parse_inputs(texts)
+    assert parse_inputs([]) == []
+    assert len(parse_inputs(["1", "1"])) == 2
+
+
+def test_example_inputs():
+    image, ids, mask = make_inputs(parse_inputs(["1x3x5x7", "1x11:long", "1x2:bool"]))
+    assert (image.shape, image.dtype, image.device.type) == ((1, 3, 5, 7), torch.float32, "meta")
+    assert (ids.dtype, ids.tolist()) == (torch.int64, [[0] * 11])
+    assert (mask.dtype, mask.tolist()) == (torch.bool, [[True, True]])
+    named = make_inputs(parse_inputs(["b=2:double", "a=3:bfloat16"]))
+    assert [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in named.items()] == [
+        ("b", (2,), torch.float64), ("a", (3,), torch.bfloat16),
+    ]  # fmt: skip
