@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ghn_pyg.bench.config import load_bench
-from ghn_pyg.bench.runner import CONFIG_FILE, Result, kept_results, run_bench
+from ghn_pyg.bench.results import CONFIG_FILE, Result, load_results
+from ghn_pyg.bench.runner import run_bench
 from ghn_pyg.bench.summary import markdown, save_summary
 
 from .harness import Run, arguments
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(options.folder or scratch)
         results = run_bench(config, folder, note)
-        tasks, kept = kept_results(folder)
+        tasks, kept = load_results(folder)
         save_summary(tasks, kept, folder)
         config_kept = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     found = {"config": config_kept, "results": [vars(result) for result in kept]}

@@ -17,9 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ghn_pyg.graph.arch_data.images import Images
-
 from ghn_pyg import GHN
+from ghn_pyg.data.images import Images
 from ghn_pyg.evaluation.evaluate import evaluate
 from ghn_pyg.evaluation.subjects import deepnets_subjects
 from ghn_pyg.families.deepnets.dataset import DeepNets

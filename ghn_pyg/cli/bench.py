@@ -16,7 +16,7 @@ from .console import check_folder, make_console, make_table, status, user_errors
 
 if TYPE_CHECKING:
     from ..bench.config import BenchConfig
-    from ..bench.runner import Result
+    from ..bench.results import Result
 
 app = typer.Typer(help="Benchmarks of graph encoders.", no_args_is_help=True)
 
@@ -56,7 +56,8 @@ def encoders(
         import importlib
 
         from ..bench.config import load_bench
-        from ..bench.runner import kept_results, run_bench
+        from ..bench.results import load_results
+        from ..bench.runner import run_bench
         from ..bench.summary import save_summary, tables
         from ..data.images import ImagesError
         from ..models.checkpoints.key_names import CheckpointError
@@ -72,7 +73,7 @@ def encoders(
         _say_kept(chosen, out, total)
         with _bar(total) as note:
             results = run_bench(chosen, out, note)
-        tasks, kept = kept_results(out)
+        tasks, kept = load_results(out)
         files = save_summary(tasks, kept, out)
     console = make_console()
     for task, found in tables(kept).items():
@@ -89,12 +90,12 @@ def encoders(
 
 def _say_kept(chosen: BenchConfig, out: Path, total: int) -> None:
     """Says how many results are there already: nothing tells that an encoder's code has changed."""
-    from ..bench.runner import CONFIG_FILE, kept_results
+    from ..bench.results import CONFIG_FILE, load_results
 
     if not (out / CONFIG_FILE).exists():
         return
     wanted = set(itertools.product(chosen.tasks, chosen.encoders, chosen.seeds))
-    _, kept = kept_results(out)
+    _, kept = load_results(out)
     if there := sum((one.task, one.encoder, one.seed) in wanted and not one.error for one in kept):
         typer.echo(
             f"{there} of {total} results are there already; to measure an encoder again, whose code has changed, "
@@ -113,12 +114,12 @@ def networks(
     check_folder(out)
     with status("Loading"):
         from ..bench.config import load_bench
-        from ..bench.trained_networks import make_networks
+        from ..bench.property_prediction import make_networks
         from ..data.images import ImagesError
     with user_errors(ValueError, ImagesError, OSError):
         chosen = load_bench(config, changes or ())
         with status("Training networks"):
-            files = make_networks(chosen, out)
+            files = make_networks(chosen.tasks, out)
     make_console().print(f"saved {', '.join(map(str, files))}", soft_wrap=True, markup=False)
 
 

@@ -37,14 +37,12 @@ def demo(
         import torch
 
         from ..data.images import load_images
-        from ..evaluation.evaluate import check_torchmetrics
         from ..evaluation.subjects import torchvision_subjects
         from ..models.checkpoints.hub import resolve
         from ..models.checkpoints.key_names import CheckpointError
         from ..models.ghn import GHN
         from ..utils.optional import require
 
-        check_torchmetrics()
         if out is not None:
             require("matplotlib.figure", "plot", "pictures")
         images = load_images("digits")
@@ -95,12 +93,12 @@ def _train(network: nn.Module, images: Images, seed: int) -> None:
 
 def _measure(networks: dict[str, Any], images: Images) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Accuracy of each network, and what it chooses for the first images."""
-    from ..evaluation.accuracy import Batches, measure, norms
+    from ..evaluation.accuracy import Batches, evaluation_mode, measure
     from ..viz.evaluation_plots import choose
 
     accuracies, choices, batches = {}, {}, Batches(images.test)
     for name, network in networks.items():
-        with norms(network, "batch", images, 0, None):
+        with evaluation_mode(network, "batch", images, 0, None):
             accuracies[name] = measure(network, batches).top1
             choices[name] = choose(network, images, range(_SHOWN))
     return accuracies, choices

@@ -130,7 +130,7 @@ def evaluate(
     with status("Loading"):
         from ..data.images import ImagesError, load_images
         from ..evaluation.evaluate import evaluate as run
-        from ..evaluation.evaluate import published_noise
+        from ..evaluation.image_noise import published_noise
         from ..evaluation.subjects import trained_subject
         from ..finetuning.train_network import check_fit
         from ..models.checkpoints.hub import resolve

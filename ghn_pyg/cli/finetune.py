@@ -69,15 +69,13 @@ def finetune(
     check_device(device)
     with status("Loading"), user_errors(ImportError):
         from ..data.images import ImagesError, load_images
-        from ..evaluation.accuracy import norms
-        from ..evaluation.evaluate import check_torchmetrics
+        from ..evaluation.accuracy import evaluation_mode
         from ..finetuning.config import FitConfig
         from ..finetuning.train_network import check_fit
         from ..models.checkpoints.hub import resolve
         from ..models.checkpoints.key_names import CheckpointError
         from ..models.ghn import GHN
 
-        check_torchmetrics()
     options = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     with user_errors(ValueError, TypeError, ImportError, ImagesError, CheckpointError):
         config = FitConfig.recipe(recipe, **{name: value for name, value in options.items() if value is not None})
@@ -104,7 +102,7 @@ def finetune(
         if out is not None and name == "predicted":
             about = {"architecture": arch, "ghn": ghn, "images": images, "recipe": recipe}
             # What batch norms have averaged while their inputs changed would not fit the trained network.
-            with norms(network, "recalibrated", pictures, config.seed, device, workers):
+            with evaluation_mode(network, "recalibrated", pictures, config.seed, device, workers):
                 unsaved = _save(out, network, about)  # what training gave is told before that it cannot be saved
             rows += [] if unsaved else [("saved", str(out))]
     rows += [(f"{name} failed", error) for name, error in failures.items()]
@@ -149,7 +147,7 @@ def _check_size(network: nn.Module, arch: str, images: Images) -> None:
 
 def _train(network: nn.Module, images: Images, config: FitConfig, device: str, workers: int) -> list[str]:
     """Accuracy before and after training, and the time that it took, for a table."""
-    from ..evaluation.accuracy import Batches, measure, norms
+    from ..evaluation.accuracy import Batches, evaluation_mode, measure
     from ..finetuning.train_network import Epoch, fit
     from ..training.fabric import make_fabric
 
@@ -158,7 +156,7 @@ def _train(network: nn.Module, images: Images, config: FitConfig, device: str, w
     seconds = 0.0
 
     def accuracy() -> str:
-        with norms(network, "batch", images, config.seed, device):
+        with evaluation_mode(network, "batch", images, config.seed, device):
             return f"{measure(network, batches, device, workers).top1:.1%}"
 
     def note(epoch: Epoch) -> None:

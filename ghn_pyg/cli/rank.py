@@ -53,7 +53,7 @@ def rank(
     with status("Loading"):
         from ..data.images import ImagesError, load_images
         from ..evaluation.evaluate import evaluate
-        from ..evaluation.ranking import agreement, check_scipy, ranked
+        from ..evaluation.ranking import agreement, ranked
         from ..evaluation.report import Report
         from ..evaluation.subjects import deepnets_subjects
         from ..families.deepnets.dataset import DeepNets
@@ -61,9 +61,10 @@ def rank(
         from ..finetuning.train_network import check_fit
         from ..models.checkpoints.key_names import CheckpointError
         from ..models.ghn import GHN
+        from ..utils.optional import require
     with user_errors(ValueError, ImportError, ImagesError, CheckpointError, OSError):
         if check:
-            check_scipy()
+            require("scipy.stats", "train", "rank correlations")
         model = GHN.from_pretrained(ghn).to(device)
         pictures = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
         training = FitConfig(epochs=check, seed=seed) if check else None

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 import torch
-from ghn_pyg.graph.arch_data.images import load_images
 from torch import nn
 
 from ghn_pyg import GHN, GHNConfig, batch_statistics, from_module, load_prediction
+from ghn_pyg.data.images import load_images
 from ghn_pyg.evaluation import evaluate as module
 from ghn_pyg.evaluation.evaluate import evaluate
 from ghn_pyg.evaluation.subjects import Subject, deepnets_subjects, torchvision_subjects

@@ -1,0 +1,225 @@
+"""Tasks on whole graphs: solubility of molecules (ZINC), and a label that is far away in the graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar, Final, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
+from torch_geometric.datasets import ZINC
+from torch_geometric.loader import DataLoader
+
+from ..models.config import GHNConfig
+from ..models.encoders import ENCODERS
+from ..nn.readouts import LastReadout, Readout
+from ..transforms import shortest_paths
+from .base_task import Task
+
+_ATOM_TYPES: Final = 28
+_BOND_TYPES: Final = 4
+_KEYS: Final = 4
+_TRAIN_TEST_RATIO: Final = 4
+
+
+class GraphModel(nn.Module):
+    r"""An embedding of node types, an encoder, a readout and an MLP.
+
+    Args:
+        ghn: Name, width, layers and heads of the encoder.
+        node_types: Number of node types.
+        out_channels: Size of each output.
+        readout: Reduces the nodes of each graph to one embedding, as :class:`~ghn_pyg.nn.Readout` does.
+
+    Shapes:
+        - **input:** a batch of :math:`G` graphs with ``node_type``, ``edge_index`` and ``distance``
+        - **output:** :math:`(G, \text{out\_channels})`
+    """
+
+    def __init__(self, ghn: GHNConfig, node_types: int, out_channels: int, readout: nn.Module) -> None:
+        super().__init__()
+        width = ghn.hidden_channels
+        self.embedding = nn.Embedding(node_types, width)
+        self.encoder = ENCODERS[ghn.encoder].build(ghn)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out_channels))
+        self.readout = readout
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The outputs of each graph."""
+        x = self.encoder(self.embedding(batch.node_type), batch.edge_index, batch.distance, batch.batch)
+        return self.head(self.readout(self.norm(x), batch.batch))
+
+
+class GraphTask(Task):
+    """A task on whole graphs, trained with Adam and a cosine schedule.
+
+    Args:
+        epochs: Passes over the training graphs.
+        batch_size: Batch size.
+        learning_rate: Peak learning rate.
+    """
+
+    epochs: PositiveInt = 30
+    batch_size: PositiveInt = 64
+    learning_rate: float = Field(1e-3, ge=0)
+
+    def fit_predict(
+        self, make_model: Callable[[], nn.Module], train: Sequence[Data], test: Sequence[Data],
+        loss: Callable[..., Tensor], seed: int,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Trains a model, and returns its outputs on the test graphs and their targets."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            model = make_model()
+            loader = DataLoader(train, self.batch_size, shuffle=True, generator=torch.Generator().manual_seed(seed))
+            optimizer = torch.optim.Adam(model.parameters(), lr=self.learning_rate)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs * len(loader))
+            for _ in range(self.epochs):
+                for batch in loader:
+                    optimizer.zero_grad()
+                    loss(model(batch), batch.y).backward()
+                    nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+                    optimizer.step()
+                    schedule.step()
+        model.eval()
+        with torch.no_grad():
+            pairs = [(model(batch), batch.y) for batch in DataLoader(test, self.batch_size)]
+        outputs, targets = zip(*pairs, strict=True)
+        return torch.cat(outputs), torch.cat(targets)
+
+
+class ZINCTask(GraphTask):
+    """Mean absolute error of the constrained solubility of molecules of ZINC (12,000; arXiv 2003.00982).
+
+    Encoders of GHNs take directed acyclic graphs without edge features: each bond becomes a node between its atoms, and
+    edges point from the atom with the lower number to the one with the higher number.
+
+    Args:
+        folder: Folder of the data set, which is downloaded if it is missing.
+        epochs, batch_size, learning_rate: See :class:`GraphTask`.
+    """
+
+    kind: ClassVar[str] = "zinc"
+    sign: ClassVar[int] = -1
+    folder: str = "data/ZINC"
+
+    def run(self, ghn: GHNConfig, seed: int, folder: Path) -> dict[str, float]:
+        """The mean absolute error on the test molecules."""
+        train, test = (
+            [molecule_graph(data) for data in ZINC(self.folder, subset=True, split=split)]
+            for split in ("train", "test")
+        )
+
+        def make_model() -> nn.Module:
+            return GraphModel(ghn, _ATOM_TYPES + _BOND_TYPES, 1, Readout("mean"))
+
+        def loss(output: Tensor, y: Tensor) -> Tensor:
+            return F.l1_loss(output.flatten(), y)
+
+        return {"MAE": loss(*self.fit_predict(make_model, train, test, loss, seed)).item()}
+
+
+def molecule_graph(molecule: Data) -> Data:
+    """A molecule as a directed acyclic graph with bonds as nodes, in topological order.
+
+    Args:
+        molecule: Atom types ``x``, bonds ``edge_index`` in both directions, bond types ``edge_attr`` from 1, and ``y``.
+
+    Example:
+        >>> bond = Data(x=torch.tensor([[5], [2]]), edge_index=torch.tensor([[0, 1], [1, 0]]),
+        ...             edge_attr=torch.tensor([1, 1]), y=torch.tensor([0.5]))
+        >>> molecule_graph(bond).node_type.tolist(), molecule_graph(bond).edge_index.tolist()
+        ([5, 29, 2], [[0, 1], [1, 2]])
+    """
+    bonds: dict[int, list[tuple[int, int]]] = {}
+    for (low, high), bond in zip(molecule.edge_index.t().tolist(), molecule.edge_attr.flatten().tolist(), strict=True):
+        if low < high:
+            bonds.setdefault(high, []).append((low, bond))
+    node_types: list[int] = []
+    edges: list[tuple[int, int]] = []
+    atom_nodes: list[int] = []
+    for atom, atom_type in enumerate(molecule.x.flatten().tolist()):
+        own_bonds = sorted(bonds.get(atom, []))
+        atom_node = len(node_types) + len(own_bonds)
+        for low, bond in own_bonds:
+            edges += [(atom_nodes[low], len(node_types)), (len(node_types), atom_node)]
+            node_types.append(_ATOM_TYPES + bond)
+        node_types.append(atom_type)
+        atom_nodes.append(atom_node)
+    return _with_distances(node_types, edges, molecule.y.flatten()[:1])
+
+
+class LongRangeTask(GraphTask):
+    """Accuracy of predicting, from the end of a long chain, the key at its beginning; chance is 25 %.
+
+    All other nodes of the chain and of its side branches have random keys. A message-passing encoder cannot see nodes
+    that are further away than it has layers; attention must select one of many nodes by its position in the graph.
+
+    Args:
+        graphs: Number of training graphs; a quarter as many are test graphs.
+        shortest: Nodes of the shortest chain.
+        longest: Nodes of the longest chain.
+        epochs, batch_size, learning_rate: See :class:`GraphTask`.
+    """
+
+    kind: ClassVar[str] = "long_range"
+    sign: ClassVar[int] = 1
+    graphs: Annotated[int, Field(ge=_TRAIN_TEST_RATIO)] = 2000
+    shortest: Annotated[int, Field(ge=2)] = 6
+    longest: PositiveInt = 40
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if self.shortest > self.longest:
+            raise ValueError(f"shortest expected at most longest, got {self.shortest} and {self.longest}")
+        return self
+
+    def run(self, ghn: GHNConfig, seed: int, folder: Path) -> dict[str, float]:
+        """Accuracy on the test graphs."""
+        generator = torch.Generator().manual_seed(seed)
+        count = self.graphs + self.graphs // _TRAIN_TEST_RATIO
+        graphs = [chain_graph(self.shortest, self.longest, generator) for _ in range(count)]
+        train, test = graphs[: self.graphs], graphs[self.graphs :]
+
+        def make_model() -> nn.Module:
+            return GraphModel(ghn, _KEYS, _KEYS, LastReadout())
+
+        output, y = self.fit_predict(make_model, train, test, F.cross_entropy, seed)
+        return {"accuracy": (output.argmax(1) == y).float().mean().item()}
+
+
+def chain_graph(shortest: int, longest: int, generator: torch.Generator) -> Data:
+    """A chain of random keys with side branches of one node; its class is the first key.
+
+    Example:
+        >>> graph = chain_graph(5, 5, torch.Generator().manual_seed(0))
+        >>> int(graph.y) == int(graph.node_type[0])
+        True
+    """
+    length = int(torch.randint(shortest, longest + 1, (), generator=generator))
+    has_branch = torch.rand(length, generator=generator) < 1 / math.e
+    edges: list[tuple[int, int]] = []
+    count, last = 1, 0
+    for branch in has_branch[1:].tolist():
+        if branch:
+            edges.append((last, count))
+            count += 1
+        edges.append((last, count))
+        last, count = count, count + 1
+    keys = torch.randint(_KEYS, (count,), generator=generator).tolist()
+    return _with_distances(keys, edges, torch.tensor(keys[:1]))
+
+
+def _with_distances(node_types: Sequence[int], edges: Sequence[tuple[int, int]], y: Tensor) -> Data:
+    """A graph with the shortest-path distances that encoders take."""
+    edge_index = torch.tensor(edges, dtype=torch.long).view(-1, 2).t().contiguous()
+    distance = shortest_paths(edge_index, len(node_types)).flatten()
+    return Data(
+        node_type=torch.tensor(node_types), edge_index=edge_index, distance=distance, num_nodes=len(node_types), y=y
+    )
