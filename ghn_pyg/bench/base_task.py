@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from ..models.config import GHNConfig
+from ..models import GHNConfig
 from ..utils.config import Config
 
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
@@ -28,15 +28,9 @@ class Task(Config, abc.ABC):
 
     @abc.abstractmethod
     def run(self, ghn: GHNConfig, seed: int, folder: Path) -> dict[str, float]:
-        """Measures an encoder.
+        """Measures the encoder of a GHN; returns values by the name of the metric.
 
-        Args:
-            ghn: Name, width, layers and heads of the encoder.
-            seed: Seed of all random numbers.
-            folder: Where the task saves what takes long to make, such as trained networks, and finds it again.
-
-        Returns:
-            Values by the name of the metric.
+        In the folder the task saves what takes long to make, such as trained networks, and finds it again.
         """
 
     def to_dict(self) -> dict[str, Any]:

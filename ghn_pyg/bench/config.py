@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, NonNegativeInt, field_serializer, field_validator, model_validator
 
-from ..models.config import GHNConfig
-from ..models.encoders import ENCODERS
+from ..models import ENCODERS, GHNConfig
 from ..utils.config import Config
 from ..utils.yaml_config import find_recipe, read_fields
 from .base_task import Task, Texts
 from .tasks import TASKS, make_task
 
 _FOLDER: Final = Path(__file__).parent / "recipes"
-_TASK_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)  # it names a folder
 
 
 class BenchConfig(Config):
@@ -52,12 +49,7 @@ class BenchConfig(Config):
     def _make_tasks(cls, tasks: Any) -> dict[str, Task]:
         if not isinstance(tasks, Mapping) or not tasks:
             raise ValueError(f"expected one or more of {', '.join(TASKS)}, each with its fields")
-        for name in map(str, tasks):
-            if not _TASK_NAME.fullmatch(name):
-                raise ValueError(f"expected names of letters, digits, '-', '_' and '.'; {name!r} is none")
-        return {
-            str(name): task if isinstance(task, Task) else make_task(str(name), task) for name, task in tasks.items()
-        }
+        return {str(name): make_task(str(name), fields) for name, fields in tasks.items()}
 
     @field_serializer("tasks")
     def _plain_tasks(self, tasks: dict[str, Task]) -> dict[str, Any]:
@@ -71,7 +63,7 @@ class BenchConfig(Config):
         return values
 
     @model_validator(mode="after")
-    def _known_encoders(self) -> Self:
+    def _check_encoders(self) -> Self:
         for encoder in self.encoders:
             self.ghn(encoder)
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import statistics
-import time
+import timeit
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, ClassVar, Final
@@ -13,8 +13,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from ..models.config import GHNConfig
-from ..models.encoders import ENCODERS
+from ..models import ENCODERS, GHNConfig
 from ..transforms import shortest_paths
 from .base_task import Task
 from .peak_memory import peak_memory
@@ -47,30 +46,25 @@ class CostTask(Task):
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed)
                 encoder = ENCODERS[ghn.encoder].build(ghn)
-            arguments = (encoder, ghn.hidden_channels, nodes, self.graphs, self.repeats, seed, torch.get_num_threads())
+            size = (nodes, self.graphs, ghn.hidden_channels, seed)
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                seconds, peak = pool.submit(measure_encoder, *arguments).result()
+                seconds, peak = pool.submit(_measure, encoder, size, self.repeats, torch.get_num_threads()).result()
             results[f"{nodes} nodes, ms"] = seconds * 1e3
             results[f"{nodes} nodes, MB"] = peak / 1e6
         return results
 
 
-def measure_encoder(
-    encoder: nn.Module, channels: int, nodes: int, graphs: int, repeats: int, seed: int, threads: int
-) -> tuple[float, int]:
-    """The median time of a forward and backward pass in seconds, and the peak memory of the passes in bytes."""
+def _measure(encoder: nn.Module, size: tuple[int, int, int, int], repeats: int, threads: int) -> tuple[float, int]:
+    """Median time of the passes in seconds, and their peak memory in bytes."""
     torch.set_num_threads(threads)
-    _forward_backward(encoder, random_graphs(8, 2, channels, seed))  # loads libraries, which is not measured
-    inputs = random_graphs(nodes, graphs, channels, seed)
+    _forward_backward(encoder, random_graphs(8, 2, *size[2:]))  # loads libraries
+    inputs = random_graphs(*size)
     seconds: list[float] = []
 
-    def measured_passes() -> None:
-        for _ in range(_WARM_UP + repeats):
-            start = time.perf_counter()
-            _forward_backward(encoder, inputs)
-            seconds.append(time.perf_counter() - start)
+    def timed_passes() -> None:
+        seconds.extend(timeit.repeat(lambda: _forward_backward(encoder, inputs), number=1, repeat=_WARM_UP + repeats))
 
-    peak = peak_memory(measured_passes)["over_baseline"]
+    peak = peak_memory(timed_passes)["over_baseline"]
     return statistics.median(seconds[_WARM_UP:]), peak
 
 

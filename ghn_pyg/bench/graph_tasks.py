@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,8 +16,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.datasets import ZINC
 from torch_geometric.loader import DataLoader
 
-from ..models.config import GHNConfig
-from ..models.encoders import ENCODERS
+from ..models import ENCODERS, GHNConfig
 from ..nn.readouts import LastReadout, Readout
 from ..transforms import shortest_paths
 from .base_task import Task
@@ -26,20 +26,11 @@ _BOND_TYPES: Final = 4
 _KEYS: Final = 4
 _TRAIN_TEST_RATIO: Final = 4
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+
 
 class GraphModel(nn.Module):
-    r"""An embedding of node types, an encoder, a readout and an MLP.
-
-    Args:
-        ghn: Name, width, layers and heads of the encoder.
-        node_types: Number of node types.
-        out_channels: Size of each output.
-        readout: Reduces the nodes of each graph to one embedding, as :class:`~ghn_pyg.nn.Readout` does.
-
-    Shapes:
-        - **input:** a batch of :math:`G` graphs with ``node_type``, ``edge_index`` and ``distance``
-        - **output:** :math:`(G, \text{out\_channels})`
-    """
+    """An embedding of node types, the encoder, a readout of each graph and an MLP."""
 
     def __init__(self, ghn: GHNConfig, node_types: int, out_channels: int, readout: nn.Module) -> None:
         super().__init__()
@@ -51,7 +42,7 @@ class GraphModel(nn.Module):
         self.readout = readout
 
     def forward(self, batch: Batch) -> Tensor:
-        """The outputs of each graph."""
+        """Outputs of shape (graphs, out_channels)."""
         x = self.encoder(self.embedding(batch.node_type), batch.edge_index, batch.distance, batch.batch)
         return self.head(self.readout(self.norm(x), batch.batch))
 
@@ -70,26 +61,25 @@ class GraphTask(Task):
     learning_rate: float = Field(1e-3, ge=0)
 
     def fit_predict(
-        self, make_model: Callable[[], nn.Module], train: Sequence[Data], test: Sequence[Data],
-        loss: Callable[..., Tensor], seed: int,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Trains a model, and returns its outputs on the test graphs and their targets."""
+        self, model: Callable[[], nn.Module], train: Sequence[Data], test: Sequence[Data], loss: Loss, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Builds and trains a model; returns its outputs on the test graphs and their targets."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            model = make_model()
+            network = model()
             loader = DataLoader(train, self.batch_size, shuffle=True, generator=torch.Generator().manual_seed(seed))
-            optimizer = torch.optim.Adam(model.parameters(), lr=self.learning_rate)
+            optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs * len(loader))
             for _ in range(self.epochs):
                 for batch in loader:
                     optimizer.zero_grad()
-                    loss(model(batch), batch.y).backward()
-                    nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+                    loss(network(batch), batch.y).backward()
+                    nn.utils.clip_grad_norm_(network.parameters(), 5.0)
                     optimizer.step()
                     schedule.step()
-        model.eval()
+        network.eval()
         with torch.no_grad():
-            pairs = [(model(batch), batch.y) for batch in DataLoader(test, self.batch_size)]
+            pairs = [(network(batch), batch.y) for batch in DataLoader(test, self.batch_size)]
         outputs, targets = zip(*pairs, strict=True)
         return torch.cat(outputs), torch.cat(targets)
 
@@ -115,21 +105,16 @@ class ZINCTask(GraphTask):
             [molecule_graph(data) for data in ZINC(self.folder, subset=True, split=split)]
             for split in ("train", "test")
         )
+        model = functools.partial(GraphModel, ghn, _ATOM_TYPES + _BOND_TYPES, 1, Readout("mean"))
+        return {"MAE": _mean_absolute_error(*self.fit_predict(model, train, test, _mean_absolute_error, seed)).item()}
 
-        def make_model() -> nn.Module:
-            return GraphModel(ghn, _ATOM_TYPES + _BOND_TYPES, 1, Readout("mean"))
 
-        def loss(output: Tensor, y: Tensor) -> Tensor:
-            return F.l1_loss(output.flatten(), y)
-
-        return {"MAE": loss(*self.fit_predict(make_model, train, test, loss, seed)).item()}
+def _mean_absolute_error(output: Tensor, y: Tensor) -> Tensor:
+    return F.l1_loss(output.flatten(), y)
 
 
 def molecule_graph(molecule: Data) -> Data:
-    """A molecule as a directed acyclic graph with bonds as nodes, in topological order.
-
-    Args:
-        molecule: Atom types ``x``, bonds ``edge_index`` in both directions, bond types ``edge_attr`` from 1, and ``y``.
+    """A molecule of PyG's ZINC as a directed acyclic graph with bonds as nodes, in topological order.
 
     Example:
         >>> bond = Data(x=torch.tensor([[5], [2]]), edge_index=torch.tensor([[0, 1], [1, 0]]),
@@ -186,11 +171,8 @@ class LongRangeTask(GraphTask):
         count = self.graphs + self.graphs // _TRAIN_TEST_RATIO
         graphs = [chain_graph(self.shortest, self.longest, generator) for _ in range(count)]
         train, test = graphs[: self.graphs], graphs[self.graphs :]
-
-        def make_model() -> nn.Module:
-            return GraphModel(ghn, _KEYS, _KEYS, LastReadout())
-
-        output, y = self.fit_predict(make_model, train, test, F.cross_entropy, seed)
+        model = functools.partial(GraphModel, ghn, _KEYS, _KEYS, LastReadout())
+        output, y = self.fit_predict(model, train, test, F.cross_entropy, seed)
         return {"accuracy": (output.argmax(1) == y).float().mean().item()}
 
 

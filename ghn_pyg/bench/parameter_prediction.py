@@ -10,16 +10,12 @@ from typing import Annotated, ClassVar, Self
 from filelock import FileLock
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from ..evaluation.evaluate import evaluate
-from ..evaluation.subjects import deepnets_subjects
+from ..evaluation import deepnets_subjects, evaluate
 from ..families.deepnets.dataset import DeepNets
 from ..families.deepnets.sampling import SPLIT_SIZES
-from ..models.config import GHNConfig
-from ..models.ghn import GHN
-from ..training.config import TrainConfig
+from ..models import GHN, GHNConfig
+from ..training import TrainConfig, load_config, train
 from ..training.image_stream import run_images
-from ..training.load_config import load_config
-from ..training.run import train
 from ..utils.config import ConfigError
 from ..utils.suggest import choice
 from .base_task import Task, Texts

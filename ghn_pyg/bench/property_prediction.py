@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import statistics
-import time
+import timeit
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Final
@@ -24,14 +24,12 @@ from ..evaluation.accuracy import Batches, evaluation_mode, measure
 from ..evaluation.ranking import kendall_tau
 from ..families.deepnets.dataset import DeepNets
 from ..families.deepnets.network import Network
-from ..finetuning.config import FitConfig
-from ..finetuning.train_network import Epoch, fit
+from ..finetuning import Epoch, FitConfig, fit
 from ..graph.arch_data import ArchData
-from ..models.config import GHNConfig
-from ..models.ghn import GHN
+from ..models import GHN, GHNConfig
+from ..training import load_config
 from ..training.fabric import make_fabric
 from ..training.image_stream import ImageBatches, run_images
-from ..training.load_config import load_config
 from ..utils.atomic_files import replacing
 from ..utils.optional import require
 from .base_task import Task
@@ -49,8 +47,6 @@ SPLITS: Final = ("val", "test")
 
 _FOLDS: Final = 5
 _TIMED_BATCHES: Final = 5
-_CONVERGED: Final = 0.9
-_WINDOW: Final = 0.05
 
 
 class PropertyTask(MetaTrainedTask):
@@ -83,12 +79,11 @@ class PropertyTask(MetaTrainedTask):
         images = run_images(self.config(ghn, seed), augment=False)
         train, test = (self.trained_networks(split, images, folder) for split in SPLITS)
         train_x, test_x = (embeddings(model, [graph for graph, _ in data]) for data in (train, test))
-        return {
-            f"{name} τ": ranking_tau(
-                train_x, [values[name] for _, values in train], test_x, [values[name] for _, values in test]
-            )
-            for name in PROPERTIES
-        }
+        results = {}
+        for name in PROPERTIES:
+            train_y, test_y = ([values[name] for _, values in data] for data in (train, test))
+            results[f"{name} τ"] = ranking_tau(train_x, train_y, test_x, test_y)
+        return results
 
     def trained_networks(self, split: str, images: Images, folder: Path) -> list[tuple[ArchData, dict[str, float]]]:
         """Graphs and properties of the first networks of a split, trained unless the folder has them already."""
@@ -122,17 +117,9 @@ class PropertyTask(MetaTrainedTask):
 
 
 def properties(network: nn.Module, images: Images, training: FitConfig, noise: float) -> dict[str, float]:
-    """Trains a network in place and measures its properties.
+    """Trains a network and measures its :data:`PROPERTIES`.
 
-    Args:
-        network: The network.
-        images: The image data.
-        training: How to train it.
-        noise: Standard deviation of Gaussian noise, for pixels from 0 to 1.
-
-    Returns:
-        A value for each of :data:`PROPERTIES`. A network whose training diverges has the accuracy of chance and needs
-        all steps to converge.
+    A network whose training diverges has the accuracy of chance and needs all steps to converge.
     """
     losses: list[float] = []
 
@@ -160,30 +147,21 @@ def convergence_time(losses: Sequence[float], num_classes: int) -> int:
     Losses are smoothed by a moving average over 5 % of the steps. A network that ends no better than chance needs all
     steps.
 
-    Args:
-        losses: The training loss of each step.
-        num_classes: Number of classes.
-
     Example:
         >>> convergence_time([2.3, 1.0, 0.2, 0.1, 0.1, 0.1], num_classes=10)
         3
     """
-    window = max(1, round(_WINDOW * len(losses)))
+    window = max(1, round(0.05 * len(losses)))
     means = np.convolve(losses, np.full(window, 1 / window), mode="valid")
     chance = np.log(num_classes)
     if means[-1] >= chance:
         return len(losses)
-    return window + int(np.argmax(means <= chance - _CONVERGED * (chance - means[-1])))
+    return window + int(np.argmax(means <= chance - 0.9 * (chance - means[-1])))
 
 
 @torch.inference_mode()
-def _inference_time(network: nn.Module, pixels: torch.Tensor) -> float:
-    seconds = []
-    for _ in range(1 + _TIMED_BATCHES):
-        start = time.perf_counter()
-        network(pixels)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[1:])
+def _inference_time(network: nn.Module, images: torch.Tensor) -> float:
+    return statistics.median(timeit.repeat(lambda: network(images), number=1, repeat=1 + _TIMED_BATCHES)[1:])
 
 
 def embeddings(ghn: GHN, graphs: Sequence[ArchData], batch_size: int = 16) -> np.ndarray:
@@ -194,20 +172,7 @@ def embeddings(ghn: GHN, graphs: Sequence[ArchData], batch_size: int = 16) -> np
 
 
 def ranking_tau(train_x: np.ndarray, train_y: Sequence[float], test_x: np.ndarray, test_y: Sequence[float]) -> float:
-    """Kendall's τ between a property of networks and its prediction by support vector regression.
-
-    Args:
-        train_x: Embeddings of the training networks, of shape (G, d).
-        train_y: Their property.
-        test_x: Embeddings of the test networks.
-        test_y: Their property.
-
-    Returns:
-        τ from -1 to 1; 0 for a constant prediction.
-
-    Raises:
-        ImportError: If scikit-learn is missing.
-    """
+    """Kendall's τ between a property and its prediction by support vector regression; 0 for a constant prediction."""
     std = float(np.std(train_y)) or 1.0  # the grid is for targets of standard deviation 1
     selection, pipeline, preprocessing, svm = (
         require(f"sklearn.{name}", "train", "property predictions")
@@ -224,15 +189,8 @@ def ranking_tau(train_x: np.ndarray, train_y: Sequence[float], test_x: np.ndarra
 def make_networks(tasks: Mapping[str, Task], folder: str | os.PathLike[str]) -> list[Path]:
     """Trains the networks of all property prediction tasks, and saves them where the benchmark looks for them.
 
-    Args:
-        tasks: The tasks of the benchmark by name.
-        folder: Folder of the benchmark; networks that are there already are not trained again.
-
-    Returns:
-        A table of the properties for each of the tasks, ``TASK/networks.csv``.
-
-    Raises:
-        ValueError: If there is no such task.
+    Networks that are there already are not trained again. Returns a table of the properties for each of the tasks,
+    ``TASK/networks.csv``; raises a ValueError if there is no such task.
     """
     files = []
     for name, task in tasks.items():

@@ -21,16 +21,7 @@ CONFIG_FILE: Final = "bench.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """Values of one encoder with one seed on one task.
-
-    Args:
-        task: Name of the task.
-        encoder: Name of the encoder.
-        seed: The seed.
-        figures: Values by the name of the metric.
-        seconds: Duration.
-        error: The error, if the encoder failed.
-    """
+    """Values (``figures``) of one encoder with one seed on one task, by the name of the metric, or its error."""
 
     task: str
     encoder: str
@@ -41,7 +32,7 @@ class Result:
 
 
 def save_result(result: Result, path: Path) -> None:
-    """Writes a result atomically."""
+    """Writes a result."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(dataclasses.asdict(result), indent=1) + "\n", encoding="utf-8")
 
@@ -61,7 +52,7 @@ def load_results(folder: str | os.PathLike[str]) -> tuple[dict[str, Task], list[
         ValueError: If a file is damaged.
     """
     folder = Path(folder)
-    config = _load_config(folder)
+    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     tasks = {name: make_task(name, fields) for name, fields in config["tasks"].items()}
     paths = [
         folder / "results" / task / encoder / f"{seed}.json"
@@ -73,13 +64,7 @@ def load_results(folder: str | os.PathLike[str]) -> tuple[dict[str, Task], list[
 
 
 def add_config(config: BenchConfig, folder: Path) -> None:
-    """Adds tasks, encoders, seeds and the version of this package to ``bench.json``.
-
-    Raises:
-        ValueError: If the folder has results that are not comparable: of encoders with another width, or of other
-            tasks with the same names. Nothing is written then.
-    """
-    _merged(config, folder)  # raises before the folder is made
+    """Adds tasks, encoders, seeds and the version of this package to ``bench.json``, unless results would differ."""
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"), replacing(folder / CONFIG_FILE) as temporary:
         temporary.write_text(json.dumps(_merged(config, folder), indent=2) + "\n", encoding="utf-8")
@@ -89,21 +74,12 @@ def _merged(config: BenchConfig, folder: Path) -> dict[str, Any]:
     new = {**config.to_dict(), "versions": [__version__]}
     if not (folder / CONFIG_FILE).exists():
         return new
-    old = _load_config(folder)
+    old = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     differences = [name for name in ("hidden_channels", "layers", "heads") if old.get(name) != new[name]]
     differences += [f"tasks.{name}" for name, task in new["tasks"].items() if old["tasks"].get(name, task) != task]
     if differences:
         raise ValueError(
             f"{folder} holds another benchmark, which differs in {', '.join(differences)}; use another folder"
         )
-    lists = {name: list(dict.fromkeys(old[name] + new[name])) for name in ("encoders", "seeds", "versions")}
+    lists = {name: list(dict.fromkeys(old.get(name, []) + new[name])) for name in ("encoders", "seeds", "versions")}
     return {**new, **lists, "seeds": sorted(lists["seeds"]), "tasks": {**old["tasks"], **new["tasks"]}}
-
-
-def _load_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG_FILE
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); use another folder") from error
-    return config

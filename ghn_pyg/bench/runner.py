@@ -32,13 +32,11 @@ def run_bench(
 
     Args:
         config: The benchmark.
-        folder: Folder of the results and of what tasks save. A benchmark with other encoders, seeds or further tasks
-            may use the same folder.
+        folder: Its folder, which benchmarks with other encoders, seeds or further tasks may share.
         progress: Called with each result, also with those of earlier runs.
 
     Returns:
-        The results of this benchmark, ordered by task, encoder and seed;
-        :func:`~ghn_pyg.bench.results.load_results` returns all results in the folder.
+        Its results, ordered by task, encoder and seed.
 
     Raises:
         ValueError: If the folder has results of other tasks with the same names, or of encoders with another width.
@@ -60,21 +58,14 @@ def run_bench(
             path = folder / "results" / task / encoder / f"{seed}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(Timeout), FileLock(path.with_suffix(".lock"), timeout=timeout):
-                result = _saved_result(path, start)
-                if result is None:
+                # A failure of an earlier run is tried again, one of another process in the meantime is not.
+                result = load_result(path) if path.exists() else None
+                if result is None or (result.error and path.stat().st_mtime < start):
                     result = _measure(config, task, encoder, seed, folder)
                     save_result(result, path)
                 progress(result)
                 results[key] = result
     return [results[key] for key in keys]
-
-
-def _saved_result(path: Path, start: float) -> Result | None:
-    """The result in a file, except for a failure before this run, which is tried again."""
-    if not path.exists():
-        return None
-    result = load_result(path)
-    return None if result.error and path.stat().st_mtime < start else result
 
 
 def _measure(config: BenchConfig, task: str, encoder: str, seed: int, folder: Path) -> Result:

@@ -89,15 +89,10 @@ def _best(row: Mapping[str, Cell], sign: int) -> set[str]:
 
 
 def save_summary(tasks: Mapping[str, Task], results: Sequence[Result], folder: str | os.PathLike[str]) -> list[Path]:
-    """Writes ``results.csv`` (a row for each metric and seed), ``results.md`` and a bar chart for each task.
-
-    Args:
-        tasks: The tasks by name.
-        results: Their results; see :func:`~ghn_pyg.bench.results.load_results`.
-        folder: An existing folder.
+    """Writes ``results.csv``, ``results.md`` and, if matplotlib is installed, a bar chart for each task.
 
     Returns:
-        The files; without charts if matplotlib is missing.
+        The files.
     """
     folder = Path(folder)
     files = [folder / "results.csv", folder / "results.md"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -19,6 +20,10 @@ TASKS: Final[dict[str, type[Task]]] = {
 
 def make_task(name: str, fields: Any) -> Task:
     """Makes a task from its fields, among them ``kind``, its key in :data:`TASKS`; by default it is the name."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):  # it names a folder
+        raise ValueError(f"a task's name expected letters, digits, '-', '_' and '.', got {name!r}")
+    if isinstance(fields, Task):
+        return fields
     if not isinstance(fields, Mapping | None):
         raise ValueError(f"the task {name!r} expected fields such as epochs: 5, got {fields!r}")
     values = dict(fields or {})

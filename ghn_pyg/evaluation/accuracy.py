@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.images import Images, ImageSet
-from ..models.apply import batch_statistics, recalibrate
+from ..models import batch_statistics, recalibrate
 from .image_noise import add_image_noise
 
 Statistics = Literal["batch", "recalibrated", "running"]
@@ -60,20 +60,12 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         return add_image_noise(images, self.noise, self.seed + 1 + position), labels
 
     def load(self, workers: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
-        """A data loader over the batches, in this process or in worker processes."""
+        """A data loader over the batches."""
         return DataLoader(self, batch_size=None, num_workers=workers)
 
 
 def in_top_k(logits: Tensor, labels: Tensor, k: int) -> Tensor:
-    """Whether each image's label is among the k classes with the largest logits.
-
-    Args:
-        logits: Of shape (B, K). An image with a NaN or infinite logit counts as wrong.
-        labels: Of shape (B,).
-        k: How many classes.
-
-    Returns:
-        Of shape (B,) and type bool.
+    """Whether labels (B,) are among the k classes with the largest logits (B, K); not if a logit is not finite.
 
     Example:
         >>> in_top_k(torch.tensor([[0.0, 2, 1], [0, torch.nan, 1]]), torch.tensor([2, 1]), k=2)

@@ -13,11 +13,9 @@ import torch
 from torch import nn
 
 from ..data.images import Images
-from ..finetuning.config import FitConfig
-from ..finetuning.init import start_from
-from ..finetuning.train_network import check_fit, fit
-from ..models.apply import load_prediction
-from ..models.ghn import GHN
+from ..finetuning import FitConfig, fit, start_from
+from ..finetuning.train_network import check_fit
+from ..models import GHN, load_prediction
 from ..training.fabric import make_fabric
 from ..training.seeds import seed_of
 from .accuracy import BATCH_SIZE, Accuracy, Batches, Statistics, evaluation_mode, measure

@@ -25,12 +25,9 @@ def published_noise(images: Images) -> float:
         Traceback (most recent call last):
         ValueError: no noise is published for digits, only for cifar10, cifar100, imagenet; give a number
     """
-    std = PUBLISHED_NOISE.get(images.name.lower())
-    if std is None:
-        raise ValueError(
-            f"no noise is published for {images.name}, only for {', '.join(PUBLISHED_NOISE)}; give a number"
-        )
-    return std
+    if (name := images.name.lower()) not in PUBLISHED_NOISE:
+        raise ValueError(f"no noise is published for {name}, only for {', '.join(PUBLISHED_NOISE)}; give a number")
+    return PUBLISHED_NOISE[name]
 
 
 def add_image_noise(images: Tensor, std: Tensor, seed: int) -> Tensor:

@@ -40,12 +40,7 @@ def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:
 def agreement(report: Report, other: Report) -> float:
     """Kendall's τ between the top-1 accuracies of the same networks in two reports; see :func:`kendall_tau`.
 
-    Args:
-        report: For example with predicted parameters.
-        other: For example with trained ones. Networks that failed in either report are left out.
-
-    Raises:
-        ImportError: If SciPy is missing.
+    Networks that failed in either report are left out.
     """
     top1 = {row.name: row.top1 or 0.0 for row in other.successes}
     common = [row for row in report.successes if row.name in top1]

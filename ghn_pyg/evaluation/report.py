@@ -46,8 +46,8 @@ class Report:
     """The results of all networks of an evaluation.
 
     Args:
-        rows: One row for each network.
-        settings: The settings of the evaluation, as plain values.
+        rows: A row for each network.
+        settings: Settings of the evaluation, as plain values.
 
     Example:
         >>> report = Report([Row(name="a", top1=0.5, top5=1), Row(name="b", failure="out of memory")], {})
@@ -86,12 +86,8 @@ class Report:
     def norm_errors(self, ghn_name: str, tolerance: float = 1e-2) -> dict[str, tuple[float, float]]:
         """Networks of torchvision whose predicted parameters differ from the published total norm.
 
-        Args:
-            ghn_name: A published GHN, such as ``"ghn3tm8"``.
-            tolerance: Largest accepted difference.
-
         Returns:
-            The predicted and the published norm, by name.
+            The predicted norm and that published for a GHN, such as ``"ghn3tm8"``, by network.
 
         Raises:
             ValueError: If no norm is published for any of the networks.
@@ -124,7 +120,6 @@ class Report:
 
         Raises:
             ValueError: If the name has another suffix.
-            OSError: If the file cannot be written; an older file is kept then.
         """
         path = Path(path)
         if path.suffix not in (".json", ".csv"):

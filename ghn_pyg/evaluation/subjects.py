@@ -92,17 +92,8 @@ def _build(name: str, num_classes: int, image_size: int) -> nn.Module:
 def trained_subject(name: str, weights: str | os.PathLike[str], num_classes: int, image_size: int) -> Subject:
     """A network of torchvision with trained weights, as ``ghn-pyg finetune --out`` writes them.
 
-    Args:
-        name: Name of the network.
-        weights: A safetensors file with its state dict.
-        num_classes: Number of classes.
-        image_size: Height and width of the images; see :func:`torchvision_subjects`.
-
     Raises:
         ValueError: If the name is unknown, or the file is missing or does not fit the network.
-
-    Example:
-        >>> trained_subject("resnet18", "network.safetensors", 10, 16).build()  # doctest: +SKIP
     """
     (subject,) = torchvision_subjects([name], num_classes, image_size)
     network = subject.build()

@@ -3,7 +3,6 @@ import json
 import pytest
 
 from ghn_pyg.bench import BenchConfig, load_bench
-from ghn_pyg.bench.graph_tasks import LongRangeTask
 from ghn_pyg.bench.parameter_prediction import ParameterTask
 from ghn_pyg.bench.tasks import TASKS
 from ghn_pyg.models.encoders import ENCODERS
@@ -14,23 +13,11 @@ def test_the_benchmark_of_the_readme():
     config = load_bench("encoders")
     assert set(config.encoders) == set(ENCODERS)
     assert config.seeds == (0, 1)
-    assert config.tasks["long_range"] == LongRangeTask(graphs=2000, epochs=20)
-    changes = ["widths={widths: [8]}", "epochs=30", "warmup_epochs=2", "learning_rate=1e-3", "curriculum=1.0",
-               "ema=0.95", "image_size=8"]  # fmt: skip
-    splits = ["test", "wide", "deep", "dense", "bnfree"]
-    assert config.to_dict()["tasks"] == {
-        "parameters": {
-            "kind": "parameters", "recipe": "digits", "changes": changes, "width": 8, "splits": splits, "count": 20
-        },
-        "properties": {
-            "kind": "properties", "recipe": "digits", "changes": changes, "width": 8, "networks": 50, "epochs": 3,
-            "noise": 0.2,
-        },
-        "long_range": {
-            "kind": "long_range", "epochs": 20, "batch_size": 64, "learning_rate": 0.001, "graphs": 2000,
-            "shortest": 6, "longest": 40,
-        },
-        "cost": {"kind": "cost", "nodes": [64, 256, 1024], "graphs": 1, "repeats": 7},
+    assert list(config.tasks) == ["parameters", "properties", "long_range", "cost"]
+    assert config.tasks["parameters"].splits == ("test", "wide", "deep", "dense", "bnfree")
+    assert config.to_dict()["tasks"]["long_range"] == {
+        "kind": "long_range", "epochs": 20, "batch_size": 64, "learning_rate": 0.001, "graphs": 2000, "shortest": 6,
+        "longest": 40,
     }  # fmt: skip
     assert BenchConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
@@ -68,16 +55,14 @@ def test_files_and_changes(tmp_path):
         ({"encoders": ["mpl"]}, r"GHNConfig.encoder .*, got 'mpl'; did you mean mlp"),
         ({"encoders": "mlp"}, "BenchConfig.encoders expected a valid tuple, got 'mlp'"),
         ({"encoders": []}, "BenchConfig.encoders .*at least 1 item"),
-        ({"encoders": [["mlp"]]}, "BenchConfig.encoders.0 expected a valid string"),
         ({"seeds": [0, 0]}, "BenchConfig.seeds expected different values"),
         ({"seeds": [-1]}, "BenchConfig.seeds.0 expected a value greater than or equal to 0, got -1"),
         ({"seeds": ["0"]}, "BenchConfig.seeds.0 expected a valid integer, got '0'"),
         ({"encoders": ["gps"], "heads": 3}, "GHNConfig.hidden_channels .*multiple of heads"),
         ({"tasks": {}}, f"BenchConfig.tasks expected one or more of {', '.join(TASKS)}"),
-        ({"tasks": ["cost"]}, "BenchConfig.tasks expected one or more of"),
         ({"tasks": {"costs": {}}}, "there is no task 'costs'; did you mean cost"),
         ({"tasks": {"cost": 3}}, "the task 'cost' expected fields such as epochs: 5, got 3"),
-        ({"tasks": {"../x": {"kind": "cost"}}}, r"expected names of letters, digits, .*'\.\./x'"),
+        ({"tasks": {"../x": {"kind": "cost"}}}, r"name expected letters, digits, .*'\.\./x'"),
     ],
 )
 def test_wrong_benchmarks(changes, message):
@@ -91,8 +76,6 @@ def test_wrong_benchmarks(changes, message):
         ("cost", {"node": 3}, "CostTask has no field 'node'; did you mean nodes"),
         ("cost", {"nodes": []}, "CostTask.nodes .*at least 1 item"),
         ("cost", {"nodes": 64}, "CostTask.nodes expected a valid tuple, got 64"),
-        ("cost", {"repeats": "7"}, "CostTask.repeats expected a valid integer, got '7'"),
-        ("parameters", {"splits": []}, "ParameterTask.splits .*at least 1 item"),
         ("parameters", {"splits": ["tests"]}, "ParameterTask.splits expected names of splits; did you mean test"),
         ("parameters", {"count": 0}, "ParameterTask.count expected a value greater than 0, got 0"),
         ("parameters", {"recipe": "digit"}, "there is no recipe 'digit'; did you mean digits"),

@@ -20,34 +20,24 @@ def test_molecules_become_acyclic_graphs():
     assert graph.y.tolist() == [0.25]
 
 
-def test_a_single_atom():
-    lone = Data(x=torch.tensor([[3]]), edge_index=torch.empty(2, 0, dtype=torch.long),
-                edge_attr=torch.empty(0, dtype=torch.long), y=torch.tensor([1.0]))  # fmt: skip
-    assert molecule_graph(lone).node_type.tolist() == [3]
-
-
 def write_zinc(folder, molecules):
     """Random molecules in the format of the real data set."""
-    raw = folder / "raw"
-    raw.mkdir(parents=True)
+    folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(3)
     for part in ("train", "val", "test"):
-        made = []
-        for _ in range(molecules):
-            atoms = int(torch.randint(3, 8, (), generator=generator))
-            bonds = torch.zeros(atoms, atoms, dtype=torch.long)
-            for atom in range(1, atoms):
-                other = int(torch.randint(atom, (), generator=generator))
-                bonds[atom, other] = bonds[other, atom] = int(torch.randint(1, 4, (), generator=generator))
-            kinds = torch.randint(28, (atoms,), generator=generator)
-            made.append({"atom_type": kinds, "bond_type": bonds, "logP_SA_cycle_normalized": kinds.float().mean()})
-        with open(raw / f"{part}.pickle", "wb") as stream:
-            pickle.dump(made, stream)
-        (raw / f"{part}.index").write_text(",".join(str(position) for position in range(molecules)))
+        data = []
+        for atoms in range(3, 3 + molecules):
+            types = torch.randint(28, (atoms,), generator=generator)
+            bonds = torch.randint(1, 4, (atoms - 1,), generator=generator).diag(1)
+            data.append(
+                {"atom_type": types, "bond_type": bonds + bonds.t(), "logP_SA_cycle_normalized": types.sum() / 9}
+            )
+        (folder / f"{part}.pickle").write_bytes(pickle.dumps(data))
+        (folder / f"{part}.index").write_text(",".join(map(str, range(molecules))))
 
 
 def test_zinc(tmp_path):
-    write_zinc(tmp_path / "ZINC", 12)
+    write_zinc(tmp_path / "ZINC" / "raw", 12)
     task = ZINCTask(folder=str(tmp_path / "ZINC"), epochs=2, batch_size=5)
     figures = task.run(bench().ghn("ghn2"), 0, tmp_path)
     assert list(figures) == ["MAE"]

@@ -1,4 +1,3 @@
-import csv
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -7,7 +6,7 @@ import torch
 
 from ghn_pyg import GHN
 from ghn_pyg.bench import property_prediction
-from ghn_pyg.bench.property_prediction import PROPERTIES, PropertyTask, embeddings, make_networks, ranking_tau
+from ghn_pyg.bench.property_prediction import PROPERTIES, PropertyTask, embeddings, ranking_tau
 from ghn_pyg.data import load_images
 from ghn_pyg.families.deepnets.dataset import DeepNets
 from ghn_pyg.families.deepnets.network import Network
@@ -56,8 +55,7 @@ def test_processes_with_one_folder_divide_the_networks(tmp_path, measured, digit
         first, second = ([values["accuracy"] for _, values in run.result()] for run in runs)
     assert len(measured) == 11
     assert first == second
-    networks = [Network(graph.architecture, 10, 8) for graph in DeepNets("val", image_size=8, width=8)[:11]]
-    assert first == [sum(parameter.numel() for parameter in network.parameters()) for network in networks]
+    assert sorted(first) == sorted(measured)
 
 
 def test_networks_with_other_settings_are_trained_again(tmp_path, measured, digits):
@@ -67,34 +65,15 @@ def test_networks_with_other_settings_are_trained_again(tmp_path, measured, digi
     assert len(measured) == 3
 
 
-def test_the_data_set_of_trained_networks(tmp_path, measured):
-    tasks = bench({"tags": {"kind": "properties", **RECIPE, "networks": 10}, "cost": {}}).tasks
-    (table,) = make_networks(tasks, tmp_path)
-    assert table == tmp_path / "tags" / "networks.csv"
-    with open(table, encoding="utf-8", newline="") as stream:
-        rows = list(csv.reader(stream))
-    assert rows[0] == ["split", "position", *PROPERTIES]
-    assert [row[:2] for row in rows[1:]] == [[split, str(at)] for split in ("val", "test") for at in range(10)]
-    assert sorted(float(row[2]) for row in rows[1:]) == sorted(measured)
-    with pytest.raises(ValueError, match="expected a task of the kind properties, got cost"):
-        make_networks(bench({"cost": {}}).tasks, tmp_path)
-
-
-def test_properties_of_a_network(digits):
+@pytest.mark.parametrize("diverges", [False, True])
+def test_properties_of_a_network(digits, diverges):
     architecture = DeepNets("val", image_size=8, width=8)[0].architecture
-    values = property_prediction.properties(Network(architecture, 10, 8), digits, FitConfig(), 0.2)
-    assert list(values) == list(PROPERTIES)
-    assert 0 <= values["accuracy on noise"] <= values["accuracy"] + 0.05
-    assert values["inference time"] > 0
-    assert 0 < values["convergence time"] <= 1442 // 64
-
-
-def test_a_network_that_diverges_has_the_accuracy_of_chance(digits):
-    architecture = DeepNets("val", image_size=8, width=8)[0].architecture
-    training = FitConfig(learning_rate=1e30, clip=0.0)
+    training = FitConfig(learning_rate=1e30, clip=0.0) if diverges else FitConfig()
     values = property_prediction.properties(Network(architecture, 10, 8), digits, training, 0.2)
-    assert (values["accuracy"], values["accuracy on noise"]) == (0.1, 0.1)
-    assert values["convergence time"] == 1442 // 64
+    assert list(values) == list(PROPERTIES)
+    assert (values["accuracy"] == values["accuracy on noise"] == 0.1) == diverges
+    assert (values["convergence time"] == 1442 // 64) >= diverges
+    assert values["inference time"] > 0
 
 
 @pytest.mark.parametrize(

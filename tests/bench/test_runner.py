@@ -41,15 +41,6 @@ def fake_bench(tasks=None, **changes):
     return bench(tasks or {"fake": {}}, **changes)
 
 
-def locked(tmp_path, encoder, seed):
-    """What another process holds while it measures."""
-    folder = tmp_path / "results" / "fake" / encoder
-    folder.mkdir(parents=True)
-    lock = FileLock(folder / f"{seed}.lock")
-    lock.acquire()
-    return lock
-
-
 def test_every_encoder_with_every_seed(tmp_path):
     reported = []
     results = run_bench(fake_bench(seeds=[3, 5]), tmp_path, reported.append)
@@ -68,28 +59,22 @@ def test_a_run_is_resumed_with_more_encoders_and_seeds(tmp_path):
     assert results[0] == first[0]
 
 
-def test_what_another_process_measures_is_left_to_it(tmp_path):
-    other = locked(tmp_path, "mlp", 5)
-    reported = []
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_what_another_process_measures_is_left_to_it_unless_it_stops(tmp_path, succeeds):
+    path = tmp_path / "results" / "fake" / "mlp" / "5.json"
+    path.parent.mkdir(parents=True)
+    other = FileLock(path.with_suffix(".lock"))
+    other.acquire()
 
     def progress(result):
-        reported.append((result.encoder, result.seed))
-        if len(reported) == 3:  # all that is left: the other process ends
-            values = {**vars(result), "encoder": "mlp", "seed": 5, "figures": {"figure": 7.0}}
-            (tmp_path / "results" / "fake" / "mlp" / "5.json").write_text(json.dumps(values))
+        if (result.encoder, result.seed) == ("gcn", 5):  # nothing else is left: now the other process ends
+            if succeeds:
+                path.write_text(json.dumps({**vars(result), "encoder": "mlp", "figures": {"figure": 7.0}}))
             other.release()
 
     results = run_bench(fake_bench(seeds=[3, 5]), tmp_path, progress)
-    assert Fake.calls == [("mlp", 3), ("gcn", 3), ("gcn", 5)]
-    assert reported == [*Fake.calls, ("mlp", 5)]
-    assert [result.figures["figure"] for result in results] == [3, 7, 3, 5]
-
-
-def test_what_another_process_leaves_undone_is_measured(tmp_path):
-    other = locked(tmp_path, "mlp", 0)
-    results = run_bench(fake_bench(), tmp_path, lambda result: other.release())
-    assert Fake.calls == [("gcn", 0), ("mlp", 0)]
-    assert [result.encoder for result in results] == ["mlp", "gcn"]
+    assert Fake.calls == [("mlp", 3), ("gcn", 3), ("gcn", 5), ("mlp", 5)][: 3 if succeeds else 4]
+    assert [result.figures["figure"] for result in results] == [3, 7 if succeeds else 5, 3, 5]
 
 
 def test_runs_that_start_at_the_same_time_measure_once(tmp_path):
@@ -123,11 +108,10 @@ def test_only_failures_before_this_run_are_tried_again(tmp_path, seconds, calls)
 
 
 def test_an_error_that_concerns_all_encoders_stops_the_run(tmp_path):
-    run_bench(fake_bench(encoders=["mlp"]), tmp_path)
     Fake.errors["gcn"] = OSError("disk is full")
     with pytest.raises(OSError, match="disk is full"):
         run_bench(fake_bench(), tmp_path)
-    assert [path.parent.name for path in (tmp_path / "results").rglob("*.json")] == ["mlp"]
+    assert [result.encoder for result in load_results(tmp_path)[1]] == ["mlp"]
 
 
 def test_a_folder_keeps_the_results_of_all_runs(tmp_path):
@@ -151,7 +135,6 @@ def test_a_folder_keeps_the_results_of_all_runs(tmp_path):
 )
 def test_another_benchmark_needs_another_folder(tmp_path, changes, message):
     run_bench(fake_bench(encoders=["mlp"]), tmp_path)
-    run_bench(fake_bench({"more": {"kind": "fake"}}, encoders=["mlp"]), tmp_path)
     with pytest.raises(ValueError, match=message):
         run_bench(fake_bench(**changes), tmp_path)
 
@@ -172,19 +155,13 @@ def test_the_folder_of_an_earlier_version_is_resumed(tmp_path):
     old = {"task": "long_range", "encoder": "mine", "seed": 1, "figures": {"accuracy": 0.5}, "seconds": 2.0}
     path.write_text(json.dumps({**old, "error": ""}, indent=1) + "\n")
     run_bench(bench(encoders=["gcn"]), tmp_path)
-    results = load_results(tmp_path)[1]
-    assert [(result.encoder, result.seed, list(result.figures)) for result in results] == [
-        ("mine", 1, ["accuracy"]), ("gcn", 0, ["accuracy"])
-    ]  # fmt: skip
+    assert [(result.encoder, result.seed) for result in load_results(tmp_path)[1]] == [("mine", 1), ("gcn", 0)]
     assert json.loads((tmp_path / "bench.json").read_text())["versions"] == ["0.40.0", __version__]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"task": 3}'])
-def test_damaged_files(tmp_path, text):
+@pytest.mark.parametrize("text", ["", "[]", '{"task": 3}'])
+def test_damaged_results(tmp_path, text):
     run_bench(fake_bench(), tmp_path)
     (tmp_path / "results" / "fake" / "mlp" / "0.json").write_text(text)
     with pytest.raises(ValueError, match=r"0\.json is damaged .*; remove it to measure again"):
         run_bench(fake_bench(), tmp_path)
-    (tmp_path / "bench.json").write_text("{")
-    with pytest.raises(ValueError, match=r"bench\.json is damaged"):
-        load_results(tmp_path)

@@ -8,7 +8,6 @@ from ghn_pyg.data.images import Images, TensorImages
 from ghn_pyg.evaluation import measure
 from ghn_pyg.evaluation.accuracy import Batches, evaluation_mode, in_top_k
 
-NAN, INF = torch.nan, torch.inf
 GREY = (0.0, 0.0, 0.0)
 UNIT = (1.0, 1.0, 1.0)
 
@@ -25,61 +24,44 @@ def numbered(count):
     return TensorImages(pixels, torch.arange(count), GREY, UNIT)
 
 
-class Constant(nn.Module):
-    """Always the same logits."""
-
-    def __init__(self, *logits):
-        super().__init__()
-        self.logits = nn.Parameter(torch.tensor(logits))
-
-    def forward(self, images):
-        return self.logits.expand(len(images), -1)
-
-
 def test_top_k():
     logits = torch.tensor([[5.0, 4, 3, 2, 1, 0, -1]] * 7)
-    labels = torch.arange(7)
-    assert in_top_k(logits, labels, 1).tolist() == [True] + [False] * 6
-    assert in_top_k(logits, labels, 5).tolist() == [True] * 5 + [False] * 2
+    for k in (1, 5):
+        assert in_top_k(logits, torch.arange(7), k).tolist() == [True] * k + [False] * (7 - k)
     assert in_top_k(logits[:, :3], torch.tensor([2] * 7), 5).tolist() == [True] * 7
 
 
-@pytest.mark.parametrize("fault", [NAN, INF, -INF])
-@pytest.mark.parametrize("column", range(3))
+@pytest.mark.parametrize("fault", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("k", [1, 3])
-def test_logits_that_are_not_finite_are_wrong(fault, column, k):
-    logits = torch.zeros(3, 3)
-    logits[1, column] = fault
-    assert not in_top_k(logits, torch.tensor([0, 1, 2]), k)[1]
+def test_logits_that_are_not_finite_are_wrong(fault, k):
+    assert not in_top_k(torch.zeros(3, 3).fill_diagonal_(fault), torch.tensor([0, 0, 0]), k).any()
 
 
 def test_batches_have_every_image_once_in_a_fixed_order():
     batches = Batches(numbered(131), seed=3)
     assert [len(labels) for _, labels in batches] == [64, 64, 3]
     labels = torch.cat([labels for _, labels in batches])
-    assert labels.sort().values.tolist() == list(range(131))
-    assert labels.tolist() != list(range(131))
-    assert torch.equal(labels, torch.cat([labels for _, labels in Batches(numbered(131), seed=3)]))
+    assert labels.sort().values.tolist() == list(range(131)) != labels.tolist()
     assert not torch.equal(labels, torch.cat([labels for _, labels in Batches(numbered(131), seed=4)]))
     images = torch.cat([images for images, _ in batches])
     torch.testing.assert_close(images[:, 0, 0, 0] * 255, labels.float())
 
 
-def test_a_batch_has_at_least_two_images():
-    assert [len(labels) for _, labels in Batches(numbered(129))] == [64, 65]
-    assert [len(labels) for _, labels in Batches(numbered(1))] == [1]
+@pytest.mark.parametrize(("images", "sizes"), [(129, [64, 65]), (1, [1])])
+def test_a_batch_has_at_least_two_images(images, sizes):
+    assert [len(labels) for _, labels in Batches(numbered(images))] == sizes
 
 
-def test_workers_change_nothing():
-    batches = Batches(numbered(131), seed=3, noise=UNIT)
-    for (images, labels), (others, same) in zip(batches.load(1), batches, strict=True):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_reproducible(workers):
+    batches, again = (Batches(numbered(131), seed=3, noise=UNIT) for _ in range(2))
+    for (images, labels), (others, same) in zip(batches.load(workers), again, strict=True):
         assert torch.equal(images, others)
         assert torch.equal(labels, same)
 
 
 def test_noise():
-    clean, noisy, again = (Batches(white(640), 3, 640, noise)[0][0] for noise in (GREY, (0.5, 1, 2), (0.5, 1, 2)))
-    assert torch.equal(noisy, again)
+    clean, noisy = (Batches(white(640), 3, 640, noise)[0][0] for noise in (GREY, (0.5, 1, 2)))
     torch.testing.assert_close((noisy - clean).std((0, 2, 3)), torch.tensor([0.5, 1.0, 2.0]), rtol=0.03, atol=0)
     first, second = (images for images, _ in Batches(white(10), 3, 5, UNIT))
     assert not torch.equal(first, second)
@@ -87,10 +69,10 @@ def test_noise():
 
 def test_accuracy():
     # Of the labels 0 … 6, label 2 has the largest logit, label 0 the smallest and label 1 the second smallest.
-    accuracy = measure(Constant(0.0, 1, 9, 2, 3, 4, 8), Batches(white(70)))
-    assert accuracy == pytest.approx((1 / 7, 5 / 7))
+    logits = torch.tensor([0.0, 1, 9, 2, 3, 4, 8])
+    assert measure(lambda images: logits.expand(len(images), 7), Batches(white(70))) == pytest.approx((1 / 7, 5 / 7))
     # A small last batch counts by its number of images.
-    assert measure(Constant(9.0, 1, 2, 3, 4, 5, 6), Batches(white(71))).top1 == pytest.approx(11 / 71)
+    assert measure(lambda images: -logits.expand(len(images), 7), Batches(white(71))).top1 == pytest.approx(11 / 71)
 
 
 def test_batch_norm_statistics():
