@@ -48,13 +48,7 @@ class GraphModel(nn.Module):
 
 
 class GraphTask(Task):
-    """A task on whole graphs, trained with Adam and a cosine schedule.
-
-    Args:
-        epochs: Passes over the training graphs.
-        batch_size: Batch size.
-        learning_rate: Peak learning rate.
-    """
+    """A task on whole graphs, trained for some epochs with Adam and a cosine schedule from the peak learning rate."""
 
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 64
@@ -79,9 +73,8 @@ class GraphTask(Task):
                     schedule.step()
         network.eval()
         with torch.no_grad():
-            pairs = [(network(batch), batch.y) for batch in DataLoader(test, self.batch_size)]
-        outputs, targets = zip(*pairs, strict=True)
-        return torch.cat(outputs), torch.cat(targets)
+            outputs = [network(batch) for batch in DataLoader(test, self.batch_size)]
+        return torch.cat(outputs), torch.cat([graph.y for graph in test])
 
 
 class ZINCTask(GraphTask):
@@ -92,7 +85,7 @@ class ZINCTask(GraphTask):
 
     Args:
         folder: Folder of the data set, which is downloaded if it is missing.
-        epochs, batch_size, learning_rate: See :class:`GraphTask`.
+        epochs, batch_size, learning_rate: Of the training.
     """
 
     kind: ClassVar[str] = "zinc"
@@ -150,7 +143,7 @@ class LongRangeTask(GraphTask):
         graphs: Number of training graphs; a quarter as many are test graphs.
         shortest: Nodes of the shortest chain.
         longest: Nodes of the longest chain.
-        epochs, batch_size, learning_rate: See :class:`GraphTask`.
+        epochs, batch_size, learning_rate: Of the training.
     """
 
     kind: ClassVar[str] = "long_range"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 from pathlib import Path
@@ -46,20 +47,12 @@ def load_result(path: Path) -> Result:
 
 
 def load_results(folder: str | os.PathLike[str]) -> tuple[dict[str, Task], list[Result]]:
-    """All tasks and results in the folder of a benchmark, ordered by task, encoder and seed.
-
-    Raises:
-        ValueError: If a file is damaged.
-    """
+    """All tasks and results in the folder of a benchmark, ordered by task, encoder and seed."""
     folder = Path(folder)
     config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     tasks = {name: make_task(name, fields) for name, fields in config["tasks"].items()}
-    paths = [
-        folder / "results" / task / encoder / f"{seed}.json"
-        for task in tasks
-        for encoder in config["encoders"]
-        for seed in config["seeds"]
-    ]
+    keys = itertools.product(tasks, config["encoders"], config["seeds"])
+    paths = (folder / "results" / task / encoder / f"{seed}.json" for task, encoder, seed in keys)
     return tasks, [load_result(path) for path in paths if path.exists()]
 
 

@@ -25,7 +25,7 @@ FAILURES: Final = (
 def run_bench(
     config: BenchConfig, folder: str | os.PathLike[str], progress: Callable[[Result], None] = lambda result: None
 ) -> list[Result]:
-    """Runs a benchmark, or resumes it.
+    """Runs a benchmark, or resumes it; returns its results, ordered by task, encoder and seed.
 
     An encoder that fails does not stop the others; a later run tries it again. Several processes with the same folder,
     on one or more machines, divide the work; each returns when all results are there.
@@ -35,15 +35,8 @@ def run_bench(
         folder: Its folder, which benchmarks with other encoders, seeds or further tasks may share.
         progress: Called with each result, also with those of earlier runs.
 
-    Returns:
-        Its results, ordered by task, encoder and seed.
-
     Raises:
         ValueError: If the folder has results of other tasks with the same names, or of encoders with another width.
-
-    Example:
-        >>> from ghn_pyg.bench import load_bench
-        >>> run_bench(load_bench("encoders"), "runs/encoders")  # doctest: +SKIP
     """
     folder = Path(folder)
     add_config(config, folder)

@@ -89,11 +89,7 @@ def _best(row: Mapping[str, Cell], sign: int) -> set[str]:
 
 
 def save_summary(tasks: Mapping[str, Task], results: Sequence[Result], folder: str | os.PathLike[str]) -> list[Path]:
-    """Writes ``results.csv``, ``results.md`` and, if matplotlib is installed, a bar chart for each task.
-
-    Returns:
-        The files.
-    """
+    """Writes ``results.csv``, ``results.md`` and, if matplotlib is installed, a bar chart for each task."""
     folder = Path(folder)
     files = [folder / "results.csv", folder / "results.md"]
     with replacing(files[0]) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:

@@ -56,15 +56,11 @@ def evaluate(
         ValueError: If numbers of classes differ, or an option is out of range. It is raised before any network runs.
 
     Example:
-        >>> from ghn_pyg import GHNConfig
         >>> from ghn_pyg.data import load_images
-        >>> from ghn_pyg.evaluation import deepnets_subjects
-        >>> from ghn_pyg.families.deepnets.dataset import DeepNets
-        >>> ghn = GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2, num_classes=10))
-        >>> networks = deepnets_subjects(DeepNets("test", image_size=8, width=8)[:2])
-        >>> report = evaluate(ghn, networks, load_images("digits", image_size=8))
-        >>> len(report.rows), report.coverage
-        (2, 1.0)
+        >>> from ghn_pyg.evaluation import torchvision_subjects
+        >>> report = evaluate(None, torchvision_subjects(["resnet18"], 10, 8), load_images("digits", image_size=8))
+        >>> report.coverage
+        1.0
     """
     networks = list(networks)
     if ghn is not None and not other_classes:

@@ -25,9 +25,6 @@ def ranked(report: Report) -> list[Row]:
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:
     """Kendall's τ-b between two lists of values, from -1 to 1; NaN where it is undefined, as for constant values.
 
-    Raises:
-        ImportError: If SciPy is missing.
-
     Example:
         >>> round(kendall_tau([1, 2, 3], [2, 4, 3]), 3)
         0.333

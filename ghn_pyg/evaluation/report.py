@@ -84,13 +84,10 @@ class Report:
         return statistics.stdev(values) if len(values) > 1 else math.nan
 
     def norm_errors(self, ghn_name: str, tolerance: float = 1e-2) -> dict[str, tuple[float, float]]:
-        """Networks of torchvision whose predicted parameters differ from the published total norm.
-
-        Returns:
-            The predicted norm and that published for a GHN, such as ``"ghn3tm8"``, by network.
+        """Predicted and published total norm of networks of torchvision where they differ.
 
         Raises:
-            ValueError: If no norm is published for any of the networks.
+            ValueError: If no norm of a GHN, such as ``"ghn3tm8"``, is published for any of the networks.
         """
         pairs = {
             row.name: (row.total_norm, published)
@@ -116,11 +113,7 @@ class Report:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the report as ``.json``, or its rows as ``.csv``, atomically.
-
-        Raises:
-            ValueError: If the name has another suffix.
-        """
+        """Writes the report as ``.json``, or its rows as ``.csv``; raises a ValueError for another suffix."""
         path = Path(path)
         if path.suffix not in (".json", ".csv"):
             raise ValueError(f"cannot save a report as {path}; expected a name that ends in .json or .csv")
