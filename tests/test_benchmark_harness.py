@@ -52,11 +52,6 @@ def test_timing_in_turns(clock, durations, repeats, budget, seconds):
     assert called == ["a", "b"] * (1 + len(seconds["a"]))
 
 
-def test_each_call_has_new_arguments():
-    made = itertools.count()
-    assert harness.measure(lambda value: value, repeats=2, setup=lambda: (next(made),)).result == 2
-
-
 def test_statistics():
     assert harness.slope([2, 3, 7], [5 * 2**1.5, 5 * 3**1.5, 5 * 7**1.5]) == pytest.approx(1.5)
     assert harness.slope([2, 3], [0, 1]) is None

@@ -125,11 +125,9 @@ def test_the_textbook_gives_the_same_parameters(encoder, network):
     theirs = textbook.TextbookGHN.of(ghn).predict(graph)
     assert prediction.largest_difference(ours, theirs) < 1e-5
     assert all(theirs[name].shape == value.shape for name, value in ours.items())
-
-
-def test_differences_of_predictions():
-    value = torch.tensor([2.0, 4.0])
-    assert prediction.largest_difference({"w": value}, {"w": value + torch.tensor([0.0, 1.0])}) == pytest.approx(0.2)
+    assert prediction.largest_difference({"w": torch.tensor([2.0, 4])}, {"w": torch.tensor([2.0, 5])}) == pytest.approx(
+        0.2
+    )
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -194,7 +192,7 @@ def one_thread(monkeypatch):
     ids=lambda value: value.__name__.partition(".")[2] if hasattr(value, "main") else "",
 )
 def test_quick_mode(benchmark, options, section, tmp_path, monkeypatch):
-    """Benchmarks compare results with those of their baselines, and end with 1 if they differ."""
+    """Benchmarks end with 1 if results differ from those of their baselines."""
     if benchmark is language:
         pytest.importorskip("transformers")
     monkeypatch.chdir(tmp_path)

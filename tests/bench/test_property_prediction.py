@@ -2,11 +2,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import torch
 
-from ghn_pyg import GHN
 from ghn_pyg.bench import property_prediction
-from ghn_pyg.bench.property_prediction import PROPERTIES, PropertyTask, embeddings, ranking_tau
+from ghn_pyg.bench.property_prediction import PROPERTIES, PropertyTask, ranking_tau
 from ghn_pyg.data import load_images
 from ghn_pyg.families.deepnets.dataset import DeepNets
 from ghn_pyg.families.deepnets.network import Network
@@ -72,8 +70,9 @@ def test_properties_of_a_network(digits, diverges):
     values = property_prediction.properties(Network(architecture, 10, 8), digits, training, 0.2)
     assert list(values) == list(PROPERTIES)
     assert (values["accuracy"] == values["accuracy on noise"] == 0.1) == diverges
-    assert (values["convergence time"] == 1442 // 64) >= diverges
     assert values["inference time"] > 0
+    steps = 1442 // 64
+    assert values["convergence time"] == steps if diverges else 0 < values["convergence time"] <= steps
 
 
 @pytest.mark.parametrize(
@@ -97,13 +96,3 @@ def test_rankings():
     assert ranking_tau(train, 1e-3 * train[:, 0], test, 7 * test[:, 0]) > 0.8
     assert ranking_tau(train, train[:, 0], test, -test[:, 0]) < -0.8
     assert ranking_tau(train, np.full(60, 0.1), test, test[:, 0]) == 0
-
-
-def test_embeddings():
-    torch.manual_seed(3)
-    ghn = GHN(bench().ghn("gcn")).eval()
-    graphs = [DeepNets("val", image_size=8, width=8)[position] for position in range(5)]
-    rows = embeddings(ghn, graphs, batch_size=2)
-    assert rows.shape == (5, 8)
-    for graph, row in zip(graphs, rows, strict=True):
-        np.testing.assert_allclose(row, ghn.embed(graph).mean(0).detach().numpy(), rtol=1e-4, atol=1e-5)

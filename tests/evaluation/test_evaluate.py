@@ -8,7 +8,6 @@ from torch import nn
 from ghn_pyg import GHN, GHNConfig, batch_statistics, from_module, load_prediction
 from ghn_pyg.data import load_images
 from ghn_pyg.evaluation import Subject, deepnets_subjects, evaluate, torchvision_subjects
-from ghn_pyg.evaluation.image_noise import published_noise
 from ghn_pyg.families.deepnets.dataset import DeepNets
 from ghn_pyg.finetuning import FitConfig, start_from
 
@@ -82,10 +81,6 @@ def test_noise_and_statistics_change_the_accuracy(ghn, digits, option):
     assert plain.rows[0].total_norm == other.rows[0].total_norm
     assert (plain.rows[0].top1, plain.rows[0].top5) != (other.rows[0].top1, other.rows[0].top5)
     assert other.settings == {**plain.settings, **option}
-
-
-def test_published_noise(digits):
-    assert published_noise(dataclasses.replace(digits, name="CIFAR10")) == 0.08
 
 
 @pytest.mark.parametrize("place", ["build", "graph", "forward"])

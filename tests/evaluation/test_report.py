@@ -1,7 +1,6 @@
 import csv
 import json
 import math
-import os
 
 import pytest
 
@@ -56,12 +55,3 @@ def test_json_and_csv(tmp_path):
     assert [row["top1"] for row in rows] == ["0.5", "", "0.25"]
     with pytest.raises(ValueError, match=r"expected a name that ends in \.json or \.csv"):
         report.save(tmp_path / "report.txt")
-
-
-def test_an_older_file_is_kept_when_writing_fails(tmp_path, full_disk):
-    path = tmp_path / "report.json"
-    path.write_text("older")
-    with pytest.raises(OSError, match=r"report\.json: No space left on device"):
-        Report(ROWS, {}).save(path)
-    assert path.read_text() == "older"
-    assert os.listdir(tmp_path) == ["report.json"]

@@ -1,7 +1,6 @@
 import pytest
 import torch
 from safetensors.torch import save_model
-from torch import nn
 
 from ghn_pyg.evaluation import deepnets_subjects, torchvision_subjects
 from ghn_pyg.evaluation.subjects import trained_subject
@@ -22,23 +21,11 @@ def test_networks_of_a_split():
 
 def test_networks_of_torchvision():
     large, small = (torchvision_subjects(["resnet18"], 7, size)[0] for size in (65, 64))
-    assert large.build().conv1.stride == (2, 2)
     network = small.build()
-    assert network.conv1.stride == (1, 1)
-    assert isinstance(network.maxpool, nn.Identity)
+    assert (large.build().conv1.stride, network.conv1.stride) == ((2, 2), (1, 1))
     assert small.graph(network).param_names[-2:] == [["fc.weight"], ["fc.bias"]]
     assert (small.name, small.num_classes) == ("resnet18", 7)
-
-
-def test_all_networks_of_torchvision():
-    names = [subject.name for subject in torchvision_subjects()]
-    assert len(names) >= 80
-    assert "vit_h_14" in names
-
-
-def test_unknown_names():
-    with pytest.raises(ValueError, match=r"did you mean .*resnet50"):
-        torchvision_subjects(["resnet18", "resnet5"])
+    assert len(torchvision_subjects()) >= 80
 
 
 def test_a_network_with_trained_weights(tmp_path):
@@ -46,8 +33,7 @@ def test_a_network_with_trained_weights(tmp_path):
     trained = torchvision_subjects(["resnet18"], 7, 8)[0].build()
     save_model(trained, path)
     subject = trained_subject("resnet18", path, 7, 8)
-    first, second = subject.build(), subject.build()
-    assert first is not second
-    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in second.state_dict().items())
+    assert subject.build() is not subject.build()
+    assert all(map(torch.equal, subject.build().parameters(), trained.parameters()))
     with pytest.raises(ValueError, match=r"holds no resnet50 for 7 .*: size mismatch for layer1\.0.* and 23 more$"):
         trained_subject("resnet50", path, 7, 8)
