@@ -125,9 +125,7 @@ def test_the_textbook_gives_the_same_parameters(encoder, network):
     theirs = textbook.TextbookGHN.of(ghn).predict(graph)
     assert prediction.largest_difference(ours, theirs) < 1e-5
     assert all(theirs[name].shape == value.shape for name, value in ours.items())
-    assert prediction.largest_difference({"w": torch.tensor([2.0, 4])}, {"w": torch.tensor([2.0, 5])}) == pytest.approx(
-        0.2
-    )
+    assert prediction.largest_difference({"w": torch.tensor([2, 4])}, {"w": torch.tensor([2, 5])}) == pytest.approx(0.2)
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -161,18 +159,7 @@ def test_help(benchmark, capsys):
     assert "--quick" in capsys.readouterr().out
 
 
-@pytest.fixture
-def one_thread(monkeypatch):
-    """Tiny networks gain nothing from more threads, which wait for one another on a busy machine."""
-    before = torch.get_num_threads()
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     ("benchmark", "options", "section"),
     [
@@ -228,7 +215,7 @@ def package(tmp_path, monkeypatch):
     sys.modules.pop("ghn3", None)
 
 
-@pytest.mark.usefixtures("one_thread", "package")
+@pytest.mark.usefixtures("package")
 def test_the_published_package_is_measured_where_it_is_installed(capsys):
     assert published_package.missing() is None
     row = tracing.measured("squeezenet1_1", repeats=1, package=True)

@@ -24,13 +24,6 @@ def numbered(count):
     return TensorImages(pixels, torch.arange(count), GREY, UNIT)
 
 
-def test_top_k():
-    logits = torch.tensor([[5.0, 4, 3, 2, 1, 0, -1]] * 7)
-    for k in (1, 5):
-        assert in_top_k(logits, torch.arange(7), k).tolist() == [True] * k + [False] * (7 - k)
-    assert in_top_k(logits[:, :3], torch.tensor([2] * 7), 5).tolist() == [True] * 7
-
-
 @pytest.mark.parametrize("fault", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("k", [1, 3])
 def test_logits_that_are_not_finite_are_wrong(fault, k):
