@@ -146,16 +146,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     values["speedup", "reading"] = {"raw": published["reading_seconds"] / file["seconds"]}
     goals = check_goals("deepnets", values)
     bias = dropping(nodes)
-    spread = {"mean": statistics.mean(nodes), "std": statistics.stdev(nodes), "min": min(nodes), "max": max(nodes)}
+    summary = {"mean": statistics.mean(nodes), "std": statistics.stdev(nodes), "min": min(nodes), "max": max(nodes)}
     run.finish(
-        {"rates": speeds, "reading": file, "growth": growth, "nodes": spread, "dropping": bias, "goals": goals},
+        {"rates": speeds, "reading": file, "growth": growth, "nodes": summary, "dropping": bias, "goals": goals},
         _rate_table(speeds),
         f"Reading an architecture of the published format takes {number(1e3 * file['seconds'])} ms (published: about "
         f"{1e3 * published['reading_seconds']:.0f} ms); writing one {number(1e3 * file['write_seconds'])} ms and "
         f"{number(file['bytes'] / 1e3)} kB.",
         "## Growth with depth (DARTS cells)\n\n" + _growth_table(growth),
-        f"## Nodes\n\n{len(nodes):,} training architectures: mean {spread['mean']:.1f}, standard deviation "
-        f"{spread['std']:.1f}, {spread['min']} to {spread['max']}. Published generator, 120 architectures: mean "
+        f"## Nodes\n\n{len(nodes):,} training architectures: mean {summary['mean']:.1f}, standard deviation "
+        f"{summary['std']:.1f}, {summary['min']} to {summary['max']}. Published generator, 120 architectures: mean "
         f"{published['nodes']['mean']}, {published['nodes']['min']} to {published['nodes']['max']}.",
         _bias_text(bias),
         "## Goals\n\n" + goal_table(goals),

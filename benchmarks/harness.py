@@ -108,9 +108,9 @@ def measure_in_turns(
             gc.collect()
             start = time.perf_counter()
             function()
-            took = time.perf_counter() - start
+            end = time.perf_counter()
             if turn:
-                seconds[name].append(took)
+                seconds[name].append(end - start)
         if turn >= 3 and sum(map(sum, seconds.values())) > budget * len(functions):
             break
     return seconds

@@ -132,7 +132,7 @@ def _graph_report(row: dict[str, Any], seconds: float, goal: bool) -> str:
     return (
         f"## network → graph, without memory for the network\n\n{table(header, [line])}\n\n"
         f"Network and graph take {number(seconds)} s (goal: less than {GOAL_SECONDS} s), and the process "
-        f"{gigabytes(row['peak'])} GB at its highest point, all libraries included (goal: less than "
+        f"{gigabytes(row['peak'])} GB at its peak, all libraries included (goal: less than "
         f"{gigabytes(GOAL_BYTES)} GB): {'reached' if goal else 'NOT reached'}."
     )
 
@@ -147,7 +147,7 @@ def _report(rows: Sequence[dict[str, Any]]) -> str:
     ]  # fmt: skip
     return (
         f"## graph → shards in bfloat16\n\n{table(header, lines)}\n\nPeak memory is of the whole process, before the "
-        "prediction and at its highest point; copying is reading the shards and writing them to the same disk again."
+        "prediction and at its peak; copying reads the shards and writes them to the same disk."
     )
 
 

@@ -54,12 +54,12 @@ def trace(model: nn.Module, image: Tensor | None = None, cutoff: int = 50) -> tu
     image.requires_grad_()
     modes = {module: module.training for module in model.modules()}
     produced: dict[Any, str] = {}
-    kept: list[Tensor] = []
+    outputs: list[Tensor] = []  # kept alive, as their autograd functions are keys
 
     def hook(name: str) -> Any:
         def remember(module: nn.Module, inputs: Any, output: Any) -> None:
             output = output[0] if isinstance(output, tuple) else output
-            kept.append(output)
+            outputs.append(output)
             produced.setdefault(output.grad_fn, name)
 
         return remember
@@ -227,12 +227,12 @@ class TextbookGHN:
         rows = []
         for shape in graph.node_shape.tolist():
             if not any(shape):
-                places = [len(channels)] * 2 + [len(kernels)] * 2
+                indices = [len(channels)] * 2 + [len(kernels)] * 2
             else:
-                places = [nearest(channels, 8 if 4 <= size <= 7 else size) for size in shape[:2]]
-                places += [nearest(kernels, 3 if size == 2 else size) for size in shape[2:]]
+                indices = [nearest(channels, 8 if 4 <= size <= 7 else size) for size in shape[:2]]
+                indices += [nearest(kernels, 3 if size == 2 else size) for size in shape[2:]]
             tables = ["shape_enc.embed_channel.weight"] * 2 + ["shape_enc.embed_spatial.weight"] * 2
-            rows.append(torch.cat([self.state[name][place] for name, place in zip(tables, places, strict=True)]))
+            rows.append(torch.cat([self.state[name][row] for name, row in zip(tables, indices, strict=True)]))
         return torch.stack(rows)
 
     def graphormer(self, x: Tensor, distance: Tensor) -> Tensor:
