@@ -25,7 +25,7 @@ QUICK: Final = ("resnet18", "squeezenet1_1")
 
 _TINY: Final = {
     "tiny": GHNConfig(hidden_channels=8, max_channels=12, layers=2, heads=2),
-    "tiny2": GHNConfig("ghn2", hidden_channels=8, max_channels=12, layers=0, heads=0, kernel_crop="corner"),
+    "tiny2": GHNConfig(encoder="ghn2", hidden_channels=8, max_channels=12, layers=0, heads=0, kernel_crop="corner"),
 }
 
 
