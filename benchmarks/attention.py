@@ -1,9 +1,9 @@
 """How fast is attention with biases, and how does it grow with graphs? ``python -m benchmarks.attention``
 
 Eight graphs of 256 nodes, width 64, 8 heads; a batch of 128 graphs of the size of molecules; and one graph of 64 to
-4,096 nodes, each in a process of its own. Beside it stand the textbook formulation, which holds 2d numbers for every
-pair of nodes, of the whole batch as published or of a graph at a time, which caches may hold; and PyTorch Geometric's
-``GPSConv``, which takes no bias; with ``--device cuda`` also FlexAttention, which reads biases from their table.
+4,096 nodes, each in a new process. For comparison: a textbook implementation with 2d numbers for every pair of nodes,
+on the whole batch or graph by graph; PyTorch Geometric's ``GPSConv``, which has no bias; and with ``--device cuda``
+FlexAttention, which reads biases from their table.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from ghn_pyg.nn import Blocks, DistanceBias, GraphormerLayer, GraphTransformer, 
 
 from .harness import (
     Run,
-    apart,
     arguments,
     available_memory,
-    ended,
+    call_on_device,
+    device_peak_memory,
     measure,
     measure_in_turns,
     number,
-    peak_on,
     slope,
+    synchronized,
     table,
 )
 
@@ -43,16 +43,16 @@ BY_GRAPH = "textbook, by graph"
 LAYERS, CONVS = "bias and 3 layers", "3 gpsconv"
 METHODS = ("bias and layer", "layer", LAYERS, "textbook", BY_GRAPH, "gpsconv", CONVS)
 ALONE = ("bias and layer", FLEX, "layer", "textbook", "gpsconv")
-"""What is measured on graphs of many sizes."""
+"""Methods that are measured on graphs of many sizes."""
 
 
 def methods_on(device: str) -> tuple[str, ...]:
-    """What is measured there: FlexAttention has no gradients on a CPU."""
+    """Methods for a device: FlexAttention has no gradients on a CPU."""
     return METHODS if device == "cpu" else (METHODS[0], FLEX, *METHODS[1:])
 
 
 class Batch:
-    """Nodes and distances of graphs whose nodes follow one another in a chain with shortcuts."""
+    """Node embeddings and random distances of a batch of graphs."""
 
     def __init__(self, sizes: Sequence[int], device: str) -> None:
         generator = torch.Generator().manual_seed(7)
@@ -66,13 +66,13 @@ class Batch:
 
 
 def _distances(nodes: int, generator: torch.Generator) -> Tensor:
-    """Distances as in an acyclic graph: of each pair one direction has one, up to 50."""
+    """Distances up to 50 as in an acyclic graph, where only one direction of each pair has a path."""
     drawn = torch.randint(0, 51, (nodes, nodes), generator=generator, dtype=torch.uint8)
     return drawn.triu(1)
 
 
 class Textbook(nn.Module):
-    """The formulas as they stand, on a padded batch: features of all pairs through the MLP, then attention."""
+    """A literal implementation on a padded batch: an MLP on features of all pairs, then attention."""
 
     def __init__(self, bias: DistanceBias, layer: GraphormerLayer) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Textbook(nn.Module):
         return self.attend(x, squares, None if real.all() else ~real)[real]
 
     def attend(self, x: Tensor, rows: Tensor, padding: Tensor | None = None) -> Tensor:
-        """Attention over nodes (G, n, d) with rows (G, n, n) of the table; nobody attends to padding (G, n)."""
+        """Attention over nodes (G, n, d) with rows (G, n, n) of the table; padding is masked (G, n)."""
         features = torch.cat((self.bias.distance(rows), self.bias.distance(rows.mT)), dim=-1)
         bias = self.bias.mlp(features).permute(0, 3, 1, 2)
         if padding is not None:
@@ -113,7 +113,7 @@ class TextbookByGraph(Textbook):
 
 
 def methods(batch: Batch) -> dict[str, tuple[Callable[[], Tensor], nn.Module]]:
-    """What is measured, and whose gradients are computed."""
+    """The functions to measure, each with the module whose gradients are computed."""
     torch.manual_seed(3)
     bias, layer = DistanceBias(WIDTH, HEADS).to(batch.device), GraphormerLayer(WIDTH, HEADS).to(batch.device)
     convs = nn.ModuleList(GPSConv(WIDTH, None, HEADS) for _ in range(3)).to(batch.device)
@@ -133,7 +133,7 @@ def methods(batch: Batch) -> dict[str, tuple[Callable[[], Tensor], nn.Module]]:
 
         return run, nn.ModuleList([bias, layer])
 
-    found = {
+    calls = {
         "bias and layer": with_bias(layer),
         FLEX: with_bias(flex),
         "layer": (lambda: layer(batch.x, blocks, prepared), layer),
@@ -141,9 +141,12 @@ def methods(batch: Batch) -> dict[str, tuple[Callable[[], Tensor], nn.Module]]:
         "textbook": by_formula(Textbook(bias, layer)),
         BY_GRAPH: by_formula(TextbookByGraph(bias, layer)),
         "gpsconv": (lambda: gps(batch.x, batch.edge_index, batch.vector), gps),
-        CONVS: (lambda: functools.reduce(lambda x, one: one(x, batch.edge_index, batch.vector), convs, batch.x), convs),
+        CONVS: (
+            lambda: functools.reduce(lambda x, c: c(x, batch.edge_index, batch.vector), convs, batch.x),
+            convs,
+        ),
     }
-    return {name: found[name] for name in methods_on(batch.device)}
+    return {name: calls[name] for name in methods_on(batch.device)}
 
 
 def backward(function: Callable[[], Tensor], module: nn.Module) -> Callable[[], None]:
@@ -157,40 +160,40 @@ def backward(function: Callable[[], Tensor], module: nn.Module) -> Callable[[], 
 
 
 def agree(batch: Batch) -> float:
-    """By how much ours and the textbook differ at most, in units of the largest number."""
-    found = methods(batch)
+    """The largest difference from the textbook, relative to its largest value."""
+    calls = methods(batch)
     with torch.no_grad():
         compared = ("textbook", BY_GRAPH, "bias and layer", FLEX)
-        textbook, *ours = (found[name][0]() for name in compared if name in found)
-    return max(((one - textbook).abs().max() / textbook.abs().max()).item() for one in ours)
+        textbook, *ours = (calls[name][0]() for name in compared if name in calls)
+    return max(((output - textbook).abs().max() / textbook.abs().max()).item() for output in ours)
 
 
 def times(batch: Batch, repeats: int) -> dict[str, dict[str, Any]]:
-    """Seconds of each method forward, and forward and backward, measured in turns."""
-    found = methods(batch)
+    """Seconds of the forward pass, and of forward and backward pass, of each method."""
+    calls = methods(batch)
     with torch.no_grad():
-        once = {name: ended(function, batch.device) for name, (function, _) in found.items()}
+        once = {name: synchronized(function, batch.device) for name, (function, _) in calls.items()}
         forward = measure_in_turns(once, repeats, budget=6.0)
-    twice = {name: ended(backward(*pair), batch.device) for name, pair in found.items()}
+    twice = {name: synchronized(backward(*pair), batch.device) for name, pair in calls.items()}
     both = measure_in_turns(twice, repeats, budget=6.0)
     return {
         name: {"forward_s": median(forward[name]), "both_s": median(both[name]), "all": [forward[name], both[name]]}
-        for name in found
+        for name in calls
     }
 
 
 def grow(nodes: int, method: str, repeats: int, device: str) -> dict[str, Any]:
     """Time and peak memory of one graph forward and backward."""
-    backward(*methods(Batch([16], device))[method])()  # what is loaded once does not count
-    both = ended(backward(*methods(Batch([nodes], device))[method]), device)
-    peak = peak_on(device, both)["over_baseline"]
+    backward(*methods(Batch([16], device))[method])()  # loads libraries
+    both = synchronized(backward(*methods(Batch([nodes], device))[method]), device)
+    peak = device_peak_memory(device, both)["over_baseline"]
     return {"seconds": measure(both, repeats, budget=4.0).median, "peak_bytes": peak}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = arguments(__doc__, "attention")
     parser.add_argument("--nodes", nargs="+", type=int, help="sizes of the single graph; 64 to 4,096 by default")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where; cpu by default")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="cpu by default")
     options = parser.parse_args(argv)
     sizes = options.nodes or ((16, 32) if options.quick else NODES)
     repeats = options.repeats or (1 if options.quick else 15)
@@ -203,50 +206,50 @@ def main(argv: Sequence[str] | None = None) -> int:
         results["batches"][name] = {"difference": agree(batch), "methods": times(batch, repeats)}
         run.probe.sample()
         run.note(name)
-        run.keep(*_found(results, growing))
+        run.save(*_result_and_reports(results, growing))
     for nodes in sizes:
-        found = {}
+        row = {}
         for method in growing:
             if method == "textbook" and nodes**2 * WIDTH * 60 > available_memory(options.device):
                 continue
             asked = {"nodes": nodes, "method": method, "repeats": min(repeats, 5)}
-            found[method] = apart("attention:grow", options.device, **asked)
-        results["growth"][str(nodes)] = found
+            row[method] = call_on_device("attention:grow", options.device, **asked)
+        results["growth"][str(nodes)] = row
         run.note(f"{nodes} nodes")
-        run.keep(*_found(results, growing))
-    run.finish(*_found(results, growing))
-    return 0 if all(found["difference"] < 1e-4 for found in results["batches"].values()) else 1
+        run.save(*_result_and_reports(results, growing))
+    run.finish(*_result_and_reports(results, growing))
+    return 0 if all(batch["difference"] < 1e-4 for batch in results["batches"].values()) else 1
 
 
-def _found(results: dict[str, Any], growing: Sequence[str]) -> list[Any]:
-    """What is kept, and what is reported."""
+def _result_and_reports(results: dict[str, Any], growing: Sequence[str]) -> list[Any]:
+    """What the JSON file holds, and the sections of the report."""
     reports = [_batch_report(*item) for item in results["batches"].items()]
     return [results, *reports, _growth_report(results["growth"], growing)]
 
 
-def _batch_report(name: str, found: dict[str, Any]) -> str:
-    rows, textbook = [], found["methods"]["textbook"]
-    for method, row in found["methods"].items():
+def _batch_report(name: str, result: dict[str, Any]) -> str:
+    rows, textbook = [], result["methods"]["textbook"]
+    for method, row in result["methods"].items():
         line = [method]
         for key in ("forward_s", "both_s"):
             line += [number(row[key] * 1e3), number(textbook[key] / row[key])]
         rows.append(line)
     head = ["", "forward ms", "textbook / this", "forward + backward ms", "textbook / this"]
-    return f"## {name}\n\nOurs and the textbooks differ by {found['difference']:.0e}.\n\n" + table(head, rows)
+    return f"## {name}\n\nOurs and the textbooks differ by {result['difference']:.0e}.\n\n" + table(head, rows)
 
 
 def _growth_report(growth: dict[str, Any], measured: Sequence[str]) -> str:
     rows = []
-    for nodes, found in growth.items():
+    for nodes, row in growth.items():
         line = [nodes]
         for method in measured:
-            here = found.get(method)
-            line += [number(here and here["seconds"] * 1e3), number(here and here["peak_bytes"] / 1e6)]
+            cell = row.get(method)
+            line += [number(cell and cell["seconds"] * 1e3), number(cell and cell["peak_bytes"] / 1e6)]
         rows.append(line)
     for key, title in (("seconds", "exponent of time"), ("peak_bytes", "exponent of memory")):
         line = [f"{title} from 256 nodes"]
         for method in measured:
-            chosen = [(int(n), found[method][key]) for n, found in growth.items() if method in found and int(n) >= 256]
+            chosen = [(int(n), row[method][key]) for n, row in growth.items() if method in row and int(n) >= 256]
             value = number(slope(*zip(*chosen, strict=True))) if len(chosen) > 1 else "–"
             line += [value, ""] if key == "seconds" else ["", value]
         rows.append(line)

@@ -1,8 +1,8 @@
-"""How fast are training architectures drawn, and how well are they drawn? ``python -m benchmarks.deepnets``
+"""How fast are training architectures sampled, and how are they distributed? ``python -m benchmarks.deepnets``
 
-On one thread: architectures per second with graph and distances, with the network on the meta device too, beside
-tracing the built network; how that grows with depth; reading the published file format; statistics of many drawn
-architectures; and the bias towards small networks when meta-batches of many nodes are dropped.
+On one thread: architectures per second, with graph, distances and network, compared with tracing the network; growth
+with depth; reading the published file format; statistics of sampled architectures; and the bias towards small networks
+when large meta-batches are dropped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ghn_pyg.families.deepnets import (
 )
 
 from .harness import Run, arguments, measure, number, slope, table
-from .published import FIGURES, goal_table, judged
+from .published import FIGURES, check_goals, goal_table
 
 DEPTHS: Final = (4, 8, 16, 32, 64, 128)
 _META_BATCH: Final = 8
@@ -42,13 +42,13 @@ def meta_network(architecture: Architecture) -> Network:
 
 
 def call(function: Callable[[int], Any], positions: Iterable[int]) -> None:
-    """Calls a function with each position and keeps nothing."""
+    """Calls a function with each position."""
     for position in positions:
         function(position)
 
 
 def rates(count: int, repeats: int) -> list[dict[str, Any]]:
-    """Seconds for each architecture, of each way to get it; every repeat takes architectures that were not seen yet."""
+    """Seconds per architecture for each way to get it; every repeat uses new architectures."""
     drawn = [sample("train", position) for position in range(count * (repeats + 1))]
 
     def with_network(position: int) -> None:
@@ -64,7 +64,7 @@ def rates(count: int, repeats: int) -> list[dict[str, Any]]:
         "sample, graph, distances and network": with_network,
         "tracing the network instead": lambda position: from_module(meta_network(drawn[position])),
     }
-    found = []
+    rows = []
     for name, function in ways.items():
         starts = itertools.count(0, count)
         number_of_calls = max(count // 5, 1) if name.startswith("tracing") else count
@@ -74,12 +74,12 @@ def rates(count: int, repeats: int) -> list[dict[str, Any]]:
             setup=lambda starts=starts: (next(starts),),
         )
         seconds = [value / number_of_calls for value in timing.seconds]
-        found.append({"way": name, "seconds": statistics.median(seconds), "all": seconds})
-    return found
+        rows.append({"way": name, "seconds": statistics.median(seconds), "all": seconds})
+    return rows
 
 
 def reading(count: int, repeats: int) -> dict[str, Any]:
-    """Seconds for each architecture that is read from a file of the published format."""
+    """Seconds per architecture read from a file in the published format."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "deepnets1m_train.hdf5")
         writing = measure(lambda: export({"train": (sample("train", i) for i in range(count))}, path), 1, budget=0.0)
@@ -95,7 +95,7 @@ def reading(count: int, repeats: int) -> dict[str, Any]:
 
 
 def depth(cells: int, repeats: int) -> dict[str, Any]:
-    """Seconds for networks of so many DARTS cells."""
+    """Seconds for a network with this number of DARTS cells."""
     architecture = Architecture(genotype=DARTS, cells=cells)
     graph = measure(lambda: architecture_graph(architecture), repeats)
     network = measure(lambda: meta_network(architecture), repeats)
@@ -108,7 +108,7 @@ def node_counts(count: int) -> list[int]:
 
 
 def dropping(nodes: Sequence[int], size: int = _META_BATCH, budget: int = NODE_BUDGET) -> dict[str, float]:
-    """What remains of meta-batches when those over the budget are dropped, as published training code does."""
+    """Statistics of meta-batches after those over the node budget are dropped, as published training code does."""
     batches = [nodes[start : start + size] for start in range(0, len(nodes) - size + 1, size)]
     remaining = [batch for batch in batches if sum(batch) <= budget]
     drawn, kept = ([value for batch in some for value in batch] for some in (batches, remaining))
@@ -120,7 +120,7 @@ def dropping(nodes: Sequence[int], size: int = _META_BATCH, budget: int = NODE_B
         "mean_kept": statistics.mean(kept) if kept else 0.0,
         "largest_drawn": max(drawn),
         "largest_kept": max(kept, default=0),
-        # How often the largest twentieth of the architectures is left, over how often it is drawn.
+        # Share of the largest 5 % of the architectures after dropping, relative to before.
         "large_kept": shares[1] / shares[0],
     }
 
@@ -146,18 +146,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     seconds = {row["way"]: row["seconds"] for row in speeds}
     values = {("rate", way): {"here": 1 / value} for way, value in seconds.items()}
     values["speedup", "reading"] = {"raw": published["reading_seconds"] / file["seconds"]}
-    goals = judged("deepnets", values)
+    goals = check_goals("deepnets", values)
     bias = dropping(nodes)
-    spread = {"mean": statistics.mean(nodes), "std": statistics.stdev(nodes), "min": min(nodes), "max": max(nodes)}
+    summary = {"mean": statistics.mean(nodes), "std": statistics.stdev(nodes), "min": min(nodes), "max": max(nodes)}
     run.finish(
-        {"rates": speeds, "reading": file, "growth": growth, "nodes": spread, "dropping": bias, "goals": goals},
+        {"rates": speeds, "reading": file, "growth": growth, "nodes": summary, "dropping": bias, "goals": goals},
         _rate_table(speeds),
         f"Reading an architecture of the published format takes {number(1e3 * file['seconds'])} ms (published: about "
         f"{1e3 * published['reading_seconds']:.0f} ms); writing one {number(1e3 * file['write_seconds'])} ms and "
         f"{number(file['bytes'] / 1e3)} kB.",
         "## Growth with depth (DARTS cells)\n\n" + _growth_table(growth),
-        f"## Nodes\n\n{len(nodes):,} training architectures: mean {spread['mean']:.1f}, standard deviation "
-        f"{spread['std']:.1f}, {spread['min']} to {spread['max']}. Published generator, 120 architectures: mean "
+        f"## Nodes\n\n{len(nodes):,} training architectures: mean {summary['mean']:.1f}, standard deviation "
+        f"{summary['std']:.1f}, {summary['min']} to {summary['max']}. Published generator, 120 architectures: mean "
         f"{published['nodes']['mean']}, {published['nodes']['min']} to {published['nodes']['max']}.",
         _bias_text(bias),
         "## Goals\n\n" + goal_table(goals),

@@ -1,6 +1,6 @@
 """Which graph encoder is best, and at what? ``python -m benchmarks.encoders``
 
-The benchmark ``ghn-pyg bench encoders`` with its results kept beside all others: parameter prediction, property
+Runs ``ghn-pyg bench encoders`` and writes its tables to the results of benchmarks: parameter prediction, property
 prediction, a long-range task, time and memory.
 """
 
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ghn_pyg.bench.config import load_bench
-from ghn_pyg.bench.runner import CONFIG_FILE, Result, kept_results, run_bench
+from ghn_pyg.bench.results import CONFIG_FILE, Result, load_results
+from ghn_pyg.bench.runner import run_bench
 from ghn_pyg.bench.summary import markdown, save_summary
 
 from .harness import Run, arguments
@@ -23,9 +24,9 @@ QUICK = ("encoders=[mlp, ghn3]", "seeds=[0]", "tasks={long_range: {graphs: 40, e
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = arguments(__doc__, "encoders")
-    parser.add_argument("--config", default="encoders", help="a YAML file; that of the package by default")
+    parser.add_argument("--config", default="encoders", help="a YAML file; by default that of the package")
     parser.add_argument("--set", "-s", dest="changes", action="append", default=[], help="a field to change")
-    parser.add_argument("--folder", help="where the benchmark lies, to go on with it; a temporary one by default")
+    parser.add_argument("--folder", help="folder of the benchmark, to resume it; by default a temporary one")
     options = parser.parse_args(argv)
     config = load_bench(options.config, [*options.changes, *(QUICK if options.quick else ())])
     run = Run("encoders", options)
@@ -37,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(options.folder or scratch)
         results = run_bench(config, folder, note)
-        tasks, kept = kept_results(folder)
-        save_summary(tasks, kept, folder)
-        config_kept = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    found = {"config": config_kept, "results": [vars(result) for result in kept]}
-    run.finish(found, markdown(tasks, kept).rstrip())
+        tasks, all_results = load_results(folder)
+        save_summary(tasks, all_results, folder)
+        bench_config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    saved = {"config": bench_config, "results": [vars(result) for result in all_results]}
+    run.finish(saved, markdown(tasks, all_results).rstrip())
     return int(any(result.error for result in results))
 
 

@@ -1,7 +1,7 @@
 """How do time and memory grow with the number of nodes? ``python -m benchmarks.growth``
 
-Deep synthetic networks from 50 to 5,000 nodes, each in a process of its own: tracing, GHN-3's encoder, and the whole
-prediction, with the exponents of growth.
+Deep synthetic networks from 50 to 5,000 nodes, each in a new process: tracing, GHN-3's encoder and the whole
+prediction, with exponents of growth.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from ghn_pyg import from_module
 
 from . import textbook
-from .harness import Run, arguments, available_memory, fresh, measure, number, peak_memory, slope, table
-from .subjects import IMAGE, build_ghn, deep_network
+from .harness import Run, arguments, available_memory, in_new_process, measure, number, peak_memory, slope, table
+from .networks import IMAGE, build_ghn, deep_network
 
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000)
 STAGES = ("tracing", "encoder", "prediction")
@@ -25,10 +25,10 @@ _LARGE = 500
 
 
 def size(nodes: int, ghn: str, repeats: int) -> dict[str, Any]:
-    """Times and peak memory of one network; runs in a process of its own."""
+    """Times and peak memory of one network; runs in a new process."""
     network, image = deep_network(nodes), torch.randn(IMAGE)
     predictor = build_ghn(ghn)
-    predictor.predict(from_module(deep_network(20), image))  # what is loaded or compiled once does not count
+    predictor.predict(from_module(deep_network(20), image))  # loads libraries
     graph = from_module(network, image)
     reference = textbook.TextbookGHN.of(predictor)
     functions: dict[str, Callable[[], Any]] = {
@@ -41,7 +41,7 @@ def size(nodes: int, ghn: str, repeats: int) -> dict[str, Any]:
         "encoder": lambda: reference.embed(graph),
         "prediction": lambda: reference.predict(graph),
     }
-    found: dict[str, Any] = {
+    row: dict[str, Any] = {
         "nodes": graph.num_nodes,
         "distance_bytes": graph.distance.numel() * graph.distance.element_size(),
     }
@@ -49,13 +49,13 @@ def size(nodes: int, ghn: str, repeats: int) -> dict[str, Any]:
         for stage, function in functions.items():
             peak = peak_memory(function)["over_baseline"]
             timing = measure(function, repeats, budget=4.0)
-            found[stage] = {"seconds": timing.median, "all": timing.seconds, "peak_bytes": peak}
+            row[stage] = {"seconds": timing.median, "all": timing.seconds, "peak_bytes": peak}
         fits = available_memory() > 2 * reference.memory(graph)
         if graph.num_nodes <= 1.1 * _TEXTBOOK_NODES and fits:
             for stage, function in slow.items():
-                found[stage]["textbook_peak_bytes"] = peak_memory(function)["over_baseline"]
-                found[stage]["textbook_seconds"] = measure(function, min(repeats, 3), budget=2.0).median
-    return found
+                row[stage]["textbook_peak_bytes"] = peak_memory(function)["over_baseline"]
+                row[stage]["textbook_seconds"] = measure(function, min(repeats, 3), budget=2.0).median
+    return row
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = Run("growth", options)
     rows = []
     for nodes in sizes:
-        rows.append(fresh("growth:size", nodes=nodes, ghn=ghn, repeats=repeats))
+        rows.append(in_new_process("growth:size", nodes=nodes, ghn=ghn, repeats=repeats))
         run.probe.sample()
         run.note(f"{rows[-1]['nodes']} nodes: " + ", ".join(f"{s} {number(rows[-1][s]['seconds'])} s" for s in STAGES))
     exponents = {stage: _exponents(rows, stage) for stage in STAGES}
@@ -79,12 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _exponents(rows: Sequence[dict[str, Any]], stage: str) -> dict[str, float | None]:
     """Slopes of log(value) over log(nodes), for all sizes and for the large ones, where constant costs are small."""
-    found = {}
+    slopes = {}
     for key in ("seconds", "peak_bytes", "textbook_seconds", "textbook_peak_bytes"):
         for name, least in (("", 0), (" of 500 nodes and more", _LARGE - 10)):
             chosen = [row for row in rows if row["nodes"] >= least and key in row[stage]]
-            found[key + name] = slope([row["nodes"] for row in chosen], [row[stage][key] for row in chosen])
-    return found
+            slopes[key + name] = slope([row["nodes"] for row in chosen], [row[stage][key] for row in chosen])
+    return slopes
 
 
 def _report(rows: Sequence[dict[str, Any]], stage: str, exponents: dict[str, float | None]) -> str:

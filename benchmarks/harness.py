@@ -1,4 +1,4 @@
-"""What every benchmark shares: times, peak memory, the speed of the machine, and results that are kept."""
+"""Shared by all benchmarks: timing, peak memory, the speed of the machine, and result files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ import torch
 
 from ghn_pyg import __version__
 from ghn_pyg.bench.peak_memory import peak_memory as peak_memory
-from ghn_pyg.bench.peak_memory import resident_memory as resident_memory
 from ghn_pyg.utils.atomic_files import replacing
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -38,7 +37,7 @@ _PACKAGES: Final = ("torch", "torchvision", "torch_geometric", "networkx", "nump
 
 
 class Timing(NamedTuple):
-    """Wall-clock times of the repeats, and what the last one returned."""
+    """Wall-clock times of all repeats, and the return value of the last one."""
 
     seconds: list[float]
     result: Any
@@ -54,34 +53,34 @@ def measure(
     budget: float = 8.0,
     setup: Callable[[], tuple[Any, ...]] | None = None,
 ) -> Timing:
-    """Times a function after one call to warm up.
+    """Times a function after a warm-up call.
 
     Args:
-        function: What to time.
-        repeats: How many calls at most.
-        budget: Seconds after which no further call is made once there are three; a first call that takes longer by
-            itself is the only one, and counts.
-        setup: Makes the arguments of each call, outside of the measured time.
+        function: The function.
+        repeats: Largest number of timed calls.
+        budget: Seconds after which timing stops, after three calls at least. A warm-up call that takes longer is the
+            only call and counts.
+        setup: Returns the arguments of each call, and is not timed.
     """
     seconds: list[float] = []
-    warm = False
+    is_warm = False
     while True:
         arguments = setup() if setup else ()
-        result = None  # what the last call returned goes before the next one needs the memory
+        result = None  # frees the last result before the next call
         gc.collect()
-        began = time.perf_counter()
+        start = time.perf_counter()
         result = function(*arguments)
-        seconds.append(time.perf_counter() - began)
-        if not warm and seconds[0] <= budget:
+        seconds.append(time.perf_counter() - start)
+        if not is_warm and seconds[0] <= budget:
             seconds.clear()
-        warm = True
+        is_warm = True
         enough = len(seconds) >= 3 or max(seconds, default=0.0) > budget
         if len(seconds) >= repeats or (enough and sum(seconds) > budget):
             return Timing(seconds, result)
 
 
-def ended(function: Callable[[], Any], device: str) -> Callable[[], Any]:
-    """The function, which returns when the device has done all that it was given."""
+def synchronized(function: Callable[[], Any], device: str) -> Callable[[], Any]:
+    """The function, which then waits for the device to finish."""
     if device == "cpu":
         return function
 
@@ -96,29 +95,29 @@ def ended(function: Callable[[], Any], device: str) -> Callable[[], Any]:
 def measure_in_turns(
     functions: Mapping[str, Callable[[], Any]], repeats: int = 5, budget: float = 8.0
 ) -> dict[str, list[float]]:
-    """Seconds of several functions, one after another in each round: what else a machine does falls on all alike.
+    """Seconds of several functions that take turns, so that other load of the machine affects all of them alike.
 
     Args:
-        functions: What to time, after one call of each to warm up.
-        repeats: How many rounds at most.
-        budget: Seconds for each function after which no further round is begun once there are three.
+        functions: The functions; the first round is a warm-up.
+        repeats: Largest number of timed rounds.
+        budget: Seconds per function after which timing stops, after three rounds at least.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(repeats + 1):
         for name, function in functions.items():
             gc.collect()
-            began = time.perf_counter()
+            start = time.perf_counter()
             function()
-            took = time.perf_counter() - began
+            end = time.perf_counter()
             if turn:
-                seconds[name].append(took)
+                seconds[name].append(end - start)
         if turn >= 3 and sum(map(sum, seconds.values())) > budget * len(functions):
             break
     return seconds
 
 
 class Probe:
-    """How fast the machine multiplies matrices: 2048³ in float32, sampled between the measurements of a run."""
+    """The speed of the machine: times of a 2048³ float32 matrix product, sampled between the measurements of a run."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -129,9 +128,9 @@ class Probe:
         if not self.seconds:
             torch.mm(left, right)
         for _ in range(times):
-            began = time.perf_counter()
+            start = time.perf_counter()
             torch.mm(left, right)
-            self.seconds.append(time.perf_counter() - began)
+            self.seconds.append(time.perf_counter() - start)
 
     @property
     def median(self) -> float:
@@ -139,18 +138,18 @@ class Probe:
 
     @property
     def rate(self) -> float:
-        """Operations per second (a product and a sum are two)."""
+        """Floating-point operations per second (a multiplication and an addition are two)."""
         return 2 * MATRIX_SIZE**3 / self.median
 
 
 def geometric_mean(rows: Sequence[dict[str, Any]], key: str) -> float | None:
-    """The geometric mean of one value over all rows; ``None`` if a row lacks it."""
+    """The geometric mean of a value over all rows; ``None`` if a row has none."""
     values = [row[key] for row in rows if row.get(key) is not None]
     return statistics.geometric_mean(values) if rows and len(values) == len(rows) else None
 
 
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float | None:
-    """The exponent of growth: the slope of the line through log(value) over log(size)."""
+    """The exponent of growth: the slope of a linear regression of log(value) on log(size)."""
     pairs = [(size, value) for size, value in zip(sizes, values, strict=True) if value > 0]
     if len(pairs) < 2:
         return None
@@ -162,7 +161,7 @@ def slope(sizes: Sequence[float], values: Sequence[float]) -> float | None:
 
 
 def available_memory(device: str = "cpu") -> float:
-    """Bytes that can be had without swapping; infinite where the system does not say."""
+    """Available memory in bytes; infinite where the system does not report it."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
     with contextlib.suppress(OSError):
@@ -172,8 +171,8 @@ def available_memory(device: str = "cpu") -> float:
     return math.inf
 
 
-def peak_on(device: str, function: Callable[[], Any]) -> dict[str, int]:
-    """:func:`peak_memory`, or on a GPU that of PyTorch's tensors there."""
+def device_peak_memory(device: str, function: Callable[[], Any]) -> dict[str, int]:
+    """:func:`peak_memory` on a CPU, peak memory of PyTorch's allocator on a GPU."""
     if device == "cpu":
         return peak_memory(function)
     torch.cuda.reset_peak_memory_stats()
@@ -183,32 +182,28 @@ def peak_on(device: str, function: Callable[[], Any]) -> dict[str, int]:
     return {"baseline": baseline, "peak": peak, "over_baseline": peak - baseline}
 
 
-def fresh(function: str, **arguments: Any) -> Any:
-    """Calls ``"module:function"`` of this package with JSON arguments in a new process, and returns what it returns.
+def in_new_process(function: str, **arguments: Any) -> Any:
+    """Calls ``"module:function"`` of this package with JSON arguments in a new process.
 
     Raises:
         RuntimeError: If the process fails.
     """
     command = [sys.executable, "-m", "benchmarks.harness", function, json.dumps(arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{function}({arguments}) ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise RuntimeError(f"{function}({arguments}) ended with {process.returncode}: {process.stderr.strip()[-2000:]}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
-def apart(function: str, device: str, **arguments: Any) -> Any:
-    """Calls a function that takes a device: in a new process on a CPU, for its memory, and here on a GPU."""
+def call_on_device(function: str, device: str, **arguments: Any) -> Any:
+    """Calls a function for a device: in a new process for the memory of a CPU, in this process for a GPU."""
     arguments = {**arguments, "device": device}
-    return fresh(function, **arguments) if device == "cpu" else _found(function)(**arguments)
+    return in_new_process(function, **arguments) if device == "cpu" else _function(function)(**arguments)
 
 
-def _found(function: str) -> Callable[..., Any]:
+def _function(function: str) -> Callable[..., Any]:
     module, name = function.split(":")
     return getattr(importlib.import_module(f"benchmarks.{module}"), name)
-
-
-def _called(function: str, arguments: str) -> None:
-    print(json.dumps(_found(function)(**json.loads(arguments))))
 
 
 # --- results -------------------------------------------------------------------------------------------------------
@@ -225,8 +220,7 @@ def _processor() -> str:
 def _commit() -> str | None:
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     return None
 
 
@@ -237,7 +231,7 @@ def _total_memory() -> float | None:
 
 
 def environment() -> dict[str, Any]:
-    """Hardware, versions, threads, date, and how busy the machine is."""
+    """Hardware, versions, threads, date and load of the machine."""
     versions = {name: metadata.version(name) for name in _PACKAGES}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -254,7 +248,7 @@ def environment() -> dict[str, Any]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the first column to the left, numbers to the right."""
+    """A Markdown table, with numbers in all but the first column."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -272,37 +266,37 @@ def gigabytes(value: float | None) -> str:
 
 
 def arguments(description: str | None, benchmark: str) -> argparse.ArgumentParser:
-    """The options that all benchmarks have."""
+    """A parser with the options of all benchmarks."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{benchmark}", description=description)
-    parser.add_argument("--repeats", type=int, help="how many times to measure each (after one call to warm up)")
-    parser.add_argument("--quick", action="store_true", help="tiny subjects, to see that everything works")
-    parser.add_argument("--threads", type=int, help="threads of PyTorch; its own choice by default")
-    parser.add_argument("--out", help="folder to write results to; benchmarks/results by default, none with --quick")
+    parser.add_argument("--repeats", type=int, help="timed calls of each measurement, after a warm-up call")
+    parser.add_argument("--quick", action="store_true", help="tiny networks and one repeat, for a quick check")
+    parser.add_argument("--threads", type=int, help="threads of PyTorch; by default its own choice")
+    parser.add_argument("--out", help="folder of the results; benchmarks/results by default, none with --quick")
     return parser
 
 
 class Run:
-    """One run of a benchmark: its progress, its probe, its results.
+    """A run of a benchmark, with its progress messages, speed probe and result files.
 
     Args:
         name: Name of the benchmark and of its files.
-        options: What was asked for.
+        options: The parsed options.
     """
 
     def __init__(self, name: str, options: argparse.Namespace) -> None:
         if options.threads:
             torch.set_num_threads(options.threads)
-            os.environ["OMP_NUM_THREADS"] = str(options.threads)  # for processes of their own
+            os.environ["OMP_NUM_THREADS"] = str(options.threads)  # for new processes
         self.name = name
         self.options = vars(options)
         self.environment = environment()
-        self.began = time.perf_counter()
+        self.start = time.perf_counter()
         self.probe = Probe()
         self.probe.sample()
 
     def note(self, message: str) -> None:
-        """Says on stderr how far the run is."""
-        print(f"[{time.perf_counter() - self.began:6.1f} s] {self.name}: {message}", file=sys.stderr, flush=True)
+        """Prints the progress on stderr."""
+        print(f"[{time.perf_counter() - self.start:6.1f} s] {self.name}: {message}", file=sys.stderr, flush=True)
 
     def heading(self) -> str:
         here = self.environment
@@ -317,21 +311,21 @@ class Run:
         )
 
     def finish(self, results: dict[str, Any], *sections: str) -> None:
-        """Prints the report and keeps it."""
+        """Writes the results and prints the report."""
         self.probe.sample()
-        print(self.keep(results, *sections))
+        print(self.save(results, *sections))
 
-    def keep(self, results: dict[str, Any], *sections: str) -> str:
-        """Writes ``NAME-DATE.json`` and ``.md``, whole or not at all, where results go; returns the report.
+    def save(self, results: dict[str, Any], *sections: str) -> str:
+        """Writes ``NAME-DATE.json`` and ``.md`` atomically, and returns the report.
 
-        A long run calls it on the way, so that what is measured is not lost with the run.
+        Long benchmarks also call it on the way, so that an aborted run keeps its measurements.
         """
         results = {
             "benchmark": self.name,
             "environment": self.environment,
             "options": {name: value for name, value in self.options.items() if name != "out"},
             "matrix_product_s": {"median": self.probe.median, "all": self.probe.seconds},
-            "duration_s": round(time.perf_counter() - self.began, 1),
+            "duration_s": round(time.perf_counter() - self.start, 1),
             **results,
         }
         report = "\n\n".join([self.heading().rstrip(), *sections]) + "\n"
@@ -341,11 +335,11 @@ class Run:
         stem = f"{self.name}-{self.environment['date'][:10]}"
         Path(folder).mkdir(parents=True, exist_ok=True)
         for suffix, text in ((".json", json.dumps(results, indent=1) + "\n"), (".md", report)):
-            with replacing(Path(folder, stem + suffix)) as unfinished:
-                unfinished.write_text(text, encoding="utf-8")
+            with replacing(Path(folder, stem + suffix)) as temporary:
+                temporary.write_text(text, encoding="utf-8")
         self.note(f"wrote {Path(folder, stem)}.json and .md")
         return report
 
 
 if __name__ == "__main__":
-    _called(*sys.argv[1:])
+    print(json.dumps(_function(sys.argv[1])(**json.loads(sys.argv[2]))))

@@ -1,14 +1,13 @@
 """How soon does meta-training learn, and what makes the difference? ``python -m benchmarks.learning``
 
-Each recipe gets the same time. The first has the setting of the published trainer's run: digits of 32×32 pixels,
-networks of widths 8 and 16, 4 networks and 32 images in a step, d = C = 32. Others differ from it in one thing, the
-second in the seed alone, the last two in the number and the size of images, and in all that was published otherwise.
-Measured is the top-1 accuracy of unseen test architectures with predicted parameters, and the curve on the way there.
+Each recipe trains for the same time. The first has the settings of the published trainer's run: digits of 32×32 pixels,
+networks of widths 8 and 16, 4 networks and 32 images in a step, d = C = 32. The others change one setting, for example
+the seed, or two; the last one has all published settings. The result is the top-1 accuracy of unseen test architectures
+with predicted parameters, and the learning curve.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import statistics
 import sys
@@ -17,18 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ghn_pyg.graph.arch_data.images import Images
-
 from ghn_pyg import GHN
-from ghn_pyg.evaluation.evaluate import evaluate
-from ghn_pyg.evaluation.subjects import deepnets_subjects
-from ghn_pyg.families.deepnets import DeepNets
+from ghn_pyg.data.images import Images
+from ghn_pyg.evaluation import deepnets_subjects, evaluate
+from ghn_pyg.families.deepnets.dataset import DeepNets
 from ghn_pyg.training.config import TrainConfig
 from ghn_pyg.training.image_stream import run_images
 from ghn_pyg.training.load_config import load_config
 
 from .harness import Run, arguments, number, table
-from .meta_training import trained
+from .meta_training import changed, train
 
 SETTING: Final = ["image_size=32", "batch_size=32", "ghn.hidden_channels=32", "ghn.max_channels=32", "ghn.heads=4",
                   "widths={widths: [8, 16]}", "learning_rate=1e-3", "warmup_epochs=0", "curriculum=1.0"]  # fmt: skip
@@ -61,22 +58,22 @@ _TESTED: Final = 30
 
 
 def ranks(config: TrainConfig) -> int:
-    """A process for each core, as the README says."""
+    """The number of processes: one for each core, at most one for each architecture."""
     return min(os.cpu_count() or 1, config.meta_batch)
 
 
 def lasting(config: TrainConfig, images: Images, seconds: float) -> TrainConfig:
-    """The configuration with as many epochs as fit into the time, by steps with networks of their full size."""
+    """The configuration with as many epochs as fit into the time, judged by steps with full-size networks."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = trained(dataclasses.replace(config, curriculum=0.0), Path(folder), ranks(config), steps=_PROBED)
-    # While networks grow, a step takes about two thirds of the time.
+        rows = train(changed(config, curriculum=0.0), Path(folder), ranks(config), steps=_PROBED)
+    # Steps with growing networks take about two thirds of the time.
     step = statistics.fmean(row["seconds"] for row in rows[1:]) * (1 - config.curriculum / 3)
     steps_per_epoch = len(images.train) // config.batch_size
-    return dataclasses.replace(config, epochs=max(1, round(seconds / step / steps_per_epoch)))
+    return changed(config, epochs=max(1, round(seconds / step / steps_per_epoch)))
 
 
 def curve(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
-    """Means of the log over equal parts of the run."""
+    """Means of loss and accuracy over equal parts of the run."""
     points, elapsed = [], 0.0
     size = max(1, len(rows) // _POINTS)
     for start in range(0, len(rows), size):
@@ -88,11 +85,11 @@ def curve(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def learn(config: TrainConfig, seconds: float, tested: int) -> dict[str, Any]:
-    """Trains for about so long; returns the curve and the accuracy on test architectures."""
+    """Trains for about this time; returns the learning curve and the accuracy on test architectures."""
     images = run_images(config, config.augment)
     config = lasting(config, images, seconds)
     with tempfile.TemporaryDirectory() as folder:
-        rows = trained(config, Path(folder), ranks(config))
+        rows = train(config, Path(folder), ranks(config))
         ghn = GHN.from_pretrained(Path(folder, "run", "ghn"))
     width = config.widths.widths[0]
     split = DeepNets("test", num_classes=images.num_classes, image_size=images.image_size, width=width)
@@ -110,30 +107,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     base = load_config("digits", TINY if options.quick else SETTING)
     run = Run("learning", options)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name in options.recipes:
-        config = dataclasses.replace(base, **RECIPES[name])
-        found[name] = learn(config, 60 * options.minutes, 2 if options.quick else _TESTED)
+        config = changed(base, **RECIPES[name])
+        results[name] = learn(config, 60 * options.minutes, 2 if options.quick else _TESTED)
         run.probe.sample()
-        run.note(f"{name}: {found[name]['top1']:.1%} after {found[name]['minutes']:.1f} minutes")
-        run.keep({"recipes": found}, *_report(found))
-    run.finish({"recipes": found}, *_report(found))
+        run.note(f"{name}: {results[name]['top1']:.1%} after {results[name]['minutes']:.1f} minutes")
+        run.save({"recipes": results}, *_report(results))
+    run.finish({"recipes": results}, *_report(results))
     return 0
 
 
-def _report(found: dict[str, Any]) -> list[str]:
+def _report(results: dict[str, Any]) -> list[str]:
     lines = [
         [name, str(row["steps"]), number(row["minutes"]), f"{row['top1']:.1%}", f"{row['top1_std']:.1%}"]
-        for name, row in found.items()
+        for name, row in results.items()
     ]
     head = ["recipe", "steps", "minutes", f"top-1 of {_TESTED} test architectures", "±"]
-    return [table(head, lines), f"For comparison, {FIGURE}.", _curves(found)]
+    return [table(head, lines), f"For comparison, {FIGURE}.", _curves(results)]
 
 
-def _curves(found: dict[str, Any]) -> str:
-    """Losses on the way, at fifths of each run."""
+def _curves(results: dict[str, Any]) -> str:
+    """Losses at fifths of each run."""
     lines = []
-    for name, row in found.items():
+    for name, row in results.items():
         points = row["curve"]
         chosen = [points[min(len(points) - 1, len(points) * part // 5)] for part in range(1, 6)]
         lines.append([name, *(f"{point['loss']:.2f} ({point['minutes']:.0f} min)" for point in chosen)])

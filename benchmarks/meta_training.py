@@ -1,4 +1,4 @@
-"""Runs of ``ghn-pyg train`` by several processes."""
+"""Runs ``ghn-pyg train`` with several processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -13,7 +14,12 @@ from ghn_pyg.training.config import TrainConfig
 from ghn_pyg.training.logs import read_log
 
 
-def trained(
+def changed(config: TrainConfig, **changes: Any) -> TrainConfig:
+    """The configuration with other values in some fields."""
+    return TrainConfig.from_dict({**config.to_dict(), **changes})
+
+
+def train(
     config: TrainConfig, folder: Path, processes: int, device: str = "cpu", *, steps: int | None = None,
     workers: int = 0,
 ) -> list[dict[str, float]]:  # fmt: skip
@@ -21,11 +27,11 @@ def trained(
 
     Args:
         config: The run.
-        folder: A folder for it alone.
-        processes: How many train, each with one thread.
-        device: Where.
-        steps: The run ends after so many.
-        workers: Processes that make architectures for each of them, and as many that read images.
+        folder: An empty folder.
+        processes: Number of processes, each with one thread.
+        device: The device.
+        steps: Number of steps after which the run ends.
+        workers: Worker processes of each process that sample architectures, and as many that read images.
 
     Raises:
         RuntimeError: If training fails.
@@ -36,9 +42,9 @@ def trained(
                "-m", "ghn_pyg.cli", "train", str(recipe), "--out", str(folder / "run"), "--device", device,
                "--workers", str(workers)]  # fmt: skip
     command += [] if steps is None else ["--steps", str(steps)]
-    done = subprocess.run(
+    process = subprocess.run(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        raise RuntimeError(f"training ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+    if process.returncode:
+        raise RuntimeError(f"training ended with {process.returncode}: {process.stderr.strip()[-2000:]}")
     return read_log(folder / "run" / "log.csv")

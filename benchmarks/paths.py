@@ -1,7 +1,7 @@
 """How fast are shortest paths of all pairs? ``python -m benchmarks.paths``
 
-10,000 graphs of 25 nodes, as large as molecules, one by one, all at once and in batches, and one of 5,000 nodes, beside
-networkx.
+10,000 graphs of 25 nodes, the size of molecules, one by one, all at once and in batches, and one graph of 5,000 nodes,
+compared with networkx.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch_geometric.utils import to_networkx
 
 from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathEdges, AddShortestPathPairs
 
-from .harness import Run, arguments, fresh, measure, measure_in_turns, number, peak_memory, table
+from .harness import Run, arguments, in_new_process, measure, measure_in_turns, number, peak_memory, table
 
 MOLECULES, NODES, BATCH = 10_000, 25, 128
 LARGE = 5_000
@@ -32,7 +32,7 @@ TRANSFORMS: dict[str, Callable[[Data], Data]] = {
 
 
 def ring_graph(nodes: int, seed: int) -> Data:
-    """A random tree with a few rings, both directions of each edge, as data sets of molecules hold them."""
+    """A random tree with a few rings and both directions of each edge, like a molecule."""
     generator = torch.Generator().manual_seed(seed)
     child = torch.arange(1, nodes)
     back = torch.randint(1, 4, (nodes - 1,), generator=generator)
@@ -43,7 +43,7 @@ def ring_graph(nodes: int, seed: int) -> Data:
 
 
 def by_networkx(data: Data) -> torch.Tensor:
-    """The same distances by networkx, with the conversion that it needs."""
+    """The distances by networkx, with conversions."""
     graph = to_networkx(data, to_undirected=True)
     distance = np.zeros((data.num_nodes, data.num_nodes), np.int16)
     for source, lengths in nx.all_pairs_shortest_path_length(graph):
@@ -52,13 +52,13 @@ def by_networkx(data: Data) -> torch.Tensor:
 
 
 def search_by_networkx(graphs: Sequence[nx.Graph]) -> None:
-    """The search alone: no conversion before it and none after it."""
+    """The search by networkx, without conversions."""
     for graph in graphs:
         dict(nx.all_pairs_shortest_path_length(graph))
 
 
 def large(nodes: int, name: str) -> dict[str, Any]:
-    """Time and memory of one large graph; runs in a process of its own."""
+    """Time and memory of one large graph; runs in a new process."""
     data, transform = ring_graph(nodes, 0), TRANSFORMS[name]
     transform(ring_graph(5, 0))
     peak = peak_memory(lambda: transform(data))["over_baseline"]
@@ -66,7 +66,7 @@ def large(nodes: int, name: str) -> dict[str, Any]:
 
 
 def agree(graphs: Sequence[Data]) -> bool:
-    """Whether all ways find networkx's distances."""
+    """Whether all ways give the distances of networkx."""
     transform = TRANSFORMS["AddShortestPathDistance"]
     expected = [by_networkx(graph).flatten() for graph in graphs]
     ways = (
@@ -74,11 +74,11 @@ def agree(graphs: Sequence[Data]) -> bool:
         AddShortestPathDistance().many(graphs),
         transform(Batch.from_data_list(graphs)).to_data_list(),
     )
-    return all(torch.equal(data.distance, one) for way in ways for data, one in zip(way, expected, strict=True))
+    return all(torch.equal(data.distance, other) for way in ways for data, other in zip(way, expected, strict=True))
 
 
 def molecules(graphs: Sequence[Data], repeats: int) -> dict[str, float]:
-    """Seconds per graph, measured in turns; a twentieth of the graphs where each takes long."""
+    """Seconds per graph; slow ways are measured on a twentieth of the graphs."""
     some = graphs[: max(1, len(graphs) // 20)]
     batches = [Batch.from_data_list(graphs[start : start + BATCH]) for start in range(0, len(graphs), BATCH)]
     networks = [to_networkx(graph, to_undirected=True) for graph in some]
@@ -105,13 +105,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = molecules(graphs, options.repeats or 5)
     run.note(f"{count:,} graphs")
     run.probe.sample()
-    found = {name: fresh("paths:large", nodes=nodes, name=name) for name in list(TRANSFORMS)[:2]}
+    large = {name: in_new_process("paths:large", nodes=nodes, name=name) for name in list(TRANSFORMS)[:2]}
     run.note(f"one graph of {nodes:,} nodes")
     head = ["", "µs per graph", *(f"{name} / this" for name in SLOW)]
     lines = [[name, number(row * 1e6), *(number(rows[slow] / row) for slow in SLOW)] for name, row in rows.items()]
-    large_lines = [[name, number(row["seconds"]), number(row["peak_bytes"] / 1e6)] for name, row in found.items()]
+    large_lines = [[name, number(row["seconds"]), number(row["peak_bytes"] / 1e6)] for name, row in large.items()]
     run.finish(
-        {"graphs": count, "nodes": NODES, "seconds_per_graph": rows, "large": {"nodes": nodes, **found}, "agree": same},
+        {"graphs": count, "nodes": NODES, "seconds_per_graph": rows, "large": {"nodes": nodes, **large}, "agree": same},
         f"## {count:,} graphs of {NODES} nodes\n\n" + table(head, lines),
         f"## One graph of {nodes:,} nodes\n\n" + table(["", "s", "MB"], large_lines),
     )

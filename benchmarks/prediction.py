@@ -2,9 +2,9 @@
 
 ``python -m benchmarks.prediction``
 
-For each GHN and network: writing into the network in place (``ghn.initialize``) and returning tensors
-(``ghn.predict``), from a graph that is there already; the arithmetic that is needed at the measured rate of matrix
-products; a textbook implementation in the same run, whose values are compared with ours; and the published times.
+For each GHN and network, from an existing graph: prediction in place (``ghn.initialize``) and as tensors
+(``ghn.predict``), compared with the time of the required arithmetic at the speed of matrix products, with a textbook
+implementation in the same run, which must give the same values, and with published times.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import psutil
 import torch
 
 from ghn_pyg import GHN, from_module
@@ -25,37 +26,36 @@ from .harness import (
     Run,
     arguments,
     available_memory,
-    fresh,
     geometric_mean,
     gigabytes,
+    in_new_process,
     measure,
     number,
     peak_memory,
-    resident_memory,
     table,
 )
-from .published import FIGURES, goal_table, judged, published_seconds, speedup
-from .subjects import QUICK, SEVEN, build_ghn, config_of, operations, weight_bytes
+from .networks import QUICK, SEVEN, build_ghn, config_of, operations, weight_bytes
+from .published import FIGURES, check_goals, goal_table, published_seconds, speedup
 from .textbook import TextbookGHN
 
 _TOLERANCE = 1e-4
 _LARGE = 100_000_000
-"""Parameters of a GHN for which the textbook way takes so long that one small network has to do."""
+"""Number of parameters above which the textbook predicts only the first network."""
 
 
 def largest_difference(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
-    """The largest difference of any two numbers, relative to the largest number of their tensor."""
+    """The largest difference of two values, relative to the largest value of their tensor."""
     assert ours.keys() == theirs.keys()
     return max(float((ours[name] - theirs[name]).abs().max() / theirs[name].abs().max()) for name in ours)
 
 
 def memory(ghn: str, network: str, method: str) -> dict[str, int]:
-    """Peak memory of a prediction; runs in a process of its own.
+    """Peak memory of a prediction; runs in a new process.
 
-    ``over_baseline`` is what the prediction itself takes. ``over_weights`` is everything but the GHN's weights: the
-    libraries and the network that is written into, too.
+    ``over_baseline`` is the memory of the prediction, ``over_weights`` that of the process without the GHN's weights,
+    which includes the libraries and the network.
     """
-    libraries = resident_memory()
+    libraries = psutil.Process().memory_info().rss
     model = build(network)
     graph = from_module(model)
     predictor = build_ghn(ghn)
@@ -65,11 +65,11 @@ def memory(ghn: str, network: str, method: str) -> dict[str, int]:
         "predict": lambda: predictor.predict(graph),
         "textbook": lambda: reference.predict(graph),
     }
-    found = peak_memory(functions[method])
+    memory_bytes = peak_memory(functions[method])
     weights = weight_bytes(predictor)
     return {
-        **found,
-        "over_weights": found["peak"] - weights,
+        **memory_bytes,
+        "over_weights": memory_bytes["peak"] - weights,
         "libraries_bytes": libraries,
         "weights_bytes": weights,
         "network_bytes": weight_bytes(model),
@@ -92,19 +92,19 @@ def measured(ghn: GHN, network: str, repeats: int, run: Run, with_textbook: bool
         "all": {"initialize": initialize.seconds, "predict": predict.seconds},
     }
     if with_textbook and available_memory() < 2 * TextbookGHN.of(ghn).memory(graph):
-        run.note(f"{network}: too little memory for the textbook way")
+        run.note(f"{network}: too little memory for the textbook")
     elif with_textbook:
         reference = measure(lambda: TextbookGHN.of(ghn).predict(graph), min(repeats, 3), budget=3.0)
         row["textbook_seconds"] = reference.median
         same = [name for specs in graph.params for name in (spec.name for spec in specs if not spec.extra_rows)]
-        # Rows of class tokens are drawn at random.
+        # Rows of class tokens are random.
         row["difference"] = largest_difference(
             {name: predict.result[name] for name in same}, {name: reference.result[name] for name in same}
         )
     return row
 
 
-def beside_package(name: str, network: str, ghn: GHN, package: Any, repeats: int) -> dict[str, float]:
+def compare_package(name: str, network: str, ghn: GHN, package: Any, repeats: int) -> dict[str, float]:
     """Whole calls of ``ghn(model)``, tracing included, each on a new copy of the network."""
     model = build(network)
     ours = measure(ghn, min(repeats, 3), setup=lambda: (copy.deepcopy(model),))
@@ -127,7 +127,7 @@ def load_package(name: str, run: Run) -> Any:
 
 
 def benchmark(name: str, networks: Sequence[str], repeats: int, run: Run) -> dict[str, Any]:
-    """All that is measured of one GHN."""
+    """All measurements of a GHN."""
     ghn = build_ghn(name)
     large = sum(parameter.numel() for parameter in ghn.parameters()) > _LARGE
     package = load_package(name, run)
@@ -135,7 +135,7 @@ def benchmark(name: str, networks: Sequence[str], repeats: int, run: Run) -> dic
     for network in networks:
         row = measured(ghn, network, repeats, run, with_textbook=not large or network == networks[0])
         if package is not None:
-            row |= beside_package(name, network, ghn, package, repeats)
+            row |= compare_package(name, network, ghn, package, repeats)
         run.probe.sample()
         rows.append(row)
         run.note(f"{name}, {network}: {number(row['initialize_seconds'])} s")
@@ -146,15 +146,15 @@ def benchmark(name: str, networks: Sequence[str], repeats: int, run: Run) -> dic
 
 
 def benchmark_memory(name: str, networks: Sequence[str], run: Run, methods: Sequence[str]) -> list[dict[str, Any]]:
-    found = []
+    rows = []
     for network in networks:
         for method in methods:
-            found.append(
+            rows.append(
                 {"network": network, "method": method}
-                | fresh("prediction:memory", ghn=name, network=network, method=method)
+                | in_new_process("prediction:memory", ghn=name, network=network, method=method)
             )
-            run.note(f"{name}, {network}, {method}: {gigabytes(found[-1]['over_baseline'])} GB")
-    return found
+            run.note(f"{name}, {network}, {method}: {gigabytes(rows[-1]['over_baseline'])} GB")
+    return rows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,29 +166,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = options.ghns or (("tiny", "tiny2") if options.quick else ("ghn3tm8", "ghn2", "ghn3xlm16"))
     repeats = options.repeats or (1 if options.quick else 7)
     run = Run("prediction", options)
-    found = []
+    results = []
     for name in names:
         if available_memory() < needed_memory(name):
             run.note(f"{name} is left out: it needs {gigabytes(needed_memory(name))} GB of memory")
             continue
         result = benchmark(name, networks, repeats, run)
         large = result["weights_bytes"] > 4 * _LARGE
-        subjects = networks[:1] if options.quick else [n for n in ("resnet50", "efficientnet_v2_l") if n in networks]
+        memory_networks = (
+            networks[:1] if options.quick else [n for n in ("resnet50", "efficientnet_v2_l") if n in networks]
+        )
         methods = ("initialize",) if options.quick else ("initialize", "predict", *(() if large else ("textbook",)))
-        result["memory"] = benchmark_memory(name, subjects, run, methods)
-        found.append(result)
+        result["memory"] = benchmark_memory(name, memory_networks, run, methods)
+        results.append(result)
     goals = []
-    for result in found:
+    for result in results:
         result |= compared(result, tuple(networks) == SEVEN, run.probe.median)
         goals += result["goals"]
-    sections = [_report(result) for result in found]
-    run.finish({"ghns": found, "goals": goals}, *sections, "## Goals\n\n" + goal_table(goals))
-    wrong = [row for result in found for row in result["rows"] if row.get("difference", 0) > _TOLERANCE]
+    sections = [_report(result) for result in results]
+    run.finish({"ghns": results, "goals": goals}, *sections, "## Goals\n\n" + goal_table(goals))
+    wrong = [row for result in results for row in result["rows"] if row.get("difference", 0) > _TOLERANCE]
     return 1 if wrong else 0
 
 
 def needed_memory(name: str) -> float:
-    """Bytes that a GHN's weights and a prediction need at least."""
+    """Bytes for the weights of a GHN and a prediction."""
     with torch.device("meta"):
         return weight_bytes(GHN(config_of(name))) + 2 * GB
 
@@ -219,7 +221,7 @@ def compared(result: dict[str, Any], complete: bool, product: float) -> dict[str
         for peak in result["memory"]
         if peak["method"] == "initialize"
     }
-    return {"geometric_mean": averages, "speedup": faster, "goals": judged(result["ghn"], values)}
+    return {"geometric_mean": averages, "speedup": faster, "goals": check_goals(result["ghn"], values)}
 
 
 def _report(result: dict[str, Any]) -> str:

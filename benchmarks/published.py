@@ -1,4 +1,4 @@
-"""The times of the published code on a reference machine, and how ours compare."""
+"""Times of the published code on a reference machine, and our speedup."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def published_seconds(section: dict[str, Any] | None, subject: str) -> float | N
 
 
 def speedup(published: float | None, ours: float | None, matrix_product: float) -> dict[str, float] | None:
-    """How many times faster we are than published: as measured, and as if on the reference machine.
+    """Our speedup over the published time, as measured and normalised to the reference machine.
 
-    For the second the time of a matrix product in the same runs tells how fast the two machines are.
+    The speed of the two machines is compared by the time of a matrix product.
     """
     if published is None or ours is None:
         return None
@@ -29,9 +29,9 @@ def speedup(published: float | None, ours: float | None, matrix_product: float) 
     return {"raw": raw, "normalised": raw * matrix_product / FIGURES["matrix_product_s"]}
 
 
-def judged(subject: str, values: dict[tuple[str, str], dict[str, float] | None]) -> list[dict[str, Any]]:
-    """The goals of ``subject``, each with what was measured for (measure, on); ``None`` where nothing was."""
-    found = []
+def check_goals(subject: str, values: dict[tuple[str, str], dict[str, float] | None]) -> list[dict[str, Any]]:
+    """The goals of ``subject`` with the measured values for (measure, on), and whether they are met."""
+    goals = []
     for goal in FIGURES["goals"].get(subject, ()):
         measured = values.get((goal["measure"], goal["on"]))
         best = goal.get("at_least")
@@ -39,8 +39,8 @@ def judged(subject: str, values: dict[tuple[str, str], dict[str, float] | None])
             name: bool(value >= best if best is not None else value <= goal["at_most"])
             for name, value in measured.items()
         }
-        found.append({"subject": subject, **goal, "measured": measured, "met": met})
-    return found
+        goals.append({"subject": subject, **goal, "measured": measured, "met": met})
+    return goals
 
 
 _MEANING: Final = {

@@ -1,9 +1,8 @@
-"""The published package ``ghn3``, to be measured in the same run; used only where it is installed.
+"""Calls of the published package ``ghn3``, which is measured in the same run where it is installed.
 
-This library does not depend on it, and its test suite runs without it: the functions below call what its README shows
-(``Graph(model)``, ``from_pretrained(name)``, ``ghn(model)``) and nothing else. Where it is missing, or its checkpoints
-cannot be had, benchmarks say so and go on. Predictions are compared as whole calls of ``ghn(model)``, each on a new
-copy of the network, because the published package keeps notes on the network that it has seen.
+Only the interface of its README is used: ``Graph(model)``, ``from_pretrained(name)`` and ``ghn(model)``. Where the
+package or its checkpoints are missing, benchmarks print a note and continue. Predictions are compared as whole calls of
+``ghn(model)``, each on a new copy of the network, because the published package stores attributes on the network.
 """
 
 from __future__ import annotations
@@ -15,24 +14,24 @@ from torch import nn
 
 
 def missing() -> str | None:
-    """Why the published package cannot be measured here; ``None`` where it can."""
+    """Why the published package cannot be measured; ``None`` if it can."""
     if importlib.util.find_spec("ghn3") is None:
-        return "the published package ghn3 is not installed, so nothing is measured beside it"
+        return "the published package ghn3 is not installed, so it is not measured"
     return None
 
 
 def trace(model: nn.Module) -> Any:
-    """Builds its graph of a network."""
+    """Builds the graph of a network."""
     from ghn3 import Graph  # type: ignore[import-not-found]
 
     return Graph(model)
 
 
 def load(name: str) -> Any:
-    """Loads its GHN with published weights.
+    """Loads a GHN with published weights.
 
     Raises:
-        OSError: If the weights cannot be had.
+        OSError: If the weights are not available.
     """
     from ghn3 import from_pretrained
 

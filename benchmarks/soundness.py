@@ -1,8 +1,7 @@
-"""Do sampled networks work? ``python -m benchmarks.soundness``
+"""Do sampled networks run? ``python -m benchmarks.soundness``
 
-Of each split of DeepNets-1M many networks run forward and backward on images of their size. Outputs and gradients must
-be finite, the graph must equal the traced one, and every parameter must be predicted, or be one that the output does
-not depend on.
+Networks of each split of DeepNets-1M run forward and backward on random images. Outputs and gradients must be finite,
+the graph must equal the traced one, and every parameter that the output depends on must be predicted.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ CLASSES = 10
 
 
 def faults(graph: ArchData, image_size: int, seed: int) -> list[str]:
-    """What is wrong with a network and its graph."""
+    """The checks that a network and its graph fail."""
     torch.manual_seed(seed)
     network = Network(graph.architecture, CLASSES, image_size)
     logits = network(torch.randn(2, 3, image_size, image_size))
@@ -36,12 +35,12 @@ def faults(graph: ArchData, image_size: int, seed: int) -> list[str]:
         "gradients are not finite": not infinite,
         "a parameter in use is not predicted": without == set(graph.kept),
         "parameters are missing": predicted | set(graph.kept) == {name for name, _ in network.named_parameters()},
-        "the traced graph differs": same(graph, from_module(network, torch.empty(1, 3, image_size, image_size))),
+        "the traced graph differs": same_graph(graph, from_module(network, torch.empty(1, 3, image_size, image_size))),
     }
     return [fault for fault, passed in checks.items() if not passed]
 
 
-def same(graph: ArchData, traced: ArchData) -> bool:
+def same_graph(graph: ArchData, traced: ArchData) -> bool:
     tensors = ("node_type", "node_shape", "edge_index", "distance", "classifier")
     return (
         all(torch.equal(graph[name], traced[name]) for name in tensors)
@@ -52,7 +51,7 @@ def same(graph: ArchData, traced: ArchData) -> bool:
 
 
 def check(split: str, count: int, image_size: int, width: int, run: Run) -> dict[str, Any]:
-    """Checks the first networks of a split; of small splits those of further seeds too."""
+    """Checks the first networks of a split; for more than its size, also those of further seeds."""
     wrong: dict[str, list[str]] = {}
     kept = 0
     for position in range(count):

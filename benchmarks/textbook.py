@@ -1,9 +1,9 @@
-"""The textbook way, as a baseline: what the papers describe, written down as it stands and not made fast.
+"""A textbook implementation as a baseline: the papers' formulas, not optimised.
 
-:func:`trace` runs a real forward pass under hooks, walks PyTorch's graph of gradients and asks networkx for all
-shortest paths. :class:`TextbookGHN` follows the formulas: features of N² pairs of nodes, the whole S × S map of every
-weight, all C² channels at each position of the kernel, and a Python loop over the nodes. Both give what the library
-gives on torchvision's networks; benchmarks and tests check that.
+:func:`trace` runs a real forward pass with hooks, walks PyTorch's autograd graph and computes shortest paths with
+networkx. :class:`TextbookGHN` follows the formulas: features of N² pairs of nodes, the whole S × S map of every weight,
+all C² channels at each kernel position, and a Python loop over the nodes. Both give the same results as the library on
+torchvision's networks, which benchmarks and tests check.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _OTHERS: Final = {
 _JOINS: Final = {"AddBackward0": "sum", "CatBackward0": "concat", "MulBackward0": "cse"}
 
 Origin = tuple[frozenset[int], tuple[str, ...]]
-"""The nodes that a value is computed from, and parameters that have become no node yet."""
+"""The nodes that a value is computed from, and the parameters without a node."""
 
 
 def trace(model: nn.Module, image: Tensor | None = None, cutoff: int = 50) -> tuple[nx.DiGraph, np.ndarray]:
@@ -54,12 +54,12 @@ def trace(model: nn.Module, image: Tensor | None = None, cutoff: int = 50) -> tu
     image.requires_grad_()
     modes = {module: module.training for module in model.modules()}
     produced: dict[Any, str] = {}
-    kept: list[Tensor] = []
+    outputs: list[Tensor] = []  # kept alive, as their autograd functions are keys
 
     def hook(name: str) -> Any:
         def remember(module: nn.Module, inputs: Any, output: Any) -> None:
             output = output[0] if isinstance(output, tuple) else output
-            kept.append(output)
+            outputs.append(output)
             produced.setdefault(output.grad_fn, name)
 
         return remember
@@ -75,13 +75,13 @@ def trace(model: nn.Module, image: Tensor | None = None, cutoff: int = 50) -> tu
             module.training = mode
     graph = _walk(output.grad_fn, image, dict(model.named_parameters()), produced)
     graph.remove_nodes_from([node for node, kind in graph.nodes(data="type") if kind == "folded"])
-    order = {node: place for place, node in enumerate(nx.lexicographical_topological_sort(graph))}
+    order = {node: position for position, node in enumerate(nx.lexicographical_topological_sort(graph))}
     graph = nx.relabel_nodes(graph, order)
     return graph, _all_pairs(graph, cutoff)
 
 
 def _walk(root: Any, image: Tensor, parameters: dict[str, nn.Parameter], produced: dict[Any, str]) -> nx.DiGraph:
-    """Follows the graph of gradients from the output and turns operations into nodes, inputs before their users."""
+    """Turns the operations of an autograd graph into nodes, inputs before their users."""
     names = {id(parameter): name for name, parameter in parameters.items()}
     graph = nx.DiGraph()
     graph.add_node(0, type="input", name="input", params=[])
@@ -100,7 +100,7 @@ def _walk(root: Any, image: Tensor, parameters: dict[str, nn.Parameter], produce
             continue
         operands = [origins[operand] for operand, _ in function.next_functions]
         sources = frozenset().union(*(nodes for nodes, _ in operands))
-        params = tuple(name for _, found in operands for name in found)
+        params = tuple(name for _, names in operands for name in names)
         kind, name = function.name(), produced.get(function, "")
         if kind in _LAYERS and params:
             for parameter in sorted(params, key=lambda name: -parameters[name].dim()):
@@ -126,7 +126,7 @@ def _walk(root: Any, image: Tensor, parameters: dict[str, nn.Parameter], produce
 
 
 def _operands_first(root: Any) -> Iterator[Any]:
-    """Operations of the graph of gradients, each after those that it takes its operands from."""
+    """Operations of an autograd graph in topological order."""
     seen, stack = set(), [(root, False)]
     while stack:
         function, ready = stack.pop()
@@ -145,13 +145,13 @@ def _layer_kind(function: Any) -> str:
 
 
 def _without_squeeze(graph: nx.DiGraph, joined: set[frozenset[int]]) -> frozenset[int]:
-    """Folds the average that a squeeze-and-excitation gate begins with; returns what enters the product."""
+    """Folds the pooling of a squeeze-and-excitation gate into the product; returns its operands."""
     value = min(joined, key=max)
     for source in value:
         for user in list(graph.successors(source)):
             if graph.nodes[user]["type"] == "glob_avg":
                 graph.add_edges_from((source, after) for after in graph.successors(user))
-                # It is taken out at the end: until then its number stays taken.
+                # Removed at the end, as node numbers are taken from the number of nodes.
                 graph.remove_edges_from([*graph.in_edges(user), *graph.out_edges(user)])
                 graph.nodes[user]["type"] = "folded"
     return frozenset().union(*joined)
@@ -169,12 +169,12 @@ def _all_pairs(graph: nx.DiGraph, cutoff: int) -> np.ndarray:
 
 
 def nearest(table: list[int], value: int) -> int:
-    """The row of the entry that is nearest to a value, the smaller of two as near."""
+    """The row of the entry nearest to a value, the smaller one of two."""
     return min(range(len(table)), key=lambda row: (abs(table[row] - value), table[row]))
 
 
 def tiled(block: Tensor, out: int, into: int) -> Tensor:
-    """Repeats a block of shape (o, i, …) along its first two dimensions and cuts it."""
+    """Repeats a block of shape (o, i, …) along its first two dimensions and crops it."""
     block = block[: min(out, block.size(0)), : min(into, block.size(1))]
     repeats = (math.ceil(out / block.size(0)), math.ceil(into / block.size(1)), *(1,) * (block.dim() - 2))
     return block.repeat(repeats)[:out, :into]
@@ -198,7 +198,7 @@ class TextbookGHN:
         return cls(ghn.config, to_published(ghn.state_dict(), ghn.config))
 
     def memory(self, graph: ArchData) -> float:
-        """An estimate of the bytes that it takes: the features of all pairs, and the largest block."""
+        """An estimate of its memory in bytes: the features of all pairs, and the largest block."""
         config = self.config
         longest = max((max(shape[2:]) for shape in graph.node_shape.tolist()), default=1)
         numbers = 3 * config.hidden_channels + 4 * config.heads + 8
@@ -227,12 +227,12 @@ class TextbookGHN:
         rows = []
         for shape in graph.node_shape.tolist():
             if not any(shape):
-                places = [len(channels)] * 2 + [len(kernels)] * 2
+                indices = [len(channels)] * 2 + [len(kernels)] * 2
             else:
-                places = [nearest(channels, 8 if 4 <= size <= 7 else size) for size in shape[:2]]
-                places += [nearest(kernels, 3 if size == 2 else size) for size in shape[2:]]
+                indices = [nearest(channels, 8 if 4 <= size <= 7 else size) for size in shape[:2]]
+                indices += [nearest(kernels, 3 if size == 2 else size) for size in shape[2:]]
             tables = ["shape_enc.embed_channel.weight"] * 2 + ["shape_enc.embed_spatial.weight"] * 2
-            rows.append(torch.cat([self.state[name][place] for name, place in zip(tables, places, strict=True)]))
+            rows.append(torch.cat([self.state[name][row] for name, row in zip(tables, indices, strict=True)]))
         return torch.stack(rows)
 
     def graphormer(self, x: Tensor, distance: Tensor) -> Tensor:
@@ -291,7 +291,7 @@ class TextbookGHN:
         return block
 
     def window(self, length: int) -> slice:
-        """The rows or columns of the S × S map that a kernel takes."""
+        """The rows or columns of the S × S map for a kernel."""
         size = self.config.max_kernel_size
         if self.config.kernel_crop == "corner":
             return slice(0, length)

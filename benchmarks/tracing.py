@@ -1,7 +1,7 @@
 """How fast does a network become a graph? ``python -m benchmarks.tracing``
 
-``from_module`` on torchvision's networks, beside a textbook implementation in the same run (and beside the published
-package where it is installed), and beside the published times.
+``from_module`` on torchvision's networks, compared with a textbook implementation in the same run, with the published
+package where it is installed, and with published times.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ghn_pyg import PRIMITIVES, ArchData, from_module
 from ghn_pyg.zoo.torchvision_models import build
 
 from . import published_package, textbook
-from .harness import Run, arguments, fresh, geometric_mean, gigabytes, measure, number, peak_memory, table
-from .published import FIGURES, goal_table, judged, published_seconds, speedup
-from .subjects import QUICK, SEVEN
+from .harness import Run, arguments, geometric_mean, gigabytes, in_new_process, measure, number, peak_memory, table
+from .networks import QUICK, SEVEN
+from .published import FIGURES, check_goals, goal_table, published_seconds, speedup
 
 
 def same_graph(ours: ArchData, theirs: tuple[nx.DiGraph, np.ndarray]) -> bool:
@@ -36,10 +36,10 @@ def same_graph(ours: ArchData, theirs: tuple[nx.DiGraph, np.ndarray]) -> bool:
 
 
 def memory(network: str, method: str) -> dict[str, int]:
-    """Peak memory of tracing a network; runs in a process of its own."""
+    """Peak memory of tracing a network; runs in a new process."""
     model = build(network)
     functions: dict[str, Any] = {"ours": from_module, "textbook": textbook.trace}
-    from_module(build("alexnet"))  # what is loaded or compiled once does not count
+    from_module(build("alexnet"))  # loads libraries
     return peak_memory(lambda: functions[method](model))
 
 
@@ -77,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         run.probe.sample()
         run.note(f"{network}: {number(rows[-1]['seconds'])} s")
     largest = max(rows, key=lambda row: row["nodes"])["network"]
-    peaks = {method: fresh("tracing:memory", network=largest, method=method) for method in ("ours", "textbook")}
+    peaks = {
+        method: in_new_process("tracing:memory", network=largest, method=method) for method in ("ours", "textbook")
+    }
     averages = {key: geometric_mean(rows, key) for key in ("seconds", "textbook_seconds", "package_seconds")}
     extra = {method: peak["over_baseline"] for method, peak in peaks.items()}
     product = run.probe.median
@@ -87,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     faster = {
         name: speedup(published_seconds(FIGURES["tracing"], name), value, product) for name, value in seconds.items()
     }
-    goals = judged("tracing", {("speedup", name): value for name, value in faster.items()})
+    goals = check_goals("tracing", {("speedup", name): value for name, value in faster.items()})
     run.finish(
         {"rows": rows, "geometric_mean": averages, "speedup": faster, "goals": goals, "memory": {largest: peaks}},
         _report(rows, averages, faster),

@@ -2,15 +2,14 @@
 
 GHN-3-T, eight training architectures and 64 images of 32×32 pixels, as published. "In one graph" is the same step with
 one backward pass through all networks and the GHN, which keeps the activations of all networks at once. With
-``--device cuda`` it also says how many kernels a step has and for how much of it the GPU computes. Then follows how
-many architectures several processes, each with one thread, train on in a second; on a GPU they share it. What they take
-for a step is all that training does: it also reads images, lets the optimizer work and writes the log.
+``--device cuda`` the number of kernels and their total time are measured, too. The second part measures the
+architectures per second of several processes with one thread each, which share a GPU. It times whole training steps,
+with images, optimizer and log.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import os
 import statistics
@@ -30,19 +29,19 @@ from ghn_pyg.training.config import TrainConfig
 from ghn_pyg.training.load_config import load_config
 from ghn_pyg.training.step import meta_gradient, meta_loss
 
-from .harness import Run, apart, arguments, ended, gigabytes, measure, number, peak_on, table
-from .meta_training import trained
-from .published import FIGURES, goal_table, judged, speedup
+from .harness import Run, arguments, call_on_device, device_peak_memory, gigabytes, measure, number, synchronized, table
+from .meta_training import changed, train
+from .published import FIGURES, check_goals, goal_table, speedup
 
 RECIPE: Final = "ghn3-t-cifar10"
 TINY: Final = ["ghn.hidden_channels=16", "ghn.max_channels=16", "ghn.layers=1", "meta_batch=2", "batch_size=4",
                "widths={widths: [8]}"]  # fmt: skip
 _WARM, _TIMED = 3, 8
-"""Steps of several processes that are not timed, and that are."""
+"""Warm-up steps and timed steps of several processes."""
 
 
 def material(quick: bool, device: str = "cpu") -> tuple[TrainConfig, GHN, tuple[Tensor, Tensor]]:
-    """The recipe, an untrained GHN and images of noise."""
+    """The recipe, an untrained GHN and random images."""
     config = load_config(RECIPE, TINY if quick else ())
     torch.manual_seed(0)
     images = torch.randn(config.batch_size, 3, 32, 32).to(device), torch.randint(10, (config.batch_size,)).to(device)
@@ -50,7 +49,7 @@ def material(quick: bool, device: str = "cpu") -> tuple[TrainConfig, GHN, tuple[
 
 
 def ours(config: TrainConfig, ghn: GHN, meta_batch: MetaBatch, images: Tensor, labels: Tensor) -> None:
-    """A step's gradient as training computes it."""
+    """The gradient of a step as training computes it."""
     ghn.zero_grad()
     meta_gradient(ghn, meta_batch, images, labels, architectures=config.meta_batch, penalty=config.penalty)
 
@@ -79,26 +78,26 @@ def memory(method: str, step: int, quick: bool, device: str) -> dict[str, int]:
     """Peak memory of a step."""
     config, ghn, images = material(quick, device)
     meta_batch = batches(config).meta_batch(step)
-    return peak_on(device, ended(lambda: METHODS[method](config, ghn, meta_batch, *images), device))
+    return device_peak_memory(device, synchronized(lambda: METHODS[method](config, ghn, meta_batch, *images), device))
 
 
 def kernels(function: Callable[[], None]) -> dict[str, float]:
-    """How many kernels and copies a function runs on the GPU, and the seconds that they take together."""
+    """The number of kernels and copies that a function runs on the GPU, and their total time."""
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-        ended(function, "cuda")()
-    found = [event for event in profiler.key_averages() if event.device_type == torch.autograd.DeviceType.CUDA]
+        synchronized(function, "cuda")()
+    events = [event for event in profiler.key_averages() if event.device_type == torch.autograd.DeviceType.CUDA]
     return {
-        "kernels": sum(event.count for event in found),
-        "busy_s": sum(event.self_device_time_total for event in found) / 1e6,
+        "kernels": sum(event.count for event in events),
+        "busy_s": sum(event.self_device_time_total for event in events) / 1e6,
     }
 
 
 def rate(processes: int, meta_batch: int, quick: bool, device: str) -> dict[str, Any]:
-    """Architectures per second of whole training steps; images are digits, as others would have to be downloaded."""
+    """Architectures per second of whole training steps, on digits, which need no download."""
     config, *_ = material(quick)
-    config = dataclasses.replace(config, images="digits", image_size=32, meta_batch=meta_batch, batch_size=64)
+    config = changed(config, images="digits", image_size=32, meta_batch=meta_batch, batch_size=64)
     with tempfile.TemporaryDirectory() as folder:
-        rows = trained(config, Path(folder), processes, device, steps=_WARM + (1 if quick else _TIMED), workers=1)
+        rows = train(config, Path(folder), processes, device, steps=_WARM + (1 if quick else _TIMED), workers=1)
     seconds = statistics.fmean(row["seconds"] for row in rows[_WARM:])
     return {"processes": processes, "architectures": meta_batch, "seconds": seconds, "rate": meta_batch / seconds}
 
@@ -106,7 +105,7 @@ def rate(processes: int, meta_batch: int, quick: bool, device: str) -> dict[str,
 def main(argv: Sequence[str] | None = None) -> int:
     parser = arguments(__doc__, "training")
     parser.add_argument("--steps", type=int, help="meta-batches; 5 by default")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where; cpu by default")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="cpu by default")
     parser.add_argument("--processes", type=int, nargs="+", help="numbers of processes; 1, 2, 4 … up to all cores")
     options = parser.parse_args(argv)
     run = Run("training", options)
@@ -120,37 +119,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, method in METHODS.items():
             repeats = options.repeats or (1 if options.quick else 3)
             call = functools.partial(method, config, ghn, meta_batch, *images)
-            row[name] = measure(ended(call, device), repeats).median
+            row[name] = measure(synchronized(call, device), repeats).median
             asked = {"method": name, "step": step, "quick": options.quick}
-            row[f"{name}_peak"] = apart("training:memory", device, **asked)["over_baseline"]
+            row[f"{name}_peak"] = call_on_device("training:memory", device, **asked)["over_baseline"]
             if device == "cuda" and name == "ours":
                 row |= kernels(call)
         rows.append(row)
         run.probe.sample()
         run.note(f"step {step}: {number(row['ours'])} s, {gigabytes(row['ours_peak'])} GB")
-        run.keep(*_found(rows, shared, options, run.probe.median))
+        run.save(*_results_and_reports(rows, shared, options, run.probe.median))
     cores = os.cpu_count() or 1
     processes = options.processes or ([1] if options.quick else [2**i for i in range(cores.bit_length())])
-    # As many as in a published step, and two for each of the most processes.
+    # At least as many as in a published step, and two for each process.
     meta_batch = max(config.meta_batch, 2 * max(processes))
     for count in processes:
         shared.append(rate(count, meta_batch, options.quick, device))
         run.note(f"{count} processes: {number(shared[-1]['rate'])} architectures/s")
-        run.keep(*_found(rows, shared, options, run.probe.median))
-    run.finish(*_found(rows, shared, options, run.probe.median))
+        run.save(*_results_and_reports(rows, shared, options, run.probe.median))
+    run.finish(*_results_and_reports(rows, shared, options, run.probe.median))
     return 0
 
 
-def _found(
+def _results_and_reports(
     rows: Sequence[dict[str, Any]], shared: list[dict[str, Any]], options: argparse.Namespace, probe: float
 ) -> tuple[Any, ...]:
-    """What is kept, and what is reported; the published figures are of a CPU."""
+    """What the JSON file holds, and the sections of the report; published figures are for a CPU."""
     seconds = statistics.fmean(row["ours"] for row in rows)
     peak = max(row["ours_peak"] for row in rows)
-    found: dict[str, Any] = {"rows": rows, "mean_seconds": seconds, "peak": peak, "processes": shared}
-    said = f"A step takes {number(seconds)} s in the mean and {gigabytes(peak)} GB at most"
+    results: dict[str, Any] = {"rows": rows, "mean_seconds": seconds, "peak": peak, "processes": shared}
+    summary = f"A step takes {number(seconds)} s in the mean and {gigabytes(peak)} GB at most"
     if options.device != "cpu":
-        return found, _report(rows), f"{said}.", _rate_report(shared)
+        return results, _report(rows), f"{summary}.", _rate_report(shared)
     figures = FIGURES["training"]
     measured = {
         ("speedup", "step"): speedup(figures["seconds"], seconds, probe),
@@ -159,9 +158,9 @@ def _found(
     for row in shared:
         if (row["processes"], row["architectures"]) == (figures["cores"], figures["architectures"]):
             measured["speedup", "training by 2 processes"] = speedup(figures["seconds"], row["seconds"], probe)
-    goals = judged("training", {} if options.quick else measured)
-    said = f"{said}; published {number(figures['seconds'])} s and {figures['peak_gb']} GB."
-    return {**found, "goals": goals}, _report(rows), said, goal_table(goals), _rate_report(shared)
+    goals = check_goals("training", {} if options.quick else measured)
+    summary = f"{summary}; published {number(figures['seconds'])} s and {figures['peak_gb']} GB."
+    return {**results, "goals": goals}, _report(rows), summary, goal_table(goals), _rate_report(shared)
 
 
 def _report(rows: Sequence[dict[str, Any]]) -> str:

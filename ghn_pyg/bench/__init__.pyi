@@ -1,4 +1,5 @@
 from .config import BenchConfig, load_bench
-from .runner import Result, kept_results, run_bench
+from .results import Result, load_results
+from .runner import run_bench
 
-__all__ = ["BenchConfig", "Result", "kept_results", "load_bench", "run_bench"]
+__all__ = ["BenchConfig", "Result", "load_bench", "load_results", "run_bench"]

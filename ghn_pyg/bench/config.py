@@ -1,118 +1,82 @@
-"""What a benchmark of graph encoders is, as data."""
+"""The configuration of a benchmark of graph encoders."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Self
 
-from ..models.config import GHNConfig
-from ..models.encoders import ENCODERS
-from ..utils.suggest import choice
-from ..utils.yaml_config import check_fields, find_recipe, plain, read_fields
-from .checks import NAME
-from .tasks import TASKS, Task
+from pydantic import Field, NonNegativeInt, field_serializer, field_validator, model_validator
+
+from ..models import ENCODERS, GHNConfig
+from ..utils.config import Config
+from ..utils.yaml_config import find_recipe, read_fields
+from .base_task import Task, Texts
+from .tasks import TASKS, make_task
 
 _FOLDER: Final = Path(__file__).parent / "recipes"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BenchConfig:
-    """Everything that a benchmark depends on.
+class BenchConfig(Config):
+    """A benchmark of graph encoders.
 
     Args:
-        tasks: What is measured, by name; see :data:`~ghn_pyg.bench.tasks.TASKS`.
-        encoders: Which encoders; see :data:`~ghn_pyg.models.encoders.ENCODERS`.
-        seeds: Each encoder is trained once with each.
+        tasks: The tasks by name; see :data:`~ghn_pyg.bench.tasks.TASKS` and :func:`~ghn_pyg.bench.tasks.make_task`.
+        encoders: Names of encoders; see :data:`~ghn_pyg.models.encoders.ENCODERS`.
+        seeds: Each task is run with each encoder and seed.
         hidden_channels: Width :math:`d` of all encoders.
-        layers: Layers of those that have some.
-        heads: Attention heads of those that have some.
+        layers: Layers of encoders that have a number of layers.
+        heads: Attention heads of encoders with attention.
 
     Raises:
-        ValueError: If a value is out of range; the message names the field.
+        ValueError: If a field is unknown, for which similar names are suggested, is missing or has a bad value.
 
     Example:
         >>> load_bench("encoders", ["seeds=[0]"]).seeds
         (0,)
     """
 
-    tasks: Mapping[str, Task]
-    encoders: tuple[str, ...] = tuple(ENCODERS)
-    seeds: tuple[int, ...] = (0, 1, 2)
+    tasks: dict[str, Task]
+    encoders: Annotated[Texts, Field(min_length=1)] = tuple(ENCODERS)
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(strict=False, min_length=1)] = (0, 1, 2)
     hidden_channels: int = 32
     layers: int = 3
     heads: int = 4
 
-    def __post_init__(self) -> None:
-        if not self.tasks:
-            raise ValueError(f"BenchConfig.tasks expected at least one of {', '.join(TASKS)}")
-        for name in self.tasks:
-            if not NAME.fullmatch(name):
-                raise ValueError(f"the name of a task expected letters, digits, '-', '_' and '.', got {name!r}")
-        for field, kind in (("encoders", str), ("seeds", int)):
-            values = getattr(self, field)
-            if not all(type(value) is kind for value in values):
-                raise ValueError(f"BenchConfig.{field} expected a list of {kind.__name__}, got {values!r}")
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"BenchConfig.{field} expected different values, at least one, got {values!r}")
-        for seed in self.seeds:
-            if seed < 0:
-                raise ValueError(f"BenchConfig.seeds expected integers of at least 0, got {seed!r}")
-        for encoder in self.encoders:
-            self.ghn(encoder)
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _make_tasks(cls, tasks: Any) -> dict[str, Task]:
+        if not isinstance(tasks, Mapping) or not tasks:
+            raise ValueError(f"expected one or more of {', '.join(TASKS)}, each with its fields")
+        return {str(name): make_task(str(name), fields) for name, fields in tasks.items()}
 
-    def ghn(self, encoder: str) -> GHNConfig:
-        """The GHN that an encoder is a part of."""
-        kind = ENCODERS.get(encoder)
-        return GHNConfig(
-            encoder=encoder, hidden_channels=self.hidden_channels,
-            layers=self.layers if kind is None or kind.layers else 0,
-            heads=self.heads if kind is None or kind.heads else 0,
-        )  # fmt: skip
+    @field_serializer("tasks")
+    def _plain_tasks(self, tasks: dict[str, Task]) -> dict[str, Any]:
+        return {name: task.to_dict() for name, task in tasks.items()}
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as plain values, ready for JSON and YAML."""
-        values: dict[str, Any] = plain(dataclasses.asdict(self))
-        for name, task in self.tasks.items():
-            values["tasks"][name] = {"kind": task.kind, **values["tasks"][name]}
+    @field_validator("encoders", "seeds")
+    @classmethod
+    def _all_different(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError("expected different values")
         return values
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> BenchConfig:
-        """The inverse of :meth:`to_dict`.
+    @model_validator(mode="after")
+    def _check_encoders(self) -> Self:
+        for encoder in self.encoders:
+            self.ghn(encoder)
+        return self
 
-        Raises:
-            ValueError: If a field is unknown, for which near names are suggested, missing or has a bad value.
-        """
-        check_fields(cls, values)
-        tasks = values.get("tasks")
-        if not isinstance(tasks, Mapping):
-            raise ValueError(f"BenchConfig.tasks expected names of tasks, each with its fields, got {tasks!r}")
-        fields = {name: _tuple(name, value) for name, value in values.items() if name != "tasks"}
-        return cls(tasks={str(name): make_task(str(name), task) for name, task in tasks.items()}, **fields)
-
-
-def _tuple(name: str, value: Any) -> Any:
-    if name not in ("encoders", "seeds"):
-        return value
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError(f"BenchConfig.{name} expected a list, got {value!r}")
-    return tuple(value)
-
-
-def make_task(name: str, values: Any) -> Task:
-    """A task by its kind, which by default is its name, and its fields."""
-    if values is not None and not isinstance(values, Mapping):
-        raise ValueError(f"the task {name!r} expected its fields, or nothing, got {values!r}")
-    fields = dict(values or {})
-    kind = str(fields.pop("kind", name))
-    if kind not in TASKS:
-        raise ValueError(f"there is no task {kind!r}{choice(kind, TASKS)}")
-    check_fields(TASKS[kind], fields)
-    lists = {field: tuple(value) for field, value in fields.items() if isinstance(value, list)}
-    return TASKS[kind](**(fields | lists))
+    def ghn(self, encoder: str) -> GHNConfig:
+        """The configuration of the GHN with this encoder."""
+        kind = ENCODERS.get(encoder)
+        return GHNConfig(
+            encoder=encoder,
+            hidden_channels=self.hidden_channels,
+            layers=self.layers if kind is None or kind.layers else 0,
+            heads=self.heads if kind is None or kind.heads else 0,
+        )
 
 
 def load_bench(source: str | os.PathLike[str], changes: Sequence[str] = ()) -> BenchConfig:
@@ -120,10 +84,10 @@ def load_bench(source: str | os.PathLike[str], changes: Sequence[str] = ()) -> B
 
     Args:
         source: ``"encoders"``, which comes with the package, or the path of a YAML file.
-        changes: Fields that differ, as ``"name=value"`` with a value in YAML, such as ``"seeds=[0]"`` or
+        changes: Changed fields as ``"name=value"``, with a value in YAML, such as ``"seeds=[0]"`` or
             ``"tasks.parameters.count=5"``.
 
     Raises:
-        ValueError: If there is no such file, it is no YAML, or a field is unknown or has a bad value.
+        ValueError: If the file is missing or is no YAML, or a field is unknown or has a bad value.
     """
     return BenchConfig.from_dict(read_fields(find_recipe(os.fspath(source), _FOLDER), changes))

@@ -1,100 +1,97 @@
-"""How well a GHN with an encoder predicts parameters."""
+"""Accuracy of networks whose parameters a GHN with the encoder predicts."""
 
 from __future__ import annotations
 
-import abc
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Self
 
 from filelock import FileLock
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from ..evaluation.evaluate import evaluate
-from ..evaluation.subjects import deepnets_subjects
-from ..families.deepnets import DeepNets, check_index
-from ..models.config import GHNConfig
-from ..models.ghn import GHN
-from ..training.config import TrainConfig
+from ..evaluation import deepnets_subjects, evaluate
+from ..families.deepnets.dataset import DeepNets
+from ..families.deepnets.sampling import SPLIT_SIZES
+from ..models import GHN, GHNConfig
+from ..training import TrainConfig, load_config, train
 from ..training.image_stream import run_images
-from ..training.load_config import load_config
-from ..training.run import train
-from .checks import check_task
-
-RUNS: Final = "ghns"
+from ..utils.config import ConfigError
+from ..utils.suggest import choice
+from .base_task import Task, Texts
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MetaTrainedTask(abc.ABC):
-    """What is measured of a GHN with the encoder, meta-trained.
+class MetaTrainedTask(Task):
+    """A task that measures a meta-trained GHN with the encoder.
 
-    All encoders are trained by one recipe for the same number of steps, and decode with the same decoder.
+    All encoders have the same decoder and are trained by the same recipe for the same number of steps. Tasks with the
+    same recipe share the GHN of an encoder and seed.
 
     Args:
-        recipe: The recipe, or a YAML file; see :func:`~ghn_pyg.training.load_config.load_config`.
-        changes: Fields of it that differ, such as ``"epochs=50"``.
-        width: Width of the networks that it is measured with.
+        recipe: Name or YAML file of the recipe; see :func:`~ghn_pyg.training.load_config.load_config`.
+        changes: Changed fields of the recipe, such as ``"epochs=50"``.
+        width: Width of the networks that the GHN is measured with.
     """
 
     sign: ClassVar[int] = 1
     recipe: str = "digits"
-    changes: tuple[str, ...] = ()
-    width: int = 8
+    changes: Texts = ()
+    width: PositiveInt = 8
 
-    def __post_init__(self) -> None:
-        check_task(self)
-        load_config(self.recipe, self.changes)
-
-    @abc.abstractmethod
-    def run(self, ghn: GHNConfig, seed: int, folder: Path) -> dict[str, float]:
-        """Measures an encoder; see :class:`~ghn_pyg.bench.tasks.Task`."""
+    @model_validator(mode="after")
+    def _check_recipe(self) -> Self:
+        try:
+            load_config(self.recipe, self.changes)
+        except ValueError as error:
+            raise ConfigError(f"{type(self).__name__}.recipe: {error}") from error
+        return self
 
     def config(self, ghn: GHNConfig, seed: int) -> TrainConfig:
-        """The run of an encoder."""
-        recipe = load_config(self.recipe, self.changes)
-        own = ("encoder", "hidden_channels", "layers", "heads")
-        changed = recipe.ghn.replace(**{field: getattr(ghn, field) for field in own})
-        return dataclasses.replace(recipe, ghn=changed, seed=seed)
+        """The configuration of the training run of an encoder."""
+        own = {f"ghn.{field}": getattr(ghn, field) for field in ("encoder", "hidden_channels", "layers", "heads")}
+        changes = [f"{name}={json.dumps(value)}" for name, value in {**own, "seed": seed}.items()]
+        return load_config(self.recipe, [*self.changes, *changes])
 
-    def trained(self, ghn: GHNConfig, seed: int, folder: Path) -> GHN:
-        """The GHN, meta-trained unless it was before, by any task with the same recipe."""
+    def trained_ghn(self, ghn: GHNConfig, seed: int, folder: Path) -> GHN:
+        """The meta-trained GHN, from the folder ``ghns`` beside the task's own if it was trained before."""
         config = self.config(ghn, seed)
-        run = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
-        place = folder / f"{ghn.encoder}-{seed}-{run}"
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{place}.lock"):  # another process may have a task that wants the same GHN
-            return train(config, place)
+        digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+        run = folder.parent / "ghns" / f"{ghn.encoder}-{seed}-{digest}"
+        run.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{run}.lock"):  # another process may run another task with the same GHN
+            return train(config, run)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class ParameterTask(MetaTrainedTask):
-    """Measures networks with the parameters that the GHN predicts.
+    """Accuracy of untrained networks of DeepNets-1M with the parameters that the GHN predicts.
 
     Args:
         splits: The evaluation splits.
         count: Networks of each split.
+        recipe, changes, width: See :class:`MetaTrainedTask`.
     """
 
     kind: ClassVar[str] = "parameters"
-    splits: tuple[str, ...] = ("test", "wide", "deep", "dense", "bnfree")
-    count: int = 20
+    splits: Annotated[Texts, Field(min_length=1)] = ("test", "wide", "deep", "dense", "bnfree")
+    count: PositiveInt = 20
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for split in self.splits:
-            check_index(split, 0, 0)
+    @field_validator("splits")
+    @classmethod
+    def _known_splits(cls, splits: tuple[str, ...]) -> tuple[str, ...]:
+        for split in splits:
+            if split not in SPLIT_SIZES:
+                raise ValueError(f"expected names of splits{choice(split, SPLIT_SIZES)}")
+        return splits
 
     def run(self, ghn: GHNConfig, seed: int, folder: Path) -> dict[str, float]:
-        """Top-1 accuracy on each split, and the share of networks that ran."""
-        config = self.config(ghn, seed)
-        images = run_images(config, augment=False)
-        model = self.trained(ghn, seed, folder.parent / RUNS)
-        found: dict[str, float] = {}
+        """Top-1 accuracy on each split, and the fraction of networks that ran."""
+        images = run_images(self.config(ghn, seed), augment=False)
+        model = self.trained_ghn(ghn, seed, folder)
+        results: dict[str, float] = {}
         ran = total = 0
         for name in self.splits:
             split = DeepNets(name, num_classes=images.num_classes, image_size=images.image_size, width=self.width)
             report = evaluate(model, deepnets_subjects(split[: self.count]), images)
-            found[f"{name} top-1"] = report.mean("top1")
+            results[f"{name} top-1"] = report.mean("top1")
             ran, total = ran + len(report.successes), total + len(report.rows)
-        return {**found, "networks that ran": ran / total}
+        return {**results, "networks that ran": ran / total}

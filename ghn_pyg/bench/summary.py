@@ -1,155 +1,134 @@
-"""Results of a benchmark as CSV, as Markdown and as pictures."""
+"""Tables and bar charts of the results of a benchmark, as CSV, Markdown and PNG."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import os
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
 
 from ..utils.atomic_files import replacing
 from ..utils.optional import require
-from .runner import Result
-from .tasks import Task
+from .base_task import Task
+from .results import Result
 
 
 class Cell(NamedTuple):
-    """A figure of an encoder over all seeds: its mean and its standard deviation (of the sample; NaN for one)."""
+    """Mean and sample standard deviation of a metric of an encoder over seeds; NaN where they are undefined."""
 
     mean: float
     std: float
 
-    def text(self) -> str:
-        """Mean ± deviation, the larger of them in three digits."""
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Cell:
+        """The cell of values of several seeds."""
+        if not all(map(math.isfinite, values)):
+            return cls(math.nan, math.nan)
+        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan)
+
+    def __str__(self) -> str:
+        """Mean ± deviation, the larger one with three digits."""
         if not math.isfinite(self.mean):
             return "–"
-        size = abs(self.mean) if math.isnan(self.std) else max(abs(self.mean), self.std)
-        digits = max(0, 2 - math.floor(math.log10(size))) if size else 0
-        spread = "" if math.isnan(self.std) else f" ± {self.std:.{digits}f}"
-        return f"{self.mean:.{digits}f}{spread}"
-
-
-def cells(results: Iterable[Result]) -> dict[str, dict[str, dict[str, Cell]]]:
-    """Cells by task, figure and encoder."""
-    values: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for result in results:
-        values.setdefault(result.task, {})
-        for figure, value in result.figures.items():
-            place = values.setdefault(result.task, {}).setdefault(figure, {})
-            place.setdefault(result.encoder, []).append(value)
-    return {
-        task: {figure: {encoder: _cell(found) for encoder, found in row.items()} for figure, row in figures.items()}
-        for task, figures in values.items()
-    }
-
-
-def _cell(values: Sequence[float]) -> Cell:
-    if not all(math.isfinite(value) for value in values):
-        return Cell(math.nan, math.nan)
-    return Cell(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan)
+        largest = abs(self.mean) if math.isnan(self.std) else max(abs(self.mean), self.std)
+        digits = max(0, 2 - math.floor(math.log10(largest))) if largest else 0
+        deviation = "" if math.isnan(self.std) else f" ± {self.std:.{digits}f}"
+        return f"{self.mean:.{digits}f}{deviation}"
 
 
 class Table(NamedTuple):
-    """What was measured on a task, as texts.
-
-    Args:
-        figures: Their names.
-        lines: For each encoder the text of each figure.
-        failures: What failed, and why.
-    """
+    """The results on a task as texts: names of metrics, their values by encoder, and messages of failed runs."""
 
     figures: list[str]
     lines: dict[str, list[str]]
     failures: list[str]
 
 
-def tables(results: Sequence[Result]) -> dict[str, Table]:
-    """A table for each task."""
-    found = {}
+def cells(results: Iterable[Result]) -> dict[str, dict[str, dict[str, Cell]]]:
+    """Cells by task, metric and encoder."""
+    values: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for result in results:
+        metrics = values.setdefault(result.task, defaultdict(lambda: defaultdict(list)))
+        for metric, value in result.figures.items():
+            metrics[metric][result.encoder].append(value)
+    return {
+        task: {metric: {name: Cell.of(numbers) for name, numbers in row.items()} for metric, row in metrics.items()}
+        for task, metrics in values.items()
+    }
+
+
+def tables(results: Sequence[Result], signs: Mapping[str, int] | None = None) -> dict[str, Table]:
+    """A table for each task; with the sign of each task, the best values are in bold as in Markdown."""
+    made = {}
     for task, rows in cells(results).items():
         own = [result for result in results if result.task == task]
+        lines: dict[str, list[str]] = {result.encoder: [] for result in own}
         failed = {result.encoder for result in own if result.error}
-        lines = {encoder: [
-            row[encoder].text() if encoder in row else "failed" if encoder in failed else "–"
-            for row in (rows or {"": {}}).values()
-        ] for encoder in dict.fromkeys(result.encoder for result in own)}  # fmt: skip
-        failures = [f"{one.encoder}, seed {one.seed}: {one.error}" for one in own if one.error]
-        found[task] = Table([*rows] or ["figures"], lines, failures)
-    return found
+        for row in rows.values() or [{}]:
+            best = _best(row, signs[task]) if signs else set()
+            for encoder, line in lines.items():
+                text = str(row.get(encoder, "failed" if encoder in failed else "–"))
+                line.append(f"**{text}**" if encoder in best else text)
+        failures = [f"{result.encoder}, seed {result.seed}: {result.error}" for result in own if result.error]
+        made[task] = Table([*rows] or ["figures"], lines, failures)
+    return made
+
+
+def _best(row: Mapping[str, Cell], sign: int) -> set[str]:
+    """The encoders with the best mean; none if several encoders all have it."""
+    means = {encoder: sign * cell.mean for encoder, cell in row.items() if math.isfinite(cell.mean)}
+    best = {encoder for encoder, mean in means.items() if mean == max(means.values())}
+    return best if len(best) < len(row) or len(row) == 1 else set()
 
 
 def save_summary(tasks: Mapping[str, Task], results: Sequence[Result], folder: str | os.PathLike[str]) -> list[Path]:
-    """Writes ``results.csv`` (one row for each figure and seed), ``results.md`` and a picture for each task.
-
-    Args:
-        tasks: The tasks by name.
-        results: Their results, such as :func:`~ghn_pyg.bench.runner.kept_results` finds them.
-        folder: An existing folder.
-
-    Returns:
-        The files. Pictures are left out where matplotlib is missing.
-
-    Raises:
-        OSError: If they cannot be written.
-    """
+    """Writes ``results.csv``, ``results.md`` and, if matplotlib is installed, a bar chart for each task."""
     folder = Path(folder)
     files = [folder / "results.csv", folder / "results.md"]
-    with replacing(files[0]) as unfinished, open(unfinished, "w", encoding="utf-8", newline="") as stream:
+    with replacing(files[0]) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("task", "figure", "encoder", "seed", "value"))
         for result in results:
-            writer.writerows((result.task, figure, result.encoder, result.seed, value)
-                             for figure, value in result.figures.items())  # fmt: skip
-    with replacing(files[1]) as unfinished:
-        unfinished.write_text(markdown(tasks, results), encoding="utf-8")
-    try:
-        figure = require("matplotlib.figure", "plot", "pictures").Figure
-    except ImportError:
-        return files
-    for task, rows in cells(results).items():
-        if not rows:
-            continue
-        files.append(folder / f"{task}.png")
-        _plot(figure, rows, files[-1])
+            for metric, value in result.figures.items():
+                writer.writerow((result.task, metric, result.encoder, result.seed, value))
+    with replacing(files[1]) as temporary:
+        temporary.write_text(markdown(tasks, results), encoding="utf-8")
+    with contextlib.suppress(ImportError):
+        for task, rows in cells(results).items():
+            if rows:
+                _save_chart(rows, folder / f"{task}.png")
+                files.append(folder / f"{task}.png")
     return files
 
 
 def markdown(tasks: Mapping[str, Task], results: Sequence[Result]) -> str:
-    """Tables of means ± standard deviations over seeds, the best of each figure in bold; and what failed."""
-    sections, found = [], cells(results)
-    for task, table in tables(results).items():
-        best = [_best(row, tasks[task].sign) for row in found[task].values()] or [set()]
-        lines = [["encoder", *table.figures], ["---", *["---:"] * len(table.figures)]]
-        for encoder, texts in table.lines.items():
-            marked = [f"**{text}**" if encoder in those else text for text, those in zip(texts, best, strict=True)]
-            lines.append([encoder, *marked])
+    """A table of means ± standard deviations for each task, the best values in bold, and the failures."""
+    sections = []
+    for task, table in tables(results, {name: task.sign for name, task in tasks.items()}).items():
+        rows = [["encoder", *table.figures], ["---", *["---:"] * len(table.figures)]]
+        rows += [[encoder, *texts] for encoder, texts in table.lines.items()]
         seeds = len({result.seed for result in results if result.task == task})
-        sections.append(f"## {task}, {seeds} seed{'s' * (seeds > 1)}\n\n" + "\n".join(
-            "| " + " | ".join(line) + " |" for line in lines))  # fmt: skip
+        lines = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        sections.append(f"## {task}, {seeds} seed{'s' * (seeds > 1)}\n\n{lines}")
         if table.failures:
             sections.append("\n".join(f"- failed: {failure}" for failure in table.failures))
     return "\n\n".join(sections) + "\n"
 
 
-def _best(row: Mapping[str, Cell], sign: int) -> set[str]:
-    """The encoders of the best mean: none where all are alike."""
-    known = {encoder: sign * cell.mean for encoder, cell in row.items() if math.isfinite(cell.mean)}
-    found = {encoder for encoder, mean in known.items() if mean == max(known.values())}
-    return found if len(found) < len(row) or len(row) == 1 else set()
-
-
-def _plot(figure_kind: Any, rows: dict[str, dict[str, Cell]], path: Path) -> None:
-    figure = figure_kind(figsize=(3.4 * len(rows), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(rows), squeeze=False)[0]
-    for panel, (name, row) in zip(panels, rows.items(), strict=True):
-        spread = [0.0 if math.isnan(cell.std) else cell.std for cell in row.values()]
-        means = [cell.mean if math.isfinite(cell.mean) else 0.0 for cell in row.values()]
-        panel.barh([*row], means, xerr=spread, color="#9ec5e8", height=0.7)
-        panel.set_title(name, fontsize=10)
-        panel.invert_yaxis()
-        panel.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, format="png", dpi=120)
+def _save_chart(rows: dict[str, dict[str, Cell]], path: Path) -> None:
+    figure = require("matplotlib.figure", "plot", "charts").Figure((3.4 * len(rows), 3.6), layout="constrained")
+    for axes, (metric, row) in zip(figure.subplots(1, len(rows), squeeze=False)[0], rows.items(), strict=True):
+        means, stds = np.nan_to_num([*row.values()]).T
+        axes.barh([*row], means, xerr=stds, color="#9ec5e8", height=0.7)
+        axes.set_title(metric, fontsize=10)
+        axes.invert_yaxis()
+        axes.spines[["top", "right"]].set_visible(False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

@@ -1,42 +1,33 @@
-"""The tasks of the benchmark by name."""
+"""The tasks that encoders are compared on, by name."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import ClassVar, Final, Protocol
+import re
+from collections.abc import Mapping
+from typing import Any, Final
 
-from ..models.config import GHNConfig
-from .cost import CostTask
-from .graph_regression import LongRangeTask, ZINCTask
+from ..utils.suggest import choice
+from .base_task import Task
+from .encoder_time_and_memory import CostTask
+from .graph_tasks import LongRangeTask, ZINCTask
 from .parameter_prediction import ParameterTask
 from .property_prediction import PropertyTask
-
-
-class Task(Protocol):
-    """What is measured of an encoder.
-
-    Attributes:
-        kind: Name of the task in :data:`TASKS`.
-        sign: 1 if more is better, -1 if less is.
-    """
-
-    kind: ClassVar[str]
-    sign: ClassVar[int]
-
-    def run(self, ghn: GHNConfig, seed: int, folder: Path) -> dict[str, float]:
-        """Measures an encoder.
-
-        Args:
-            ghn: Its name, width, layers and heads.
-            seed: Seed of everything that is drawn.
-            folder: Where the task keeps what takes long to make; a run that was stopped goes on with it.
-
-        Returns:
-            Figures by name.
-        """
-        ...
-
 
 TASKS: Final[dict[str, type[Task]]] = {
     task.kind: task for task in (ParameterTask, PropertyTask, ZINCTask, LongRangeTask, CostTask)
 }
+
+
+def make_task(name: str, fields: Any) -> Task:
+    """Makes a task from its fields, among them ``kind``, its key in :data:`TASKS`; by default it is the name."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):  # it names a folder
+        raise ValueError(f"a task's name expected letters, digits, '-', '_' and '.', got {name!r}")
+    if isinstance(fields, Task):
+        return fields
+    if not isinstance(fields, Mapping | None):
+        raise ValueError(f"the task {name!r} expected fields such as epochs: 5, got {fields!r}")
+    values = dict(fields or {})
+    kind = str(values.pop("kind", name))
+    if kind not in TASKS:
+        raise ValueError(f"there is no task {kind!r}{choice(kind, TASKS)}")
+    return TASKS[kind](**values)

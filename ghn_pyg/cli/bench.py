@@ -16,7 +16,7 @@ from .terminal import make_console, make_table, print_line, status, user_errors
 
 if TYPE_CHECKING:
     from ..bench.config import BenchConfig
-    from ..bench.runner import Result
+    from ..bench.results import Result
 
 app = typer.Typer(help="Compare graph encoders.", no_args_is_help=True)
 
@@ -46,7 +46,8 @@ def encoders(
         import importlib
 
         from ..bench.config import load_bench
-        from ..bench.runner import kept_results, run_bench
+        from ..bench.results import load_results
+        from ..bench.runner import run_bench
         from ..bench.summary import save_summary, tables
         from ..training.run_folder import TrainingError
     if modules:
@@ -56,9 +57,11 @@ def encoders(
             importlib.import_module(module)
     with user_errors(ValueError, ImportError, TrainingError, OSError):
         chosen = load_bench(config, changes or ())
-        _print_kept(chosen, out)
-        results = run_bench(chosen, out, _print_result)
-        tasks, kept = kept_results(out)
+        total = len(chosen.tasks) * len(chosen.encoders) * len(chosen.seeds)
+        _say_kept(chosen, out, total)
+        with _bar(total) as note:
+            results = run_bench(chosen, out, note)
+        tasks, kept = load_results(out)
         files = save_summary(tasks, kept, out)
     for task, summary in tables(kept).items():
         table = make_table(task, *summary.figures)
@@ -72,15 +75,15 @@ def encoders(
         raise typer.Exit(1)
 
 
-def _print_kept(chosen: BenchConfig, out: Path) -> None:
-    """Prints how many results are kept, because a change of an encoder's code does not show in them."""
-    from ..bench.runner import CONFIG_FILE, kept_results
+def _say_kept(chosen: BenchConfig, out: Path, total: int) -> None:
+    """Says how many results are there already: nothing tells that an encoder's code has changed."""
+    from ..bench.results import CONFIG_FILE, load_results
 
     if not (out / CONFIG_FILE).exists():
         return
     wanted = set(itertools.product(chosen.tasks, chosen.encoders, chosen.seeds))
-    _, results = kept_results(out)
-    if kept := sum((result.task, result.encoder, result.seed) in wanted and not result.error for result in results):
+    _, kept = load_results(out)
+    if there := sum((one.task, one.encoder, one.seed) in wanted and not one.error for one in kept):
         typer.echo(
             f"{kept} of {len(wanted)} results exist already. If the code of an encoder has changed, remove "
             f"{out}/results/*/ENCODER and {out}/ghns/ENCODER-* to measure it again",
@@ -94,12 +97,13 @@ def networks(out: Out, config: Config = "encoders", changes: options.Changes = N
     options.check_folder(out)
     with status("Loading"):
         from ..bench.config import load_bench
-        from ..bench.trained_networks import make_networks
-    with user_errors(ValueError, OSError):
+        from ..bench.property_prediction import make_networks
+        from ..data.images import ImagesError
+    with user_errors(ValueError, ImagesError, OSError):
         chosen = load_bench(config, changes or ())
         with status("Training networks"):
-            files = make_networks(chosen, out)
-    print_line(f"saved {', '.join(map(str, files))}")
+            files = make_networks(chosen.tasks, out)
+    make_console().print(f"saved {', '.join(map(str, files))}", soft_wrap=True, markup=False)
 
 
 def _print_result(result: Result) -> None:

@@ -26,15 +26,12 @@ def demo(
         import torch
 
         from ..data.images import load_images
-        from ..evaluation.accuracy import Batches, measure, norms
-        from ..evaluation.evaluate import check_torchmetrics
         from ..evaluation.subjects import torchvision_subjects
         from ..finetuning.config import FitConfig
         from ..finetuning.train_network import fit
         from ..training.fabric import make_fabric
         from ..utils.optional import require
 
-        check_torchmetrics()
         if out is not None:
             require("matplotlib.figure", "plot", "pictures")
         images = load_images("digits")
@@ -74,3 +71,24 @@ def demo(
             plot_choices(accuracies, choices, images, _SHOWN, out)
         rows.append(("saved", str(out)))
     print_rows(f"{network} on {len(images.test):,} held-out digits, by {ghn}", rows, table)
+
+
+def _train(network: nn.Module, images: Images, seed: int) -> None:
+    from ..finetuning.config import FitConfig
+    from ..finetuning.train_network import fit
+    from ..training.fabric import make_fabric
+
+    fit(network, images, FitConfig(epochs=_EPOCHS, seed=seed), fabric=make_fabric(device="cpu"))
+
+
+def _measure(networks: dict[str, Any], images: Images) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Accuracy of each network, and what it chooses for the first images."""
+    from ..evaluation.accuracy import Batches, evaluation_mode, measure
+    from ..viz.evaluation_plots import choose
+
+    accuracies, choices, batches = {}, {}, Batches(images.test)
+    for name, network in networks.items():
+        with evaluation_mode(network, "batch", images, 0, None):
+            accuracies[name] = measure(network, batches).top1
+            choices[name] = choose(network, images, range(_SHOWN))
+    return accuracies, choices

@@ -97,9 +97,9 @@ def evaluate(
         fail("expected a GHN, such as digits, or --weights with the file of a trained network")
     options.check_device(device)
     with status("Loading"):
-        from ..data.images import load_images
-        from ..evaluation.evaluate import evaluate as measure
-        from ..evaluation.evaluate import published_noise
+        from ..data.images import ImagesError, load_images
+        from ..evaluation.evaluate import evaluate as run
+        from ..evaluation.image_noise import published_noise
         from ..evaluation.subjects import trained_subject
         from ..finetuning.config import FitConfig
         from ..finetuning.train_network import check_fit

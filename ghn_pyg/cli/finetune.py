@@ -49,17 +49,15 @@ def finetune(
         from safetensors.torch import save_model
 
         from ..data.images import ImagesError, load_images
-        from ..evaluation.accuracy import norms
-        from ..evaluation.evaluate import check_torchmetrics
+        from ..evaluation.accuracy import evaluation_mode
         from ..finetuning.config import FitConfig
         from ..finetuning.train_network import check_fit
 
-        check_torchmetrics()
-    changes = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
-    with user_errors(ValueError, TypeError, ImportError):
-        config = FitConfig.recipe(recipe, **{name: value for name, value in changes.items() if value is not None})
-        model = load_ghn(ghn, device)
-        dataset = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
+    options = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    with user_errors(ValueError, TypeError, ImportError, ImagesError, CheckpointError):
+        config = FitConfig.recipe(recipe, **{name: value for name, value in options.items() if value is not None})
+        model = GHN.from_pretrained(resolve(ghn)).to(device)
+        pictures = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
         if not keep_classifier:
             advice = "add --keep-classifier to predict all but the classification layer"
             dataset.check_classes("the GHN", model.config.num_classes, advice)
@@ -80,15 +78,11 @@ def finetune(
                 failures[name] = str(error)
                 continue
         if out is not None and name == "predicted":
-            metadata = {"architecture": arch, "ghn": ghn, "images": images, "recipe": recipe}
-            # Running averages of inputs that changed while training do not fit the trained network.
-            with norms(network, "recalibrated", dataset, config.seed, device, workers):
-                try:
-                    with safetensors_file(out) as unfinished:
-                        save_model(network.cpu(), str(unfinished), metadata)
-                    rows.append(("saved", str(out)))
-                except OSError as error:  # shown after the results, which would be lost otherwise
-                    save_error = str(error)
+            about = {"architecture": arch, "ghn": ghn, "images": images, "recipe": recipe}
+            # What batch norms have averaged while their inputs changed would not fit the trained network.
+            with evaluation_mode(network, "recalibrated", pictures, config.seed, device, workers):
+                unsaved = _save(out, network, about)  # what training gave is told before that it cannot be saved
+            rows += [] if unsaved else [("saved", str(out))]
     rows += [(f"{name} failed", error) for name, error in failures.items()]
     print_rows(f"{arch} on {len(dataset.test):,} test images of {images}, by {ghn}", rows, table)
     if save_error:
@@ -123,8 +117,8 @@ def _make_networks(
 
 
 def _train(network: nn.Module, images: Images, config: FitConfig, device: str, workers: int) -> list[str]:
-    """Accuracies before and after training, and the seconds that it took, for a table."""
-    from ..evaluation.accuracy import Batches, measure, norms
+    """Accuracy before and after training, and the time that it took, for a table."""
+    from ..evaluation.accuracy import Batches, evaluation_mode, measure
     from ..finetuning.train_network import Epoch, fit
     from ..training.fabric import make_fabric
 
@@ -132,9 +126,9 @@ def _train(network: nn.Module, images: Images, config: FitConfig, device: str, w
     accuracies: list[str] = []
     seconds = 0.0
 
-    def add_accuracy() -> None:
-        with norms(network, "batch", images, config.seed, device):
-            accuracies.append(f"{measure(network, batches, device, workers).top1:.1%}")
+    def accuracy() -> str:
+        with evaluation_mode(network, "batch", images, config.seed, device):
+            return f"{measure(network, batches, device, workers).top1:.1%}"
 
     def note(epoch: Epoch) -> None:
         nonlocal seconds

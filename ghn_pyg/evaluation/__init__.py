@@ -1,8 +1,16 @@
-"""How well networks with predicted parameters do."""
+"""Accuracy of networks with predicted, initial or trained parameters.
+
+The imports are eager, unlike in other subpackages: the function ``evaluate`` must replace the module of the same name,
+so that both ``from ghn_pyg.evaluation import evaluate`` and ``from ghn_pyg.evaluation.evaluate import evaluate`` work.
+"""
 
 from .accuracy import Accuracy, measure
 from .evaluate import evaluate
+from .ranking import agreement, ranked
 from .report import Report, Row
 from .subjects import Subject, deepnets_subjects, torchvision_subjects
 
-__all__ = ["Accuracy", "Report", "Row", "Subject", "deepnets_subjects", "evaluate", "measure", "torchvision_subjects"]
+__all__ = [
+    "Accuracy", "Report", "Row", "Subject", "agreement", "deepnets_subjects", "evaluate", "measure", "ranked",
+    "torchvision_subjects",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The outcome of an evaluation: one row for each network, and figures over all of them."""
+"""Results of an evaluation: a row for each network, and means over all of them."""
 
 from __future__ import annotations
 
@@ -10,27 +10,25 @@ import os
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ..models.published_norms import published_norm
 from ..utils.atomic_files import replacing
 
-NORM_TOLERANCE: Final = 1e-2
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """The outcome for one network.
+    """The result of one network.
 
     Args:
-        name: The network's name.
-        top1: Share of images, from 0 to 1, whose class is its first choice; ``None`` if it failed.
-        top5: Share of images whose class is among its first five choices; ``None`` if it failed.
+        name: Name of the network.
+        top1: Top-1 accuracy, from 0 to 1; ``None`` if the network failed.
+        top5: Top-5 accuracy, from 0 to 1; ``None`` if the network failed.
         nodes: Nodes of its graph.
         parameters: Number of its parameters.
-        total_norm: L2 norm over all predicted parameters together; ``None`` if none were predicted.
-        seconds: Time that making, predicting and running it took.
-        failure: What went wrong; ``None`` if nothing did.
+        total_norm: L2 norm of all predicted parameters; ``None`` if none were predicted.
+        seconds: Time to build, predict and measure it.
+        failure: The error, if it failed.
     """
 
     name: str
@@ -45,11 +43,11 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The outcome for all networks of an evaluation.
+    """The results of all networks of an evaluation.
 
     Args:
-        rows: One for each network, in their order.
-        settings: How it was evaluated, as plain values.
+        rows: A row for each network.
+        settings: Settings of the evaluation, as plain values.
 
     Example:
         >>> report = Report([Row(name="a", top1=0.5, top5=1), Row(name="b", failure="out of memory")], {})
@@ -62,41 +60,34 @@ class Report:
 
     @property
     def successes(self) -> list[Row]:
-        """The networks that ran."""
+        """The rows of networks that ran."""
         return [row for row in self.rows if row.failure is None]
 
     @property
     def failures(self) -> dict[str, str]:
-        """The networks that failed, each with the reason."""
+        """The errors of networks that failed, by name."""
         return {row.name: row.failure for row in self.rows if row.failure is not None}
 
     @property
     def coverage(self) -> float:
-        """The share of networks that ran, from 0 to 1."""
+        """The fraction of networks that ran, from 0 to 1; NaN without rows."""
         return len(self.successes) / len(self.rows) if self.rows else math.nan
 
-    def mean(self, figure: str) -> float:
-        """The mean of a figure, such as ``"top1"``, over the networks that ran; NaN where none did."""
-        values = [getattr(row, figure) for row in self.successes]
+    def mean(self, field: str) -> float:
+        """The mean of a field, such as ``"top1"``, over the networks that ran; NaN if none did."""
+        values = [getattr(row, field) for row in self.successes]
         return statistics.fmean(values) if values else math.nan
 
-    def std(self, figure: str) -> float:
-        """The standard deviation of a figure over the networks that ran, that of the sample; NaN for fewer than two."""
-        values = [getattr(row, figure) for row in self.successes]
+    def std(self, field: str) -> float:
+        """The sample standard deviation of a field over the networks that ran; NaN for fewer than two."""
+        values = [getattr(row, field) for row in self.successes]
         return statistics.stdev(values) if len(values) > 1 else math.nan
 
-    def norm_errors(self, ghn_name: str, tolerance: float = NORM_TOLERANCE) -> dict[str, tuple[float, float]]:
-        """Networks of torchvision whose predicted parameters do not have the published total norm.
-
-        Args:
-            ghn_name: A published GHN, such as ``"ghn3tm8"``.
-            tolerance: Largest difference.
-
-        Returns:
-            The norm that came and the published one, by name.
+    def norm_errors(self, ghn_name: str, tolerance: float = 1e-2) -> dict[str, tuple[float, float]]:
+        """Predicted and published total norm of networks of torchvision where they differ.
 
         Raises:
-            ValueError: If no norm is published for any of the networks.
+            ValueError: If no norm of a GHN, such as ``"ghn3tm8"``, is published for any of the networks.
         """
         pairs = {
             row.name: (row.total_norm, published)
@@ -108,31 +99,24 @@ class Report:
         return {name: pair for name, pair in pairs.items() if not abs(pair[0] - pair[1]) <= tolerance}
 
     def to_dict(self) -> dict[str, Any]:
-        """Settings, figures over all networks, and the rows, as plain values."""
-        figures = {f"{figure}_{kind.__name__}": _plain(kind(figure)) for figure in ("top1", "top5")
-                   for kind in (self.mean, self.std)}  # fmt: skip
+        """Settings, means over all networks, and the rows, as plain values for JSON."""
         return {
             "settings": dict(self.settings),
             "networks": len(self.rows),
             "coverage": _plain(self.coverage),
-            **figures,
+            "top1_mean": _plain(self.mean("top1")),
+            "top1_std": _plain(self.std("top1")),
+            "top5_mean": _plain(self.mean("top5")),
+            "top5_std": _plain(self.std("top5")),
             "failures": self.failures,
-            "rows": [
-                {name: _plain(value) if isinstance(value, float) else value for name, value in vars(row).items()}
-                for row in self.rows
-            ],
+            "rows": [{name: _plain(value) for name, value in vars(row).items()} for row in self.rows],
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the report as ``.json``, or its rows as ``.csv``; it is complete or not there at all.
-
-        Raises:
-            ValueError: If the name ends in anything else.
-            OSError: If it cannot be written; what was there before stays.
-        """
+        """Writes the report as ``.json``, or its rows as ``.csv``; raises a ValueError for another suffix."""
         path = Path(path)
         if path.suffix not in (".json", ".csv"):
-            raise ValueError(f"cannot save a report as {path}, expected a name that ends in .json or .csv")
+            raise ValueError(f"cannot save a report as {path}; expected a name that ends in .json or .csv")
         with replacing(path) as unfinished, open(unfinished, "w", encoding="utf-8", newline="") as stream:
             if path.suffix == ".json":
                 stream.write(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
@@ -142,6 +126,6 @@ class Report:
                 writer.writerows(dataclasses.asdict(row) for row in self.rows)
 
 
-def _plain(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None
+def _plain(value: Any) -> Any:
+    """``None`` for NaN and infinity, which JSON does not have."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

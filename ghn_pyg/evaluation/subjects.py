@@ -1,8 +1,10 @@
-"""What is evaluated: networks of DeepNets-1M and of torchvision, made one at a time."""
+"""Networks to evaluate, of DeepNets-1M and torchvision, built one at a time."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterable
 
@@ -25,8 +27,8 @@ class Subject:
     Args:
         name: Its name in the results.
         num_classes: Number of its classes.
-        build: Makes the network, with the initial values of its constructor.
-        graph: Makes its graph from the network.
+        build: Builds the network, with the initial values of its constructor.
+        graph: Returns the graph of the network.
     """
 
     name: str
@@ -36,10 +38,10 @@ class Subject:
 
 
 def deepnets_subjects(split: DeepNets) -> list[Subject]:
-    """The architectures of a split, or of a slice of one.
+    """The architectures of a split of DeepNets-1M, or of a slice of one.
 
     Args:
-        split: Such as ``DeepNets("test", num_classes=10, image_size=16, width=8)[:20]``.
+        split: For example ``DeepNets("test", num_classes=10, image_size=16, width=8)[:20]``.
 
     Example:
         >>> [subject.name for subject in deepnets_subjects(DeepNets("deep", width=8)[3:5])]
@@ -50,72 +52,56 @@ def deepnets_subjects(split: DeepNets) -> list[Subject]:
         def build_network() -> nn.Module:
             return Network(split[position].architecture, split.num_classes, split.image_size)
 
-        return Subject(f"{split.split}/{index}", split.num_classes, build_network, lambda _: split[position])
+        return Subject(f"{split.split}/{index}", split.num_classes, build_network, lambda network: split[position])
 
     return [subject(position, index) for position, index in enumerate(split.indices())]
-
-
-def trained_subject(name: str, weights: str | os.PathLike[str], num_classes: int, image_size: int) -> Subject:
-    """A network of torchvision with the state dict of a file, such as ``ghn-pyg finetune --out`` writes.
-
-    Args:
-        name: The network.
-        weights: A safetensors file.
-        num_classes: Number of classes.
-        image_size: Height and width of the images; see :func:`torchvision_subjects`.
-
-    Raises:
-        ValueError: If there is no such network or file, or the file is not of the network.
-
-    Example:
-        >>> trained_subject("resnet18", "network.safetensors", 10, 16).build()  # doctest: +SKIP
-    """
-    (subject,) = torchvision_subjects([name], num_classes, image_size)
-
-    def build_network() -> nn.Module:
-        network = subject.build()
-        try:
-            load_model(network, weights)
-        except (OSError, SafetensorError, RuntimeError) as error:
-            lines = [line.strip() for line in str(error).splitlines()]
-            reasons = lines[1:] or lines  # below a head, a line for each tensor
-            raise ValueError(
-                f"{weights} holds no {name} for {num_classes} classes and images of {image_size} pixels: "
-                + some(reasons, limit=1)
-            ) from error
-        return network
-
-    build_network()  # what does not fit shows now
-    return dataclasses.replace(subject, build=build_network)
 
 
 def torchvision_subjects(
     names: Iterable[str] | None = None, num_classes: int = 1000, image_size: int = 224
 ) -> list[Subject]:
-    """Classification networks of torchvision, on small images in their versions for them.
+    """Classification networks of torchvision, for small images in their versions for these.
 
     Args:
-        names: Which; by default all.
+        names: Names of networks; by default all.
         num_classes: Number of classes.
-        image_size: Height and width of the images in pixels; up to 64 the networks are adapted to them (see
-            :func:`~ghn_pyg.zoo.small_images.adapt_to_small_inputs`), and those that cannot be fail when they are built.
+        image_size: Height and width of the images in pixels. Up to 64, networks are adapted to them (see
+            :func:`~ghn_pyg.zoo.small_images.adapt_to_small_inputs`); those without such a version fail when they are
+            built.
 
     Raises:
-        ValueError: If there is no network of a name; near names are suggested.
+        ValueError: If a name is unknown; similar names are suggested.
 
     Example:
         >>> torchvision_subjects(["resnet18"], 10, 32)[0].build().maxpool
         Identity()
     """
-    chosen = classification_models() if names is None else list(names)
-
-    def subject(name: str) -> Subject:
-        def build_network() -> nn.Module:
-            network = build(name, num_classes=num_classes).eval()
-            return network if image_size >= LARGE_IMAGES else adapt_to_small_inputs(network)
-
-        return Subject(name, num_classes, build_network)
-
-    for name in chosen:
+    names = classification_models() if names is None else list(names)
+    for name in names:
         check_name(name)
-    return [subject(name) for name in chosen]
+    return [Subject(name, num_classes, functools.partial(_build, name, num_classes, image_size)) for name in names]
+
+
+def _build(name: str, num_classes: int, image_size: int) -> nn.Module:
+    network = build(name, num_classes=num_classes).eval()
+    return network if image_size >= LARGE_IMAGES else adapt_to_small_inputs(network)
+
+
+def trained_subject(name: str, weights: str | os.PathLike[str], num_classes: int, image_size: int) -> Subject:
+    """A network of torchvision with trained weights, as ``ghn-pyg finetune --out`` writes them.
+
+    Raises:
+        ValueError: If the name is unknown, or the file is missing or does not fit the network.
+    """
+    (subject,) = torchvision_subjects([name], num_classes, image_size)
+    network = subject.build()
+    try:
+        load_model(network, weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        reasons = lines[1:] or lines  # a header, then one line for each tensor
+        raise ValueError(
+            f"{weights} holds no {name} for {num_classes} classes and images of {image_size} pixels: "
+            + some(reasons, limit=1)
+        ) from error
+    return dataclasses.replace(subject, build=lambda: copy.deepcopy(network))

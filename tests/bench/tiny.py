@@ -1,6 +1,6 @@
 """Benchmarks that take seconds."""
 
-from ghn_pyg.bench.config import BenchConfig
+from ghn_pyg.bench import BenchConfig
 
 RECIPE = {
     "recipe": "digits",
@@ -10,11 +10,10 @@ RECIPE = {
     ],
     "width": 8,
 }  # fmt: skip
-PARAMETERS = {**RECIPE, "splits": ["test", "deep"], "count": 2}
 LONG_RANGE = {"graphs": 24, "epochs": 1, "longest": 9}
 
 
 def bench(tasks=None, **changes):
     """Two encoders with one seed on a task of a second."""
     values = {"encoders": ["mlp", "gcn"], "seeds": [0], "hidden_channels": 8, "layers": 1, "heads": 2}
-    return BenchConfig.from_dict({**values, "tasks": tasks or {"long_range": LONG_RANGE}, **changes})
+    return BenchConfig.from_dict({**values, "tasks": {"long_range": LONG_RANGE} if tasks is None else tasks, **changes})

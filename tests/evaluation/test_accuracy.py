@@ -2,126 +2,89 @@ import dataclasses
 
 import pytest
 import torch
-from ghn_pyg.graph.arch_data.images import Images, TensorImages, load_images
 from torch import nn
 
-from ghn_pyg.evaluation.accuracy import Batches, hits, measure, norms
+from ghn_pyg.data.images import Images, TensorImages
+from ghn_pyg.evaluation import measure
+from ghn_pyg.evaluation.accuracy import Batches, evaluation_mode, in_top_k
 
-NAN, INF = torch.nan, torch.inf
 GREY = (0.0, 0.0, 0.0)
 UNIT = (1.0, 1.0, 1.0)
 
 
-def shades(count, shade=255):
-    """Image i has label i mod 7, and all images one shade."""
-    pixels = torch.full((count, 3, 5, 5), shade, dtype=torch.uint8)
+def white(count):
+    """Image i has label i mod 7, and all pixels are 1."""
+    pixels = torch.full((count, 3, 5, 5), 255, dtype=torch.uint8)
     return TensorImages(pixels, torch.arange(count) % 7, GREY, UNIT)
 
 
 def numbered(count):
-    """Image i is of shade i, so that batches tell which images are in them."""
+    """Image i has label and pixels i."""
     pixels = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
     return TensorImages(pixels, torch.arange(count), GREY, UNIT)
 
 
-class Constant(nn.Module):
-    """Always the same logits."""
-
-    def __init__(self, *logits):
-        super().__init__()
-        self.logits = nn.Parameter(torch.tensor(logits))
-
-    def forward(self, images):
-        return self.logits.expand(len(images), -1)
+@pytest.mark.parametrize("fault", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("k", [1, 3])
+def test_logits_that_are_not_finite_are_wrong(fault, k):
+    assert not in_top_k(torch.zeros(3, 3).fill_diagonal_(fault), torch.tensor([0, 0, 0]), k).any()
 
 
-def test_hits():
-    logits = torch.tensor([[5.0, 4, 3, 2, 1, 0, -1]] * 7)
-    labels = torch.arange(7)
-    assert hits(logits, labels, 1).tolist() == [True] + [False] * 6
-    assert hits(logits, labels, 5).tolist() == [True] * 5 + [False] * 2
-    assert hits(logits[:, :3], torch.tensor([2] * 7), 5).tolist() == [True] * 7
-
-
-@pytest.mark.parametrize("fault", [NAN, INF, -INF])
-@pytest.mark.parametrize("place", range(3))
-@pytest.mark.parametrize("top", [1, 2, 3])
-def test_logits_that_are_not_finite_are_wrong(fault, place, top):
-    logits = torch.zeros(3, 3)
-    logits[1, place] = fault
-    assert not hits(logits, torch.tensor([0, 1, 2]), top)[1]
-
-
-def test_every_image_is_there_once_in_a_fixed_order():
+def test_batches_have_every_image_once_in_a_fixed_order():
     batches = Batches(numbered(131), seed=3)
     assert [len(labels) for _, labels in batches] == [64, 64, 3]
+    assert [len(labels) for _, labels in Batches(numbered(129))] == [64, 65]  # two images at least
     labels = torch.cat([labels for _, labels in batches])
-    assert labels.sort().values.tolist() == list(range(131))
-    assert labels.tolist() != list(range(131))
-    assert torch.equal(labels, torch.cat([labels for _, labels in Batches(numbered(131), seed=3)]))
+    assert labels.sort().values.tolist() == list(range(131)) != labels.tolist()
     assert not torch.equal(labels, torch.cat([labels for _, labels in Batches(numbered(131), seed=4)]))
     images = torch.cat([images for images, _ in batches])
     torch.testing.assert_close(images[:, 0, 0, 0] * 255, labels.float())
 
 
-def test_a_batch_has_at_least_two_images():
-    assert [len(labels) for _, labels in Batches(numbered(129))] == [64, 65]
-    assert [len(labels) for _, labels in Batches(numbered(1))] == [1]
-
-
-def test_workers_change_nothing():
-    batches = Batches(numbered(131), seed=3, noise=UNIT)
-    for (images, labels), (others, same) in zip(batches.load(1), batches, strict=True):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_reproducible(workers):
+    batches, again = (Batches(numbered(131), seed=3, noise=UNIT) for _ in range(2))
+    for (images, labels), (others, same) in zip(batches.load(workers), again, strict=True):
         assert torch.equal(images, others)
         assert torch.equal(labels, same)
 
 
 def test_noise():
-    clean, noisy, again = (Batches(shades(640), 3, 640, noise)[0][0] for noise in (GREY, (0.5, 1, 2), (0.5, 1, 2)))
-    assert torch.equal(noisy, again)
+    clean, noisy = (Batches(white(640), 3, 640, noise)[0][0] for noise in (GREY, (0.5, 1, 2)))
     torch.testing.assert_close((noisy - clean).std((0, 2, 3)), torch.tensor([0.5, 1.0, 2.0]), rtol=0.03, atol=0)
-    first, second = (images for images, _ in Batches(shades(10), 3, 5, UNIT))
+    first, second = (images for images, _ in Batches(white(10), 3, 5, UNIT))
     assert not torch.equal(first, second)
 
 
-def test_measure():
-    # Labels 0 … 6 of 70 images: label 2 comes first, label 6 second.
-    accuracy = measure(Constant(0.0, 1, 9, 2, 3, 4, 8), Batches(shades(70)))
-    assert accuracy.top1 == pytest.approx(1 / 7)
-    assert accuracy.top5 == pytest.approx(5 / 7)
-    # Batches of different size weigh as many images as they have.
-    accuracy = measure(Constant(9.0, 1, 2, 3, 4, 5, 6), Batches(shades(71)))
-    assert accuracy.top1 == pytest.approx(11 / 71)
+def test_accuracy():
+    # Of the labels 0 … 6, label 2 has the largest logit, label 0 the smallest and label 1 the second smallest.
+    logits = torch.tensor([0.0, 1, 9, 2, 3, 4, 8])
+    assert measure(lambda images: logits.expand(len(images), 7), Batches(white(70))) == pytest.approx((1 / 7, 5 / 7))
+    # A small last batch counts by its number of images.
+    assert measure(lambda images: -logits.expand(len(images), 7), Batches(white(71))).top1 == pytest.approx(11 / 71)
 
 
-def test_batch_norms():
-    images = Images("grey", shades(70), shades(70), 7, 5, (0.0, 0.0, 0.0), UNIT)
+def test_batch_norm_statistics():
+    augmented = dataclasses.replace(white(70), augment=lambda pixels: pixels * 0)
+    images = Images("white", augmented, white(70), 7, 5, GREY, UNIT)
     network = nn.Sequential(nn.BatchNorm2d(3, affine=False), nn.Dropout(0.99), nn.Flatten())
     bright, brighter = torch.full((4, 3, 5, 5), 7.0), torch.full((4, 3, 5, 5), 9.0)
     brighter[:2] = 11
-    with norms(network, "batch", images, 0, None):
+    with evaluation_mode(network, "batch", images, 0, None):
         torch.testing.assert_close(network(bright), torch.zeros(4, 75), rtol=0, atol=1e-3)
         torch.testing.assert_close(network(brighter)[[0, 2], 0], torch.tensor([1.0, -1.0]), rtol=1e-4, atol=0)
     assert network[0].running_mean.tolist() == [0, 0, 0]
-    with norms(network, "recalibrated", images, 0, None):
+    with evaluation_mode(network, "recalibrated", images, 0, None):  # without augmentation
         torch.testing.assert_close(network[0].running_mean, torch.ones(3))
         assert network(bright)[0, 0] > 6 / 1e-3**0.5
-    network[0] = nn.BatchNorm2d(3, track_running_stats=False)
-    for statistics in ("recalibrated", "running"):
-        with (
-            pytest.raises(ValueError, match="its batch norms keep no statistics of their own"),
-            norms(network, statistics, images, 0, None),
-        ):
-            pass
 
 
-def test_statistics_are_those_of_images_without_augmentation():
-    varied = dataclasses.replace(shades(70), augment=lambda pixels: pixels * 0)
-    network = nn.BatchNorm2d(3, affine=False)
-    with norms(network, "recalibrated", Images("grey", varied, varied, 7, 5, (0.0, 0.0, 0.0), UNIT), 0, None):
-        torch.testing.assert_close(network.running_mean, torch.ones(3))
-
-
-def test_digits_come_without_augmentation():
-    digits = load_images(image_size=8)
-    assert sum(len(labels) for _, labels in Batches(digits.test)) == 355
+@pytest.mark.parametrize("statistics", ["recalibrated", "running"])
+def test_batch_norms_without_running_statistics(statistics):
+    images = Images("white", white(70), white(70), 7, 5, GREY, UNIT)
+    network = nn.BatchNorm2d(3, track_running_stats=False)
+    with (
+        pytest.raises(ValueError, match="track no running statistics"),
+        evaluation_mode(network, statistics, images, 0, None),
+    ):
+        pass

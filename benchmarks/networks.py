@@ -1,4 +1,4 @@
-"""What is measured: networks and GHNs."""
+"""Networks and GHNs that are measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEVEN: Final = (
     "convnext_tiny",
     "efficientnet_v2_l",
 )
-"""torchvision's networks that the published times are about."""
+"""Networks of torchvision with published times."""
 
 QUICK: Final = ("resnet18", "squeezenet1_1")
 
@@ -35,7 +35,7 @@ def config_of(name: str) -> GHNConfig:
 
 
 def build_ghn(name: str) -> GHN:
-    """An untrained GHN: the values of its weights do not change how long a prediction takes."""
+    """An untrained GHN; the time of a prediction does not depend on the weights."""
     return GHN(config_of(name)).eval()
 
 
@@ -44,7 +44,7 @@ def weight_bytes(module: nn.Module) -> int:
 
 
 class Residual(nn.Module):
-    """Two convolutions beside a shortcut: five nodes."""
+    """Two convolutions and a shortcut: a graph of five nodes."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Residual(nn.Module):
 
 
 IMAGE: Final = (1, 3, 8, 8)
-"""The input of deep networks: small, so that a real forward pass costs little."""
+"""Shape of the input of deep networks, small for a fast forward pass of the textbook."""
 
 
 def deep_network(nodes: int, width: int = 32) -> nn.Module:
@@ -73,7 +73,7 @@ def deep_network(nodes: int, width: int = 32) -> nn.Module:
 
 
 def operations(config: GHNConfig, graph: ArchData) -> int:
-    """The arithmetic that a prediction must do: the sum over all weight tensors (tables of positions too) of
+    """Floating-point operations of a prediction: the sum over all weight and position tensors of
 
     2 · kh · kw · (4d · d + 8d · 4d + 8d · min(o, C) · min(i, C)).
     """
