@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ghn_pyg.graph.arch_data.images import Images
+from ghn_pyg.data import Images
 
 from ghn_pyg import GHN
 from ghn_pyg.evaluation.evaluate import evaluate

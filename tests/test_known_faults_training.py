@@ -6,7 +6,7 @@ import logging
 
 import pytest
 import torch
-from ghn_pyg.graph.arch_data.images import load_images
+from ghn_pyg.data import load_images
 from lightning_fabric import Fabric
 from torch import nn
 

@@ -66,7 +66,7 @@ def test_properties(tmp_path, monkeypatch):
 
 
 def test_what_a_network_is_measured_by():
-    from ghn_pyg.graph.arch_data.images import load_images
+    from ghn_pyg.data import load_images
 
     from ghn_pyg.families.deepnets.network import Network
     from ghn_pyg.finetuning.config import FitConfig
@@ -105,7 +105,7 @@ def test_convergence_time(losses, steps):
 
 
 def test_networks_that_were_trained_otherwise_are_trained_again(tmp_path, monkeypatch):
-    from ghn_pyg.graph.arch_data.images import load_images
+    from ghn_pyg.data import load_images
 
     trained = []
     monkeypatch.setattr(properties, "properties", lambda *arguments: trained.append(arguments) or {})
@@ -121,7 +121,7 @@ def test_networks_that_were_trained_otherwise_are_trained_again(tmp_path, monkey
 
 def test_processes_divide_the_networks(tmp_path, monkeypatch):
     """One that another process is at is left for later, and its result is taken."""
-    from ghn_pyg.graph.arch_data.images import load_images
+    from ghn_pyg.data import load_images
 
     trained, noted = [], []
     monkeypatch.setattr(properties, "properties", lambda network, *rest: trained.append(network) or {"x": 3.0})

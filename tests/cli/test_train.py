@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from ghn_pyg.graph.arch_data.images import Images, TensorImages, load_images
+from ghn_pyg.data import Images, TensorImages, load_images
 from safetensors.torch import load_file
 
 from ghn_pyg import GHN, GHNConfig, from_pretrained

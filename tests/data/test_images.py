@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from ghn_pyg.graph.arch_data.images import ImagesError, load_images, shift_and_mirror
+from ghn_pyg.data import ImagesError, load_images, shift_and_mirror
 from PIL import Image
 
 

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 import torch
-from ghn_pyg.graph.arch_data.images import Images, TensorImages, load_images
+from ghn_pyg.data import Images, TensorImages, load_images
 from torch import nn
 
 from ghn_pyg.evaluation.accuracy import Batches, hits, measure, norms

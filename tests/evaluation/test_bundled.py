@@ -1,7 +1,7 @@
 """What is said of the GHN that comes with the package."""
 
 import pytest
-from ghn_pyg.graph.arch_data.images import load_images
+from ghn_pyg.data import load_images
 
 from ghn_pyg import from_pretrained
 from ghn_pyg.evaluation.evaluate import evaluate

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from ghn_pyg.graph.arch_data.images import load_images
+from ghn_pyg.data import load_images
 from torch import nn
 
 from ghn_pyg import GHN, GHNConfig, batch_statistics, from_module, load_prediction

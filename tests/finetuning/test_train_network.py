@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from ghn_pyg.graph.arch_data.images import load_images
+from ghn_pyg.data import load_images
 from torch import nn
 
 from ghn_pyg import GHN, GHNConfig, from_module

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 import torch
-from ghn_pyg.graph.arch_data.images import TensorImages, shift_and_mirror
+from ghn_pyg.data import TensorImages, shift_and_mirror
 from torch.utils.data import DataLoader
 
 from ghn_pyg.training.image_stream import ImageBatches

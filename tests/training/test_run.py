@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 from filelock import FileLock
-from ghn_pyg.graph.arch_data.images import load_images
+from ghn_pyg.data import load_images
 
 from ghn_pyg import GHN, CheckpointError, from_pretrained
 from ghn_pyg.families.deepnets.dataset import MetaBatches

@@ -6,7 +6,7 @@ import os
 import socket
 
 import torch
-from ghn_pyg.graph.arch_data.images import Images, TensorImages, load_images
+from ghn_pyg.data import Images, TensorImages, load_images
 
 from ghn_pyg import GHNConfig
 from ghn_pyg.families.deepnets.widths import Bound, WidthRule
