@@ -8,7 +8,6 @@ Measured is the top-1 accuracy of unseen test architectures with predicted param
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import statistics
 import sys
@@ -17,15 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ghn_pyg.data import Images
-
 from ghn_pyg import GHN
+from ghn_pyg.data import Images
 from ghn_pyg.evaluation.evaluate import evaluate
 from ghn_pyg.evaluation.subjects import deepnets_subjects
 from ghn_pyg.families.deepnets.dataset import DeepNets
-from ghn_pyg.training.config import TrainConfig
-from ghn_pyg.training.image_stream import run_images
-from ghn_pyg.training.load_config import load_config
+from ghn_pyg.training.config import TrainConfig, load_config
+from ghn_pyg.training.image_batches import run_images
 
 from .harness import Run, arguments, number, table
 from .meta_training import trained
@@ -68,11 +65,11 @@ def ranks(config: TrainConfig) -> int:
 def lasting(config: TrainConfig, images: Images, seconds: float) -> TrainConfig:
     """The configuration with as many epochs as fit into the time, by steps with networks of their full size."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = trained(dataclasses.replace(config, curriculum=0.0), Path(folder), ranks(config), steps=_PROBED)
+        rows = trained(config.replace(curriculum=0.0), Path(folder), ranks(config), steps=_PROBED)
     # While networks grow, a step takes about two thirds of the time.
     step = statistics.fmean(row["seconds"] for row in rows[1:]) * (1 - config.curriculum / 3)
     steps_per_epoch = len(images.train) // config.batch_size
-    return dataclasses.replace(config, epochs=max(1, round(seconds / step / steps_per_epoch)))
+    return config.replace(epochs=max(1, round(seconds / step / steps_per_epoch)))
 
 
 def curve(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
@@ -112,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = Run("learning", options)
     found: dict[str, Any] = {}
     for name in options.recipes:
-        config = dataclasses.replace(base, **RECIPES[name])
+        config = base.replace(**RECIPES[name])
         found[name] = learn(config, 60 * options.minutes, 2 if options.quick else _TESTED)
         run.probe.sample()
         run.note(f"{name}: {found[name]['top1']:.1%} after {found[name]['minutes']:.1f} minutes")

@@ -10,7 +10,6 @@ for a step is all that training does: it also reads images, lets the optimizer w
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import os
 import statistics
@@ -27,8 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 from ghn_pyg import GHN
 from ghn_pyg.families.deepnets.dataset import MetaBatch, MetaBatches
 from ghn_pyg.families.deepnets.network import Network
-from ghn_pyg.training.config import TrainConfig
-from ghn_pyg.training.load_config import load_config
+from ghn_pyg.training.config import TrainConfig, load_config
 from ghn_pyg.training.step import meta_gradient, meta_loss
 
 from .harness import Run, apart, arguments, ended, gigabytes, measure, number, peak_on, table
@@ -97,7 +95,7 @@ def kernels(function: Callable[[], None]) -> dict[str, float]:
 def rate(processes: int, meta_batch: int, quick: bool, device: str) -> dict[str, Any]:
     """Architectures per second of whole training steps; images are digits, as others would have to be downloaded."""
     config, *_ = material(quick)
-    config = dataclasses.replace(config, images="digits", image_size=32, meta_batch=meta_batch, batch_size=64)
+    config = config.replace(images="digits", image_size=32, meta_batch=meta_batch, batch_size=64)
     with tempfile.TemporaryDirectory() as folder:
         rows = trained(config, Path(folder), processes, device, steps=_WARM + (1 if quick else _TIMED), workers=1)
     seconds = statistics.fmean(row["seconds"] for row in rows[_WARM:])

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from ..models.config import GHNConfig
 from ..models.encoders import ENCODERS
+from ..utils.fields import check_fields, plain
 from ..utils.suggest import choice
-from ..utils.yaml_config import check_fields, find_recipe, plain, read_fields
+from ..utils.yaml_config import find_recipe, read_fields
 from .checks import NAME
 from .tasks import TASKS, Task
 

@@ -17,9 +17,8 @@ from ..families.deepnets.dataset import DeepNets
 from ..families.deepnets.sampling import check_place
 from ..models.config import GHNConfig
 from ..models.ghn import GHN
-from ..training.config import TrainConfig
-from ..training.image_stream import run_images
-from ..training.load_config import load_config
+from ..training.config import TrainConfig, load_config
+from ..training.image_batches import run_images
 from ..training.run import train
 from .checks import check_task
 
@@ -33,7 +32,7 @@ class MetaTrainedTask(abc.ABC):
     All encoders are trained by one recipe for the same number of steps, and decode with the same decoder.
 
     Args:
-        recipe: The recipe, or a YAML file; see :func:`~ghn_pyg.training.load_config.load_config`.
+        recipe: The recipe, or a YAML file; see :func:`~ghn_pyg.training.config.load_config`.
         changes: Fields of it that differ, such as ``"epochs=50"``.
         width: Width of the networks that it is measured with.
     """
@@ -56,7 +55,7 @@ class MetaTrainedTask(abc.ABC):
         recipe = load_config(self.recipe, self.changes)
         own = ("encoder", "hidden_channels", "layers", "heads")
         changed = dataclasses.replace(recipe.ghn, **{field: getattr(ghn, field) for field in own})
-        return dataclasses.replace(recipe, ghn=changed, seed=seed)
+        return recipe.replace(ghn=changed, seed=seed)
 
     def trained(self, ghn: GHNConfig, seed: int, folder: Path) -> GHN:
         """The GHN, meta-trained unless it was before, by any task with the same recipe."""

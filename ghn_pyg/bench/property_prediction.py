@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from ..data.images import Images
+from ..data import Images
 from ..evaluation.accuracy import Batches, measure, norms
 from ..evaluation.ranking import check_scipy
 from ..families.deepnets.dataset import DeepNets
@@ -27,7 +27,7 @@ from ..finetuning.train_network import Epoch, fit
 from ..graph.arch_data import ArchData
 from ..models.config import GHNConfig
 from ..training.fabric import make_fabric
-from ..training.image_stream import ImageBatches, run_images
+from ..training.image_batches import ImageBatches, run_images
 from ..utils.atomic_files import replacing
 from .parameter_prediction import RUNS, MetaTrainedTask
 from .sharing import divide
@@ -111,7 +111,7 @@ class PropertyTask(MetaTrainedTask):
         training = FitConfig(epochs=self.epochs)
         architecture = json.dumps(dataclasses.asdict(graph.architecture), sort_keys=True, default=str)
         wanted = {"architecture": architecture, "images": images.name, "size": images.image_size,
-                  "training": dataclasses.asdict(training), "noise": self.noise}  # fmt: skip
+                  "training": training.to_dict(), "noise": self.noise}  # fmt: skip
         path = folder / f"{_digest(wanted)}.json"
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock"), timeout=patience):  # all processes rank networks by the same times

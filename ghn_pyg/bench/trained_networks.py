@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ..training.image_stream import run_images
-from ..training.load_config import load_config
+from ..training.config import load_config
+from ..training.image_batches import run_images
 from ..utils.atomic_files import replacing
 from .config import BenchConfig
 from .property_prediction import PROPERTIES, PropertyTask

@@ -58,9 +58,9 @@ def encoders(
         from ..bench.config import load_bench
         from ..bench.runner import kept_results, run_bench
         from ..bench.summary import save_summary, tables
-        from ..data.images import ImagesError
+        from ..data import ImagesError
         from ..models.checkpoints.key_names import CheckpointError
-        from ..training.run_folder import TrainingError
+        from ..training import TrainingError
     if modules:
         sys.path.insert(0, os.getcwd())  # console scripts do not look there; processes of tasks will, too
     for module in modules or ():
@@ -114,7 +114,7 @@ def networks(
     with status("Loading"):
         from ..bench.config import load_bench
         from ..bench.trained_networks import make_networks
-        from ..data.images import ImagesError
+        from ..data import ImagesError
     with user_errors(ValueError, ImagesError, OSError):
         chosen = load_bench(config, changes or ())
         with status("Training networks"):

@@ -14,7 +14,7 @@ from .console import Seed, check_output, counted, make_table, print_rows, status
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..data.images import Images
+    from ..data import Images
 
 _SHOWN: Final = 20
 _EPOCHS: Final = 1
@@ -36,7 +36,7 @@ def demo(
     with status("Loading"), user_errors(ImportError):
         import torch
 
-        from ..data.images import load_images
+        from ..data import load_images
         from ..evaluation.evaluate import check_torchmetrics
         from ..evaluation.subjects import torchvision_subjects
         from ..models.checkpoints.hub import resolve

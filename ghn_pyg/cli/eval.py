@@ -27,7 +27,7 @@ from .console import (
 )
 
 if TYPE_CHECKING:
-    from ..data.images import Images
+    from ..data import Images
     from ..evaluation.report import Report
     from ..evaluation.subjects import Subject
     from ..finetuning.config import FitConfig
@@ -128,7 +128,7 @@ def evaluate(
         methods = [_Method("trained", predicted=False, epochs=0)]
     check_device(device)
     with status("Loading"):
-        from ..data.images import ImagesError, load_images
+        from ..data import ImagesError, load_images
         from ..evaluation.evaluate import evaluate as run
         from ..evaluation.evaluate import published_noise
         from ..evaluation.subjects import trained_subject

@@ -25,7 +25,7 @@ from .eval import Data, DataFolder, Download, ImageSize, NumClasses
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..data.images import Images
+    from ..data import Images
     from ..finetuning.config import FitConfig
     from ..models.ghn import GHN
 
@@ -68,7 +68,7 @@ def finetune(
         check_output(out, [".safetensors"], "the network")
     check_device(device)
     with status("Loading"), user_errors(ImportError):
-        from ..data.images import ImagesError, load_images
+        from ..data import ImagesError, load_images
         from ..evaluation.accuracy import norms
         from ..evaluation.evaluate import check_torchmetrics
         from ..finetuning.config import FitConfig
@@ -122,7 +122,7 @@ def _networks(
     import torch
 
     from ..evaluation.subjects import torchvision_subjects
-    from ..finetuning.init import start_from
+    from ..finetuning import start_from
 
     (subject,) = torchvision_subjects([arch], images.num_classes, images.image_size)
     with torch.random.fork_rng(devices=[]):

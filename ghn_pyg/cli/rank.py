@@ -51,7 +51,7 @@ def rank(
     check_splits(split)
     check_device(device)
     with status("Loading"):
-        from ..data.images import ImagesError, load_images
+        from ..data import ImagesError, load_images
         from ..evaluation.evaluate import evaluate
         from ..evaluation.ranking import agreement, check_scipy, ranked
         from ..evaluation.report import Report

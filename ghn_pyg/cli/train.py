@@ -46,7 +46,7 @@ def train(
 ) -> None:
     """Meta-trains a GHN; under torchrun on many GPUs and machines."""
     with status("Loading"):
-        from ..training.load_config import load_config, recipe_names
+        from ..training import load_config, recipe_names
     if listing:
         typer.echo("\n".join(recipe_names()))
         return
@@ -57,11 +57,11 @@ def train(
     if device != "auto":
         check_device(device)
     with status("Loading"):
-        from ..data.images import ImagesError
+        from ..data import ImagesError
         from ..models.checkpoints.key_names import CheckpointError
+        from ..training import TrainingError
         from ..training.fabric import make_fabric
         from ..training.run import train as meta_train
-        from ..training.run_folder import TrainingError
     with user_errors(ValueError, ImportError, ImagesError, TrainingError, CheckpointError, OSError):
         chosen = load_config(config, changes or ())
         fabric = make_fabric(chosen.precision, device)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.images import Images, ImageSet
+from ..data import Images, ImageSet
 from ..models.apply import batch_statistics, recalibrate
 
 Statistics = Literal["batch", "recalibrated", "running"]
@@ -36,7 +36,7 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         noise: For each colour the standard deviation of Gaussian noise that is added to the normalised images.
 
     Example:
-        >>> from ghn_pyg.data.images import load_images
+        >>> from ghn_pyg.data import load_images
         >>> len(Batches(load_images("digits").test, seed=3))
         6
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import logging
 import math
@@ -14,9 +13,9 @@ from typing import Any, Final, get_args
 import torch
 from torch import nn
 
-from ..data.images import Images
+from ..data import Images
+from ..finetuning import start_from
 from ..finetuning.config import FitConfig
-from ..finetuning.init import start_from
 from ..finetuning.train_network import check_fit, fit
 from ..graph.arch_data import ArchData
 from ..models.apply import load_prediction
@@ -57,7 +56,7 @@ def evaluate(
         other_classes: Whether the GHN may have been trained for another number of classes. Its accuracy is then
             that of chance.
         training: How each network is trained before it is measured; by default not at all. Predicted parameters are
-            made ready for it; see :func:`~ghn_pyg.finetuning.init.start_from`.
+            made ready for it; see :func:`~ghn_pyg.finetuning.start_from`.
         progress: Called with each row.
 
     Raises:
@@ -68,7 +67,7 @@ def evaluate(
         >>> from ghn_pyg import GHNConfig
         >>> from ghn_pyg.families.deepnets.dataset import DeepNets
         >>> from ghn_pyg.evaluation.subjects import deepnets_subjects
-        >>> from ghn_pyg.data.images import load_images
+        >>> from ghn_pyg.data import load_images
         >>> ghn = GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2, num_classes=10))
         >>> subjects = deepnets_subjects(DeepNets("test", image_size=8, width=8)[:2])
         >>> report = evaluate(ghn, subjects, load_images("digits", image_size=8))
@@ -110,7 +109,7 @@ def evaluate(
         progress(rows[-1])
     settings = {
         "parameters": "initial" if ghn is None else "predicted", "ghn": ghn and ghn.config.to_dict(),
-        "training": training and dataclasses.asdict(training),
+        "training": training and training.to_dict(),
         "images": images.name, "image_size": images.image_size, "test_images": len(images.test),
         "statistics": statistics, "batch_size": batch_size, "noise": noise, "seed": seed,
     }  # fmt: skip
@@ -124,7 +123,7 @@ def published_noise(images: Images) -> float:
         ValueError: If none is published for them.
 
     Example:
-        >>> from ghn_pyg.data.images import load_images
+        >>> from ghn_pyg.data import load_images
         >>> published_noise(load_images("digits"))
         Traceback (most recent call last):
             ...

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.images import Images
+from ..data import Images
 from ..utils.atomic_files import replacing
 from ..utils.optional import require
 

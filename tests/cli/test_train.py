@@ -17,7 +17,7 @@ from ghn_pyg.graph.arch_data import images as images_module
 from ghn_pyg.models.published_norms import published_norm
 from ghn_pyg.training import image_stream as streams_module
 from ghn_pyg.training import run as run_module
-from ghn_pyg.training.load_config import recipe_names
+from ghn_pyg.training.config import recipe_names
 from ghn_pyg.training.logs import read_log
 from tests.cli.outcomes import failed
 

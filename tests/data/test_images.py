@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from ghn_pyg.data import ImagesError, load_images, shift_and_mirror
 from PIL import Image
+
+from ghn_pyg.data import ImagesError, load_images, shift_and_mirror
 
 
 def write_pictures(folder, classes, sizes=((40, 30),)):

@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from ghn_pyg.finetuning.diversify import add_noise, orthogonalize
 
 

@@ -5,13 +5,13 @@ import math
 
 import pytest
 import torch
-from ghn_pyg.data import load_images
+from ghn_pyg.finetuning.init import start_from
 from torch import nn
 
 from ghn_pyg import GHN, GHNConfig, from_module
+from ghn_pyg.data import load_images
 from ghn_pyg.finetuning import fit as module
 from ghn_pyg.finetuning.config import RECIPES, FitConfig
-from ghn_pyg.finetuning.init import start_from
 from ghn_pyg.finetuning.train_network import fit, fit_loss, learning_rate, make_optimizer
 from ghn_pyg.training.fabric import make_fabric
 

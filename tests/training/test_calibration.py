@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
+from ghn_pyg.training.calibration import calibrate
 
 from ghn_pyg import GHN, GHNConfig
 from ghn_pyg.families.deepnets.dataset import DeepNets
-from ghn_pyg.training.calibration import calibrate
 
 CONFIGS = {
     "ghn3": GHNConfig(hidden_channels=16, max_channels=32, max_kernel_size=7, num_classes=10, layers=2, heads=2),

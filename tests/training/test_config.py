@@ -4,8 +4,7 @@ import pytest
 
 from ghn_pyg import GHNConfig
 from ghn_pyg.families.deepnets.widths import CIFAR, IMAGENET, Bound, WidthRule
-from ghn_pyg.training.config import TrainConfig
-from ghn_pyg.training.load_config import load_config, recipe_names
+from ghn_pyg.training.config import TrainConfig, load_config, recipe_names
 from ghn_pyg.utils.yaml_config import read_fields
 from tests.training.tiny import config
 

@@ -10,12 +10,12 @@ import time
 import pytest
 import torch
 import yaml
+from ghn_pyg.training.run_folder import TrainingError
 
 from ghn_pyg.training.checkpoints import checkpoint_paths, read_training_checkpoint
 from ghn_pyg.training.fabric import _processes, make_fabric
 from ghn_pyg.training.logs import read_log
 from ghn_pyg.training.run import Run
-from ghn_pyg.training.run_folder import TrainingError
 from tests.training.tiny import config, digits, free_port, losses, rank_environment, run, start
 
 logging.getLogger("lightning_fabric").setLevel(logging.ERROR)

@@ -2,10 +2,10 @@ import itertools
 
 import pytest
 import torch
-from ghn_pyg.data import TensorImages, shift_and_mirror
+from ghn_pyg.training.image_stream import ImageBatches
 from torch.utils.data import DataLoader
 
-from ghn_pyg.training.image_stream import ImageBatches
+from ghn_pyg.data import TensorImages, shift_and_mirror
 
 
 def numbered(count, augment=None):

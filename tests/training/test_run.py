@@ -10,19 +10,19 @@ import time
 import pytest
 import torch
 from filelock import FileLock
-from ghn_pyg.data import load_images
+from ghn_pyg.training.run_folder import TrainingError
+from ghn_pyg.training.schedules import learning_rate
 
 from ghn_pyg import GHN, CheckpointError, from_pretrained
+from ghn_pyg.data import load_images
 from ghn_pyg.families.deepnets.dataset import MetaBatches
 from ghn_pyg.training import run as module
 from ghn_pyg.training import run_folder as folder_module
 from ghn_pyg.training.checkpoints import checkpoint_paths, read_training_checkpoint
+from ghn_pyg.training.config import load_config
 from ghn_pyg.training.fabric import make_fabric
-from ghn_pyg.training.load_config import load_config
 from ghn_pyg.training.logs import read_log
 from ghn_pyg.training.run import Run, train
-from ghn_pyg.training.run_folder import TrainingError
-from ghn_pyg.training.schedules import learning_rate
 from tests.cli.outcomes import small_disk
 from tests.training.tiny import CONFIG, config, digits, losses, run, same, start
 

@@ -1,7 +1,7 @@
 import pytest
+from ghn_pyg.training.schedules import average_decay, learning_rate
 
 from ghn_pyg.training.config import TrainConfig
-from ghn_pyg.training.schedules import average_decay, learning_rate
 from tests.training.tiny import GHN3, config
 
 

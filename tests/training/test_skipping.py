@@ -4,13 +4,13 @@ import time
 
 import pytest
 import torch
+from ghn_pyg.training.run_folder import TrainingError
 
 from ghn_pyg.training import run as module
 from ghn_pyg.training.checkpoints import checkpoint_paths, read_training_checkpoint
 from ghn_pyg.training.fabric import half_precision, make_fabric
 from ghn_pyg.training.logs import read_log
 from ghn_pyg.training.run import Run
-from ghn_pyg.training.run_folder import TrainingError
 from tests.training.tiny import config, digits, losses, run, same
 
 # --- steps whose loss is not finite ----------------------------------------------------------------------------------

@@ -6,9 +6,9 @@ import os
 import socket
 
 import torch
-from ghn_pyg.data import Images, TensorImages, load_images
 
 from ghn_pyg import GHNConfig
+from ghn_pyg.data import Images, TensorImages, load_images
 from ghn_pyg.families.deepnets.widths import Bound, WidthRule
 from ghn_pyg.training.config import TrainConfig
 from ghn_pyg.training.fabric import make_fabric
