@@ -14,20 +14,13 @@ LAYOUT: Final = "expected FOLDER/train/CLASS/IMAGE and FOLDER/val/CLASS/IMAGE (o
 
 
 def load_folder(folder: Path, size: int, augment: bool) -> Images:
-    """Image data in a folder.
-
-    Raises:
-        ImagesError: If it has another layout, or training and test images have different classes.
-    """
-    train_folder = folder / "train"
-    test_folder = next((path for path in (folder / "val", folder / "test") if path.is_dir()), None)
-    if not train_folder.is_dir() or test_folder is None:
-        raise ImagesError(f"the folder {folder} does not contain image data: {LAYOUT}")
+    """The images in ``train`` and in ``val`` or ``test``."""
+    parts = folder / "train", folder / ("val" if (folder / "val").is_dir() else "test")
     try:
-        train, test = (torchvision.datasets.ImageFolder(os.fspath(path)) for path in (train_folder, test_folder))
-    except FileNotFoundError as error:
+        train, test = (torchvision.datasets.ImageFolder(os.fspath(part)) for part in parts)
+    except OSError as error:
         raise ImagesError(f"cannot read images in {folder}: {error}; {LAYOUT}") from error
     if train.classes != test.classes:
         names = ", ".join(sorted(set(train.classes) ^ set(test.classes))[:5])
-        raise ImagesError(f"{train_folder} and {test_folder} have different classes, expected the same: {names}")
+        raise ImagesError(f"{parts[0]} and {parts[1]} have different classes, expected the same: {names}")
     return Images.from_datasets(folder.name, train, test, len(train.classes), size, augment)

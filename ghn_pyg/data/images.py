@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,22 +14,6 @@ from .augmentation import IMAGENET, Colours, picture_transforms
 
 class ImagesError(ValueError):
     """Image data cannot be found or read."""
-
-
-class ImageSet(Protocol):
-    """Images with labels, read in batches."""
-
-    def __len__(self) -> int:
-        """Number of images."""
-        ...
-
-    def batch(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Normalised images of shape (B, 3, H, W) and labels of shape (B,), by the numbers of the images."""
-        ...
-
-    def plain(self) -> ImageSet:
-        """The same images without augmentation."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +38,7 @@ class TensorImages:
         return len(self.pixels)
 
     def batch(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """See :meth:`ImageSet.batch`."""
+        """Normalised images of shape (B, 3, H, W) and labels of shape (B,), by the numbers of the images."""
         rows = torch.as_tensor(numbers)
         pixels = self.pixels[rows] if self.augment is None else self.augment(self.pixels[rows])
         mean, std = (torch.tensor(colours).view(3, 1, 1) for colours in (self.mean, self.std))
@@ -85,11 +69,7 @@ class FileImages:
         return len(self.dataset)
 
     def batch(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """See :meth:`ImageSet.batch`.
-
-        Raises:
-            ImagesError: If a label is not below the number of classes.
-        """
+        """Normalised images of shape (B, 3, H, W) and labels of shape (B,), by the numbers of the images."""
         pictures, labels = zip(*(self.dataset[int(number)] for number in numbers), strict=True)
         classes = torch.tensor([int(label) for label in labels])
         if not 0 <= classes.min() <= classes.max() < self.num_classes:
@@ -104,14 +84,17 @@ class FileImages:
         return dataclasses.replace(self, augment=None)
 
 
+ImageSet = TensorImages | FileImages
+
+
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Image data.
+    """Training and test images; the test images are not augmented.
 
     Args:
-        name: Its name.
+        name: Name of the data.
         train: Training images.
-        test: Test images, without augmentation.
+        test: Test images.
         num_classes: Number of classes.
         image_size: Height and width in pixels.
         mean: Mean of each colour, subtracted from pixels from 0 to 1.
@@ -129,17 +112,12 @@ class Images:
     @classmethod
     def from_datasets(cls, name: str, train: Any, test: Any, num_classes: int, size: int, augment: bool) -> Images:
         """Image data from two data sets that have (picture, label) by number."""
-        plain, augmented = picture_transforms(size)
-        training_images = FileImages(train, num_classes, plain, augmented if augment else None)
-        return cls(name, training_images, FileImages(test, num_classes, plain), num_classes, size, *IMAGENET)
+        transform, augmented = picture_transforms(size)
+        train_images = FileImages(train, num_classes, transform, augmented if augment else None)
+        return cls(name, train_images, FileImages(test, num_classes, transform), num_classes, size, *IMAGENET)
 
     def check_classes(self, what: str, classes: int, advice: str = "") -> None:
-        """Raises a ValueError if ``what`` is for another number of classes.
-
-        Example:
-            >>> from ghn_pyg.data import load_images
-            >>> load_images("digits").check_classes("the GHN", 10)
-        """
+        """Raises a ValueError if ``what`` is for another number of classes."""
         if classes != self.num_classes:
             raise ValueError(
                 f"{what} is for {classes} classes and {self.name} has {self.num_classes}, so that accuracy would be "

@@ -9,7 +9,7 @@ from ..utils.suggest import suggestion
 from .digits import load_digits
 from .image_folder import LAYOUT, load_folder
 from .images import Images, ImagesError
-from .torchvision_datasets import CIFAR, DatasetReader, dataset_classes, load_cifar, load_dataset
+from .torchvision_datasets import CIFAR, cifar_images, count_classes, dataset_classes, read_datasets
 
 
 def load_images(
@@ -61,7 +61,12 @@ def load_images(
     if key not in classes:
         hint = suggestion(key, ["digits", *classes])
         raise ImagesError(f"there is no image data {name!r}, neither a folder nor in torchvision.datasets{hint}")
-    reader = DatasetReader(classes[key], Path(folder).expanduser(), download)
+    train, test = read_datasets(classes[key], Path(folder).expanduser(), download)
     if key in CIFAR:
-        return load_cifar(key, reader, image_size or 32, augment)
-    return load_dataset(name, reader, image_size or 224, num_classes, augment)
+        return cifar_images(key, train, test, image_size or 32, augment)
+    num_classes = count_classes(train) or num_classes
+    if not num_classes:
+        raise ImagesError(
+            f"torchvision.datasets.{classes[key].__name__} has no number of classes; give num_classes (--num-classes)"
+        )
+    return Images.from_datasets(name, train, test, num_classes, image_size or 224, augment)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import os
 from pathlib import Path
@@ -22,6 +21,8 @@ CIFAR: Final[dict[str, tuple[Colours, Colours]]] = {
 }
 """Mean and standard deviation of the colours."""
 
+_SPLITS: Final = (("train", "trainval"), ("test", "val"))
+
 
 def dataset_classes() -> dict[str, type]:
     """The classes of :mod:`torchvision.datasets`, by their names in lower case."""
@@ -30,92 +31,72 @@ def dataset_classes() -> dict[str, type]:
     return {name: kind for name, kind in classes.items() if isinstance(kind, type) and issubclass(kind, base)}
 
 
-@dataclasses.dataclass(frozen=True)
-class DatasetReader:
-    """Reads the training or test images of a class of :mod:`torchvision.datasets`.
+def read_datasets(kind: type, folder: Path, download: bool) -> tuple[Any, Any]:
+    """The data sets of training and test images of a class.
 
-    Args:
-        kind: The class.
-        folder: Folder with its files.
-        download: Whether to download missing files, if the class can.
+    Raises:
+        ImagesError: If they cannot be read; the message says what to do.
     """
+    parameters = inspect.signature(kind).parameters
+    options = {"download": True} if download and _can_download(kind) else {}
+    if "train" in parameters:
+        return _read(kind, folder, train=True, **options), _read(kind, folder, train=False, **options)
+    if "split" in parameters:
+        return _read_split(kind, folder, _SPLITS[0], options), _read_split(kind, folder, _SPLITS[1], options)
+    raise ImagesError(
+        f"torchvision.datasets.{kind.__name__} has no division into training and test images; unpack it and give its "
+        f"path: {LAYOUT}"
+    )
 
-    kind: type
-    folder: Path
-    download: bool
 
-    def read(self, train: bool) -> Any:
-        """The data set of training or test images.
-
-        Raises:
-            ImagesError: If it cannot be read; the message says what to do.
-        """
-        parameters = inspect.signature(self.kind).parameters
-        if "train" not in parameters and "split" not in parameters:
-            raise ImagesError(
-                f"torchvision.datasets.{self.kind.__name__} has no division into training and test images; unpack it "
-                f"and give its path: {LAYOUT}"
-            )
-        options = {"download": True} if self.download and self._downloads() else {}
-        if "train" in parameters:
-            return self._read(train=train, **options)
-        errors = []
-        for split in ("train", "trainval") if train else ("test", "val"):
-            try:
-                return self._read(split=split, **options)
-            except ImagesError as error:
-                if not isinstance(error.__cause__, ValueError):  # not an unknown split
-                    raise
-                errors.append(error)
-        raise errors[0]
-
-    def _downloads(self) -> bool:
-        """Whether the constructor, or that of a base class, takes ``download``."""
-        bases = [kind for kind in self.kind.__mro__ if issubclass(kind, torchvision.datasets.VisionDataset)]
-        return any("download" in inspect.signature(kind).parameters for kind in bases)
-
-    def _read(self, **options: Any) -> Any:
+def _read_split(kind: type, folder: Path, splits: tuple[str, str], options: dict[str, bool]) -> Any:
+    """The first of the splits that the class knows."""
+    errors = []
+    for split in splits:
         try:
-            return self.kind(os.fspath(self.folder), **options)
-        except (RuntimeError, OSError, ValueError, TypeError, ImportError) as error:
-            name = f"torchvision.datasets.{self.kind.__name__}"
-            raise ImagesError(
-                f"cannot read {name} in the folder {self.folder}: {error}{self._advice(error)}"
-            ) from error
+            return _read(kind, folder, split=split, **options)
+        except ImagesError as error:
+            if not isinstance(error.__cause__, ValueError):  # not an unknown split
+                raise
+            errors.append(error)
+    raise errors[0]
 
-    def _advice(self, error: Exception) -> str:
+
+def _read(kind: Any, folder: Path, **options: Any) -> Any:
+    try:
+        return kind(os.fspath(folder), **options)
+    except (RuntimeError, OSError, ValueError, TypeError, ImportError) as error:
+        message = f"cannot read torchvision.datasets.{kind.__name__} in the folder {folder}: {error}"
         if isinstance(error, (ValueError, TypeError)):
-            return f". If it needs more than a split, unpack it and give its path: {LAYOUT}"
-        if not isinstance(error, FileNotFoundError) and "not found" not in str(error):
-            return ""
-        source = f"; it comes from {url}" if (url := getattr(self.kind, "url", None)) else ""
-        download = "Download it with download=True (--download, for train -s download=true), or put"
-        return f". {download if self._downloads() else 'Put'} its files there{source}"
+            message += f". If it needs more than a split, unpack it and give its path: {LAYOUT}"
+        elif isinstance(error, FileNotFoundError) or "not found" in str(error):
+            download = "Download it with download=True (--download, for train -s download=true), or put"
+            source = f"; it comes from {url}" if (url := getattr(kind, "url", None)) else ""
+            message += f". {download if _can_download(kind) else 'Put'} its files there{source}"
+        raise ImagesError(message) from error
 
 
-def load_cifar(name: str, reader: DatasetReader, size: int, augment: bool) -> Images:
+def _can_download(kind: type) -> bool:
+    """Whether the constructor, or that of a base class, takes ``download``."""
+    bases = [base for base in kind.__mro__ if issubclass(base, torchvision.datasets.VisionDataset)]
+    return any("download" in inspect.signature(base).parameters for base in bases)
+
+
+def cifar_images(name: str, train: Any, test: Any, size: int, augment: bool) -> Images:
     """CIFAR-10 or CIFAR-100 in memory."""
     mean, std = CIFAR[name]
     image_sets = []
-    for train in (True, False):
-        data = reader.read(train)
+    for data, augmentation in ((train, shift_and_mirror if augment else None), (test, None)):
         pixels = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
         if size != pixels.size(-1):
             pixels = v2.functional.resize(pixels, [size, size], antialias=True)
-        augmentation = shift_and_mirror if train and augment else None
         image_sets.append(TensorImages(pixels, torch.tensor(data.targets), mean, std, augmentation))
-    return Images(name, image_sets[0], image_sets[1], len(data.classes), size, mean, std)
+    return Images(name, image_sets[0], image_sets[1], len(train.classes), size, mean, std)
 
 
-def load_dataset(name: str, reader: DatasetReader, size: int, num_classes: int | None, augment: bool) -> Images:
-    """Another class of :mod:`torchvision.datasets`."""
-    train, test = reader.read(True), reader.read(False)
-    if names := getattr(train, "classes", ()):
-        num_classes = len(names)
-    elif len(labels := getattr(train, "targets", getattr(train, "labels", ()))):
-        num_classes = int(max(labels)) + 1
-    if not num_classes:
-        raise ImagesError(
-            f"torchvision.datasets.{reader.kind.__name__} has no number of classes; give num_classes (--num-classes)"
-        )
-    return Images.from_datasets(name, train, test, num_classes, size, augment)
+def count_classes(dataset: Any) -> int:
+    """Number of classes by their names, else by the labels; 0 if the data set has neither."""
+    if names := getattr(dataset, "classes", ()):
+        return len(names)
+    labels = getattr(dataset, "targets", getattr(dataset, "labels", ()))
+    return int(max(labels)) + 1 if len(labels) else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
@@ -39,16 +39,16 @@ class FitConfig(Config):
     """
 
     epochs: PositiveInt = 1
-    batch_size: int = Field(64, ge=2)
+    batch_size: Annotated[int, Field(ge=2)] = 64
     optimizer: Literal["sgd", "adamw", "lamb"] = "sgd"
     learning_rate: NonNegativeFloat = 0.025
     weight_decay: NonNegativeFloat = 3e-4
     warmup_epochs: NonNegativeFloat = 0.0
     loss: Literal["cross-entropy", "binary"] = "cross-entropy"
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mixup: NonNegativeFloat = 0.0
     cutmix: NonNegativeFloat = 0.0
-    randaugment: int = Field(0, ge=0, le=30)
+    randaugment: Annotated[int, Field(ge=0, le=30)] = 0
     clip: NonNegativeFloat = 5.0
     seed: NonNegativeInt = 0
 
@@ -60,7 +60,7 @@ class FitConfig(Config):
 
     @classmethod
     def recipe(cls, name: str, **changes: Any) -> FitConfig:
-        """One of :data:`RECIPES` with ``changes``. With another number of epochs, the warm-up is the same share of them.
+        """One of :data:`RECIPES` with ``changes``; the warm-up keeps its share of the epochs.
 
         Raises:
             ValueError: If there is no such recipe; similar names are suggested.

@@ -7,8 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .checkpoints import checkpoint_paths, read_checkpoint
-from .resume import TrainingError
+from .checkpoints import TrainingError, checkpoint_paths, read_checkpoint
 from .state import TrainingState
 
 if TYPE_CHECKING:
@@ -21,13 +20,7 @@ _logger = logging.getLogger(__name__)
 
 
 def clip_and_step(state: TrainingState, fabric: Fabric, clip: float, *, finite: bool) -> float:
-    """Clips the gradient and takes a step of the optimizer, unless the step is bad.
-
-    Args:
-        state: The run, with the gradients of this step.
-        fabric: The engine.
-        clip: Largest norm of the gradient; 0 disables clipping.
-        finite: Whether the loss is finite.
+    """Clips the gradient and takes a step of the optimizer, unless the loss or the gradient is not finite.
 
     Returns:
         The norm of the gradient before clipping; not finite if the step was skipped.
@@ -64,11 +57,7 @@ def record_step(state: TrainingState, loss: float, *, skipped: bool) -> None:
 
 
 def roll_back(state: TrainingState, checkpoints: Path) -> None:
-    """Loads the last checkpoint, or an older one if the step before was a roll-back too; the run goes on with new data.
-
-    Raises:
-        TrainingError: If no older checkpoint is left.
-    """
+    """Loads the weights of the last checkpoint, or of an older one after another roll-back; data are new ones."""
     progress, paths = state.progress, checkpoint_paths(checkpoints)
     if progress.rollbacks_in_a_row >= len(paths):
         raise TrainingError(

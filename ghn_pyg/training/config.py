@@ -82,7 +82,7 @@ class TrainConfig(Config):
     image_size: int | None = None
     augment: bool = True
     meta_batch: PositiveInt = 8
-    batch_size: int = Field(64, ge=2)
+    batch_size: Annotated[int, Field(ge=2)] = 64
     epochs: PositiveInt = 300
     optimizer: Literal["adam", "adamw"] = "adamw"
     learning_rate: NonNegativeFloat = 4e-4
@@ -90,14 +90,14 @@ class TrainConfig(Config):
     schedule: Literal["cosine", "steps"] = "cosine"
     warmup_epochs: NonNegativeInt = 5
     warmup_rate: NonNegativeFloat = 1e-5
-    milestones: tuple[PositiveInt, ...] = Field((200, 250), strict=False)
+    milestones: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = (200, 250)
     penalty: NonNegativeFloat = 3e-5
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     clip: NonNegativeFloat = 5.0
     balance: bool = False
     calibrate: bool = False
-    curriculum: float = Field(0.0, ge=0, le=1)
-    ema: float = Field(0.0, ge=0, lt=1)
+    curriculum: Annotated[float, Field(ge=0, le=1)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     compile: bool = False
     widths: WidthRule = CIFAR
@@ -119,9 +119,11 @@ class TrainConfig(Config):
     @field_validator("widths", mode="before")
     @classmethod
     def _named_widths(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return _WIDTH_RULES.get(value, value)
-        return _width_rule(value) if isinstance(value, Mapping) else value
+        if isinstance(value, Mapping):
+            return _width_rule(value)
+        if isinstance(value, str) and value not in _WIDTH_RULES:
+            raise ValueError(f"expected {' or '.join(_WIDTH_RULES)} or fields of WidthRule")
+        return _WIDTH_RULES[value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
@@ -144,7 +146,7 @@ def _width_rule(values: Mapping[str, Any]) -> WidthRule:
         rule = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         if "bounds" in rule:
             rule["bounds"] = tuple(Bound(*bound) for bound in rule["bounds"])
-        return WidthRule(**rule)
+        return WidthRule(**rule)  # type: ignore[arg-type]
     except TypeError as error:
         raise ValueError(f"expected lists of numbers, and bounds of three numbers, {error}") from error
 

@@ -9,55 +9,50 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .checkpoints import TrainingError
+
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-class RankLostError(RuntimeError):
-    """Another process of the run ended or cannot be reached."""
-
-
 @contextlib.contextmanager
-def raise_if_rank_lost(fabric: Fabric) -> Iterator[None]:
-    """For collective operations only: turns their errors, which differ by backend, into one.
-
-    Raises:
-        RankLostError: If a collective operation fails.
-    """
+def collective(fabric: Fabric) -> Iterator[None]:
+    """For operations of all ranks: turns their errors, which differ by backend, into a TrainingError."""
     try:
         yield
     except RuntimeError as error:
         if fabric.world_size == 1:
             raise
-        raise RankLostError(str(error)) from error
+        raise TrainingError(
+            f"another process of the run ended or cannot be reached ({error}); start the same command again to resume "
+            "from the last checkpoint"
+        ) from error
 
 
 def barrier(fabric: Fabric) -> None:
     """Waits for all ranks."""
-    with raise_if_rank_lost(fabric):
+    with collective(fabric):
         fabric.barrier()
 
 
 def all_reduce_sum(fabric: Fabric, tensor: Tensor) -> Tensor:
     """The sum of a tensor over all ranks."""
-    with raise_if_rank_lost(fabric):
+    with collective(fabric):
         total: Any = fabric.all_reduce(tensor, reduce_op="sum")
     return total
 
 
 def all_gather(fabric: Fabric, tensor: Tensor) -> Tensor:
     """The tensors of all ranks, joined along the first dimension."""
-    if fabric.world_size == 1:
-        return tensor
-    with raise_if_rank_lost(fabric):
+    with collective(fabric):
         tensors: Any = fabric.all_gather(tensor)
-    return tensors.flatten(0, 1)
+    return tensors if fabric.world_size == 1 else tensors.flatten(0, 1)
 
 
 def broadcast_weights(fabric: Fabric, module: nn.Module) -> None:
     """Copies the weights of rank 0 to all ranks: machines differ in the last bits of what they compute."""
     if fabric.world_size > 1:
-        with raise_if_rank_lost(fabric):
+        with collective(fabric):
             for tensor in module.state_dict().values():
                 torch.distributed.broadcast(tensor, 0)  # Fabric's broadcast would pickle it
 

@@ -20,7 +20,7 @@ GROWTH_INTERVAL: Final = 100
 _logger = logging.getLogger(__name__)
 
 
-def make_fabric(precision: str = "32-true", device: str = "auto", **options: Any) -> Fabric:
+def make_fabric(precision: str = "32-true", device: str = "auto") -> Fabric:
     """Launches Fabric, for one process or as one of the processes that ``torchrun`` started.
 
     If a machine has more processes than GPUs, they share the GPUs and communicate by gloo. That can pay: training
@@ -31,7 +31,6 @@ def make_fabric(precision: str = "32-true", device: str = "auto", **options: Any
             good steps and never falls below 1024. On a CPU, where half precision is slow, ``"16-mixed"`` becomes
             ``"32-true"`` with a warning.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
-        options: Further arguments of ``lightning_fabric.Fabric``, such as ``devices`` and ``num_nodes``.
 
     Raises:
         ImportError: If Lightning Fabric is not installed.
@@ -43,10 +42,9 @@ def make_fabric(precision: str = "32-true", device: str = "auto", **options: Any
     check_lightning()
     from lightning_fabric import Fabric
 
-    available = (
-        torch.accelerator.current_accelerator(check_available=True) if device == "auto" else torch.device(device)
-    )
-    kind = "cpu" if available is None else available.type
+    kind = torch.device(device).type if device != "auto" else "cpu"
+    if device == "auto" and (found := torch.accelerator.current_accelerator(check_available=True)):
+        kind = found.type
     if precision == "16-mixed" and kind == "cpu":
         _logger.warning("computing in 32 bits: 16-mixed is for GPUs and can be ten times slower on a CPU")
         precision = "32-true"
@@ -57,7 +55,7 @@ def make_fabric(precision: str = "32-true", device: str = "auto", **options: Any
     if index:
         arguments["devices"] = [int(index)]
     gpus = arguments.get("devices", range(torch.cuda.device_count())) if kind == "cuda" else ()
-    fabric = Fabric(accelerator=accelerator, **{**_processes(gpus), **arguments, **options})
+    fabric = Fabric(accelerator=accelerator, **{**_processes(gpus), **arguments})
     fabric.launch()
     return fabric
 

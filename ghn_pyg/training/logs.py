@@ -92,7 +92,7 @@ class RunLog:
 
 def _tensorboard(folder: Path, step: int) -> Any:
     """Fabric's logger for TensorBoard, or None if that is not installed."""
-    from lightning_fabric.loggers import TensorBoardLogger
+    from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
     try:
         board = TensorBoardLogger(folder, name="", version=TENSORBOARD, purge_step=step, flush_secs=10)

@@ -1,4 +1,4 @@
-"""Resuming a run: is the run in the folder the same, and may this process continue it?"""
+"""Resuming a run: the folder must have the same run, and no other process may train in it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from filelock import FileLock, Timeout
 
 from ..models.checkpoints.key_names import CheckpointError
 from ..utils.atomic_files import replacing
-from .checkpoints import Progress, read_checkpoint
+from .checkpoints import TrainingError, read_checkpoint
 from .config import TrainConfig
-from .state import TrainingState
+from .state import Progress, TrainingState
 
 CONFIG_FILE: Final = "train.json"
 LOCK_FILE: Final = ".lock"
@@ -26,14 +26,15 @@ _MAY_CHANGE: Final = ("images", "folder", "download", "compile", "node_budget", 
 because data may move; checkpoints have the name of the data set and the number of its images."""
 
 
-class TrainingError(RuntimeError):
-    """A run cannot start or continue."""
-
-
-def changed_fields(before: Mapping[str, Any], config: TrainConfig) -> list[str]:
-    """Fields in which a configuration differs from that of the run, but for those that may change."""
-    now = config.to_dict()
-    return [name for name in {**before, **now} if name not in _MAY_CHANGE and before.get(name) != now.get(name)]
+def lock_folder(folder: Path) -> AbstractContextManager[object]:
+    """A context in which no other process can train in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return FileLock(folder / LOCK_FILE).acquire(timeout=LOCK_TIMEOUT)
+    except Timeout as error:
+        raise TrainingError(
+            f"another process trains in {folder} and holds {LOCK_FILE}; wait until it ends, or use another folder"
+        ) from error
 
 
 def check_same_run(folder: Path, config: TrainConfig) -> None:
@@ -49,11 +50,16 @@ def check_same_run(folder: Path, config: TrainConfig) -> None:
         raise TrainingError(
             f"cannot read the configuration of the run, {path}: {error}; remove the file to resume with the given one"
         ) from error
-    if changed := changed_fields(before, config):
+    if changed := _changed_fields(before, config):
         raise TrainingError(
             f"{folder} has another run, which differs in {', '.join(changed)}; use another folder, or resume that run "
             f"with the configuration in {path}"
         )
+
+
+def _changed_fields(before: Mapping[str, Any], config: TrainConfig) -> list[str]:
+    now = config.to_dict()
+    return [name for name in {**before, **now} if name not in _MAY_CHANGE and before.get(name) != now.get(name)]
 
 
 def write_config(folder: Path, config: TrainConfig) -> None:
@@ -62,36 +68,15 @@ def write_config(folder: Path, config: TrainConfig) -> None:
         temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
-def lock_folder(folder: Path) -> AbstractContextManager[object]:
-    """A context in which no other process can train in the folder.
-
-    Raises:
-        TrainingError: If another process trains there.
-    """
-    try:
-        return FileLock(folder / LOCK_FILE).acquire(timeout=LOCK_TIMEOUT)
-    except Timeout as error:
-        raise TrainingError(
-            f"another process trains in {folder} and holds {LOCK_FILE}; wait until it ends to resume its run, or use "
-            "another folder"
-        ) from error
-
-
 def load_checkpoint(state: TrainingState, path: Path, config: TrainConfig, data: str) -> None:
     """Loads the state of a run from a checkpoint.
 
-    Args:
-        state: The state to load into.
-        path: The checkpoint.
-        config: Configuration of the run.
-        data: Description of its image data.
-
     Raises:
-        CheckpointError: If the checkpoint cannot be read or is of another run.
+        CheckpointError: If the checkpoint cannot be read, or is of a run with another configuration or other data.
     """
     values = read_checkpoint(path)
     try:
-        if changed := changed_fields(values["config"], config):
+        if changed := _changed_fields(values["config"], config):
             raise ValueError(f"it differs in {', '.join(changed)}")
         if values["data"] != data:
             raise ValueError(f"it was trained on {values['data']}, not on {data}")

@@ -23,10 +23,9 @@ from ..models.checkpoints.key_names import strip_wrappers
 from ..models.ghn import GHN
 from ..utils.atomic_files import remove_temporary_files
 from .bad_steps import clip_and_step, record_step, roll_back
-from .checkpoints import checkpoint_paths, write_checkpoint
+from .checkpoints import TrainingError, checkpoint_paths, write_checkpoint
 from .config import TrainConfig
 from .distributed import (
-    RankLostError,
     all_gather,
     all_reduce_gradients,
     all_reduce_sum,
@@ -38,7 +37,7 @@ from .image_batches import ImageBatches, run_images
 from .initial_weights import initial_ghn
 from .learning_rate import learning_rate
 from .logs import LogRow, RunLog
-from .resume import TrainingError, check_same_run, load_checkpoint, lock_folder, write_config
+from .resume import check_same_run, load_checkpoint, lock_folder, write_config
 from .seeds import preserve_rng
 from .state import TrainingState
 from .step import meta_gradient
@@ -81,19 +80,29 @@ def train(
     Example:
         >>> ghn = train(load_config("ghn3-t-cifar10"), "runs/ghn3-t")  # doctest: +SKIP
     """
-    fabric = fabric or make_fabric(config.precision)
+    fabric, folder = fabric or make_fabric(config.precision), Path(folder)
     with fabric.rank_zero_first() if config.download else contextlib.nullcontext():
         images = images or run_images(config, config.augment)
-    with preserve_rng(fabric.device):
-        run = Run(config, Path(folder), fabric, images)
-        try:
-            run.run(run.length if steps is None else min(steps, run.length), workers, progress)
-        except RankLostError as error:
-            raise TrainingError(
-                f"step {run.state.progress.step}: another process of the run ended or cannot be reached ({error}); "
-                f"start the same command again to resume from the last checkpoint in {run.checkpoints}"
-            ) from error
+    _check(config, images, fabric.world_size)
+    with preserve_rng(fabric.device), lock_folder(folder) if fabric.is_global_zero else contextlib.nullcontext():
+        barrier(fabric)  # rank 0 has the lock
+        run = Run(config, folder, fabric, images)
+        run.run(run.length if steps is None else min(steps, run.length), workers, progress)
     return run.state.trained_ghn.eval()
+
+
+def _check(config: TrainConfig, images: Images, ranks: int) -> None:
+    if config.ghn.num_classes != images.num_classes:
+        raise TrainingError(
+            f"the GHN is for {config.ghn.num_classes} classes and {images.name} has {images.num_classes}; set "
+            "ghn.num_classes to it"
+        )
+    if config.meta_batch < ranks:
+        raise TrainingError(f"meta_batch must be at least {ranks}, one for each process, got {config.meta_batch}")
+    try:
+        ImageBatches(images.train, config.batch_size, world_size=ranks)
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
 
 
 class Run:
@@ -111,46 +120,31 @@ class Run:
     """
 
     def __init__(self, config: TrainConfig, folder: Path, fabric: Fabric, images: Images) -> None:
+        check_same_run(folder, config)
         self.config = config
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
         self.fabric = fabric
         self.images = images
         self.data = f"{images.name.lower()}, {len(images.train):,} images of {images.num_classes:,} classes"
-        self.steps_per_epoch = self._check()
+        self.steps_per_epoch = self.images_from(0).steps_per_epoch
         self.length = config.epochs * self.steps_per_epoch
         self.curriculum = Curriculum(round(config.curriculum * self.length))
-        self._paths = checkpoint_paths(self.checkpoints)
-        ghn = (GHN(config.ghn) if self._paths else initial_ghn(config, images)).to(fabric.device).train()
+        paths = checkpoint_paths(self.checkpoints)
+        ghn = (GHN(config.ghn) if paths else initial_ghn(config, images)).to(fabric.device).train()
         broadcast_weights(fabric, ghn)
         if config.compile:
             ghn.encoder.compile()  # in place, which keeps the names of its tensors
         self.state = TrainingState(ghn, config, fabric)
-        if self._paths:
-            load_checkpoint(self.state, self._paths[-1], config, self.data)
-        step = self.state.progress.step if self._paths else -1
+        if paths:
+            load_checkpoint(self.state, paths[-1], config, self.data)
+        step = self.state.progress.step if paths else -1
         steps = all_gather(fabric, torch.tensor([step], device=fabric.device)).tolist()
         if len(set(steps)) > 1:
             raise TrainingError(
                 f"the processes have different checkpoints in {folder}, of the steps {', '.join(map(str, steps))} "
                 "(-1 is none); all machines must share one folder"
             )
-
-    def _check(self) -> int:
-        """Checks configuration, data and folder; returns the steps per epoch."""
-        config, ranks = self.config, self.fabric.world_size
-        if config.ghn.num_classes != self.images.num_classes:
-            raise TrainingError(
-                f"the GHN is for {config.ghn.num_classes} classes and {self.images.name} has "
-                f"{self.images.num_classes}; set ghn.num_classes to it"
-            )
-        if config.meta_batch < ranks:
-            raise TrainingError(f"meta_batch must be at least {ranks}, one for each process, got {config.meta_batch}")
-        check_same_run(self.folder, config)
-        try:
-            return self.images_from(0).steps_per_epoch
-        except ValueError as error:
-            raise TrainingError(str(error)) from error
 
     def images_from(self, step: int) -> ImageBatches:
         """This rank's stream of images."""
@@ -177,29 +171,21 @@ class Run:
         return zip(*loaders, strict=True)
 
     def run(self, stop: int, workers: int = 0, report: Callable[[LogRow], None] = lambda row: None) -> None:
-        """Trains up to the step ``stop``; rank 0 locks the folder and writes the log and the trained GHN."""
-        barrier(self.fabric)  # all ranks have read the folder
+        """Trains up to the step ``stop``; rank 0 writes the log and the trained GHN."""
         if not self.fabric.is_global_zero:
             self._train(stop, workers, lambda row: None)
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with lock_folder(self.folder):
-            self._check()
-            if checkpoint_paths(self.checkpoints) != self._paths:
-                raise TrainingError(
-                    f"another process has continued the run in {self.folder}; start the same command again"
-                )
-            for folder in (self.folder, self.checkpoints, self.folder / "best", self.folder / "ghn"):
-                remove_temporary_files(folder)
-            write_config(self.folder, self.config)
-            with RunLog(self.folder, self.state.progress.step) as log:
+        for folder in (self.folder, self.checkpoints, self.folder / "best", self.folder / "ghn"):
+            remove_temporary_files(folder)
+        write_config(self.folder, self.config)
+        with RunLog(self.folder, self.state.progress.step) as log:
 
-                def record(row: LogRow) -> None:
-                    log.write(row)
-                    report(row)
+            def record(row: LogRow) -> None:
+                log.write(row)
+                report(row)
 
-                self._train(stop, workers, record)
-            self._write_ghn("ghn")
+            self._train(stop, workers, record)
+        self._write_ghn("ghn")
 
     def _train(self, stop: int, workers: int, record: Callable[[LogRow], None]) -> None:
         progress = self.state.progress

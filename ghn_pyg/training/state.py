@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..models.ghn import GHN
-from .checkpoints import Progress
 from .config import TrainConfig
 from .fabric import gradient_scaler
 
@@ -19,21 +18,33 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-class TrainingState:
-    """All that changes during a run.
+@dataclasses.dataclass
+class Progress:
+    """The progress of a run. It has no state of random generators: all seeds are functions of the step.
 
     Args:
-        ghn: The GHN, on its device.
-        config: The run.
-        fabric: The engine.
-
-    Attributes:
-        ghn: The GHN.
-        average: The moving average of its weights, if the run has one.
-        optimizer: The optimizer, set up by Fabric.
-        scaler: The gradient scaler of ``16-mixed``.
-        progress: The progress of the run.
+        step: The next step.
+        skipped: Skipped steps so far: their loss or gradient was not finite.
+        skipped_in_a_row: Skipped steps since the last good step or roll-back.
+        rollbacks: Roll-backs so far.
+        rollbacks_in_a_row: Roll-backs since the last good step.
+        loss_sum: Sum of the losses of the good steps since the last checkpoint.
+        loss_count: Number of these steps.
+        best: The lowest mean loss between two checkpoints so far.
     """
+
+    step: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    rollbacks: int = 0
+    rollbacks_in_a_row: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    best: float | None = None
+
+
+class TrainingState:
+    """All that changes during the run of a GHN; ``average`` is for an exponential moving average of its weights."""
 
     def __init__(self, ghn: GHN, config: TrainConfig, fabric: Fabric) -> None:
         self.ghn = ghn
@@ -81,9 +92,5 @@ def average_decay(decay: float, count: int) -> float:
     r"""Decay of a moving average of :math:`t` steps, :math:`\min\left(\text{decay}, \frac{1 + t}{10 + t}\right)`.
 
     With a constant decay, the average of a short run would consist mostly of the initial weights.
-
-    Example:
-        >>> average_decay(0.998, 1), average_decay(0.998, 10_000)
-        (0.18181818181818182, 0.998)
     """
     return min(decay, (1 + count) / (10 + count))

@@ -52,18 +52,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_temporary_files(folder: str | os.PathLike[str]) -> None:
-    """Removes temporary files of :func:`replacing` that a killed process left in ``folder``, if that exists.
-
-    No other process may write to the folder at the same time.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     Path(folder, f".{uuid.uuid4().hex}.pt").touch()
-        ...     remove_temporary_files(folder)
-        ...     os.listdir(folder)
-        []
-    """
+    """Removes temporary files of killed processes; no other process may write to the folder at the same time."""
     folder = Path(folder)
     for path in folder.iterdir() if folder.is_dir() else ():
         if _TEMPORARY.fullmatch(path.name):

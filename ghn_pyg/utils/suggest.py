@@ -15,10 +15,6 @@ def similar(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
         name: The unknown name; its case is ignored.
         known: All names.
         cutoff: Least similarity from 0 to 1; see :func:`difflib.get_close_matches`.
-
-    Example:
-        >>> similar("ghn3", ["ghn1", "ghn2", "ghn3tm8", "ghn3xlm16"])
-        ['ghn3tm8', 'ghn3xlm16', 'ghn2', 'ghn1']
     """
     name, lower = name.lower(), {other.lower(): other for other in known}
     longer = [other for other in lower if name and other.startswith(name)][:_MAX_SUGGESTIONS]
