@@ -13,7 +13,7 @@ from ghn_pyg import GHN, GHNConfig, from_pretrained
 from ghn_pyg.evaluation import report as report_module
 from ghn_pyg.evaluation.subjects import torchvision_subjects
 from ghn_pyg.finetuning import fit
-from ghn_pyg.graph.arch_data import images as images_module
+from ghn_pyg import data as images_module
 from ghn_pyg.models.published_norms import published_norm
 from ghn_pyg.training import image_stream as streams_module
 from ghn_pyg.training import run as run_module
