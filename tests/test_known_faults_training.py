@@ -4,47 +4,16 @@ import json
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
-from ghn_pyg import from_pretrained
 from ghn_pyg.data import load_images
 from ghn_pyg.evaluation.evaluate import evaluate
 from ghn_pyg.evaluation.subjects import Subject
 from ghn_pyg.families.deepnets.dataset import DeepNets
-from ghn_pyg.training import Run
 from ghn_pyg.training.checkpoints import read_checkpoint
-from ghn_pyg.training.fabric import half_precision, make_fabric
-from tests.training.tiny import config, digits, run
+from tests.training.tiny import run
 
-# --- 13: for the global rank see tests/training/test_distributed.py, for data within an epoch test_resume.py ---------
-
-
-def test_13_the_gradient_scaler_is_saved_and_restored(tmp_path):
-    def scaled():
-        fabric = Fabric(accelerator="cpu", devices=1, plugins=[half_precision("cpu")])
-        fabric.launch()
-        return fabric
-
-    first = Run(config(), tmp_path, scaled(), digits())
-    first.state.scaler.load_state_dict({**first.state.scaler.state_dict(), "scale": 4096.0, "_growth_tracker": 97})
-    first.run(2)
-    second = Run(config(), tmp_path, scaled(), digits())
-    assert second.state.scaler.get_scale() == 4096
-    assert second.state.scaler.state_dict()["_growth_tracker"] == 99
-    second.run(3)
-    assert second.state.scaler.get_scale() == 8192  # after 100 good steps
-
-
-def test_13_checkpoints_of_a_compiled_ghn_have_no_prefixes(tmp_path):
-    compiled = Run(config(), tmp_path, make_fabric(device="cpu"), digits())
-    names = list(compiled.state.ghn.state_dict())
-    compiled.state.ghn = torch.compile(compiled.state.ghn)
-    assert next(iter(compiled.state.ghn.state_dict())).startswith("_orig_mod.")
-    compiled.run(0)
-    assert list(read_checkpoint(tmp_path / "checkpoints" / "step-000000000.pt")["ghn"]) == names
-    assert set(from_pretrained(tmp_path / "ghn").state_dict()) == set(names)
-    Run(config(), tmp_path, make_fabric(device="cpu"), digits()).run(1)
+# --- 13: other tests are in tests/training: test_distributed.py, test_resume.py and test_bad_steps.py ----------------
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch reads it as it compiles

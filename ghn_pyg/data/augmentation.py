@@ -20,12 +20,8 @@ _SMALL: Final = 64
 def shift_and_mirror(pixels: Tensor) -> Tensor:
     """Shifts each image at random by up to an eighth of its size, with black borders, and mirrors half of the images.
 
-    Args:
-        pixels: Of shape (B, C, H, W).
-
-    Example:
-        >>> shift_and_mirror(torch.ones(2, 3, 16, 16)).shape
-        torch.Size([2, 3, 16, 16])
+    Shapes:
+        ``pixels`` and the result: (B, C, H, W).
     """
     count, _, height, width = pixels.shape
     reach = width // 8

@@ -105,12 +105,7 @@ def fit(
 
 
 def check_fit(images: Images, config: FitConfig) -> None:
-    """Raises those errors of :func:`fit` that do not depend on the network.
-
-    Example:
-        >>> from ghn_pyg.data import load_images
-        >>> check_fit(load_images("digits"), FitConfig())
-    """
+    """Raises those errors of :func:`fit` that do not depend on the network."""
     check_lightning()
     ImageBatches(images.train, config.batch_size)
     make_optimizer(nn.LayerNorm(1), config)  # any network without random weights
@@ -125,17 +120,7 @@ def fit_learning_rate(config: FitConfig, step: int, steps_per_epoch: int) -> flo
 
 
 def fit_loss(logits: Tensor, labels: Tensor, config: FitConfig) -> Tensor:
-    """The loss of a batch.
-
-    Args:
-        logits: Of shape (B, K).
-        labels: Classes of shape (B,), or class probabilities of shape (B, K).
-        config: How to train.
-
-    Example:
-        >>> fit_loss(torch.zeros(2, 5), torch.tensor([0, 3]), FitConfig(loss="binary"))
-        tensor(0.6931)
-    """
+    """The loss of logits of shape (B, K) for classes of shape (B,) or class probabilities of shape (B, K)."""
     if config.loss == "cross-entropy":
         return F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
     classes = logits.size(1)
@@ -155,7 +140,7 @@ def make_optimizer(network: nn.Module, config: FitConfig) -> torch.optim.Optimiz
         return torch.optim.SGD(groups, config.learning_rate, momentum=_MOMENTUM, nesterov=True)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, config.learning_rate)
-    timm = require("timm.optim", extra="train", purpose="the optimizer LAMB")
+    timm = require("timm.optim", extra="train", purpose="steps of LAMB")
     optimizer: torch.optim.Optimizer = timm.Lamb(groups, lr=config.learning_rate, max_grad_norm=None)  # clipped above
     return optimizer
 

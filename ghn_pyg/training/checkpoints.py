@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 
-from ..models.checkpoints.key_names import CheckpointError, strip_wrappers
+from ..models.checkpoints.key_names import CheckpointError
 from ..models.checkpoints.unpickler import load_weights
 from ..utils.atomic_files import replacing
 
@@ -39,7 +39,7 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any], keep: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # Given a path instead of a stream, torch would hide why it could not write.
         with replacing(path) as temporary, open(temporary, "wb") as stream:
-            torch.save({**state, "ghn": strip_wrappers(state["ghn"])}, stream)
+            torch.save(dict(state), stream)
     except (OSError, RuntimeError) as error:
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise CheckpointError(f"cannot write the checkpoint {path}: {reason}; older ones are unchanged") from error

@@ -44,9 +44,13 @@ def all_reduce_sum(fabric: Fabric, tensor: Tensor) -> Tensor:
 
 def all_gather(fabric: Fabric, tensor: Tensor) -> Tensor:
     """The tensors of all ranks, joined along the first dimension."""
+    if fabric.world_size == 1:
+        return tensor
+    joint = tensor.new_empty((fabric.world_size * len(tensor), *tensor.shape[1:]))
     with collective(fabric):
-        tensors: Any = fabric.all_gather(tensor)
-    return tensors if fabric.world_size == 1 else tensors.flatten(0, 1)
+        # Fabric's all_gather calls a deprecated function of PyTorch.
+        torch.distributed.all_gather_into_tensor(joint, tensor.contiguous())
+    return joint
 
 
 def broadcast_weights(fabric: Fabric, module: nn.Module) -> None:

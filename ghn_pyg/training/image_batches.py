@@ -15,13 +15,7 @@ from .seeds import seed_of
 
 
 def run_images(config: TrainConfig, augment: bool) -> Images:
-    """Loads the image data of a run by :func:`~ghn_pyg.data.load_images`.
-
-    Example:
-        >>> from ghn_pyg.training import load_config
-        >>> len(run_images(load_config("digits"), augment=False).train)
-        1442
-    """
+    """Loads the image data of a run by :func:`~ghn_pyg.data.load_images`."""
     return load_images(
         config.images, config.folder, image_size=config.image_size, num_classes=config.ghn.num_classes,
         download=config.download, augment=augment,
@@ -42,7 +36,7 @@ class ImageBatches(IterableDataset[tuple[Tensor, Tensor]]):
         size: Images in a batch, on all ranks together.
         seed: Seed of order and augmentation.
         first_step: The step to start with.
-        rank: Rank of this process, over all machines.
+        rank: Rank of this process.
         world_size: Number of processes.
 
     Raises:

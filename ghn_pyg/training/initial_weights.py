@@ -24,23 +24,14 @@ _CALIBRATION_NETWORKS: Final = 8
 def initial_ghn(config: TrainConfig, images: Images) -> GHN:
     """The GHN of a run before its first step, the same on all ranks.
 
-    Args:
-        config: The run.
-        images: Its image data.
-
     Raises:
         CheckpointError: If the GHN that the run starts from does not exist or has another configuration.
-
-    Example:
-        >>> from ghn_pyg.data import load_images
-        >>> from ghn_pyg.training import load_config
-        >>> ghn = initial_ghn(load_config("digits", ["start=digits", "calibrate=false"]), load_images("digits"))
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         ghn = GHN(config.ghn)
     if config.start is not None:
-        ghn.load_state_dict(load_start(config.start, config.ghn).state_dict())
+        ghn.load_state_dict(_load_start(config.start, config.ghn).state_dict())
     if config.calibrate:
         stream = MetaBatches(
             _CALIBRATION_NETWORKS, num_classes=images.num_classes, image_size=images.image_size, widths=config.widths,
@@ -50,20 +41,8 @@ def initial_ghn(config: TrainConfig, images: Images) -> GHN:
     return ghn
 
 
-def load_start(name: str, config: GHNConfig) -> GHN:
-    """Loads a GHN to start a run from.
-
-    Args:
-        name: Name or folder, as for :func:`~ghn_pyg.models.ghn.from_pretrained`.
-        config: Configuration of the run's GHN; the loaded one must have the same.
-
-    Raises:
-        CheckpointError: If there is no such GHN, or it has another configuration.
-
-    Example:
-        >>> load_start("digits", GHN.from_pretrained("digits").config).config.layers
-        3
-    """
+def _load_start(name: str, config: GHNConfig) -> GHN:
+    """Loads the GHN that a run starts from, which must have the same configuration."""
     try:
         ghn = GHN.from_pretrained(name)
     except CheckpointError as error:

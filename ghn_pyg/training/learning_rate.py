@@ -36,21 +36,7 @@ def warmup_cosine(
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    r"""The learning rate of a step of meta-training.
-
-    With the schedule ``"steps"`` it is :math:`0.1^k r` after :math:`k` milestones.
-
-    Args:
-        config: The run.
-        step: From 0 on.
-        steps_per_epoch: Steps in an epoch.
-
-    Example:
-        >>> from ghn_pyg.training import load_config
-        >>> config = load_config("ghn2-cifar10")
-        >>> [round(learning_rate(config, epoch * 7, 7), 6) for epoch in (199, 200, 250)]
-        [0.001, 0.0001, 1e-05]
-    """
+    r"""The learning rate of a step of meta-training; for ``"steps"`` :math:`0.1^k r` after :math:`k` milestones."""
     if config.schedule == "steps":
         return config.learning_rate * 0.1 ** sum(step >= epoch * steps_per_epoch for epoch in config.milestones)
     return warmup_cosine(

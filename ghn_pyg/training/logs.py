@@ -54,8 +54,7 @@ FIELDS: Final = [field.name for field in dataclasses.fields(LogRow)]
 class RunLog:
     """Writes the log of a run, in a ``with`` statement. Rows survive when the process is killed.
 
-    The CSV file is written here because Fabric's ``CSVLogger`` keeps rows in memory, deletes an existing file and
-    sorts the columns.
+    Fabric's ``CSVLogger`` would keep rows in memory, delete an existing file and sort the columns.
 
     Args:
         folder: Folder of the run.

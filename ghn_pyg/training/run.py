@@ -19,7 +19,6 @@ from ..data import Images
 from ..families.deepnets.curriculum import Curriculum
 from ..families.deepnets.dataset import MetaBatch, MetaBatches
 from ..models.checkpoints.folder import write_folder
-from ..models.checkpoints.key_names import strip_wrappers
 from ..models.ghn import GHN
 from ..utils.atomic_files import remove_temporary_files
 from .bad_steps import clip_and_step, record_step, roll_back
@@ -241,8 +240,7 @@ class Run:
         barrier(self.fabric)
 
     def _write_ghn(self, name: str, metadata: dict[str, str] | None = None) -> None:
-        weights = strip_wrappers(self.state.trained_ghn.state_dict())
-        write_folder(self.folder / name, self.config.ghn, weights, metadata)
+        write_folder(self.folder / name, self.config.ghn, self.state.trained_ghn.state_dict(), metadata)
 
     def _update_best(self) -> float | None:
         """The mean loss since the last checkpoint if it is the lowest so far, else None.

@@ -10,26 +10,13 @@ import torch
 
 
 def seed_of(*numbers: int) -> int:
-    """A seed that depends on all numbers, and is the same on every machine.
-
-    Example:
-        >>> seed_of(3, 5) == seed_of(3, 5) != seed_of(5, 3)
-        True
-    """
+    """A seed that depends on all numbers, and is the same on every machine."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @contextlib.contextmanager
 def preserve_rng(device: torch.device) -> Iterator[None]:
-    """Restores PyTorch's generators of the CPU and of ``device`` at the end of the context.
-
-    Example:
-        >>> state = torch.get_rng_state()
-        >>> with preserve_rng(torch.device("cpu")):
-        ...     seed_rng(torch.device("cpu"), 5)
-        >>> torch.equal(torch.get_rng_state(), state)
-        True
-    """
+    """Restores PyTorch's generators of the CPU and of ``device`` at the end of the context."""
     before = torch.mps.get_rng_state() if device.type == "mps" else None  # fork_rng does not support MPS
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

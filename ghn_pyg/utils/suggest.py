@@ -23,13 +23,7 @@ def similar(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
 
 
 def suggestion(name: object, known: Iterable[str], prefix: str = "", cutoff: float = 0.6) -> str:
-    """The end of a message about an unknown name; empty if no name is similar.
-
-    Args:
-        name: The unknown name.
-        known: All names.
-        prefix: Put before each suggested name.
-        cutoff: As for :func:`similar`.
+    """The end of a message about an unknown name, with a prefix before each suggestion; empty if no name is similar.
 
     Example:
         >>> suggestion("reznet50", ["resnet50", "vgg11"], "timm/")

@@ -104,8 +104,8 @@ def scaled_fabric():
     return fabric
 
 
-def test_the_loss_scale(tmp_path, monkeypatch):
-    """It falls after each step that overflows, but not below 1024, and is restored when the run is resumed."""
+def test_13_the_loss_scale_is_saved_and_restored(tmp_path, monkeypatch):
+    """It falls after each step that overflows, but not below 1024."""
     spoil(monkeypatch, lambda step: step not in (4, 9))
     run(tmp_path, 5, fabric=scaled_fabric())
     assert last_checkpoint(tmp_path)["scaler"]["scale"] == 4096

@@ -9,12 +9,11 @@ import time
 import pytest
 import torch
 import yaml
-from ghn_pyg.training.run_folder import TrainingError
 
+from ghn_pyg.training import Run, TrainingError
 from ghn_pyg.training.checkpoints import checkpoint_paths, read_checkpoint
 from ghn_pyg.training.fabric import make_fabric
 from ghn_pyg.training.logs import read_log
-from ghn_pyg.training.run import Run
 from tests.training.tiny import config, digits, free_port, losses, rank_environment, run, start
 
 pytestmark = [

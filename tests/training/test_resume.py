@@ -140,7 +140,7 @@ def test_a_checkpoint_of_another_run(tmp_path):
         run(tmp_path, 3, {"ghn": ghn_config(hidden_channels=12)})
 
 
-def test_images_and_architectures_continue_within_an_epoch(tmp_path):
+def test_13_images_and_architectures_continue_within_an_epoch(tmp_path):
     whole = Run(CONFIG, tmp_path, make_fabric(device="cpu"), digits())
     expected = [batch for _, batch in zip(range(6), whole.batches(0), strict=False)]
     assert len({images.sum().item() for _, (images, _) in expected}) == 6
