@@ -20,9 +20,8 @@ from ghn_pyg import GHN
 from ghn_pyg.data.images import Images
 from ghn_pyg.evaluation import deepnets_subjects, evaluate
 from ghn_pyg.families.deepnets.dataset import DeepNets
-from ghn_pyg.training.config import TrainConfig
-from ghn_pyg.training.image_stream import run_images
-from ghn_pyg.training.load_config import load_config
+from ghn_pyg.training.config import TrainConfig, load_config
+from ghn_pyg.training.image_batches import run_images
 
 from .harness import Run, arguments, number, table
 from .meta_training import changed, train

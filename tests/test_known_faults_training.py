@@ -1,71 +1,24 @@
 """Faults of the published code, by their number, that must not come back: in training and evaluation."""
 
-import itertools
 import json
-import logging
 
 import pytest
 import torch
-from ghn_pyg.graph.arch_data.images import load_images
-from lightning_fabric import Fabric
 from torch import nn
 
-from ghn_pyg import from_pretrained
+from ghn_pyg.data import load_images
 from ghn_pyg.evaluation.evaluate import evaluate
 from ghn_pyg.evaluation.subjects import Subject
-from ghn_pyg.families.deepnets import DeepNets
-from ghn_pyg.training.checkpoints import read_training_checkpoint
-from ghn_pyg.training.fabric import half_precision, make_fabric
-from ghn_pyg.training.run import Run
-from tests.training.tiny import config, digits, run
+from ghn_pyg.families.deepnets.dataset import DeepNets
+from ghn_pyg.training.checkpoints import read_checkpoint
+from tests.training.tiny import run
 
-logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
-
-# --- 13: for the global rank see tests/training/test_distributed.py ---------------------------------------------------
-
-
-def test_13_the_gradient_scaler_is_saved_and_restored(tmp_path):
-    def scaled():
-        fabric = Fabric(accelerator="cpu", devices=1, plugins=[half_precision("cpu")])
-        fabric.launch()
-        return fabric
-
-    first = Run(config(), tmp_path, scaled(), digits())
-    first.scaler.load_state_dict({**first.scaler.state_dict(), "scale": 4096.0, "_growth_tracker": 97})
-    first.go(2, 0, lambda row: None)
-    second = Run(config(), tmp_path, scaled(), digits())
-    assert second.scaler.get_scale() == 4096
-    assert second.scaler.state_dict()["_growth_tracker"] == 99
-    second.go(3, 0, lambda row: None)
-    assert second.scaler.get_scale() == 8192  # after 100 good steps
-
-
-def test_13_a_run_goes_on_in_mid_epoch_with_the_next_images_and_architectures(tmp_path):
-    stopped = Run(config(), tmp_path, make_fabric(device="cpu"), digits())
-    expected = list(itertools.islice(stopped.batches(0), 5))
-    stopped.go(2, 0, lambda row: None)  # an epoch has three steps
-    resumed = Run(config(), tmp_path, make_fabric(device="cpu"), digits())
-    for (architectures, batch), (same, images) in zip(expected[2:], resumed.batches(0), strict=False):
-        assert same.step == architectures.step
-        assert [part.architecture for part in same.micro_batches] == [part.architecture for part in architectures.micro_batches]
-        assert torch.equal(images[0], batch[0])
-        assert torch.equal(images[1], batch[1])
-
-
-def test_13_checkpoints_of_a_compiled_ghn_have_no_prefixes(tmp_path):
-    compiled = Run(config(), tmp_path, make_fabric(device="cpu"), digits())
-    names = list(compiled.ghn.state_dict())
-    compiled.ghn = torch.compile(compiled.ghn)
-    assert next(iter(compiled.ghn.state_dict())).startswith("_orig_mod.")
-    compiled.go(0, 0, lambda row: None)
-    assert list(read_training_checkpoint(tmp_path / "checkpoints" / "step-000000000.pt")["ghn"]) == names
-    assert set(from_pretrained(tmp_path / "ghn").state_dict()) == set(names)
-    Run(config(), tmp_path, make_fabric(device="cpu"), digits()).go(1, 0, lambda row: None)
+# --- 13: other tests are in tests/training: test_distributed.py, test_resume.py and test_bad_steps.py ----------------
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch reads it as it compiles
 @pytest.mark.parametrize("ema", [0.0, 0.5])
-def test_13_a_compiled_run_is_saved_and_goes_on(tmp_path, monkeypatch, ema):
+def test_13_a_compiled_run_is_saved_and_resumed(tmp_path, monkeypatch, ema):
     compiled = []
 
     def quickly(function):
@@ -73,18 +26,17 @@ def test_13_a_compiled_run_is_saved_and_goes_on(tmp_path, monkeypatch, ema):
         return torch._dynamo.optimize("eager")(function)
 
     monkeypatch.setattr(torch, "compile", quickly)
-    # Compilers follow the formula of attention, so that the other run has to: Adam makes much of the last digit.
+    # Compilers use the formula of attention, so that the other run has to: Adam amplifies the last digit.
     monkeypatch.setattr("ghn_pyg.nn.attention.can_look_up", lambda *_: False)
     expected = run(tmp_path / "plain", 3, {"ema": ema})
     assert not compiled
     changes = {"compile": True, "ema": ema}
     run(tmp_path / "compiled", 2, changes)
-    found = run(tmp_path / "compiled", 3, changes)
+    weights = run(tmp_path / "compiled", 3, changes)
     assert len(compiled) == 2
-    assert list(found) == list(expected)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(weights, expected)
     for name in ("ghn", "average"):
-        state = read_training_checkpoint(tmp_path / "compiled" / "checkpoints" / "step-000000003.pt")[name]
+        state = read_checkpoint(tmp_path / "compiled" / "checkpoints" / "step-000000003.pt")[name]
         assert not [key for key in state if "_orig_mod" in key]
 
 

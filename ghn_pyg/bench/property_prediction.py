@@ -29,7 +29,7 @@ from ..graph.arch_data import ArchData
 from ..models import GHN, GHNConfig
 from ..training import load_config
 from ..training.fabric import make_fabric
-from ..training.image_stream import ImageBatches, run_images
+from ..training.image_batches import ImageBatches, run_images
 from ..utils.atomic_files import replacing
 from ..utils.optional import require
 from .base_task import Task

@@ -28,7 +28,7 @@ from .terminal import (
 )
 
 if TYPE_CHECKING:
-    from ..data.images import Images
+    from ..data import Images
     from ..evaluation.report import Report
     from ..evaluation.subjects import Subject
 
@@ -97,7 +97,7 @@ def evaluate(
         fail("expected a GHN, such as digits, or --weights with the file of a trained network")
     options.check_device(device)
     with status("Loading"):
-        from ..data.images import ImagesError, load_images
+        from ..data import ImagesError, load_images
         from ..evaluation.evaluate import evaluate as run
         from ..evaluation.image_noise import published_noise
         from ..evaluation.subjects import trained_subject

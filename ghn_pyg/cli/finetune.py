@@ -16,7 +16,7 @@ from .terminal import counted, fail, make_table, print_rows, status, user_errors
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..data.images import Images
+    from ..data import Images
     from ..finetuning.config import FitConfig
     from ..models.ghn import GHN
 
@@ -98,7 +98,7 @@ def _make_networks(
     import torch
 
     from ..evaluation.subjects import torchvision_subjects
-    from ..finetuning.init import start_from
+    from ..finetuning import start_from
 
     (subject,) = torchvision_subjects([arch], images.num_classes, images.image_size)
     with torch.random.fork_rng(devices=[]):

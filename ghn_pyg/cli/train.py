@@ -36,7 +36,7 @@ def train(
 ) -> None:
     """Meta-train a GHN. Start it with torchrun for several GPUs or machines."""
     with status("Loading"):
-        from ..training.load_config import load_config, recipe_names
+        from ..training import load_config, recipe_names
     if listing:
         typer.echo("\n".join(recipe_names()))
         return

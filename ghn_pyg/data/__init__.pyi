@@ -1,3 +1,5 @@
-from .images import Images, ImagesError, ImageSet, load_images
+from .augmentation import shift_and_mirror
+from .images import FileImages, Images, ImagesError, ImageSet, TensorImages
+from .load import load_images
 
-__all__ = ["ImageSet", "Images", "ImagesError", "load_images"]
+__all__ = ["FileImages", "ImageSet", "Images", "ImagesError", "TensorImages", "load_images", "shift_and_mirror"]

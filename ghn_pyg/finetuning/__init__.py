@@ -1,4 +1,4 @@
-"""Training of single networks, from a prediction or from random values."""
+"""Training of single networks, from predicted or random parameters."""
 
 import lazy_loader
 

@@ -1,6 +1,6 @@
 from .config import FitConfig
-from .diversify import add_noise, orthogonalize
-from .init import start_from
-from .train_network import Epoch, fit
+from .initial_weights import start_from
+from .noise import add_noise, orthogonalize
+from .train_network import Epoch, check_fit, fit
 
-__all__ = ["Epoch", "FitConfig", "add_noise", "fit", "orthogonalize", "start_from"]
+__all__ = ["Epoch", "FitConfig", "add_noise", "check_fit", "fit", "orthogonalize", "start_from"]

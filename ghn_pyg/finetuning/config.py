@@ -1,82 +1,70 @@
-"""How a network is trained, as data."""
+"""The configuration of fine-tuning, and its recipes."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from ..utils.fields import check_choices, check_integers, check_numbers, refuse
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+from ..utils.config import Config
 from ..utils.suggest import suggestion
 
-Optimizer = Literal["sgd", "adamw", "lamb"]
-Loss = Literal["cross-entropy", "binary"]
 
-_LARGEST: Final = 30
-_NUMBERS: Final = ("learning_rate", "weight_decay", "warmup_epochs", "label_smoothing", "mixup", "cutmix", "clip")
+class FitConfig(Config):
+    r"""Everything that determines the training of a network, besides the network and the images.
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FitConfig:
-    r"""Everything that the training of a network depends on but the network and the images.
-
-    The learning rate rises linearly during the warm-up and follows a cosine to 0 after it.
+    The learning rate has a linear warm-up, then a cosine to 0.
 
     Args:
         epochs: Passes over the training images.
         batch_size: Images in a step.
         optimizer: ``"sgd"`` with Nesterov momentum 0.9, ``"adamw"``, or ``"lamb"``, which needs timm.
-        learning_rate: Its largest value.
-        weight_decay: Of the optimizer.
+        learning_rate: Peak learning rate.
+        weight_decay: Weight decay.
         warmup_epochs: Length of the warm-up.
-        loss: ``"cross-entropy"``, or ``"binary"``: binary cross-entropy for each class, as in timm's recipes.
+        loss: ``"cross-entropy"``, or ``"binary"``: binary cross-entropy of each class, as in timm's recipes.
         label_smoothing: Share of a label that is spread over all classes.
-        mixup: :math:`\alpha` of mixup (arXiv 1710.09412); 0 for none.
-        cutmix: :math:`\alpha` of CutMix (arXiv 1905.04899); 0 for none. With both, each step uses one of them.
-        randaugment: Magnitude of RandAugment (arXiv 1909.13719), up to 30; 0 for none.
-        clip: Largest norm of the gradient; 0 for any.
-        seed: Seed of the order of images and of all that is drawn.
+        mixup: :math:`\alpha` of mixup (arXiv 1710.09412); 0 disables it.
+        cutmix: :math:`\alpha` of CutMix (arXiv 1905.04899); 0 disables it. With both, each step uses one of them.
+        randaugment: Magnitude of RandAugment (arXiv 1909.13719), up to 30; 0 disables it.
+        clip: Largest norm of the gradient; 0 disables clipping.
+        seed: Seed of the order of images and of everything else random.
 
     Raises:
-        ValueError: If a value is out of range; the message names the field.
+        ConfigError: If a field is unknown or has a bad value; the message names the field.
 
     Example:
         >>> FitConfig.recipe("timm", epochs=50).loss
         'binary'
     """
 
-    epochs: int = 1
-    batch_size: int = 64
-    optimizer: Optimizer = "sgd"
-    learning_rate: float = 0.025
-    weight_decay: float = 3e-4
-    warmup_epochs: float = 0.0
-    loss: Loss = "cross-entropy"
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    randaugment: int = 0
-    clip: float = 5.0
-    seed: int = 0
+    epochs: PositiveInt = 1
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    optimizer: Literal["sgd", "adamw", "lamb"] = "sgd"
+    learning_rate: NonNegativeFloat = 0.025
+    weight_decay: NonNegativeFloat = 3e-4
+    warmup_epochs: NonNegativeFloat = 0.0
+    loss: Literal["cross-entropy", "binary"] = "cross-entropy"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mixup: NonNegativeFloat = 0.0
+    cutmix: NonNegativeFloat = 0.0
+    randaugment: Annotated[int, Field(ge=0, le=30)] = 0
+    clip: NonNegativeFloat = 5.0
+    seed: NonNegativeInt = 0
 
-    def __post_init__(self) -> None:
-        check_choices(self, {"optimizer": Optimizer, "loss": Loss})
-        check_integers(self, {"epochs": 1, "batch_size": 2, "seed": 0, "randaugment": 0})
-        check_numbers(self, _NUMBERS)
-        if self.randaugment > _LARGEST:
-            refuse(self, "randaugment", f"an integer up to {_LARGEST}")
-        if self.label_smoothing >= 1:
-            refuse(self, "label_smoothing", "a number below 1")
+    @model_validator(mode="after")
+    def _check_warmup(self) -> Self:
         if self.warmup_epochs > self.epochs:
-            refuse(self, "warmup_epochs", f"no more than the {self.epochs} epochs")
+            raise ValueError(f"warmup_epochs expected at most the {self.epochs} epochs, got {self.warmup_epochs}")
+        return self
 
     @classmethod
     def recipe(cls, name: str, **changes: Any) -> FitConfig:
-        """One of :data:`RECIPES`, with ``changes`` applied.
-
-        With another number of epochs the warm-up is the same share of them.
+        """One of :data:`RECIPES` with ``changes``; the warm-up keeps its share of the epochs.
 
         Raises:
-            ValueError: If there is no such recipe, for which near names are suggested, or a change is out of range.
+            ValueError: If there is no such recipe; similar names are suggested.
+            ConfigError: If a change has an unknown name or a bad value.
         """
         if name not in RECIPES:
             hint = suggestion(name, RECIPES)
@@ -84,7 +72,7 @@ class FitConfig:
         recipe = RECIPES[name]
         if isinstance(epochs := changes.get("epochs"), int):
             changes = {"warmup_epochs": recipe.warmup_epochs * epochs / recipe.epochs, **changes}
-        return dataclasses.replace(recipe, **changes)
+        return recipe.replace(**changes)
 
 
 RECIPES: Final = {
@@ -95,6 +83,5 @@ RECIPES: Final = {
         loss="binary", mixup=0.1, cutmix=1.0, randaugment=6, clip=1.0,
     ),
 }  # fmt: skip
-"""``sgd``: that of GHN-2's networks (arXiv 2110.13100); ``adamw``; ``timm``: LAMB, binary cross-entropy, mixup,
-CutMix, RandAugment and gradients of a norm of at most 1 (the default of timm's LAMB) as in procedure A3 of
-arXiv 2110.00476, without its repeated augmentation."""
+"""``sgd``: as GHN-2 trains networks (arXiv 2110.13100). ``timm``: procedure A3 of arXiv 2110.00476 without its repeated
+augmentation; gradients are clipped to the norm 1, the default of timm's LAMB."""

@@ -1,8 +1,7 @@
-"""Trains one network."""
+"""Training of one network."""
 
 from __future__ import annotations
 
-import importlib
 import math
 import time
 from collections.abc import Callable
@@ -14,21 +13,23 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from ..data.images import Images
+from ..data import Images
 from ..training.fabric import check_lightning
-from ..training.image_stream import ImageBatches
-from ..training.seeds import reseed, restored
+from ..training.image_batches import ImageBatches
+from ..training.learning_rate import warmup_cosine
+from ..training.seeds import preserve_rng, seed_rng
+from ..utils.optional import require
 from .config import FitConfig
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 _MOMENTUM: Final = 0.9
-_MIX: Final = 0x313
+_MIX: Final = 0x313  # sets the random numbers of mixup and dropout apart from those of the images
 
 
 class Epoch(NamedTuple):
-    """What came of an epoch of training: its number from 1 on, the mean loss, what it took, and each step's loss."""
+    """The log of an epoch: its number from 1 on, its mean loss, its duration in seconds, and the loss of each step."""
 
     epoch: int
     loss: float
@@ -40,18 +41,18 @@ def fit(
     network: nn.Module, images: Images, config: FitConfig, *, fabric: Fabric, workers: int = 0,
     progress: Callable[[Epoch], None] = lambda epoch: None,
 ) -> nn.Module:  # fmt: skip
-    """Trains a network, from the values that its parameters have.
+    """Trains a network from its current parameters.
 
     The same network, images, configuration and number of threads give the same result. PyTorch's global random
-    generators end as they began.
+    generators stay unchanged.
 
     Args:
-        network: Gives logits of shape (B, K), or begins with them what it gives, as networks with auxiliary
-            classifiers do, which are not trained. It is changed in place.
+        network: Returns logits of shape (B, K), or a tuple that begins with them: auxiliary classifiers are not
+            trained. It is changed in place.
         images: The image data.
         config: How to train.
-        fabric: The engine, which knows device and precision; see :func:`~ghn_pyg.training.fabric.make_fabric`.
-        workers: Processes that read images.
+        fabric: The engine, with device and precision; see :func:`~ghn_pyg.training.fabric.make_fabric`.
+        workers: Number of processes that read images.
         progress: Called after each epoch; it may evaluate the network.
 
     Returns:
@@ -59,11 +60,11 @@ def fit(
 
     Raises:
         ValueError: If a batch is larger than the data.
-        FloatingPointError: If losses are not finite; the network is of no use then.
-        ImportError: If the optimizer needs a package that is missing.
+        FloatingPointError: If losses are not finite; the network is useless then.
+        ImportError: If the optimizer needs a package that is not installed.
 
     Example:
-        >>> from ghn_pyg.data.images import load_images
+        >>> from ghn_pyg.data import load_images
         >>> from ghn_pyg.training.fabric import make_fabric
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
         >>> digits = load_images("digits", image_size=8)
@@ -71,123 +72,95 @@ def fit(
     """
     check_fit(images, config)
     batches = ImageBatches(images.train, config.batch_size, seed=config.seed)
-    steps = batches.steps_per_epoch
     network.to(fabric.device)
-    optimizer = make_optimizer(network, config)
-    wrapped: Any = fabric.setup_optimizers(optimizer)
+    optimizer: Any = fabric.setup_optimizers(make_optimizer(network, config))
     augment, mix = _augmentation(config, images), _mixing(config, images.num_classes)
-    with restored(fabric.device):
+    with preserve_rng(fabric.device):
         stream = iter(DataLoader(batches, batch_size=None, num_workers=workers))
-        for epoch in range(1, config.epochs + 1):
-            start, losses = time.perf_counter(), []
+        for epoch in range(config.epochs):
+            start_time, losses = time.perf_counter(), []
             network.train()
-            for step in range((epoch - 1) * steps, epoch * steps):
-                reseed(fabric.device, config.seed, _MIX, step)
+            for step in range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch):
+                seed_rng(fabric.device, config.seed, _MIX, step)
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(config, step, steps)
+                    group["lr"] = fit_learning_rate(config, step, batches.steps_per_epoch)
                 pixels, labels = next(stream)
                 inputs, labels = mix(*fabric.to_device((augment(pixels), labels)))
-                wrapped.zero_grad()
+                optimizer.zero_grad()
                 with fabric.autocast():
                     outputs = network(inputs)
                 logits = outputs if isinstance(outputs, Tensor) else outputs[0]
                 loss = fit_loss(logits.float(), labels, config)
                 fabric.backward(loss)
                 if config.clip:
-                    fabric.clip_gradients(network, wrapped, max_norm=config.clip, error_if_nonfinite=False)
-                wrapped.step()
+                    fabric.clip_gradients(network, optimizer, max_norm=config.clip, error_if_nonfinite=False)
+                optimizer.step()
                 losses.append(loss.detach())
-            every = torch.stack(losses)
-            mean = every.mean().item()
+            all_losses = torch.stack(losses)
+            mean = all_losses.mean().item()
             if not math.isfinite(mean):
-                raise FloatingPointError(f"losses are not finite in epoch {epoch}; lower the learning rate")
-            progress(Epoch(epoch, mean, time.perf_counter() - start, tuple(every.tolist())))
+                raise FloatingPointError(f"losses are not finite in epoch {epoch + 1}; lower the learning rate")
+            progress(Epoch(epoch + 1, mean, time.perf_counter() - start_time, tuple(all_losses.tolist())))
     return network.eval()
 
 
 def check_fit(images: Images, config: FitConfig) -> None:
-    """Raises the errors of :func:`fit` for what does not depend on the network.
-
-    Example:
-        >>> from ghn_pyg.data.images import load_images
-        >>> check_fit(load_images("digits"), FitConfig())
-    """
+    """Raises those errors of :func:`fit` that do not depend on the network."""
     check_lightning()
     ImageBatches(images.train, config.batch_size)
-    make_optimizer(nn.LayerNorm(1), config)  # any network that draws nothing
+    make_optimizer(nn.LayerNorm(1), config)  # any network without random weights
+
+
+def fit_learning_rate(config: FitConfig, step: int, steps_per_epoch: int) -> float:
+    """The learning rate of a step."""
+    return warmup_cosine(
+        step, peak=config.learning_rate, steps=config.epochs * steps_per_epoch,
+        warmup_steps=config.warmup_epochs * steps_per_epoch,
+    )  # fmt: skip
 
 
 def fit_loss(logits: Tensor, labels: Tensor, config: FitConfig) -> Tensor:
-    """The loss of a batch.
-
-    Args:
-        logits: Of shape (B, K).
-        labels: Classes of shape (B,), or shares of classes of shape (B, K).
-        config: How to train.
-
-    Example:
-        >>> fit_loss(torch.zeros(2, 5), torch.tensor([0, 3]), FitConfig(loss="binary"))
-        tensor(0.6931)
-    """
+    """The loss of logits of shape (B, K) for classes of shape (B,) or class probabilities of shape (B, K)."""
     if config.loss == "cross-entropy":
         return F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
     classes = logits.size(1)
-    shares = F.one_hot(labels, classes).to(logits) if labels.dim() == 1 else labels.to(logits)
-    shares = shares * (1 - config.label_smoothing) + config.label_smoothing / classes
-    return F.binary_cross_entropy_with_logits(logits, shares)
-
-
-def learning_rate(config: FitConfig, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of a step, from 0 on.
-
-    Example:
-        >>> config = FitConfig(epochs=4, warmup_epochs=2, learning_rate=0.5)
-        >>> [learning_rate(config, step, 3) for step in (0, 5, 9)]
-        [0.08333333333333333, 0.5, 0.25]
-    """
-    epoch = step / steps_per_epoch
-    if epoch < config.warmup_epochs:
-        return config.learning_rate * (step + 1) / math.ceil(config.warmup_epochs * steps_per_epoch)
-    rest = config.epochs - config.warmup_epochs
-    return config.learning_rate * (1 + math.cos(math.pi * (epoch - config.warmup_epochs) / rest)) / 2
+    targets = F.one_hot(labels, classes).to(logits) if labels.dim() == 1 else labels.to(logits)
+    targets = targets * (1 - config.label_smoothing) + config.label_smoothing / classes
+    return F.binary_cross_entropy_with_logits(logits, targets)
 
 
 def make_optimizer(network: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
-    """The optimizer of a configuration; the weight decay leaves norms, biases and other vectors alone."""
+    """The optimizer of a configuration. Biases, norms and other vectors have no weight decay."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups = [
-        {"params": [one for one in parameters if one.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [one for one in parameters if one.dim() < 2], "weight_decay": 0.0},
+        {"params": [tensor for tensor in parameters if tensor.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [tensor for tensor in parameters if tensor.dim() < 2], "weight_decay": 0.0},
     ]
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, config.learning_rate, momentum=_MOMENTUM, nesterov=True)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, config.learning_rate)
-    try:
-        lamb = importlib.import_module("timm.optim").Lamb
-    except ImportError as error:
-        raise ImportError('the optimizer LAMB needs timm; install it with: pip install "ghn_pyg[train]"') from error
-    # Gradients are clipped here, as for the others.
-    found: torch.optim.Optimizer = lamb(groups, lr=config.learning_rate, max_grad_norm=None)
-    return found
+    timm = require("timm.optim", extra="train", purpose="steps of LAMB")
+    optimizer: torch.optim.Optimizer = timm.Lamb(groups, lr=config.learning_rate, max_grad_norm=None)  # clipped above
+    return optimizer
 
 
 def _augmentation(config: FitConfig, images: Images) -> Callable[[Tensor], Tensor]:
-    """What is done with each image of a batch, besides the image data's own augmentation."""
+    """RandAugment for each image of a batch, in addition to the augmentation of the image data."""
     if not config.randaugment:
-        return lambda pixels: pixels
-    change = v2.RandAugment(magnitude=config.randaugment)
+        return lambda inputs: inputs
+    augment_pixels = v2.RandAugment(magnitude=config.randaugment)
     mean, std = (torch.tensor(colours).view(3, 1, 1) for colours in (images.mean, images.std))
 
-    def augment(pixels: Tensor) -> Tensor:
-        whole = (pixels * std + mean).mul_(255).round_().clamp_(0, 255).to(torch.uint8)
-        return (torch.stack([change(image) for image in whole]) / 255 - mean) / std
+    def augment(inputs: Tensor) -> Tensor:
+        pixels = (inputs * std + mean).mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+        return (torch.stack([augment_pixels(image) for image in pixels]) / 255 - mean) / std
 
     return augment
 
 
 def _mixing(config: FitConfig, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """What is done with each batch."""
-    kinds = ((v2.MixUp, config.mixup), (v2.CutMix, config.cutmix))
-    used = [kind(alpha=alpha, num_classes=num_classes) for kind, alpha in kinds if alpha]
+    """Mixup or CutMix of a batch."""
+    choices = ((v2.MixUp, config.mixup), (v2.CutMix, config.cutmix))
+    used = [transform(alpha=alpha, num_classes=num_classes) for transform, alpha in choices if alpha]
     return v2.RandomChoice(used) if used else lambda images, labels: (images, labels)

@@ -1,4 +1,4 @@
-"""Meta-training: GHNs learn to predict parameters."""
+"""Meta-training of GHNs."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The logs of a run: a CSV file with one row for each step, and the same for TensorBoard."""
+"""The log of a run: one row per step, as a CSV file and for TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from typing import Any, Final, Self
 
 from ..utils.atomic_files import replacing
 
-_FLUSH: Final = 10
+LOG_FILE: Final = "log.csv"
+TENSORBOARD: Final = "tensorboard"
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class LogRow:
-    """What is logged of a step.
+    """The log of one step.
 
     Args:
         step: From 0 on.
-        epoch: Passes over the training images before it.
-        loss: Mean over all networks of all ranks; with balanced gradients each counts as 10 at most.
-        top1: Accuracy on the training images, from 0 to 1, likewise.
+        epoch: Passes over the training images before the step.
+        loss: Mean loss of all networks on all ranks. With balanced gradients a network counts as at most 10.
+        top1: Mean accuracy on the training images, from 0 to 1.
         norm: Norm of the gradient before clipping.
         rate: Learning rate.
-        scale: Factor of the loss in half precision, else 1.
-        left_out: Networks that were left out, as their gradient was not finite (with balanced gradients).
-        skipped: 1 if the step was left out, as its loss or gradient was not finite.
-        seconds: What the step took.
-        architectures: Architectures of the step, on all ranks together.
+        scale: Loss scale of half precision, else 1.
+        left_out: Networks left out because their gradient is not finite (only with balanced gradients).
+        skipped: 1 if the step was skipped because its loss or gradient is not finite, else 0.
+        seconds: Duration of the step.
+        architectures: Architectures in the step, on all ranks.
     """
 
     step: int
@@ -47,74 +48,61 @@ class LogRow:
     architectures: int
 
 
-FIELDS = [field.name for field in dataclasses.fields(LogRow)]
+FIELDS: Final = [field.name for field in dataclasses.fields(LogRow)]
 
 
-class CSVLog:
-    """Appends rows to a CSV file, in a ``with`` statement; a row that is written survives the end of the process.
+class RunLog:
+    """Writes the log of a run, in a ``with`` statement. Rows survive when the process is killed.
+
+    Fabric's ``CSVLogger`` would keep rows in memory, delete an existing file and sort the columns.
 
     Args:
-        path: The file. It keeps the rows of the steps before ``step``, and loses others.
-        step: The step that the run goes on with.
+        folder: Folder of the run.
+        step: The first step to write. Rows of this step and later ones, of a run that was killed, are removed.
     """
 
-    def __init__(self, path: str | os.PathLike[str], step: int) -> None:
-        path = Path(path)
-        kept = []
+    def __init__(self, folder: Path, step: int) -> None:
+        path, kept = folder / LOG_FILE, []
         if path.exists():
-            with open(path, encoding="utf-8", errors="replace", newline="") as stream:  # rows that are none are lost
+            with open(path, encoding="utf-8", errors="replace", newline="") as stream:
                 rows = [row for row in csv.reader(stream) if len(row) == len(FIELDS) and row[0].isdecimal()]
             kept = [row for row in rows if int(row[0]) < step]
-        with replacing(path) as unfinished, open(unfinished, "w", encoding="utf-8", newline="") as stream:
+        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
             csv.writer(stream).writerows([FIELDS, *kept])
         self._stream = open(path, "a", encoding="utf-8", newline="", buffering=1)  # noqa: SIM115 - see __exit__
         self._writer = csv.writer(self._stream)
+        self._board = _tensorboard(folder, step)
 
     def write(self, row: LogRow) -> None:
-        """Appends a row."""
+        """Adds a row."""
         self._writer.writerow(dataclasses.astuple(row))
+        if self._board is not None:
+            figures = dataclasses.asdict(row)
+            self._board.log_metrics(figures, figures.pop("step"))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stream.close()
+        if self._board is not None:
+            self._board.finalize("")
 
 
-class TensorBoardLog:
-    """Writes rows as scalars for TensorBoard, in a ``with`` statement; where it is not installed, nothing.
+def _tensorboard(folder: Path, step: int) -> Any:
+    """Fabric's logger for TensorBoard, or None if that is not installed."""
+    from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
-    Args:
-        folder: Where its files go.
-        step: The step that the run goes on with; later ones from before are not shown any more.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str], step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            _logger.info("no log for TensorBoard, which is not installed")
-            self._writer: Any = None
-            return
-        self._writer = SummaryWriter(os.fspath(folder), purge_step=step, flush_secs=_FLUSH)
-
-    def write(self, row: LogRow) -> None:
-        """Adds a row."""
-        if self._writer is None:
-            return
-        for name, value in dataclasses.asdict(row).items():
-            if name != "step":
-                self._writer.add_scalar(name, value, row.step)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
+    try:
+        board = TensorBoardLogger(folder, name="", version=TENSORBOARD, purge_step=step, flush_secs=10)
+        board.experiment  # noqa: B018 - opens the file
+    except ImportError:
+        _logger.info("no log for TensorBoard, which is not installed")
+        return None
+    return board
 
 
 def read_log(path: str | os.PathLike[str]) -> list[dict[str, float]]:
-    """The rows of a log, whose values are all numbers."""
+    """The rows of a CSV log, as numbers by column."""
     with open(path, encoding="utf-8", newline="") as stream:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]

@@ -1,4 +1,4 @@
-"""Random numbers as a function of where they are used, so that no generator has a state to keep."""
+"""Random numbers as functions of a seed, the step and the rank, so that no generator state has to be saved."""
 
 from __future__ import annotations
 
@@ -10,27 +10,14 @@ import torch
 
 
 def seed_of(*numbers: int) -> int:
-    """A seed that is a function of some numbers, the same on every machine.
-
-    Example:
-        >>> seed_of(3, 5) == seed_of(3, 5) != seed_of(5, 3)
-        True
-    """
+    """A seed that depends on all numbers, and is the same on every machine."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @contextlib.contextmanager
-def restored(device: torch.device) -> Iterator[None]:
-    """After this context PyTorch's generators, on the CPU and on ``device``, go on as if nothing had been drawn.
-
-    Example:
-        >>> state = torch.get_rng_state()
-        >>> with restored(torch.device("cpu")):
-        ...     reseed(torch.device("cpu"), 5)
-        >>> torch.equal(torch.get_rng_state(), state)
-        True
-    """
-    before = torch.mps.get_rng_state() if device.type == "mps" else None  # which fork_rng does not know
+def preserve_rng(device: torch.device) -> Iterator[None]:
+    """Restores PyTorch's generators of the CPU and of ``device`` at the end of the context."""
+    before = torch.mps.get_rng_state() if device.type == "mps" else None  # fork_rng does not support MPS
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             yield
@@ -39,8 +26,8 @@ def restored(device: torch.device) -> Iterator[None]:
             torch.mps.set_rng_state(before)
 
 
-def reseed(device: torch.device, *numbers: int) -> None:
-    """Seeds PyTorch's generators, on the CPU and on ``device`` alone, with a function of some numbers."""
+def seed_rng(device: torch.device, *numbers: int) -> None:
+    """Seeds PyTorch's generators of the CPU and of ``device``, and no others, with :func:`seed_of` the numbers."""
     seed = seed_of(*numbers)
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

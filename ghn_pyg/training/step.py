@@ -1,11 +1,11 @@
-"""One step of meta-training: from architectures and images to the gradient of the GHN."""
+"""One step of meta-training: the gradient of the GHN for a batch of architectures and images."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,11 @@ from torch.autograd.function import once_differentiable
 
 from ..families.deepnets import Architecture, MetaBatch, Network
 from ..models.ghn import GHN
-from .seeds import reseed, restored
+from ..utils.compat import foreach_mul, foreach_norm
+from .seeds import preserve_rng, seed_rng
 
-_MOST: Final = 10.0
+_MAX_LOSS: Final = 10.0
+"""With balanced gradients, a network counts as at most this in the logged loss."""
 
 
 def meta_loss(
@@ -32,7 +34,7 @@ def meta_loss(
         label_smoothing: Share of a label that is spread over all classes.
 
     Returns:
-        A scalar, in single precision.
+        A scalar in single precision.
 
     Example:
         >>> meta_loss(torch.zeros(3, 7), torch.tensor([0, 1, 2]), [torch.full((2, 2), 3.0)], penalty=0.5)
@@ -40,20 +42,20 @@ def meta_loss(
     """
     loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
     if penalty:
-        norms, _ = _Norms.apply(*parameters)
-        loss = loss + penalty * norms
+        total, _ = _SumOfNorms.apply(*parameters)
+        loss = loss + penalty * total
     return loss
 
 
-class _Norms(torch.autograd.Function):
+class _SumOfNorms(torch.autograd.Function):
     """The sum of the norms of tensors, and the norms.
 
-    Networks have hundreds of tensors; autograd by itself takes five operations for each, a fifth of a step on a GPU.
+    Networks have hundreds of tensors; autograd takes five operations for each, a fifth of a step on a GPU.
     """
 
     @staticmethod
     def forward(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-        norms = torch.stack(torch._foreach_norm(tensors))
+        norms = foreach_norm(tensors)
         return norms.sum(), norms
 
     @staticmethod
@@ -65,8 +67,7 @@ class _Norms(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor, ...]:
         *tensors, norms = ctx.saved_tensors
-        factors = torch.where(norms == 0, 0, gradient / norms)
-        return tuple(torch._foreach_mul(tensors, factors.tolist()))
+        return foreach_mul(tensors, torch.where(norms == 0, 0, gradient / norms).tolist())
 
 
 def meta_gradient(
@@ -75,88 +76,82 @@ def meta_gradient(
     backward: Callable[[Tensor], Any] = Tensor.backward,
     autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> Tensor:  # fmt: skip
-    """Adds the gradient of the mean loss over all networks to the GHN's.
+    """Adds the gradient of the mean loss over all networks to the gradients of the GHN.
 
-    The parameters of all networks of a part are predicted together. The networks, which have no memory of their own,
-    then run on the images one after the other; each one's activations are gone before the next one runs, and one
-    backward pass takes the gradients of all predicted parameters through the GHN.
+    The GHN predicts the parameters of all networks of a part at once. The networks then run on the images one after
+    the other, so that only one network's activations are in memory. One backward pass takes the gradients of all
+    predicted parameters through the GHN.
 
     Args:
         ghn: The GHN.
         meta_batch: The architectures of this rank.
         images: Of shape (B, 3, H, W).
         labels: Of shape (B,).
-        architectures: Architectures on all ranks together, which the mean is taken over.
+        architectures: Number of architectures on all ranks, over which the mean is taken.
         penalty: See :func:`meta_loss`.
         label_smoothing: See :func:`meta_loss`.
-        seed: Seed of dropout, which does not depend on how architectures are parted.
-        balance: Whether the gradient of each network's loss with respect to its own parameters is scaled to the norm
-            1, so that all networks have the same say. Otherwise a network without norms, whose loss can be many orders
-            larger than those of others, drowns them. One whose gradient is not finite is then left out, and a loss
-            counts as 10 at most.
+        seed: Seed of dropout, which does not depend on the division into parts.
+        balance: Whether to scale the gradient of each network's loss with respect to its own parameters to the norm 1,
+            so that all networks have the same influence. Otherwise a network without norms, whose loss may be orders of
+            magnitude larger, dominates. A network whose gradient is not finite is then left out, and a loss counts as
+            at most 10.
         backward: Called with each network's share of the loss; it may scale it.
-        autocast: Context for the GHN's encoder and the networks. Decoder, classifiers and loss are in single precision.
+        autocast: Context for the GHN's encoder and the networks. Decoder, classifiers and loss use single precision.
 
     Returns:
-        The rank's shares of the loss, of top-1 accuracy and of networks that are left out, of shape (3,); over all
-        ranks they add up to the means.
+        This rank's shares of the mean loss, of the mean top-1 accuracy and of the fraction of networks left out, of
+        shape (3,); the sum over all ranks gives the means.
     """
-    share = torch.zeros(3, device=images.device)
-    for part in meta_batch.micro_batches:
+    shares = torch.zeros(3, device=images.device)
+    for part in meta_batch.parts:
         with autocast():
             predictions = ghn.predict(part, differentiable=True)
         predicted: list[Tensor] = []
         gradients: list[Tensor] = []
         for prediction, architecture in zip(predictions, part.architecture, strict=True):
             leaves = {name: tensor.detach().requires_grad_() for name, tensor in prediction.items()}
-            network = skeleton(architecture, meta_batch.num_classes, meta_batch.image_size, images.device.type)
-            with restored(images.device), autocast():
-                reseed(images.device, seed, meta_batch.step, int.from_bytes(architecture.key[:8]))
+            network = meta_network(architecture, meta_batch.num_classes, meta_batch.image_size, images.device.type)
+            with preserve_rng(images.device), autocast():
+                seed_rng(images.device, seed, meta_batch.step, int.from_bytes(architecture.key[:8]))
                 logits = torch.func.functional_call(network, leaves, (images,))
             loss = meta_loss(logits, labels, [*leaves.values()], penalty, label_smoothing) / architectures
             backward(loss)
-            reached = [name for name, leaf in leaves.items() if leaf.grad is not None]
-            own = [cast(Tensor, leaves[name].grad) for name in reached]
-            used = not balance or normalize_(own, 1 / architectures)
-            if used:
+            reached = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+            own = normalized([*reached.values()], 1 / architectures) if balance else [*reached.values()]
+            if own is not None:
                 predicted += [prediction[name] for name in reached]
                 gradients += own
-            counted = loss.detach().nan_to_num(_MOST).clamp(max=_MOST / architectures) if balance else loss.detach()
+            share = (
+                loss.detach().nan_to_num(_MAX_LOSS).clamp(max=_MAX_LOSS / architectures) if balance else loss.detach()
+            )
             top1 = (logits.argmax(1) == labels).float().mean() / architectures
-            share += torch.stack([counted, top1, top1.new_tensor((not used) / architectures)])
+            shares += torch.stack([share, top1, top1.new_tensor((own is None) / architectures)])
         if predicted:
             torch.autograd.backward(predicted, gradients)
-    return share
+    return shares
 
 
-def normalize_(gradients: Sequence[Tensor], norm: float) -> bool:
-    """Scales gradients, in place, so that all together have a given norm.
-
-    Returns:
-        Whether they have it now: not if they are all zero, or one is not finite.
+def normalized(gradients: Sequence[Tensor], norm: float) -> Sequence[Tensor] | None:
+    """Scales gradients so that their total norm is ``norm``; None if all are zero or one is not finite.
 
     Example:
-        >>> gradients = [torch.tensor([3.0]), torch.tensor([4.0])]
-        >>> normalize_(gradients, 2.5), gradients
-        (True, [tensor([1.5000]), tensor([2.])])
+        >>> normalized([torch.tensor([3.0]), torch.tensor([4.0])], 2.5)
+        (tensor([1.5000]), tensor([2.]))
     """
-    before = float(torch.nn.utils.get_total_norm(gradients))
-    if not 0 < before < math.inf:
-        return False
-    torch._foreach_mul_(list(gradients), norm / before)
-    return True
+    total = float(torch.nn.utils.get_total_norm(gradients))
+    return foreach_mul(gradients, [norm / total] * len(gradients)) if 0 < total < math.inf else None
 
 
-def skeleton(architecture: Architecture, num_classes: int, image_size: int, device: str) -> nn.Module:
+def meta_network(architecture: Architecture, num_classes: int, image_size: int, device: str) -> nn.Module:
     """A network on the meta device, in training mode, whose classifier runs in single precision on ``device``."""
     with torch.device("meta"):
         network = Network(architecture, num_classes, image_size)
     classifier = network.get_submodule("classifier")
     forward = classifier.forward
 
-    def single(x: Tensor) -> Tensor:
+    def single_precision(x: Tensor) -> Tensor:
         with torch.autocast(device, enabled=False):
             return forward(x.to(next(classifier.parameters()).dtype))
 
-    classifier.forward = single
+    classifier.forward = single_precision
     return network

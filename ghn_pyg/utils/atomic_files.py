@@ -1,4 +1,4 @@
-"""Writing files so that they are complete or not there at all."""
+"""Atomic file writes: a file is complete or unchanged."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-_UNFINISHED: Final = re.compile(r"\.[0-9a-f]{32}(\.\w+)?", re.ASCII)
+_TEMPORARY: Final = re.compile(r"\.[0-9a-f]{32}(\.\w+)?", re.ASCII)
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a temporary file's path to write to; at the end the file takes the place of ``path``.
+    """Yields the path of a temporary file, which replaces ``path`` when the context ends.
 
-    The temporary file lies in the same folder, so that taking its place is one step. If anything fails, it is removed
-    and what ``path`` held before stays.
+    The temporary file is in the same folder, so that the replacement is atomic. On an error it is removed, and
+    ``path`` stays unchanged.
 
     Args:
         path: The file to write; its folder must exist.
@@ -29,42 +29,31 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with replacing(Path(folder, "numbers.txt")) as unfinished:
-        ...         _ = unfinished.write_text("2 3 5")
+        ...     with replacing(Path(folder, "numbers.txt")) as temporary:
+        ...         _ = temporary.write_text("2 3 5")
         ...     Path(folder, "numbers.txt").read_text()
         '2 3 5'
     """
     path = Path(path)
-    unfinished = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
-        unfinished.touch()
-        mode = unfinished.stat().st_mode  # what the user's umask grants; some writers grant less
-        yield unfinished
-        unfinished.chmod(mode)
-        with open(unfinished, "rb+") as stream:
-            os.fsync(stream.fileno())  # a full disk may show up only here
-        os.replace(unfinished, path)
+        temporary.touch()
+        mode = temporary.stat().st_mode  # the user's umask; some writers set a stricter mode
+        yield temporary
+        temporary.chmod(mode)
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())  # a full disk may only fail here
+        os.replace(temporary, path)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
-            unfinished.unlink()
+            temporary.unlink()
 
 
-def remove_unfinished(folder: str | os.PathLike[str]) -> None:
-    """Removes temporary files of :func:`replacing` that a killed process left in a folder, where there is one.
-
-    Nobody else may be writing into it.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     Path(folder, f".{uuid.uuid4().hex}.pt").touch()
-        ...     remove_unfinished(folder)
-        ...     os.listdir(folder)
-        []
-    """
+def remove_temporary_files(folder: str | os.PathLike[str]) -> None:
+    """Removes temporary files of killed processes; no other process may write to the folder at the same time."""
     folder = Path(folder)
     for path in folder.iterdir() if folder.is_dir() else ():
-        if _UNFINISHED.fullmatch(path.name):
+        if _TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The base of all configurations: pydantic models whose errors are one clear line."""
+"""The base of all configurations: frozen pydantic models whose errors are one clear line."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ class ConfigError(ValueError):
 class Config(BaseModel):
     """A frozen configuration with typed fields.
 
-    Values are not converted, except that an integer is a number and a list is a tuple where a field says
-    ``Field(strict=False)``. A validator raises ``ValueError("expected ...")`` for its field; a validator of the whole
-    model begins its message with the name of a field.
+    Values are not converted, with two exceptions: a field of type ``float`` takes integers, and a field of type
+    ``tuple`` takes lists if it is declared with ``Field(strict=False)``.
+
+    A validator of a field raises ``ValueError("expected ...")``. A validator of the whole model begins its message
+    with the name of the field: ``ValueError("warmup_epochs expected at most 3, got 5")``.
 
     Raises:
         ConfigError: If a field is unknown (similar names are suggested), missing or has a bad value.
@@ -45,19 +47,19 @@ class Config(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError("; ".join(_message(type(self), one) for one in error.errors())) from None
+            raise ConfigError("; ".join(_message(type(self), details) for details in error.errors())) from None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, ready for JSON and YAML."""
         return self.model_dump(mode="json")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`."""
-        return cls(**values)
+    def from_dict(cls, values: Mapping[Any, Any]) -> Self:
+        """The inverse of :meth:`to_dict`; a missing field has its default."""
+        return cls(**{str(name): value for name, value in values.items()})
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with other values in some fields, which are validated."""
+        """A validated copy with other values in some fields."""
         return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
 
 
@@ -72,6 +74,8 @@ def _message(config: type[BaseModel], error: ErrorDetails) -> str:
     if not path:
         return f"{config.__name__}.{reason or error['msg']}"
     expected = str(reason or error["msg"].replace("Input should be", "expected"))
+    if not expected.startswith("expected "):
+        return f"{config.__name__}.{path}: {expected}"
     for comparison in ("greater", "less"):
         expected = expected.replace(f"expected {comparison}", f"expected a value {comparison}")
     return f"{config.__name__}.{path} {expected}, got {error['input']!r}"

@@ -1,42 +1,32 @@
-"""Checks of the fields of a configuration, whose errors name the field, what was expected and what came."""
+"""Checks of fields of dataclasses, for WidthRule and bench until they use :mod:`ghn_pyg.utils.config`."""
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn, get_args
+from typing import Any
 
-
-def refuse(config: Any, field: str, expected: str) -> NoReturn:
-    """Raises a ValueError for the value that a field has."""
-    raise ValueError(f"{type(config).__name__}.{field} expected {expected}, got {getattr(config, field)!r}")
-
-
-def check_choices(config: Any, choices: Mapping[str, Any]) -> None:
-    """Raises a ValueError for a field that has none of the values of its ``Literal``."""
-    for field, kind in choices.items():
-        if getattr(config, field) not in get_args(kind):
-            refuse(config, field, f"one of {', '.join(get_args(kind))}")
-
-
-def check_integers(config: Any, least: Mapping[str, int]) -> None:
-    """Raises a ValueError for a field that is no integer, or is less than the least."""
-    for field, minimum in least.items():
-        value = getattr(config, field)
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            refuse(config, field, f"an integer of at least {minimum}")
-
-
-def check_numbers(config: Any, fields: Iterable[str]) -> None:
-    """Raises a ValueError for a field that is no finite number of at least 0."""
-    for field in fields:
-        value = getattr(config, field)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            refuse(config, field, "a number of at least 0")
+from .suggest import choice
 
 
 def check_flags(config: Any, fields: Iterable[str]) -> None:
     """Raises a ValueError for a field that is neither true nor false."""
     for field in fields:
         if not isinstance(getattr(config, field), bool):
-            refuse(config, field, "true or false")
+            value = getattr(config, field)
+            raise ValueError(f"{type(config).__name__}.{field} expected true or false, got {value!r}")
+
+
+def check_fields(kind: Any, values: Mapping[str, Any]) -> None:
+    """Raises a ValueError for a name that is no field of a dataclass; near names are suggested."""
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{kind.__name__} has no field {name!r}{choice(name, known)}")
+
+
+def plain(value: Any) -> Any:
+    """A configuration as values that JSON and YAML have."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,40 +1,29 @@
-"""Names in messages: those that a misspelt one may have meant, and the first of many."""
+"""Names in messages: suggestions for a misspelt name, and shortened lists."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Sequence
 
-_MOST_BEGUN = 5
-_MOST_ALIKE = 3
+_MAX_SUGGESTIONS = 5
 
 
 def similar(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
-    """Names to suggest for one that does not exist: those that it begins, then those that are spelt alike.
+    """Suggestions for an unknown name: first the names that start with it, then those with a similar spelling.
 
     Args:
-        name: The name that does not exist; upper and lower case do not matter.
-        known: The names that do.
-        cutoff: How much alike a spelling must be, from 0 to 1; see :func:`difflib.get_close_matches`.
-
-    Example:
-        >>> similar("ghn3", ["ghn1", "ghn2", "ghn3tm8", "ghn3xlm16"])
-        ['ghn3tm8', 'ghn3xlm16', 'ghn2', 'ghn1']
+        name: The unknown name; its case is ignored.
+        known: All names.
+        cutoff: Least similarity from 0 to 1; see :func:`difflib.get_close_matches`.
     """
-    wanted, lower = name.lower(), {one.lower(): one for one in known}
-    begun = [one for one in lower if wanted and one.startswith(wanted)][:_MOST_BEGUN]
-    alike = difflib.get_close_matches(wanted, lower, _MOST_ALIKE, cutoff)
-    return [lower[one] for one in dict.fromkeys([*begun, *alike])][:_MOST_BEGUN]
+    name, lower = name.lower(), {other.lower(): other for other in known}
+    longer = [other for other in lower if name and other.startswith(name)][:_MAX_SUGGESTIONS]
+    alike = difflib.get_close_matches(name, lower, cutoff=cutoff)
+    return [lower[other] for other in dict.fromkeys([*longer, *alike])][:_MAX_SUGGESTIONS]
 
 
 def suggestion(name: object, known: Iterable[str], prefix: str = "", cutoff: float = 0.6) -> str:
-    """What to end a message with that says that there is no such name; nothing where no name is like it.
-
-    Args:
-        name: The name that does not exist.
-        known: The names that do.
-        prefix: What stands before each name in the message.
-        cutoff: As for :func:`similar`.
+    """The end of a message about an unknown name, with a prefix before each suggestion; empty if no name is similar.
 
     Example:
         >>> suggestion("reznet50", ["resnet50", "vgg11"], "timm/")
@@ -42,12 +31,12 @@ def suggestion(name: object, known: Iterable[str], prefix: str = "", cutoff: flo
         >>> suggestion("xyz", ["resnet50", "vgg11"])
         ''
     """
-    near = similar(str(name), known, cutoff)
-    return f"; did you mean {' or '.join(prefix + one for one in near)}?" if near else ""
+    names = similar(str(name), known, cutoff)
+    return f"; did you mean {' or '.join(prefix + other for other in names)}?" if names else ""
 
 
 def choice(name: object, known: Collection[str]) -> str:
-    """What to end a message with that says that there is no such name: those that are like it, else all that there are.
+    """The end of a message about an unknown name: similar names, or all names if none is similar.
 
     Example:
         >>> choice("xyz", ["resnet50", "vgg11"])
@@ -57,7 +46,7 @@ def choice(name: object, known: Collection[str]) -> str:
 
 
 def some(names: Sequence[str], limit: int = 3) -> str:
-    """The first of the names, and how many more there are.
+    """The first names of a list and the number of the others.
 
     Example:
         >>> some(["a", "b", "c", "d"])

@@ -2,7 +2,7 @@ import json
 
 from ghn_pyg import from_pretrained
 from ghn_pyg.training import run as run_module
-from ghn_pyg.training.load_config import recipe_names
+from ghn_pyg.training.config import recipe_names
 from ghn_pyg.training.logs import read_log
 from tests.cli.outcomes import failed
 

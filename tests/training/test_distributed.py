@@ -1,6 +1,5 @@
-"""Two processes on two machines, as far as they know: both have the local rank 0."""
+"""Two processes as if on two machines: both have the local rank 0."""
 
-import logging
 import os
 import signal
 import subprocess
@@ -11,14 +10,12 @@ import pytest
 import torch
 import yaml
 
-from ghn_pyg.training.checkpoints import checkpoint_paths, read_training_checkpoint
-from ghn_pyg.training.fabric import _processes, make_fabric
+from ghn_pyg.training import Run, TrainingError
+from ghn_pyg.training.checkpoints import checkpoint_paths, read_checkpoint
+from ghn_pyg.training.fabric import make_fabric
 from ghn_pyg.training.logs import read_log
-from ghn_pyg.training.run import Run
-from ghn_pyg.training.run_folder import TrainingError
 from tests.training.tiny import config, digits, free_port, losses, rank_environment, run, start
 
-logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
     pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo"),
@@ -37,28 +34,30 @@ def on_two_machines(function, *arguments):
     return [process.exitcode for process in processes]
 
 
-def describe(folder):
-    """Writes what a process takes in the first two steps."""
+def write_batches(folder):
+    """Writes which architectures and images a process gets in the first two steps."""
     one = Run(config(meta_batch=3), folder / "run", make_fabric(device="cpu"), digits())
-    found = [one.architectures_from(0).architectures(step) for step in range(2)]
-    positions = [one.images_from(0).positions(step) for step in range(2)]
-    keys = [[architecture.key.hex() for architecture in step] for step in found]
-    torch.save((keys, positions), folder / f"{one.fabric.global_rank}.pt")
+    torch.save(batches(one), folder / f"{one.fabric.global_rank}.pt")
 
 
-def test_13_architectures_and_images_go_by_the_global_rank(tmp_path):
-    assert on_two_machines(describe, tmp_path) == [0, 0]
-    (keys, positions), (other_keys, other_positions) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    alone = Run(config(meta_batch=3), tmp_path / "run", make_fabric(device="cpu"), digits())
+def batches(one):
+    architectures = [one.architectures_from(0).architectures(step) for step in range(2)]
+    keys = [[architecture.key.hex() for architecture in step] for step in architectures]
+    return keys, [one.images_from(0).image_numbers(step) for step in range(2)]
+
+
+def test_13_architectures_and_images_depend_on_the_global_rank(tmp_path):
+    assert on_two_machines(write_batches, tmp_path) == [0, 0]
+    (keys, numbers), (other_keys, other_numbers) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    all_keys, all_numbers = batches(Run(config(meta_batch=3), tmp_path / "run", make_fabric(device="cpu"), digits()))
     for step in range(2):
-        joint = [architecture.key.hex() for architecture in alone.architectures_from(0).architectures(step)]
         assert min(len(keys[step]), len(other_keys[step])) == 1
-        assert sorted(keys[step] + other_keys[step]) == sorted(joint)
-        assert positions[step] + other_positions[step] == alone.images_from(0).positions(step)
+        assert sorted(keys[step] + other_keys[step]) == sorted(all_keys[step])
+        assert numbers[step] + other_numbers[step] == all_numbers[step]
 
 
-def go_on_alone(folder):
-    """The second process has a folder of its own, where a run would begin."""
+def resume_alone(folder):
+    """The second process has a folder of its own, without a run."""
     folder = folder / ("run" if os.environ["RANK"] == "0" else "other")
     with pytest.raises(TrainingError, match=r"different checkpoints in .*, of the steps 2, -1 \(-1 is none\)"):
         run(folder, 4, {"meta_batch": 3})
@@ -66,14 +65,14 @@ def go_on_alone(folder):
 
 def test_machines_that_do_not_share_the_folder(tmp_path):
     run(tmp_path / "run", 2, {"meta_batch": 3})
-    assert on_two_machines(go_on_alone, tmp_path) == [0, 0]
+    assert on_two_machines(resume_alone, tmp_path) == [0, 0]
     assert not (tmp_path / "other").exists()
     assert len(losses(tmp_path / "run")) == 2
 
 
 def download(folder):
-    """The second process finds what the first has taken its time to fetch."""
-    from ghn_pyg.training import run as module
+    """The second process finds what the first has downloaded."""
+    from ghn_pyg.training import image_batches as module
 
     def load(*_, **options):
         if os.environ["RANK"] == "0":
@@ -122,12 +121,12 @@ def test_two_processes_do_what_one_does(tmp_path):
 def test_a_bad_step_of_one_is_skipped_by_all(tmp_path):
     assert on_two_machines(spoiled_run, tmp_path, 5, {}) == [0, 0]
     assert [row["skipped"] for row in read_log(tmp_path / "log.csv")] == [0, 0, 0, 1, 0]
-    state = read_training_checkpoint(checkpoint_paths(tmp_path / "checkpoints")[-1])["ghn"]
+    state = read_checkpoint(checkpoint_paths(tmp_path / "checkpoints")[-1])["ghn"]
     assert all(tensor.isfinite().all() for tensor in state.values())
 
 
 def killed_run(folder, steps):
-    """The second process is killed in step 4; the other one writes down what it is told."""
+    """The second process is killed in step 4; the first writes its error to a file."""
     from ghn_pyg.training import run as module
 
     original = module.meta_gradient
@@ -145,18 +144,18 @@ def killed_run(folder, steps):
         sys.exit(2)
 
 
-def test_a_killed_process_ends_the_run_which_can_be_gone_on_with(tmp_path):
+def test_a_killed_process_ends_the_run_which_can_be_resumed(tmp_path):
     folder = tmp_path / "run"
     assert on_two_machines(killed_run, folder, 6) == [2, -signal.SIGKILL]
     message = (tmp_path / "run.txt").read_text()
-    assert message.startswith("step 4: another process of the run ended, or cannot be reached (")
-    assert message.endswith(f"start the same command again to go on from the last checkpoint in {folder}/checkpoints")
+    assert message.startswith("another process of the run ended or cannot be reached (")
+    assert message.endswith("start the same command again to resume from the last checkpoint")
     assert checkpoint_paths(folder / "checkpoints")[-1].name == "step-000000003.pt"
     assert on_two_machines(run, folder, 6) == [0, 0]
     assert [row["step"] for row in read_log(folder / "log.csv")] == list(range(6))
 
 
-def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
+def test_a_run_resumes_with_another_number_of_processes(tmp_path):
     run(tmp_path / "whole", 6)
     folder = tmp_path / "parts"
     run(folder, 2)
@@ -167,17 +166,6 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     assert [row["loss"] for row in parts[:2]] == [row["loss"] for row in whole[:2]]
     # Two processes add up in another order, and Adam turns what rounding leaves of a gradient of 0 into whole steps.
     assert [row["loss"] for row in parts] == pytest.approx([row["loss"] for row in whole], rel=1e-3)
-
-
-def test_processes_beyond_the_gpus_share_them(monkeypatch):
-    for name, value in rank_environment(0, 10, free_port(), LOCAL_WORLD_SIZE=5).items():
-        monkeypatch.setenv(name, value)
-    found = _processes([0, 1])
-    assert found["num_nodes"] == 2
-    assert [device.index for device in found["strategy"].parallel_devices] == [0, 1, 0, 1, 0]
-    assert found["strategy"].process_group_backend == "gloo"
-    for enough in ([], range(5), range(8)):
-        assert _processes(enough) == {"devices": 5, "num_nodes": 2}
 
 
 @pytest.mark.gpu

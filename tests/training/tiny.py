@@ -1,19 +1,20 @@
 """Runs of a few steps that take a fraction of a second each."""
 
-import dataclasses
+import logging
 import multiprocessing
 import os
 import socket
 
 import torch
-from ghn_pyg.graph.arch_data.images import Images, TensorImages, load_images
 
 from ghn_pyg import GHNConfig
-from ghn_pyg.families.deepnets import Bound, WidthRule
-from ghn_pyg.training.config import TrainConfig
+from ghn_pyg.data import Images, TensorImages, load_images
+from ghn_pyg.families.deepnets.widths import Bound, WidthRule
+from ghn_pyg.training import TrainConfig, train
 from ghn_pyg.training.fabric import make_fabric
 from ghn_pyg.training.logs import read_log
-from ghn_pyg.training.run import train
+
+logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
 
 GHN3 = GHNConfig(hidden_channels=8, max_channels=8, max_kernel_size=5, num_classes=10, layers=1, heads=2)
 CONFIG = TrainConfig(
@@ -23,7 +24,11 @@ CONFIG = TrainConfig(
 
 
 def config(**changes):
-    return dataclasses.replace(CONFIG, **changes)
+    return CONFIG.replace(**changes)
+
+
+def ghn_config(**changes):
+    return GHNConfig.from_dict({**GHN3.to_dict(), **changes})
 
 
 def digits(count=55):
@@ -38,11 +43,11 @@ def run(folder, steps, changes=None, **options):
     """Trains on one thread; returns the weights."""
     torch.set_num_threads(1)
     options = {"fabric": make_fabric(device="cpu"), "images": digits(), **options}
-    return train(config(**(changes or {})), folder, steps=steps, **options).state_dict()
+    return dict(train(config(**(changes or {})), folder, steps=steps, **options).state_dict())
 
 
-def same(one, other):
-    torch.testing.assert_close(one, other, rtol=0, atol=0)
+def assert_equal(first, second):
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
 def losses(folder):
@@ -63,7 +68,7 @@ def start(function, *arguments, **environment):
 
 
 def rank_environment(rank, world_size, port, **changes):
-    """What torchrun tells a process."""
+    """The environment of a process that torchrun starts."""
     values = {
         "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size, "GROUP_RANK": 0,
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "tests",

@@ -1,4 +1,4 @@
-"""What is done with predicted parameters before a network is trained from them (GHN-3, arXiv 2303.04143)."""
+"""Noise on predicted weights, and orthogonal weights (GHN-3, arXiv 2303.04143)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 def add_noise(
     parameters: Mapping[str, Tensor], beta: float = 1e-5, *, skip: Collection[str] = (), seed: int = 0
 ) -> dict[str, Tensor]:
-    r"""Adds noise to weights, which tells apart channels that were predicted to be equal.
+    r"""Adds noise to weights, so that channels that were predicted to be equal can become different in training.
 
     .. math::
         W \leftarrow W + \beta \, \mathrm{std}(\mathrm{corr}(W)) \, \epsilon, \qquad \epsilon \sim \mathcal{N}(0, 1)
@@ -19,9 +19,9 @@ def add_noise(
     with the correlation coefficients of the rows of :math:`W` as a matrix.
 
     Args:
-        parameters: Tensors by name; those of less than two dimensions stay as they are.
+        parameters: Tensors by name. Those with fewer than two dimensions stay unchanged.
         beta: :math:`\beta`.
-        skip: Names that stay as they are, as those of the last layer.
+        skip: Names of tensors that stay unchanged, such as those of the last layer.
         seed: Seed of the noise.
 
     Returns:
@@ -38,18 +38,17 @@ def add_noise(
     if not 0 <= beta < float("inf"):
         raise ValueError(f"beta expected a number of at least 0, got {beta}")
     generator = torch.Generator().manual_seed(seed)
-    found = {}
+    noisy = dict(parameters)
     for name, tensor in parameters.items():
-        found[name] = tensor
         if tensor.dim() >= 2:
-            noise = torch.randn(tensor.shape, generator=generator).to(tensor)
+            noise = torch.randn(tensor.shape, generator=generator).to(tensor)  # also for skipped tensors
             if name not in skip:
-                found[name] = tensor + beta * _spread(tensor.flatten(1)) * noise
-    return found
+                noisy[name] = tensor + beta * _std_of_correlations(tensor.flatten(1)) * noise
+    return noisy
 
 
-def _spread(matrix: Tensor) -> Tensor:
-    """Standard deviation of the correlation coefficients of rows; one row, and constant rows, have none."""
+def _std_of_correlations(matrix: Tensor) -> Tensor:
+    """Standard deviation of the correlation coefficients; 0 for a single row or column, and of constant rows."""
     if min(matrix.shape) == 1:
         return matrix.new_zeros(())
     coefficients = torch.corrcoef(matrix.to("cpu", torch.float64))  # some devices have no double precision
@@ -57,16 +56,16 @@ def _spread(matrix: Tensor) -> Tensor:
 
 
 def orthogonalize(parameters: Mapping[str, Tensor], first: int = 0, *, skip: Collection[str] = ()) -> dict[str, Tensor]:
-    r"""Replaces weights by matrices with orthonormal rows, or columns where there are more rows than columns.
+    r"""Replaces weights by matrices with orthonormal rows, or orthonormal columns if there are more rows than columns.
 
-    A weight is seen as a matrix :math:`W`, with one row for each output. With :math:`W^\top = QR` (of :math:`W` itself
-    where it has more rows than columns), where :math:`R` has no negative number on its diagonal, it becomes
-    :math:`Q^\top`.
+    A weight is a matrix :math:`W` with one row for each output. With :math:`W^\top = QR`, where the diagonal of
+    :math:`R` is not negative, it becomes :math:`Q^\top`. If it has more rows than columns, :math:`W = QR` becomes
+    :math:`Q`.
 
     Args:
-        parameters: Tensors by name; those of less than two dimensions stay as they are.
-        first: How many weights at the beginning stay as they are.
-        skip: Names that stay as they are, as those of the last layer.
+        parameters: Tensors by name. Those with fewer than two dimensions stay unchanged.
+        first: The first weights, up to this number, stay unchanged.
+        skip: Names of tensors that stay unchanged, such as those of the last layer.
 
     Returns:
         Tensors by name, in the same order.
@@ -82,8 +81,8 @@ def orthogonalize(parameters: Mapping[str, Tensor], first: int = 0, *, skip: Col
     if first < 0:
         raise ValueError(f"first expected a number of at least 0, got {first}")
     weights = [name for name, tensor in parameters.items() if tensor.dim() >= 2]
-    chosen = {name for name in weights[first:] if name not in skip}
-    return {name: _orthogonal(tensor) if name in chosen else tensor for name, tensor in parameters.items()}
+    changed = {name: _orthogonal(parameters[name]) for name in weights[first:] if name not in skip}
+    return {**parameters, **changed}
 
 
 def _orthogonal(tensor: Tensor) -> Tensor:

@@ -2,10 +2,10 @@ import itertools
 
 import pytest
 import torch
-from ghn_pyg.graph.arch_data.images import TensorImages, shift_and_mirror
 from torch.utils.data import DataLoader
 
-from ghn_pyg.training.image_stream import ImageBatches
+from ghn_pyg.data import TensorImages, shift_and_mirror
+from ghn_pyg.training.image_batches import ImageBatches
 
 
 def numbered(count, augment=None):
@@ -17,7 +17,9 @@ def numbered(count, augment=None):
 def test_an_epoch_takes_each_image_once():
     batches = ImageBatches(numbered(23), 5, seed=3)
     assert batches.steps_per_epoch == 4
-    epochs = [list(itertools.chain(*(batches.positions(step) for step in range(first, first + 4)))) for first in (0, 4)]
+    epochs = [
+        list(itertools.chain(*(batches.image_numbers(step) for step in range(first, first + 4)))) for first in (0, 4)
+    ]
     for epoch in epochs:
         assert len(set(epoch)) == 20
     assert epochs[0] != epochs[1]
@@ -31,13 +33,13 @@ def test_a_step_is_a_function_of_its_number():
     for other in (first.batch(6), second.batch(6), next(iter(ImageBatches(first.images, 5, seed=3, first_step=6)))):
         assert torch.equal(other[0], images)
         assert torch.equal(other[1], labels)
-    assert labels.tolist() == first.positions(6)
+    assert labels.tolist() == first.image_numbers(6)
     assert labels.tolist() != ImageBatches(numbered(23), 5, seed=4).batch(6)[1].tolist()
 
 
-def test_literal_positions():
+def test_literal_order():
     """The same on every machine and with every version: a change here breaks the resuming of runs."""
-    assert ImageBatches(numbered(23), 5, seed=3).positions(6) == [17, 19, 15, 13, 16]
+    assert ImageBatches(numbered(23), 5, seed=3).image_numbers(6) == [17, 19, 15, 13, 16]
 
 
 def test_ranks_read_parts_of_the_batch_that_one_reads():
@@ -60,11 +62,11 @@ def test_workers_change_nothing(workers):
     batches = ImageBatches(numbered(23, shift_and_mirror), 5, seed=3, first_step=2)
     loader = DataLoader(batches, batch_size=None, num_workers=workers)
     for step, (images, labels) in zip(range(2, 6), loader, strict=False):
-        assert labels.tolist() == batches.positions(step)
+        assert labels.tolist() == batches.image_numbers(step)
         assert torch.equal(images, batches.batch(step)[0])
 
 
-def test_batches_that_cannot_be():
+def test_impossible_batch_sizes():
     with pytest.raises(ValueError, match="batch_size must be a multiple of the 3 processes, got 5"):
         ImageBatches(numbered(23), 5, world_size=3)
     with pytest.raises(ValueError, match="batch_size must not exceed the 23 training images, got 29"):

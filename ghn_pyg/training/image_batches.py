@@ -1,4 +1,4 @@
-"""Training images as a function of (seed, step, rank), as architectures are."""
+"""Batches of training images as a function of seed, step and rank."""
 
 from __future__ import annotations
 
@@ -9,19 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..data.images import Images, ImageSet, load_images
+from ..data import Images, ImageSet, load_images
 from .config import TrainConfig
 from .seeds import seed_of
 
 
 def run_images(config: TrainConfig, augment: bool) -> Images:
-    """The image data of a run; see :func:`~ghn_pyg.data.images.load_images`.
-
-    Example:
-        >>> from ghn_pyg.training.load_config import load_config
-        >>> len(run_images(load_config("digits"), augment=False).train)
-        1442
-    """
+    """Loads the image data of a run by :func:`~ghn_pyg.data.load_images`."""
     return load_images(
         config.images, config.folder, image_size=config.image_size, num_classes=config.ghn.num_classes,
         download=config.download, augment=augment,
@@ -29,11 +23,11 @@ def run_images(config: TrainConfig, augment: bool) -> Images:
 
 
 class ImageBatches(IterableDataset[tuple[Tensor, Tensor]]):
-    """An endless stream of a rank's shares of image batches.
+    """An endless stream of one rank's shares of image batches.
 
-    Each epoch takes the images in a new order, and leaves out the rest that fills no batch. Rank :math:`r` of
-    :math:`R` reads the :math:`r`-th part of each batch; the parts of all ranks are the batch that one process alone
-    would read, in its order, and augmented alike.
+    Each epoch has a new order of the images; an incomplete last batch is dropped. Rank :math:`r` of :math:`R` reads
+    the :math:`r`-th part of each batch. All parts together are the batch of a single process: the same images in the
+    same order, with the same augmentation.
 
     Use it with ``DataLoader(ImageBatches(…), batch_size=None, num_workers=…)``.
 
@@ -42,14 +36,14 @@ class ImageBatches(IterableDataset[tuple[Tensor, Tensor]]):
         size: Images in a batch, on all ranks together.
         seed: Seed of order and augmentation.
         first_step: The step to start with.
-        rank: Which of the processes this is, over all machines.
+        rank: Rank of this process.
         world_size: Number of processes.
 
     Raises:
-        ValueError: If a batch cannot be parted evenly, or is larger than the data.
+        ValueError: If the batch size is not a multiple of the number of processes, or exceeds the number of images.
 
     Example:
-        >>> from ghn_pyg.data.images import load_images
+        >>> from ghn_pyg.data import load_images
         >>> batches = ImageBatches(load_images("digits").train, 64, seed=3)
         >>> batches.steps_per_epoch, batches.batch(1000)[1].shape
         (22, torch.Size([64]))
@@ -68,35 +62,35 @@ class ImageBatches(IterableDataset[tuple[Tensor, Tensor]]):
         self.first_step = first_step
         self.rank = rank
         self.world_size = world_size
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+        self._order: tuple[int, Tensor] = (-1, torch.empty(0))  # of the last epoch that was read
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in an epoch."""
+        """Complete batches in an epoch."""
         return len(self.images) // self.size
 
-    def positions(self, step: int) -> list[int]:
-        """Which images the rank reads for a step."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+    def image_numbers(self, step: int) -> list[int]:
+        """Numbers of the images that the rank reads in a step."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
             generator = torch.Generator().manual_seed(seed_of(self.seed, epoch))
             self._order = epoch, torch.randperm(len(self.images), generator=generator)
         share = self.size // self.world_size
-        start = place * self.size + self.rank * share
+        start = batch * self.size + self.rank * share
         return self._order[1][start : start + share].tolist()
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Images of shape (B / R, 3, H, W) and labels of shape (B / R,) for a step."""
-        found = []
+        examples = []
         with torch.random.fork_rng(devices=[]):
-            for position in self.positions(step):
-                torch.default_generator.manual_seed(seed_of(self.seed, step, position))
-                found.append(self.images.batch([position]))
-        images, labels = zip(*found, strict=True)
+            for number in self.image_numbers(step):
+                torch.default_generator.manual_seed(seed_of(self.seed, step, number))
+                examples.append(self.images.batch([number]))
+        images, labels = zip(*examples, strict=True)
         return torch.cat(images), torch.cat(labels)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """All steps, or every n-th in one of n workers, which a loader joins in their order."""
+        """All steps, or every n-th step in one of n workers, which a ``DataLoader`` merges in order."""
         info: Any = get_worker_info()
         offset, stride = (0, 1) if info is None else (info.id, info.num_workers)
         step = self.first_step + offset

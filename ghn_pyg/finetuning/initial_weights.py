@@ -1,4 +1,4 @@
-"""Where the training of a network starts from: what a GHN predicts."""
+"""Initial weights of a network: a GHN's prediction, with noise."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from ..graph.arch_data import ArchData
 from ..models.apply import load_prediction
 from ..models.ghn import GHN
 from ..models.prediction import Prediction
-from .diversify import add_noise, orthogonalize
+from .noise import add_noise, orthogonalize
 
 
 def start_from(
     ghn: GHN, network: nn.Module, graph: ArchData, *, noise: float = 1e-5, orthogonal: int | None = None,
     keep_classifier: bool = False, seed: int = 0,
 ) -> Prediction:  # fmt: skip
-    """Gives a network its predicted parameters, made ready for training (GHN-3, arXiv 2303.04143).
+    """Loads predicted parameters into a network to train it (GHN-3, arXiv 2303.04143).
 
     Args:
         ghn: The GHN.
-        network: The network, which is changed in place.
+        network: The network; it is changed in place.
         graph: Its graph.
-        noise: Noise on weights; see :func:`~ghn_pyg.finetuning.diversify.add_noise`. The last layer has none.
-        orthogonal: Weights from this one on, but for the last layer, are made orthogonal; see
-            :func:`~ghn_pyg.finetuning.diversify.orthogonalize`. By default none is.
-        keep_classifier: Whether the last layer keeps its values, as for another number of classes.
+        noise: Noise on all weights but those of the last layer; see :func:`~ghn_pyg.finetuning.add_noise`.
+        orthogonal: Number of the first weight to make orthogonal, except for the last layer; see
+            :func:`~ghn_pyg.finetuning.orthogonalize`. By default none is.
+        keep_classifier: Whether the last layer keeps its values, for example for another number of classes.
         seed: Seed of the noise and of class tokens.
 
     Returns:
-        What the network got.
+        The parameters that were loaded.
 
     Raises:
-        ValueError: If the graph is of another network, or an option is out of range; nothing is changed then.
+        ValueError: If the graph is of another network, or an option is out of range; the network is unchanged then.
 
     Example:
         >>> from ghn_pyg import GHN, GHNConfig, from_module
@@ -42,7 +42,10 @@ def start_from(
     """
     prediction = ghn.predict(graph, keep_classifier=keep_classifier, seed=seed)
     last = {
-        spec.name for node, ends in zip(graph.params, graph.classifier.tolist(), strict=True) for spec in node if ends
+        spec.name
+        for specs, in_classifier in zip(graph.params, graph.classifier.tolist(), strict=True)
+        for spec in specs
+        if in_classifier
     }
     changed = add_noise(prediction, noise, skip=last, seed=seed)
     if orthogonal is not None:

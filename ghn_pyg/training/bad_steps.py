@@ -1,0 +1,73 @@
+"""Bad steps, whose loss or gradient is not finite: they are skipped, and too many in a row roll the run back."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from .checkpoints import TrainingError, checkpoint_paths, read_checkpoint
+from .state import TrainingState
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+MIN_SCALE: Final = 1024.0
+"""Smallest loss scale of half precision."""
+
+_logger = logging.getLogger(__name__)
+
+
+def clip_and_step(state: TrainingState, fabric: Fabric, clip: float, *, finite: bool) -> float:
+    """Clips the gradient and takes a step of the optimizer, unless the loss or the gradient is not finite.
+
+    Returns:
+        The norm of the gradient before clipping; not finite if the step was skipped.
+    """
+    norm = math.nan
+    if finite:
+        tensor: Any = fabric.clip_gradients(
+            state.ghn, state.optimizer, max_norm=clip or math.inf, error_if_nonfinite=False
+        )
+        norm = float(tensor)
+    if math.isfinite(norm):
+        state.optimizer.step()
+        if state.average is not None:
+            state.average.update_parameters(state.ghn)
+    elif (scaler := state.scaler) is not None:
+        # Set by hand: the scaler would take the step if gradients are finite and only their norm overflows.
+        scaler.load_state_dict({**scaler.state_dict(), "_growth_tracker": 0})
+        scaler.update(max(scaler.get_scale() * scaler.get_backoff_factor(), MIN_SCALE))
+    return norm
+
+
+def record_step(state: TrainingState, loss: float, *, skipped: bool) -> None:
+    """Counts a step."""
+    progress = state.progress
+    progress.step += 1
+    if skipped:
+        progress.skipped += 1
+        progress.skipped_in_a_row += 1
+        _logger.warning("step %d skipped: its loss or gradient is not finite", progress.step - 1)
+    else:
+        progress.skipped_in_a_row = progress.rollbacks_in_a_row = 0
+        progress.loss_sum += loss
+        progress.loss_count += 1
+
+
+def roll_back(state: TrainingState, checkpoints: Path) -> None:
+    """Loads the weights of the last checkpoint, or of an older one after another roll-back; data are new ones."""
+    progress, paths = state.progress, checkpoint_paths(checkpoints)
+    if progress.rollbacks_in_a_row >= len(paths):
+        raise TrainingError(
+            f"step {progress.step}: losses or gradients are not finite, also from each of the {len(paths)} checkpoints "
+            f"in {checkpoints} on; lower learning_rate, or keep more checkpoints"
+        )
+    path = paths[-1 - progress.rollbacks_in_a_row]
+    state.load_weights(read_checkpoint(path))
+    progress.skipped_in_a_row = 0
+    progress.loss_sum, progress.loss_count = 0.0, 0  # losses of the weights that were given up
+    progress.rollbacks += 1
+    progress.rollbacks_in_a_row += 1
+    _logger.warning("rolled back to %s, continuing with step %d", path.name, progress.step)

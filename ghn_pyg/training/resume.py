@@ -1,0 +1,86 @@
+"""Resuming a run: the folder must have the same run, and no other process may train in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock, Timeout
+
+from ..models.checkpoints.key_names import CheckpointError
+from ..utils.atomic_files import replacing
+from .checkpoints import TrainingError, read_checkpoint
+from .config import TrainConfig
+from .state import Progress, TrainingState
+
+CONFIG_FILE: Final = "train.json"
+LOCK_FILE: Final = ".lock"
+LOCK_TIMEOUT: Final = 5.0
+"""Seconds: a killed run may hold its lock for a moment."""
+
+_MAY_CHANGE: Final = ("images", "folder", "download", "compile", "node_budget", "checkpoint_every", "keep")
+"""Fields that a resumed run may change: they do not affect what is trained. ``images`` and ``folder`` are among them
+because data may move; checkpoints have the name of the data set and the number of its images."""
+
+
+def lock_folder(folder: Path) -> AbstractContextManager[object]:
+    """A context in which no other process can train in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return FileLock(folder / LOCK_FILE).acquire(timeout=LOCK_TIMEOUT)
+    except Timeout as error:
+        raise TrainingError(
+            f"another process trains in {folder} and holds {LOCK_FILE}; wait until it ends, or use another folder"
+        ) from error
+
+
+def check_same_run(folder: Path, config: TrainConfig) -> None:
+    """Raises a TrainingError if the folder has another run, or its configuration cannot be read."""
+    path = folder / CONFIG_FILE
+    if not path.exists():
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(before, dict):
+            raise ValueError(f"expected fields, got {before!r}")
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"cannot read the configuration of the run, {path}: {error}; remove the file to resume with the given one"
+        ) from error
+    if changed := _changed_fields(before, config):
+        raise TrainingError(
+            f"{folder} has another run, which differs in {', '.join(changed)}; use another folder, or resume that run "
+            f"with the configuration in {path}"
+        )
+
+
+def _changed_fields(before: Mapping[str, Any], config: TrainConfig) -> list[str]:
+    now = config.to_dict()
+    return [name for name in {**before, **now} if name not in _MAY_CHANGE and before.get(name) != now.get(name)]
+
+
+def write_config(folder: Path, config: TrainConfig) -> None:
+    """Writes the configuration of a run into its folder."""
+    with replacing(folder / CONFIG_FILE) as temporary:
+        temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def load_checkpoint(state: TrainingState, path: Path, config: TrainConfig, data: str) -> None:
+    """Loads the state of a run from a checkpoint.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read, or is of a run with another configuration or other data.
+    """
+    values = read_checkpoint(path)
+    try:
+        if changed := _changed_fields(values["config"], config):
+            raise ValueError(f"it differs in {', '.join(changed)}")
+        if values["data"] != data:
+            raise ValueError(f"it was trained on {values['data']}, not on {data}")
+        state.load_weights(values)
+        state.progress = Progress(**values["progress"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"the checkpoint {path} is of another run: {error}") from error

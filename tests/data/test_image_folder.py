@@ -1,0 +1,62 @@
+import dataclasses
+
+import pytest
+import torch
+from PIL import Image
+
+from ghn_pyg.data import ImagesError, load_images
+
+
+def write_pictures(folder, classes, sizes=((40, 30),)):
+    for label, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for number, size in enumerate(sizes):
+            Image.new("RGB" if number % 2 else "L", size, 40 * label).save(folder / name / f"{number}.png")
+
+
+def test_a_folder(tmp_path):
+    for part in ("train", "val"):
+        write_pictures(tmp_path / part, ["ant", "bee"], [(40, 30), (90, 70)])
+    images = load_images(tmp_path, image_size=72)
+    assert (images.num_classes, len(images.train), images.name) == (2, 4, tmp_path.name)
+    batch, labels = images.test.batch([3, 0])
+    assert batch.shape == images.train.batch([1, 2])[0].shape == (2, 3, 72, 72)
+    assert labels.tolist() == [1, 0]
+
+
+def test_faulty_folders(tmp_path):
+    with pytest.raises(ImagesError, match=r"there is no folder .*missing; expected FOLDER/train/CLASS"):
+        load_images(str(tmp_path / "missing"))
+    with pytest.raises(ImagesError, match=r"cannot read images in .*expected FOLDER/train/CLASS"):
+        load_images(tmp_path)
+    write_pictures(tmp_path / "train", ["ant", "bee"])
+    write_pictures(tmp_path / "test", ["ant", "cow"])
+    with pytest.raises(ImagesError, match="different classes, expected the same: bee, cow"):
+        load_images(tmp_path)
+
+
+def test_labels_above_the_number_of_classes(tmp_path):
+    for part in ("train", "val"):
+        write_pictures(tmp_path / part, ["ant", "bee"], [(40, 30)])
+    images = load_images(tmp_path, image_size=8)
+    assert images.test.batch([0, 1])[1].tolist() == [0, 1]
+    with pytest.raises(ImagesError, match=r"expected labels from 0 to 0, got 0 to 1; give the number of classes"):
+        dataclasses.replace(images.test, num_classes=1).batch([0, 1])
+
+
+def test_images_without_augmentation(tmp_path):
+    for part in ("train", "val"):
+        write_pictures(tmp_path / part, ["ant", "bee"], [(90, 70), (80, 50)])
+    images = load_images(tmp_path, image_size=64)
+    expected = images.test.batch([3, 2])[0]
+    assert torch.equal(images.train.plain().batch([3, 2])[0], expected)
+    assert torch.equal(load_images(tmp_path, image_size=64, augment=False).train.batch([3, 2])[0], expected)
+    torch.manual_seed(0)
+    assert not torch.equal(images.train.batch([3, 2])[0], expected)
+
+
+def test_a_path_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for part in ("train", "val"):
+        write_pictures(tmp_path / "pictures" / part, ["ant"], [(40, 30)])
+    assert load_images("~/pictures").name == "pictures"
