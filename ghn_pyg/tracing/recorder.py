@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-
-from torch import nn
+from typing import Any
 
 from ..graph.arch_data import NO_SHAPE, ParamSpec
 from . import kept as reasons
 from .steps import Sources, Step, union
+from .values import ValueTable
 
 
-class Recorder:
+class Recorder(ValueTable):
     """The steps that were recorded so far, of which the input is the first.
 
     Attributes:
         steps: The steps.
-        parameters: The network's parameters by name.
         claimed: Parameters that a step has taken up, with its position.
         folded: Why others are kept.
         scope: Paths of the modules whose forward pass runs, the innermost last.
@@ -26,7 +25,6 @@ class Recorder:
     def __init__(self) -> None:
         super().__init__()
         self.steps: list[Step] = [Step("input", ())]
-        self.parameters: dict[str, nn.Parameter] = {}
         self.claimed: dict[str, int] = {}
         self.folded: dict[str, str] = {}
         self.scope: list[str] = [""]
@@ -109,3 +107,7 @@ class Recorder:
         if len(set(present)) <= 1:
             return present[0] if present else ()
         return self.step(kind, union(*present), operands=present)
+
+    def kinds(self, tensor: Any) -> set[str]:
+        """The kinds of the steps that ``tensor`` is computed from directly."""
+        return {self.steps[step].kind for step in self.sources(tensor)}

@@ -17,7 +17,8 @@ from ..graph.arch_data import ParamSpec
 from ..utils.nested_tensors import map_tensors, tensors_in
 from .kept import Kept
 from .registry import LayerNode, check_nodes, handler_for
-from .tracer import CONSTANT, Tracer
+from .tracer import Tracer
+from .values import CONSTANT
 
 _PLAIN = frozenset((str, int, float, bool, type(None), bytes, type, types.FunctionType, types.BuiltinFunctionType))
 _MODULE_STATE = frozenset(nn.Module().__dict__) | {"forward"}

@@ -27,7 +27,8 @@ from .passes import rewrite
 from .registry import RuleError
 from .shadow import shadow
 from .steps import Sources, Step
-from .tracer import Tracer, Value
+from .tracer import Tracer
+from .values import Value
 
 _logger = logging.getLogger(__name__)
 _NO_VALUES = re.compile(r"\b[Mm]eta (tensors?|device|Long|Bool)|register_meta|data-independent")

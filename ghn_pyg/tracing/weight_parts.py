@@ -8,7 +8,7 @@ is what it hands to the next.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,7 @@ from torch import Tensor
 
 from ..graph.arch_data import ParamSpec
 from ..utils.nested_tensors import tensors_in
-
-if TYPE_CHECKING:
-    from .tracer import Tracer
+from .values import ValueTable
 
 Axes = tuple[tuple[int, ...], ...]
 """For each dimension of a weight the dimensions of a parameter that run along it."""
@@ -31,7 +29,7 @@ class Part(NamedTuple):
     axes: Axes
 
 
-Follower = Callable[["Tracer", Callable[..., Any], Sequence[Any], dict[str, Any], Any], None]
+Follower = Callable[[ValueTable, Callable[..., Any], Sequence[Any], dict[str, Any], Any], None]
 
 
 def _functions(names: str) -> frozenset[Any]:
@@ -57,7 +55,7 @@ _SUMS: Final = _functions("add __add__ __radd__ sub subtract __sub__")
 _CONCATENATIONS: Final = _functions("cat concat concatenate")
 
 
-def parts_of(tracer: Tracer, weight: Tensor) -> tuple[Part, ...]:
+def parts_of(tracer: ValueTable, weight: Tensor) -> tuple[Part, ...]:
     """The parameters that a weight is made of; of one that is computed otherwise, the one that matters."""
     if found := _known(tracer, weight):
         return found
@@ -65,14 +63,16 @@ def parts_of(tracer: Tracer, weight: Tensor) -> tuple[Part, ...]:
     return () if name is None else (Part(name, _matching(tuple(tracer.parameters[name].shape), tuple(weight.shape))),)
 
 
-def _known(tracer: Tracer, tensor: Any) -> tuple[Part, ...]:
+def _known(tracer: ValueTable, tensor: Any) -> tuple[Part, ...]:
     """The parts of a tensor into which nothing was written since they were noted."""
     if not isinstance(tensor, Tensor):
         return ()
     if (name := tracer.own_name(tensor)) is not None:
         return (Part(name, tuple((dim,) for dim in range(tensor.dim()))),)
-    found, shape, value = getattr(tensor, "_ghn_parts", ((), None, None))
-    return found if found and tensor.shape == shape and tracer.value(tensor) == value else ()
+    if (noted := tracer.origin(tensor).parts) is None:
+        return ()
+    parts, shape, value = noted
+    return parts if tensor.shape == shape and tracer.value(tensor) == value else ()
 
 
 def _matching(stored: tuple[int, ...], used: tuple[int, ...]) -> Axes:
@@ -93,7 +93,7 @@ def stacked_in(part: Part, shape: Sequence[int]) -> int:
     return lead if lead > 0 and part.axes == tuple((dim,) for dim in range(lead, len(shape))) else 0
 
 
-def specification(tracer: Tracer, part: Part, roles: str) -> ParamSpec | None:
+def specification(tracer: ValueTable, part: Part, roles: str) -> ParamSpec | None:
     """How a part of a weight is decoded, whose dimensions have these roles; ``None`` if it is no matrix.
 
     Args:
@@ -130,20 +130,23 @@ def _axes(part: Part, roles: str, shape: Sequence[int]) -> str:
 # --- following what is done with parameters --------------------------------------------------------------------------
 
 
-def follow(tracer: Tracer, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
+def follow(
+    tracer: ValueTable, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], result: Any
+) -> None:
     """Notes which parameters the result of a function is made of."""
     if args and (follower := FOLLOWERS.get(func)) is not None:
         follower(tracer, func, args, kwargs, result)
 
 
-def made_of(tracer: Tracer, result: Any, parts: Iterable[Part]) -> None:
+def made_of(tracer: ValueTable, result: Any, parts: Iterable[Part]) -> None:
     """Notes the parts of a tensor, each parameter once."""
     if isinstance(result, Tensor) and (found := {part.name: part for part in parts}):
-        noted = (tuple(found.values()), result.shape, tracer.value(result))
-        result._ghn_parts = noted  # type: ignore[attr-defined]
+        tracer.origin(result).parts = (tuple(found.values()), result.shape, tracer.value(result))
 
 
-def _view(tracer: Tracer, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
+def _view(
+    tracer: ValueTable, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], result: Any
+) -> None:
     """Views: what becomes of the dimensions is seen from their strides in a stand-in."""
     if not (parts := _known(tracer, args[0])):
         return
@@ -204,37 +207,37 @@ def _dimensions(probe: Tensor, view: Tensor) -> Axes:
     return tuple(found)
 
 
-def _forget(_: Tracer, __: Any, ___: Sequence[Any], ____: dict[str, Any], result: Any) -> None:
+def _forget(tracer: ValueTable, _: Any, __: Sequence[Any], ___: dict[str, Any], result: Any) -> None:
     """A change of the shape in place."""
-    result._ghn_parts = ((), None, None)
+    tracer.origin(result).parts = None
 
 
-def _resized(tracer: Tracer, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
+def _resized(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
     made_of(tracer, result, _known(tracer, args[0]))
 
 
-def _linear(tracer: Tracer, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
+def _linear(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
     """What keeps the dimensions of a weight, and is linear in it."""
     made_of(tracer, result, next(_alike(tracer, args, result), ()))
 
 
-def _sum(tracer: Tracer, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
+def _sum(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
     made_of(tracer, result, [part for parts in _alike(tracer, args, result) for part in parts])
 
 
-def _alike(tracer: Tracer, operands: Sequence[Any], result: Any) -> Iterator[tuple[Part, ...]]:
+def _alike(tracer: ValueTable, operands: Sequence[Any], result: Any) -> Iterator[tuple[Part, ...]]:
     """The parts of each operand of the result's shape, unless an activation is among them."""
     tensors = [(tensor, _known(tracer, tensor)) for tensor in operands if isinstance(tensor, Tensor)]
     if not any(tracer.sources(tensor) and not parts for tensor, parts in tensors):
         yield from (parts for tensor, parts in tensors if parts and tensor.shape == result.shape)
 
 
-def _concatenation(tracer: Tracer, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
+def _concatenation(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
     if not tracer.sources(result):
         made_of(tracer, result, [part for tensor in args[0] for part in parts_of(tracer, tensor)])
 
 
-def _stack(tracer: Tracer, _: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
+def _stack(tracer: ValueTable, _: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
     if not tracer.sources(result):
         dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % result.dim()
         parts = [part for tensor in args[0] for part in parts_of(tracer, tensor)]

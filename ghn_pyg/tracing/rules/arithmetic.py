@@ -13,7 +13,8 @@ from torch import Tensor
 from ...utils.nested_tensors import tensors_in
 from ..kept import Kept, enters
 from ..steps import Sources, union
-from ..tracer import CONSTANT, Rule, Tracer, Value, rule
+from ..tracer import Rule, Tracer, rule
+from ..values import CONSTANT, Value
 from .handwritten_norms import centred, normalised, scaled
 from .layers import offset, position_bias
 from .learned_positions import position_tables, with_tokens
@@ -178,7 +179,7 @@ def add(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
     value = added(tracer, input, other)
     out, number = _result(tracer, input, other, value), other if isinstance(input, Tensor) else input
     if value.params and not value.sources and not isinstance(number, Tensor):
-        out._ghn_added = number  # type: ignore[attr-defined]
+        tracer.origin(out).added = number
     return out
 
 
@@ -186,7 +187,7 @@ def add(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
 def subtract(tracer: Tracer, input: Any, other: Any, **options: Any) -> Tensor:
     """A difference, which is no gain of a norm."""
     out = add(tracer, input, other, **options)
-    out._ghn_added = None
+    tracer.origin(out).added = None
     return out
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...utils.nested_tensors import map_tensors
 from ..constants import RANDOM, small, wanted_type
-from ..tracer import CONSTANT, Rule, Tracer, rule
+from ..tracer import Rule, Tracer, rule
+from ..values import CONSTANT
 from .arithmetic import named
 
 _LIKE: Final = "zeros_like ones_like empty_like full_like new_zeros new_ones new_empty new_full new_tensor"

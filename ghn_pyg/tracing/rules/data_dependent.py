@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..kept import Kept, enters
-from ..tracer import CONSTANT, Tracer, rule
+from ..tracer import Tracer, rule
+from ..values import CONSTANT
 from .arithmetic import absorb
 
 
@@ -24,14 +25,14 @@ def nonzero(tracer: Tracer, input: Tensor, as_tuple: bool = False) -> Any:
         return tuple(tracer.emit((count,), torch.int64, value) for _ in range(max(input.dim(), 1)))
     places = tracer.emit((count, input.dim()), torch.int64, value)
     if count == input.numel():
-        places._ghn_all_of = tuple(input.shape)  # type: ignore[attr-defined]
+        tracer.origin(places).all_of = tuple(input.shape)
     return places
 
 
 @rule(Tensor.unbind, torch.unbind)
 def unbind(tracer: Tracer, input: Tensor, dim: int = 0) -> Any:
     """Slices; those of all places are known one by one, as a loop over experts that get tokens needs them."""
-    shape = getattr(input, "_ghn_all_of", None)
+    shape = tracer.origin(input).all_of
     if shape is None or dim != 0:
         return tracer.default(Tensor.unbind, (input, dim), {})
     value = tracer.value(input) or CONSTANT

@@ -96,7 +96,7 @@ def _is_statistic(tracer: Tracer, sources: Sources, value: Sources) -> bool:
 def _is_gain(tracer: Tracer, tensor: Any) -> bool:
     """Whether a parameter scales channels, by itself or after 1 was added to it."""
     name = tracer.parameter(tensor) if isinstance(tensor, Tensor) else None
-    if name is None or getattr(tensor, "_ghn_added", 0) not in (0, 1):
+    if name is None or tracer.origin(tensor).added not in (0, 1):
         return False
     return tracer.parameters[name].dim() > 0 and tracer.parameters[name].shape[0] > 1
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from ...graph.arch_data import Layout, ParamSpec
 from ..kept import Kept, enters
 from ..steps import Sources, union
-from ..tracer import CONSTANT, Tracer, Value, rule
+from ..tracer import Tracer, rule
+from ..values import CONSTANT, Value
 from ..weight_parts import Part, parts_of, specification, stacked_in
 
 _TAKES_BIAS: Final = ("conv", "sep_conv", "dil_conv", "ln", "bn")
@@ -122,8 +123,8 @@ def _scaled_by_others(tracer: Tracer, tensor: Tensor | None, names: Sequence[str
 
 def offset(tracer: Tracer, value: Any, other: Any) -> Sources | None:
     """Records a parameter that is added to what a layer or norm without a bias gives: its bias."""
-    step = getattr(value, "_ghn_open", None)
-    if step is None or not isinstance(other, Tensor) or tracer.sources(value) != (step,):
+    step = tracer.origin(value).open_step if isinstance(value, Tensor) and isinstance(other, Tensor) else None
+    if step is None or tracer.sources(value) != (step,):
         return None
     found = parts_of(tracer, other)
     if not found or tracer.steps[step].kind not in _TAKES_BIAS:

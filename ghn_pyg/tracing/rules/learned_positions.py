@@ -19,7 +19,7 @@ def with_tokens(tracer: Tracer, joined: Tensor, tensors: Sequence[Tensor], axis:
     if tracer.sources(joined) and joined.dim() == 3 and axis == 1:
         first = next(at for at, tensor in enumerate(tensors) if tracer.sources(tensor))
         if all(_only_parameter(tracer, tensor) for tensor in tensors[:first]):
-            joined._ghn_tokens = sum(tensor.shape[1] for tensor in tensors[:first])  # type: ignore[attr-defined]
+            tracer.origin(joined).tokens = sum(tensor.shape[1] for tensor in tensors[:first])
     return joined
 
 
@@ -44,7 +44,7 @@ def position_tables(tracer: Tracer, operand: Any, tokens: Any) -> list[ParamSpec
     last = len(inner) < 3 or features == inner[-1] != inner[0]
     if len(inner) < 2 or not _fits(_without_ones(operand.shape), inner, last):
         return []
-    extra = getattr(tokens, "_ghn_tokens", 0)
+    extra = tracer.origin(tokens).tokens
     # What has entered a layer is a token; a number for each feature of a layer is no position's.
     names = [
         name

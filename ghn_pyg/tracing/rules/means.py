@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ...utils.nested_tensors import map_tensors
 from ..steps import Sources, channels
-from ..tracer import CONSTANT, Rule, Tracer, Value, rule
+from ..tracer import Rule, Tracer, rule
+from ..values import CONSTANT, Value
 from .arithmetic import axis_of
 from .handwritten_norms import over_length, statistic
 
@@ -30,7 +31,7 @@ def mean(
     value = tracer.value(input) or CONSTANT
     out = tracer.emit(shape, dtype or input.dtype, Value(_averaged(tracer, input, dims), value.params))
     if rank > 3 and len(shape) == 3 and min(dims) > 1:
-        out._ghn_channels_first = True  # type: ignore[attr-defined]
+        tracer.origin(out).channels_first = True
     return out
 
 
@@ -38,7 +39,7 @@ def _averaged(tracer: Tracer, x: Tensor, dims: Sequence[int]) -> Sources:
     sources, rank = tracer.sources(x), x.dim()
     if not sources:
         return sources
-    if is_spatial(rank, dims) and not (rank == 3 and _channels_first(x)):
+    if is_spatial(rank, dims) and not (rank == 3 and tracer.origin(x).channels_first):
         return statistic(tracer, sources, rank, dims, kind="glob_avg")
     if _ends_average(tracer, x, dims):  # one dimension after the other
         first = tracer.steps[sources[0]]
@@ -53,15 +54,10 @@ def is_spatial(rank: int, dims: Sequence[int]) -> bool:
     return (rank > 3 and list(dims) in (channels_first, channels_last)) or (rank == 3 and list(dims) == [1])
 
 
-def _channels_first(x: Tensor) -> bool:
-    """Whether ``x`` of three dimensions was a map (B, C, *positions) before."""
-    return getattr(x, "_ghn_channels_first", False)
-
-
 def _ends_average(tracer: Tracer, x: Tensor, dims: Sequence[int]) -> bool:
     """Whether no positions of (B, C, *positions) are left after a mean over ``dims``."""
     if x.dim() == 3:
-        return list(dims) == [2] and (_channels_first(x) or _channels(tracer, x) == x.shape[1])
+        return list(dims) == [2] and (tracer.origin(x).channels_first or _channels(tracer, x) == x.shape[1])
     return x.dim() > 3 and min(dims) > 1 and all(x.shape[d] == 1 for d in range(2, x.dim()) if d not in dims)
 
 

@@ -21,7 +21,7 @@ def norm_step(tracer: Tracer, kind: str, x: Tensor, gain: Tensor | None, bias: T
     if not tracer.sources(x) and (kind == "bn" or gain is None):  # weights that are standardised by a norm's function
         return tracer.emit(x.shape, x.dtype, tracer.merged(t for t in (x, gain, bias) if t is not None))
     sources = entered(tracer, x)
-    if gain is not None and getattr(gain, "_ghn_added", 0) not in (0, 1):
+    if gain is not None and tracer.origin(gain).added not in (0, 1):
         value = tracer.value(gain)
         sources, gain = tracer.fold(value.params if value else (), Kept.LAYER_SCALE, sources), None
     out = tracer.like(x, norm_sources(tracer, kind, sources, gain, bias))
@@ -35,7 +35,7 @@ def norm_sources(tracer: Tracer, kind: str, inputs: Sources, gain: Tensor | None
     if len(found) < 2 and tracer.parameter(gain) == tracer.parameter(bias):
         return tracer.fold(found, enters("a norm as gain and bias at once"), inputs)
     params = tuple(
-        ParamSpec(name, tuple(tracer.parameters[name].shape), role, added=getattr(tensor, "_ghn_added", 0))  # type: ignore[arg-type]
+        ParamSpec(name, tuple(tracer.parameters[name].shape), role, added=tracer.origin(tensor).added)  # type: ignore[arg-type]
         for name, (role, tensor) in found.items()
     )
     return tracer.step(kind, inputs, params) if params else inputs

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..tracer import Tracer, Value, rule
+from ..tracer import Tracer, rule
+from ..values import Value
 
 _Size = int | Sequence[int]
 

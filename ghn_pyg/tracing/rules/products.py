@@ -13,7 +13,8 @@ from torch import Tensor
 from ...utils.nested_tensors import tensors_in
 from ..kept import Kept, enters
 from ..steps import Sources, union
-from ..tracer import CONSTANT, Tracer, Value, rule
+from ..tracer import Tracer, rule
+from ..values import CONSTANT, Value
 from ..weight_parts import Part, made_of, parts_of
 from .arithmetic import axis_of
 from .layers import matrix_step

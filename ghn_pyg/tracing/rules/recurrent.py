@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...utils.nested_tensors import tensors_in
 from ..kept import Kept
-from ..tracer import CONSTANT, Tracer, Value, rule
+from ..tracer import Tracer, rule
+from ..values import CONSTANT, Value
 from .layers import bias_step, weight_step
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ...utils.nested_tensors import map_tensors, tensors_in
 from ..kept import enters
-from ..tracer import CONSTANT, Tracer, Value, rule
+from ..tracer import Tracer, rule
+from ..values import CONSTANT, Value
 from .arithmetic import absorb, axis_of
 from .layers import looked_up
 
@@ -71,7 +72,7 @@ def _map(tracer: Tracer, input: Tensor, shape: Sequence[int]) -> Tensor:
     """A view that may join the dimensions of a map: then its channels come before its places still."""
     out = tracer.view(input, shape)
     if len(shape) == 3 and input.dim() > 3 and tuple(shape[:2]) == tuple(input.shape[:2]):
-        out._ghn_channels_first = True  # type: ignore[attr-defined]
+        tracer.origin(out).channels_first = True
     return out
 
 

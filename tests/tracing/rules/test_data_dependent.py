@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from ghn_pyg import TracingError, from_module
 from ghn_pyg.tracing.kept import Kept
 from ghn_pyg.tracing.rules import data_dependent as rules_choices
-from ghn_pyg.tracing.tracer import RULES, Tracer, Value
+from ghn_pyg.tracing.tracer import RULES, Tracer
+from ghn_pyg.tracing.values import Value
 from tests.tracing.helpers import kinds, network, shapes, sources, traced, weight
 
 X = torch.rand(2, 3, 5)

@@ -1,0 +1,252 @@
+"""Where each tensor of a trace comes from: which recorded steps and which parameters it was computed from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..utils.compat import unwrap_functorch
+from .steps import Sources, union
+
+
+class Value(NamedTuple):
+    """Where a tensor comes from: steps, and parameters that no step has used yet."""
+
+    sources: Sources = ()
+    params: tuple[str, ...] = ()
+
+
+CONSTANT: Final = Value()
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Origin:
+    """What a trace knows about one tensor.
+
+    Args:
+        tensor: The tensor. The record keeps it alive, so that its id stays taken.
+        value: Where it comes from.
+        base: The tensor that it is a view of.
+        base_value: Where ``base`` came from when the view was made.
+        stale: Whether the trace has data for it that the network would have overwritten.
+        open_step: The layer or norm without a bias that gives it: a parameter that is added next is the bias.
+        added: The number that was added to the parameter that it is made of; ``None`` if the sign changed.
+        tokens: How many learned tokens a concatenation put first.
+        all_of: The shape of the tensor of which it holds the indices of all elements.
+        channels_first: Whether it was a map (B, C, *positions), and has three dimensions now.
+        parts: The parameters that it is made of as a weight, with its shape and value when that was noted.
+    """
+
+    tensor: Tensor
+    value: Value | None = None
+    base: Tensor | None = None
+    base_value: Value | None = None
+    stale: bool = False
+    open_step: int | None = None
+    added: Any = 0
+    tokens: int = 0
+    all_of: tuple[int, ...] | None = None
+    channels_first: bool = False
+    parts: tuple[tuple[Any, ...], torch.Size, Value | None] | None = None
+
+
+class ValueTable:
+    """The origins of all tensors of a trace, kept beside the tensors: the network's own are never written to.
+
+    Tensors that depend on the network's input or parameters are *abstract*: meta tensors with a :class:`Value`. Others
+    (masks, position counters) have data, and a value if they are computed from token ids or masks of the input.
+
+    Attributes:
+        parameters: The network's parameters by name. A parameter keeps the first name that it is met under.
+        tied: Further names of shared parameters, with the first one.
+        met: Parameters that some function took.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameters: dict[str, nn.Parameter] = {}
+        self.tied: dict[str, str] = {}
+        self.met: set[str] = set()
+        self._origins: dict[int, Origin] = {}
+        self._names: dict[int, str] = {}
+        self._owned: dict[int, Tensor] = {}
+        self._memory: set[int] | None = None
+
+    # --- tensors of the network ------------------------------------------------------------------------------------
+
+    def adopt(
+        self, path: str, parameters: Mapping[str, nn.Parameter | None], buffers: Mapping[str, Tensor | None]
+    ) -> None:
+        """Makes a module's own parameters and buffers known."""
+        for short, parameter in parameters.items():
+            if parameter is None:
+                continue
+            name = f"{path}.{short}" if path else short
+            first = self._names.setdefault(id(parameter), name)
+            if first == name:
+                self.parameters[name] = parameter
+                self._owned[id(parameter)] = parameter
+            else:
+                self.tied[name] = first
+        self._owned.update((id(buffer), buffer) for buffer in buffers.values() if buffer is not None)
+
+    def alias(self, path: str, module: nn.Module) -> None:
+        """Notes the further names that a module's parameters have where the module is met again."""
+        for name, parameter in module.named_parameters(path):
+            self.tied.setdefault(name, self._names[id(parameter)])
+
+    def own_name(self, tensor: Tensor) -> str | None:
+        """The name of a tensor that is a parameter itself."""
+        return self._names.get(id(tensor))
+
+    def owns(self, tensor: Tensor) -> bool:
+        """Whether ``tensor`` is a parameter or buffer of the network, or shares the memory of one."""
+        if id(tensor) in self._owned:
+            return True
+        if tensor.is_meta:
+            return False
+        if self._memory is None:
+            self._memory = {_address(owned) for owned in self._owned.values() if not owned.is_meta}
+        return _address(tensor) in self._memory
+
+    # --- where tensors come from -----------------------------------------------------------------------------------
+
+    def origin(self, tensor: Tensor) -> Origin:
+        """The record of ``tensor``, to read and to write."""
+        origin = self._origins.get(id(tensor))
+        if origin is None:
+            origin = self._origins[id(tensor)] = Origin(tensor)
+        return origin
+
+    def value(self, tensor: Tensor) -> Value | None:
+        """Where ``tensor`` comes from; ``None`` when it is a plain constant."""
+        origin = self._origins.get(id(tensor))
+        if origin is not None and origin.value is not None:
+            return origin.value if origin.base is None else self._after_writes(origin.value, origin)
+        if (name := self._names.get(id(tensor))) is not None:
+            self.met.add(name)
+            return Value((), (name,))
+        base = unwrap_functorch(tensor)
+        if (base := tensor._base if base is None else base) is not None:
+            return self.value(base)
+        return CONSTANT if tensor.is_meta else None
+
+    def _after_writes(self, value: Value, view: Origin) -> Value:
+        """Where a view comes from, after what was written into its base since."""
+        assert view.base is not None
+        now = self.value(view.base)
+        if now is None or now == view.base_value:
+            return value
+        return now if value == view.base_value else Value(union(value.sources, now.sources), value.params)
+
+    def is_abstract(self, tensor: Tensor) -> bool:
+        """Whether the trace may not look at the data of ``tensor``: it has none, or is a parameter, or is stale."""
+        if tensor.is_meta or id(tensor) in self._names:
+            return True
+        base = None if tensor._base is None else self._origins.get(id(tensor._base))
+        if base is not None and base.stale:
+            return True
+        origin = self._origins.get(id(tensor))
+        return origin is not None and (origin.stale or bool(origin.value and origin.value.params))
+
+    def sources(self, tensor: Any) -> Sources:
+        """The steps that ``tensor`` is computed from directly; none for anything that is not an abstract tensor."""
+        value = self.value(tensor) if isinstance(tensor, Tensor) else None
+        return value.sources if value else ()
+
+    def parameter(self, tensor: Tensor | None) -> str | None:
+        """The parameter that ``tensor`` is, or is computed from alone: of several, one of its shape or the largest."""
+        if tensor is None:
+            return None
+        value = self.value(tensor)
+        if value is None or not value.params or value.sources:
+            return None
+        if len(value.params) == 1:
+            return value.params[0]
+        same = [name for name in value.params if self.parameters[name].shape == tensor.shape]
+        return (same or sorted(value.params, key=lambda name: -self.parameters[name].numel()))[0]
+
+    def merged(self, tensors: Iterable[Tensor]) -> Value:
+        """The joint value of several tensors."""
+        known = [(tensor, value) for tensor in tensors if (value := self.value(tensor)) is not None]
+        params = tuple(dict.fromkeys(name for _, value in known for name in value.params))
+        return Value(union(*self._of_activations([(tensor, value.sources) for tensor, value in known])), params)
+
+    def entering(self, operands: Sequence[Any]) -> list[Sources]:
+        """The sources of each operand."""
+        return self._of_activations([(operand, self.sources(operand)) for operand in operands])
+
+    def _of_activations(self, operands: list[tuple[Any, Sources]]) -> list[Sources]:
+        """Token ids and masks, which have data, count as sources only where no activation has any."""
+        activations = [bool(sources) and self.is_abstract(operand) for operand, sources in operands]
+        keep_all = not any(activations)
+        return [own if keep_all or kept else () for (_, own), kept in zip(operands, activations, strict=True)]
+
+    # --- new tensors and writes ------------------------------------------------------------------------------------
+
+    def emit(self, shape: Sequence[int], dtype: torch.dtype, value: Value) -> Tensor:
+        """A new abstract tensor."""
+        tensor = torch.empty(shape, dtype=dtype, device="meta")
+        self._origins[id(tensor)] = Origin(tensor, value)
+        return tensor
+
+    def like(self, tensor: Tensor, sources: Sources) -> Tensor:
+        """A new abstract tensor of the same shape and type, computed from ``sources``."""
+        return self.emit(tensor.shape, tensor.dtype, Value(sources))
+
+    def view(self, base: Tensor, shape: Sequence[int]) -> Tensor:
+        """An abstract tensor that shares ``base``'s memory: what is written into it is written into ``base``."""
+        known, value = self._origins.get(id(base)), self.value(base)
+        tensor = torch.empty(shape, dtype=base.dtype, device="meta")
+        origin = self._origins[id(tensor)] = Origin(tensor, value or CONSTANT, base, value)
+        if known is not None:
+            origin.open_step, origin.added = known.open_step, known.added
+        return tensor
+
+    def opened(self, tensor: Tensor) -> Tensor:
+        """Notes that ``tensor`` is the result of a layer or norm that may still get its bias."""
+        if len(sources := self.sources(tensor)) == 1:
+            self.origin(tensor).open_step = sources[0]
+        return tensor
+
+    def remember(self, tensor: Tensor, value: Value) -> Tensor:
+        """Notes where a tensor with data comes from."""
+        self.origin(tensor).value = value
+        return tensor
+
+    def tag(self, result: Tensor, first: Any, value: Value) -> Tensor:
+        """Notes where a function's result comes from, and that it is a view of its first argument."""
+        if result is first:
+            return result
+        origin = self.origin(result)
+        origin.value = value
+        if result._base is not None and isinstance(first, Tensor):
+            origin.base, origin.base_value = first, self.value(first)
+        return result
+
+    def mark(self, tensor: Tensor, value: Value) -> None:
+        """Sets where ``tensor`` and the tensors that it is a view of come from, after an in-place operation."""
+        target: Tensor | None = tensor
+        while target is not None and id(target) not in self._owned:
+            origin = self.origin(target)
+            base = target._base if origin.base is None else origin.base
+            origin.value = value
+            if not target.is_meta:
+                origin.stale = True
+            elif base is not None:  # what the network owns stays as it is
+                origin.base, origin.base_value = base, self.value(base) if id(base) in self._owned else value
+            target = base
+
+    def lift(self, tensor: Tensor) -> Tensor:
+        """A stand-in without data for a real tensor; a single integer may be a size, whose value counts."""
+        if tensor.is_meta or (tensor.dim() == 0 and tensor.dtype == torch.int64 and not self.is_abstract(tensor)):
+            return tensor
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
