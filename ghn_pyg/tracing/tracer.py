@@ -1,4 +1,4 @@
-"""Runs a network's forward pass on tensors without data and records the steps that may become nodes."""
+"""Intercepts every PyTorch function of a forward pass and applies its rule; ``rules/`` holds the rules."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverloadPacket
 from torch.overrides import TorchFunctionMode
 
+from ..utils.compat import OpOverloadPacket
 from ..utils.nested_tensors import map_tensors, tensors_in
-from .constants import FACTORIES, computed, made, placed
-from .functions import ALIASES, ARRAYS, IN_PLACE, QUERIES
+from .constant_tensors import FACTORIES, computed, created, on_cpu
 from .kept import Kept, enters
 from .recorder import Recorder
 from .steps import Sources
@@ -23,15 +22,28 @@ Rule = Callable[..., Any]
 """``rule(tracer, *args, **kwargs)``: what a PyTorch function does to abstract tensors."""
 
 RULES: Final[dict[Callable[..., Any] | str, Rule]] = {}
-"""PyTorch function, or name of an extension's operator → rule; what has none is run for its shape and folded away."""
+"""PyTorch function, or name of an extension's operator → rule. Others run for their shape and are folded away."""
 
-
+_IN_PLACE: Final = frozenset(
+    getattr(Tensor, f"__{name}__")
+    for name in ("setitem", "iadd", "isub", "imul", "itruediv", "iand", "ior", "ixor", "ifloordiv", "ipow")
+    if hasattr(Tensor, f"__{name}__")
+)
+_QUERIES: Final = frozenset(
+    getattr(Tensor, name)
+    for name in ("dim", "size", "numel", "stride", "is_contiguous", "is_floating_point", "is_complex", "ndimension",
+                 "element_size", "get_device", "__len__", "__hash__", "__repr__", "__str__", "__format__", "data_ptr")
+)  # fmt: skip
+_TO_NUMPY: Final[frozenset[Any]] = frozenset((Tensor.numpy, Tensor.__array__))
+# NumPy's names of arguments, which PyTorch accepts too, and PyTorch's own for the second operand of a power.
+_ALIASES: Final = {
+    "axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1", "x": "input", "exponent": "other",
+}  # fmt: skip
 _REASONS: Final[dict[Callable[..., Any], Kept]] = {
     Tensor.__setitem__: Kept.TOKEN, torch.where: Kept.TOKEN, torch.prelu: Kept.SLOPE, Tensor.prelu: Kept.SLOPE
 }  # fmt: skip
-
-_QUESTIONS: Final = 1024
-"""As many times a module may ask for values before it counts as a loop without an end."""
+_MAX_CONDITIONS: Final = 1024
+"""How often one module may ask for values before it counts as an infinite loop."""
 
 
 def rule(*functions: Callable[..., Any] | str) -> Callable[[Rule], Rule]:
@@ -52,14 +64,16 @@ def _reason(func: Callable[..., Any]) -> str:
 class Tracer(Recorder, TorchFunctionMode):
     """Interprets a forward pass abstractly.
 
-    Every PyTorch function that is called while the tracer is active arrives here. Values that depend on the network's
-    input or parameters are *abstract*: meta tensors that carry a :class:`Value`. Anything else (masks, position
-    counters) is computed as usual. Nothing that belongs to the network is written to.
-
-    The network's parameters and buffers are made known with :meth:`adopt`.
+    While the tracer is active, PyTorch calls it for every function. A function with a rule is interpreted by it. Any
+    other runs on meta tensors for the shape of its result. Masks and position counters are computed as usual. Nothing
+    that belongs to the network is written to.
 
     Args:
         chooses: Whether choices that depend on activations take all elements, or none.
+
+    Attributes:
+        chose: Whether there was such a choice.
+        reasons: Why parameters are kept, where that is known without a trace.
     """
 
     def __init__(self, chooses: bool = True) -> None:
@@ -67,15 +81,13 @@ class Tracer(Recorder, TorchFunctionMode):
         self.chooses = chooses
         self.chose = False
         self.conditions: dict[str, int] = {}  # how often each module asked whether an activation is true
-        self.reasons: dict[str, str] = {}  # why parameters are not predicted, where that is known beforehand
-        # Steps that may make up a norm (see norms.py): with its type and dimensions, or with the gain that came first.
+        self.reasons: dict[str, str] = {}
+        # Steps that may be part of a handwritten norm: with its type and dimensions, or with a gain before the division
         self.statistics: dict[int, tuple[str, tuple[int, ...]]] = {}
         self.normalised: dict[int, tuple[str, tuple[int, ...]]] = {}
         self.gains: dict[int, Tensor] = {}
-        self.biased: dict[int, Sources] = {}  # sums of scores of attention and biases, with the scores
-        self.looked_up: set[str] = set()  # matrices of which rows are taken by their numbers
-
-    # --- steps -----------------------------------------------------------------------------------------------------
+        self.biased: dict[int, Sources] = {}  # sums of attention scores and biases, with the scores
+        self.looked_up: set[str] = set()  # matrices whose rows are looked up
 
     def chosen(self, count: int) -> int:
         """How many of ``count`` elements a choice takes that depends on activations: all or none."""
@@ -83,59 +95,57 @@ class Tracer(Recorder, TorchFunctionMode):
         return count if self.chooses else 0
 
     def ask(self) -> None:
-        """Counts what the module that runs asks of values: a loop that waits for an answer would never end."""
+        """Counts how often the running module asks for values, as a loop that waits for an answer would never end."""
         asked = self.conditions[self.scope[-1]] = self.conditions.get(self.scope[-1], 0) + 1
-        if asked > _QUESTIONS:
-            self.chose = False  # a second try would leave the loop out
+        if asked > _MAX_CONDITIONS:
+            self.chose = False  # a second try would skip the loop
             raise RuntimeError("a loop waits for a value, which meta tensors do not have")
-
-    # --- interception ----------------------------------------------------------------------------------------------
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Called by PyTorch for every function on tensors while the tracer is active."""
+        """Called by PyTorch for every function while the tracer is active."""
         kwargs = kwargs or {}
-        if func in QUERIES:
+        if func in _QUERIES:
             return func(*args, **kwargs)
         result = self._interpreted(func, args, kwargs)
         follow(self, func, args, kwargs, result)
         return result
 
     def _interpreted(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What a function's rule makes of it, where it has one."""
+        """The result by the function's rule, where there is one and an argument is abstract."""
         handler = RULES.get(func if type(func) is not OpOverloadPacket else str(func))
-        if handler is not None and any(map(self.is_abstract, tensors_in((args, kwargs)))):
-            if kwargs:
-                kwargs = {ALIASES.get(name, name): value for name, value in kwargs.items()}
-            if (out := kwargs.pop("out", None)) is None:
-                return handler(self, *args, **kwargs)
-            if not self.owns(out):
-                self.mark(out, self.value(handler(self, *args, **kwargs)) or CONSTANT)
-            return out
-        return self.default(func, args, kwargs)
+        if handler is None or not any(map(self.is_abstract, tensors_in((args, kwargs)))):
+            return self.default(func, args, kwargs)
+        if kwargs:
+            kwargs = {_ALIASES.get(name, name): value for name, value in kwargs.items()}
+        if (out := kwargs.pop("out", None)) is None:
+            return handler(self, *args, **kwargs)
+        if not self.owns(out):
+            self.mark(out, self.value(handler(self, *args, **kwargs)) or CONSTANT)
+        return out
 
     def call(self, func: Callable[..., Any], *args: Any) -> Any:
-        """What ``func`` gives in the trace, for rules that come down to another function."""
+        """The result of ``func`` in the trace, for rules that reduce to another function."""
         return self.__torch_function__(func, (), args)
 
     def default(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A function without a rule: computed where all values are known, else run for its shape and folded away."""
+        """A function without a rule: computed if all arguments have data, else run for its shape and folded away."""
         name = getattr(func, "__name__", "")
         if name == "__get__":
             return self._attribute(func, args)
         if name == "__set__":
-            return None if id(args[0]) in self._owned else func(*args)
+            return None if id(args[0]) in self.owned else func(*args)
         if "device" in kwargs:
-            if str(kwargs["device"]) == "meta":  # asked for without data
+            if str(kwargs["device"]) == "meta":  # the network asks for a tensor without data
                 return func(*args, **kwargs)
             kwargs = {name: value for name, value in kwargs.items() if name != "device"}
         tensors = list(tensors_in((args, kwargs)))
         if not tensors and func in FACTORIES:
             if func is torch.rand:
                 self.ask()
-            return made(func, args, kwargs)
-        writes = func in IN_PLACE or (name.endswith("_") and not name.endswith("__"))
+            return created(func, args, kwargs)
+        writes = func in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
         if tensors and (writes or kwargs.get("out") is not None):
             return self._in_place(func, args, kwargs, tensors)
         if not any(map(self.is_abstract, tensors)):
@@ -150,15 +160,14 @@ class Tracer(Recorder, TorchFunctionMode):
         """Attributes that are tensors, such as ``.data`` and ``.T``, come from where their tensor comes from."""
         result = func(*args)
         if not isinstance(result, Tensor):
-            return placed(func, result)
-        value = self.value(args[0])
-        if value is None:
+            return on_cpu(func, result)
+        if (value := self.value(args[0])) is None:
             return result
         return self.tag(result, args[0], value) if result.is_meta else self.remember(result, value)
 
     def _compute(self, func: Callable[..., Any], args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
-        """Values that are at hand are computed as usual, and remember where they come from."""
-        if func in ARRAYS and self.owns(tensors[0]):
+        """Computes a function of tensors with data, and notes where these come from."""
+        if func in _TO_NUMPY and self.owns(tensors[0]):
             return func(tensors[0].clone(), *args[1:], **kwargs)
         merged = self.merged(tensors)
         result = computed(func, args, kwargs, tensors)
@@ -168,7 +177,7 @@ class Tracer(Recorder, TorchFunctionMode):
         return result
 
     def _in_place(self, func: Callable[..., Any], args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
-        """Writes into abstract tensors and into what the trace made itself, never into what the network owns."""
+        """Writes into abstract tensors and into tensors of the trace, never into what the network owns."""
         out = kwargs.get("out")
         target = out if out is not None else args[0] if args else tensors[0]
         targets = list(tensors_in([target]))
@@ -176,11 +185,11 @@ class Tracer(Recorder, TorchFunctionMode):
             return target
         if not any(map(self.is_abstract, tensors)):
             return self._compute(func, args, kwargs, tensors)
-        sources = [tensor for tensor in tensors if out is None or not any(tensor is written for written in targets)]
-        merged = self.merged(sources)
-        entering = self.fold(merged.params if merged.sources else (), _reason(func), merged.sources)
+        read = [tensor for tensor in tensors if out is None or not any(tensor is written for written in targets)]
+        merged = self.merged(read)
+        sources = self.fold(merged.params if merged.sources else (), _reason(func), merged.sources)
         if all(tensor.is_meta for tensor in targets):
             func(*map_tensors(self.lift, args), **map_tensors(self.lift, kwargs))
         for tensor in targets:
-            self.mark(tensor, Value(entering, () if entering else merged.params))
+            self.mark(tensor, Value(sources, () if sources else merged.params))
         return target

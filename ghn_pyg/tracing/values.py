@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -23,35 +22,38 @@ class Value(NamedTuple):
 CONSTANT: Final = Value()
 
 
-@dataclasses.dataclass(slots=True, eq=False)
 class Origin:
     """What a trace knows about one tensor.
 
-    Args:
-        tensor: The tensor. The record keeps it alive, so that its id stays taken.
+    Attributes:
+        tensor: The tensor. The record keeps it alive, so that no other tensor gets its id.
         value: Where it comes from.
         base: The tensor that it is a view of.
         base_value: Where ``base`` came from when the view was made.
-        stale: Whether the trace has data for it that the network would have overwritten.
-        open_step: The layer or norm without a bias that gives it: a parameter that is added next is the bias.
-        added: The number that was added to the parameter that it is made of; ``None`` if the sign changed.
+        stale: Whether its data is not what the network would have written.
+        open_step: The layer or norm without a bias that returns it: a parameter that is added next is the bias.
+        added: The number that was added to the parameter that it is made of; ``None`` after a subtraction.
         tokens: How many learned tokens a concatenation put first.
-        all_of: The shape of the tensor of which it holds the indices of all elements.
-        channels_first: Whether it was a map (B, C, *positions), and has three dimensions now.
+        all_of: If it holds the indices of all elements of a tensor, the shape of that tensor.
+        channels_first: Whether it has three dimensions and was a map (B, C, *positions) before.
         parts: The parameters that it is made of as a weight, with its shape and value when that was noted.
     """
 
-    tensor: Tensor
-    value: Value | None = None
-    base: Tensor | None = None
-    base_value: Value | None = None
-    stale: bool = False
+    stale = False
     open_step: int | None = None
     added: Any = 0
-    tokens: int = 0
+    tokens = 0
     all_of: tuple[int, ...] | None = None
-    channels_first: bool = False
+    channels_first = False
     parts: tuple[tuple[Any, ...], torch.Size, Value | None] | None = None
+
+    def __init__(
+        self, tensor: Tensor, value: Value | None = None, base: Tensor | None = None, base_value: Value | None = None
+    ) -> None:
+        self.tensor = tensor
+        self.value = value
+        self.base = base
+        self.base_value = base_value
 
 
 class ValueTable:
@@ -61,8 +63,9 @@ class ValueTable:
     (masks, position counters) have data, and a value if they are computed from token ids or masks of the input.
 
     Attributes:
-        parameters: The network's parameters by name. A parameter keeps the first name that it is met under.
+        parameters: The network's parameters by name.
         tied: Further names of shared parameters, with the first one.
+        owned: The network's parameters and buffers by id.
         met: Parameters that some function took.
     """
 
@@ -70,34 +73,23 @@ class ValueTable:
         super().__init__()
         self.parameters: dict[str, nn.Parameter] = {}
         self.tied: dict[str, str] = {}
+        self.owned: dict[int, Tensor] = {}
         self.met: set[str] = set()
         self._origins: dict[int, Origin] = {}
         self._names: dict[int, str] = {}
-        self._owned: dict[int, Tensor] = {}
         self._memory: set[int] | None = None
 
     # --- tensors of the network ------------------------------------------------------------------------------------
 
-    def adopt(
-        self, path: str, parameters: Mapping[str, nn.Parameter | None], buffers: Mapping[str, Tensor | None]
-    ) -> None:
-        """Makes a module's own parameters and buffers known."""
-        for short, parameter in parameters.items():
-            if parameter is None:
-                continue
-            name = f"{path}.{short}" if path else short
+    def adopt(self, model: nn.Module) -> None:
+        """Makes the parameters and buffers of the network known. A shared parameter keeps its first name."""
+        for name, parameter in model.named_parameters(remove_duplicate=False):
             first = self._names.setdefault(id(parameter), name)
             if first == name:
-                self.parameters[name] = parameter
-                self._owned[id(parameter)] = parameter
+                self.parameters[name] = self.owned[id(parameter)] = parameter
             else:
                 self.tied[name] = first
-        self._owned.update((id(buffer), buffer) for buffer in buffers.values() if buffer is not None)
-
-    def alias(self, path: str, module: nn.Module) -> None:
-        """Notes the further names that a module's parameters have where the module is met again."""
-        for name, parameter in module.named_parameters(path):
-            self.tied.setdefault(name, self._names[id(parameter)])
+        self.owned.update((id(buffer), buffer) for buffer in model.buffers())
 
     def own_name(self, tensor: Tensor) -> str | None:
         """The name of a tensor that is a parameter itself."""
@@ -105,13 +97,14 @@ class ValueTable:
 
     def owns(self, tensor: Tensor) -> bool:
         """Whether ``tensor`` is a parameter or buffer of the network, or shares the memory of one."""
-        if id(tensor) in self._owned:
+        if id(tensor) in self.owned:
             return True
         if tensor.is_meta:
             return False
         if self._memory is None:
-            self._memory = {_address(owned) for owned in self._owned.values() if not owned.is_meta}
-        return _address(tensor) in self._memory
+            own = (tensor for tensor in self.owned.values() if not tensor.is_meta)
+            self._memory = {tensor.untyped_storage().data_ptr() for tensor in own}
+        return tensor.untyped_storage().data_ptr() in self._memory
 
     # --- where tensors come from -----------------------------------------------------------------------------------
 
@@ -130,8 +123,8 @@ class ValueTable:
         if (name := self._names.get(id(tensor))) is not None:
             self.met.add(name)
             return Value((), (name,))
-        base = unwrap_functorch(tensor)
-        if (base := tensor._base if base is None else base) is not None:
+        wrapped = unwrap_functorch(tensor)
+        if (base := tensor._base if wrapped is None else wrapped) is not None:
             return self.value(base)
         return CONSTANT if tensor.is_meta else None
 
@@ -231,14 +224,14 @@ class ValueTable:
     def mark(self, tensor: Tensor, value: Value) -> None:
         """Sets where ``tensor`` and the tensors that it is a view of come from, after an in-place operation."""
         target: Tensor | None = tensor
-        while target is not None and id(target) not in self._owned:
+        while target is not None and id(target) not in self.owned:
             origin = self.origin(target)
             base = target._base if origin.base is None else origin.base
             origin.value = value
             if not target.is_meta:
                 origin.stale = True
             elif base is not None:  # what the network owns stays as it is
-                origin.base, origin.base_value = base, self.value(base) if id(base) in self._owned else value
+                origin.base, origin.base_value = base, self.value(base) if id(base) in self.owned else value
             target = base
 
     def lift(self, tensor: Tensor) -> Tensor:
@@ -246,7 +239,3 @@ class ValueTable:
         if tensor.is_meta or (tensor.dim() == 0 and tensor.dtype == torch.int64 and not self.is_abstract(tensor)):
             return tensor
         return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-
-
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ghn_pyg import from_module
-from ghn_pyg.tracing.inputs import default_inputs
+from ghn_pyg.tracing.default_inputs import default_inputs
 
 transformers = pytest.importorskip("transformers")
 SMALL = {

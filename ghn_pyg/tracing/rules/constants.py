@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...utils.nested_tensors import map_tensors
-from ..constants import RANDOM, small, wanted_type
+from ..constant_tensors import RANDOM, small, wanted_type
 from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT
 from .arithmetic import named

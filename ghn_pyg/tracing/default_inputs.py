@@ -1,4 +1,4 @@
-"""The inputs that a network is traced with when the user gives none."""
+"""The inputs that a network is traced with by default: an image, or what a model of Transformers asks for."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from .shadow import wrapped
+from .shallow_copy import wrapped
 
 IMAGE_SIZE: Final = 224
 
 SIZES_BY_CLASS: Final[dict[str, int]] = {"torchvision.models.inception.Inception3": 299}
-"""Image sizes of networks that were made for one, but do not declare it."""
+"""Image sizes of networks that need one, but do not declare it."""
 
 _TOKENS: Final = 16
-_FRAMES: Final = 16
+_VIDEO_FRAMES: Final = 16
 _SAMPLES: Final = 16_000
-_SCORED: Final = 128
+_SPECTROGRAM_FRAMES: Final = 128
 
 
 def default_inputs(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What the forward pass takes: arguments in their order, and those that have names.
+    """Positional and keyword arguments of the forward pass.
 
     Models of Transformers get what their configuration asks for, others an image of the size that they declare.
     """
@@ -54,22 +54,22 @@ def image_shape(model: nn.Module) -> tuple[int, int, int]:
 
 
 def transformers_inputs(model: Any, main: str) -> dict[str, Any]:
-    """Inputs of a model of Transformers by name: the main one, a decoder's, a second modality's, and what it requires.
+    """Inputs of a model of Transformers by name: the main one, a decoder's, a second modality's, and required ones.
 
     Args:
         model: The model, with its ``config``.
-        main: Its ``main_input_name``; where it stands for several, the forward pass takes them by their own names.
+        main: Its ``main_input_name``. If that stands for several inputs, the forward pass takes them by other names.
     """
     config, taken = model.config, inspect.signature(model.forward).parameters
-    names = [main if main in taken and main in _MADE else next((name for name in _MADE if name in taken), main)]
+    names = [main if main in taken and main in _CREATORS else next((name for name in _CREATORS if name in taken), main)]
     names += [name for name, parameter in taken.items() if parameter.default is parameter.empty]
     names.append("decoder_input_ids")
     if _part(config, "vision_config") is not None and _part(config, "text_config") is not None:
         names += ["input_ids", "pixel_values"]
     if "bbox" in taken and not hasattr(config, "vision_config"):
         names.append("bbox")
-    inputs = {name: _MADE[name](config) for name in names if name in taken and name in _MADE}
-    # A cache of keys and values is for the next token, which a trace does not take.
+    inputs = {name: _CREATORS[name](config) for name in names if name in taken and name in _CREATORS}
+    # A cache of keys and values serves the next token, which a trace does not compute.
     return inputs | ({"use_cache": False} if "use_cache" in taken and inputs else {})
 
 
@@ -80,7 +80,7 @@ def _part(config: Any, name: str) -> Any:
 
 
 def _setting(config: Any, parts: tuple[str, ...], names: tuple[str, ...], default: Any) -> Any:
-    """The first setting of one of these names, of the configuration itself or of one of its parts."""
+    """The first setting with one of these names, of the configuration itself or of one of its parts."""
     for owner in (config, *(part for name in parts if (part := _part(config, name)) is not None)):
         for name in names:
             if (value := getattr(owner, name, None)) is not None:
@@ -89,7 +89,7 @@ def _setting(config: Any, parts: tuple[str, ...], names: tuple[str, ...], defaul
 
 
 def _ids(config: Any) -> Tensor:
-    """Token ids, which end with the token that marks an end where there is one."""
+    """Token ids, which end with the end-of-sequence token where there is one."""
     ids = torch.ones(1, _TOKENS, dtype=torch.long)
     end = _setting(config, ("text_config",), ("eos_token_id",), None)
     size = _setting(config, ("text_config",), ("vocab_size",), 0)
@@ -111,22 +111,22 @@ def _image(config: Any) -> Tensor:
 
 def _video(config: Any) -> Tensor:
     image = _image(config)
-    frames = getattr(config, "frames_per_clip", _FRAMES)
+    frames = getattr(config, "frames_per_clip", _VIDEO_FRAMES)
     return image if image.dim() > 4 else image.unsqueeze(1).expand(1, frames, *image.shape[1:])
 
 
 def _spectrogram(config: Any) -> Tensor:
-    bins = _setting(config, _AUDIO, ("num_mel_bins", "input_feat_per_channel", "feature_size"), 80)
+    mel_bins = _setting(config, _AUDIO, ("num_mel_bins", "input_feat_per_channel", "feature_size"), 80)
     longest = _setting(config, _AUDIO, ("max_source_positions",), None)
     if getattr(config, "max_source_positions", None) and hasattr(config, "num_mel_bins"):
-        return torch.empty(1, bins, 2 * longest, device="meta")
-    return torch.empty(1, _SCORED, bins, device="meta")
+        return torch.empty(1, mel_bins, 2 * longest, device="meta")
+    return torch.empty(1, _SPECTROGRAM_FRAMES, mel_bins, device="meta")
 
 
 def _waveform(config: Any) -> Tensor:
-    bins = getattr(config, "num_mel_bins", None)
-    if bins is not None and (longest := getattr(config, "max_length", None)):
-        return torch.empty(1, longest, bins, device="meta")
+    mel_bins = getattr(config, "num_mel_bins", None)
+    if mel_bins is not None and (longest := getattr(config, "max_length", None)):
+        return torch.empty(1, longest, mel_bins, device="meta")
     channels = getattr(config, "audio_channels", None)
     return torch.empty(*((1,) if channels is None else (1, channels)), _SAMPLES, device="meta")
 
@@ -138,7 +138,7 @@ def _boxes(config: Any) -> Tensor:
 
 _VISION: Final = ("vision_config", "backbone_config", "image_encoder_config")
 _AUDIO: Final = ("audio_config", "encoder_config", "audio_encoder")
-_MADE: Final[dict[str, Callable[[Any], Tensor]]] = {
+_CREATORS: Final[dict[str, Callable[[Any], Tensor]]] = {
     "input_ids": _ids,
     "pixel_values": _image,
     "pixel_values_videos": _video,
