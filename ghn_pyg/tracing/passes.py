@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -33,9 +32,15 @@ def rewrite(steps: list[Step], output: Sources) -> tuple[list[Step], list[str], 
     resolved, inputs = fold(steps, kinds, dropped)
     layer = classifier(steps, output)
     output = union(*(resolved[source] for source in output))
-    pool_before_classifier(steps, inputs, output, layer)
+    pool = pool_before_classifier(steps, inputs, output, layer)
     connect_to_input(steps, inputs)
-    order = topological_order(inputs, prune(steps, inputs, output), last=layer[-1] if layer else None)
+    order = prune(steps, inputs, output)  # the recorded order is topological
+    if pool is not None:
+        order.remove(pool)
+        order.insert(order.index(layer[0]), pool)
+    if layer and not any(layer[-1] in inputs[step] for step in order):
+        order.remove(layer[-1])
+        order.append(layer[-1])
     node_of = {step: node for node, step in enumerate(order)}
     edges = [tuple(sorted(node_of[source] for source in inputs[step])) for step in order]
     nodes = [steps[step] for step in order]
@@ -145,13 +150,17 @@ def _ancestors(steps: Sequence[Step], start: Iterable[int]) -> set[int]:
     return ancestors
 
 
-def pool_before_classifier(steps: Sequence[Step], inputs: list[Sources], output: Sources, layer: Sequence[int]) -> None:
-    """Moves a global average that follows the last layer (SqueezeNet) before it."""
+def pool_before_classifier(
+    steps: Sequence[Step], inputs: list[Sources], output: Sources, layer: Sequence[int]
+) -> int | None:
+    """Moves a global average that follows the last layer (SqueezeNet) before it, and returns the average."""
     if len(output) != 1 or not layer or steps[output[0]].kind != "glob_avg" or inputs[output[0]] != (layer[-1],):
-        return
+        return None
     pool = output[0]
-    if not any(pool in sources for sources in inputs):
-        inputs[pool], inputs[layer[0]] = inputs[layer[0]], (pool,)
+    if any(pool in sources for sources in inputs):
+        return None
+    inputs[pool], inputs[layer[0]] = inputs[layer[0]], (pool,)
+    return pool
 
 
 def connect_to_input(steps: Sequence[Step], inputs: list[Sources]) -> None:
@@ -169,27 +178,3 @@ def prune(steps: Sequence[Step], inputs: Sequence[Sources], output: Sources) -> 
             used.add(index)
             used.update(inputs[index])
     return sorted(used)
-
-
-def topological_order(inputs: Sequence[Sources], alive: Sequence[int], last: int | None) -> list[int]:
-    """Kahn's algorithm, earliest recorded first; ``last`` goes to the end unless something depends on it."""
-    waiting = {step: len(inputs[step]) for step in alive}
-    users: dict[int, list[int]] = {step: [] for step in alive}
-    for step in alive:
-        for source in inputs[step]:
-            users[source].append(step)
-    ready = [step for step in alive if not waiting[step]]
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        step = heapq.heappop(ready)
-        order.append(step)
-        for user in users[step]:
-            waiting[user] -= 1
-            if not waiting[user]:
-                heapq.heappush(ready, user)
-    assert len(order) == len(alive), "recorded steps form a cycle"
-    if last is not None and not users[last]:
-        order.remove(last)
-        order.append(last)
-    return order

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import logging
 import random
@@ -160,6 +161,8 @@ def _check_parameters(model: nn.Module, tracer: Tracer) -> None:
 
 def _fields(result: Any) -> Any:
     """The fields of an output that is an object, such as a dataclass."""
+    if dataclasses.is_dataclass(result) and not isinstance(result, dict):
+        return [getattr(result, field.name) for field in dataclasses.fields(result)]
     return result if isinstance(result, (Tensor, list, tuple, dict)) else list(getattr(result, "__dict__", {}).values())
 
 
