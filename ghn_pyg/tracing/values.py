@@ -78,18 +78,25 @@ class ValueTable:
         self._origins: dict[int, Origin] = {}
         self._names: dict[int, str] = {}
         self._memory: set[int] | None = None
+        self._data_with_sources = False
 
     # --- tensors of the network ------------------------------------------------------------------------------------
 
     def adopt(self, model: nn.Module) -> None:
         """Makes the parameters and buffers of the network known. A shared parameter keeps its first name."""
-        for name, parameter in model.named_parameters(remove_duplicate=False):
-            first = self._names.setdefault(id(parameter), name)
-            if first == name:
-                self.parameters[name] = self.owned[id(parameter)] = parameter
-            else:
-                self.tied[name] = first
-        self.owned.update((id(buffer), buffer) for buffer in model.buffers())
+        for path, module in model.named_modules(remove_duplicate=False):
+            for short, parameter in module._parameters.items():
+                if parameter is None:
+                    continue
+                name = f"{path}.{short}" if path else short
+                first = self._names.setdefault(id(parameter), name)
+                if first == name:
+                    self.parameters[name] = self.owned[id(parameter)] = parameter
+                else:
+                    self.tied[name] = first
+            for buffer in module._buffers.values():
+                if buffer is not None:
+                    self.owned[id(buffer)] = buffer
 
     def own_name(self, tensor: Tensor) -> str | None:
         """The name of a tensor that is a parameter itself."""
@@ -165,19 +172,20 @@ class ValueTable:
 
     def merged(self, tensors: Iterable[Tensor]) -> Value:
         """The joint value of several tensors."""
-        known = [(tensor, value) for tensor in tensors if (value := self.value(tensor)) is not None]
-        params = tuple(dict.fromkeys(name for _, value in known for name in value.params))
-        return Value(union(*self._of_activations([(tensor, value.sources) for tensor, value in known])), params)
+        tensors = list(tensors)
+        values = [value for tensor in tensors if (value := self.value(tensor)) is not None]
+        params = tuple(dict.fromkeys(name for value in values for name in value.params))
+        entering = self.entering(tensors) if self._data_with_sources else (value.sources for value in values)
+        return Value(union(*entering), params)
 
     def entering(self, operands: Sequence[Any]) -> list[Sources]:
-        """The sources of each operand."""
-        return self._of_activations([(operand, self.sources(operand)) for operand in operands])
-
-    def _of_activations(self, operands: list[tuple[Any, Sources]]) -> list[Sources]:
-        """Token ids and masks, which have data, count as sources only where no activation has any."""
-        activations = [bool(sources) and self.is_abstract(operand) for operand, sources in operands]
-        keep_all = not any(activations)
-        return [own if keep_all or kept else () for (_, own), kept in zip(operands, activations, strict=True)]
+        """The sources of each operand; token ids and masks, which have data, count only if no activation has sources."""
+        sources = [self.sources(operand) for operand in operands]
+        if self._data_with_sources:
+            activations = [bool(own) and self.is_abstract(x) for x, own in zip(operands, sources, strict=True)]
+            if any(activations):
+                return [own if activation else () for own, activation in zip(sources, activations, strict=True)]
+        return sources
 
     # --- new tensors and writes ------------------------------------------------------------------------------------
 
@@ -208,6 +216,7 @@ class ValueTable:
 
     def remember(self, tensor: Tensor, value: Value) -> Tensor:
         """Notes where a tensor with data comes from."""
+        self._data_with_sources = True
         self.origin(tensor).value = value
         return tensor
 
@@ -229,7 +238,7 @@ class ValueTable:
             base = target._base if origin.base is None else origin.base
             origin.value = value
             if not target.is_meta:
-                origin.stale = True
+                origin.stale = self._data_with_sources = True
             elif base is not None:  # what the network owns stays as it is
                 origin.base, origin.base_value = base, self.value(base) if id(base) in self.owned else value
             target = base
