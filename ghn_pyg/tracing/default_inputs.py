@@ -31,15 +31,12 @@ def default_inputs(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
         model = model.get_submodule(inner)
     main = getattr(model, "main_input_name", None)
     if isinstance(main, str) and hasattr(model, "config"):
-        return (), transformers_inputs(model, main)
-    return (torch.empty(1, *image_shape(model), device="meta"),), {}
+        return (), _transformers_inputs(model, main)
+    return (torch.empty(1, *_image_shape(model), device="meta"),), {}
 
 
-def image_shape(model: nn.Module) -> tuple[int, int, int]:
-    """Channels, height and width that ``model`` declares, else 3×224×224.
-
-    Declarations are timm's ``default_cfg["input_size"]`` and the attribute ``image_size`` of vision transformers.
-    """
+def _image_shape(model: nn.Module) -> tuple[int, int, int]:
+    """Channels, height and width: timm's ``default_cfg["input_size"]``, ``image_size`` of vision transformers, 224."""
     config: Any = getattr(model, "default_cfg", None)
     if isinstance(config, dict) and len(config.get("input_size", ())) == 3:
         channels, height, width = config["input_size"]
@@ -53,7 +50,7 @@ def image_shape(model: nn.Module) -> tuple[int, int, int]:
 # --- models of Transformers ------------------------------------------------------------------------------------------
 
 
-def transformers_inputs(model: Any, main: str) -> dict[str, Any]:
+def _transformers_inputs(model: Any, main: str) -> dict[str, Any]:
     """Inputs of a model of Transformers by name: the main one, a decoder's, a second modality's, and required ones.
 
     Args:

@@ -166,7 +166,7 @@ class Coverage:
         columns = ("parameter", *figures, "outcome", "rule or reason", "node")
         for column in columns if full else ("outcome", "rule or reason", *figures, "parameters"):
             table.add_column(column, justify="right" if column in figures else "left")
-        for cells in self._single_cells() if full else self._group_cells():
+        for cells in self._names() if full else self._groups():
             table.add_row(*map(Text, cells))
         return table
 
@@ -213,13 +213,13 @@ class Coverage:
     def _distinct(self) -> list[Row]:
         return [row for row in self.rows if not row.tied_to]
 
-    def _single_cells(self) -> Iterator[Sequence[str]]:
+    def _names(self) -> Iterator[Sequence[str]]:
         for row in self.rows:
             why = f"{row.why}, tied to {row.tied_to}" if row.tied_to else str(row.why)
             node = f"{row.node} ({row.node_type})" if row.predicted else ""
             yield row.name, _size(row), f"{row.elements:,}", row.outcome, why, node
 
-    def _group_cells(self) -> Iterator[Sequence[str]]:
+    def _groups(self) -> Iterator[Sequence[str]]:
         for outcome, why, rows in self.groups():
             elements = _elements(rows)
             share = percent(elements / self.elements if self.elements else 0.0)

@@ -179,7 +179,7 @@ class ValueTable:
         return Value(union(*entering), params)
 
     def entering(self, operands: Sequence[Any]) -> list[Sources]:
-        """The sources of each operand; token ids and masks, which have data, count only if no activation has sources."""
+        """The sources of each operand; token ids and masks, which have data, count only without activations."""
         sources = [self.sources(operand) for operand in operands]
         if self._data_with_sources:
             activations = [bool(own) and self.is_abstract(x) for x, own in zip(operands, sources, strict=True)]

@@ -105,7 +105,7 @@ def blip():
     return transformers.BlipConfig(text_config=text, vision_config=VISION, projection_dim=20)
 
 
-def test_what_a_forward_pass_cannot_do_without_is_given():
+def test_required_arguments_are_given():
     class Located(transformers.BertModel):
         def forward(self, input_ids, bbox, other=None, *args, **kwargs):
             return super().forward(input_ids + bbox.sum(-1))
@@ -125,7 +125,7 @@ def test_models_of_transformers(build, expected):
     assert set(unused) <= {"masked_spec_embed"}
 
 
-def test_token_ids_end_with_the_end():
+def test_token_ids_end_with_the_end_of_sequence_token():
     model = transformers.BertModel(transformers.BertConfig(**SMALL, eos_token_id=7))
     assert default_inputs(model)[1]["input_ids"].tolist() == [[1] * 15 + [7]]
     assert default_inputs(model)[1]["input_ids"].dtype == torch.long

@@ -31,10 +31,10 @@ def everything():
 
 
 def test_each_name_has_one_row():
-    found = coverage(everything(), X)
-    scale = next(row.why for row in found.rows if row.name == "scale")
+    report = coverage(everything(), X)
+    scale = next(row.why for row in report.rows if row.name == "scale")
     fields = operator.attrgetter("name", "shape", "outcome", "why", "node", "node_type", "tied_to")
-    assert [fields(row) for row in found.rows] == [
+    assert [fields(row) for row in report.rows] == [
         ("last", (7, 3), "predicted", "weight of conv, stored (in, out)", "last", "conv", ""),
         ("scale", (1,), "kept", scale, "", "", ""),
         ("first.weight", (7, 5), "predicted", "weight of conv", "first.weight", "conv", ""),
@@ -51,15 +51,15 @@ def test_each_name_has_one_row():
 
 def test_figures_count_shared_tensors_once():
     model = everything()
-    found = coverage(model, X)
-    assert found.tensors == len(list(model.parameters())) == 9
-    assert found.elements == sum(parameter.numel() for parameter in model.parameters()) == 132
-    assert [row.name for row in found.kept] == ["scale", "left.weight", "left.bias"]
-    assert [row.name for row in found.tied] == ["alias.weight", "alias.bias"]
-    assert found.share == pytest.approx(98 / 132)
-    assert found.layer_share == pytest.approx(91 / 124)  # without the bias of a layer, which no norm has
-    assert found.nodes == from_module(model, X).num_nodes
-    assert repr(found) == "Coverage(6 of 9 tensors predicted, 74.24% of elements)"
+    report = coverage(model, X)
+    assert report.tensors == len(list(model.parameters())) == 9
+    assert report.elements == sum(parameter.numel() for parameter in model.parameters()) == 132
+    assert [row.name for row in report.kept] == ["scale", "left.weight", "left.bias"]
+    assert [row.name for row in report.tied] == ["alias.weight", "alias.bias"]
+    assert report.share == pytest.approx(98 / 132)
+    assert report.layer_share == pytest.approx(91 / 124)  # without the bias of a layer, which no norm has
+    assert report.nodes == from_module(model, X).num_nodes
+    assert repr(report) == "Coverage(6 of 9 tensors predicted, 74.24% of elements)"
 
 
 def test_what_is_kept_on_purpose_counts_for_neither_layers_nor_weights():
@@ -75,7 +75,7 @@ def test_a_graph_says_the_same_as_its_network():
     model = everything()
     graph = from_module(model, X)
     for found in (coverage(graph), *map(coverage, Batch.from_data_list([graph, graph]).to_data_list())):
-        assert sorted(found.rows, key=lambda row: row.name) == sorted(coverage(model, X).rows, key=lambda row: row.name)
+        assert sorted(report.rows, key=lambda row: row.name) == sorted(coverage(model, X).rows, key=lambda row: row.name)
 
 
 @pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel])
@@ -90,10 +90,10 @@ def test_tensors_that_are_shared_in_a_layer_that_is_met_twice():
     model = nn.Sequential(nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5)))
     model[0][1].weight = model[0][0].weight
     model.append(model[0])
-    found = coverage(model, X)
-    assert [row.name for row in found.rows] == [n for n, _ in model.named_parameters(remove_duplicate=False)]
-    assert {row.tied_to for row in found.tied} == {"0.0.weight", "0.0.bias", "0.1.bias"}
-    assert found.tensors == 3
+    report = coverage(model, X)
+    assert [row.name for row in report.rows] == [n for n, _ in model.named_parameters(remove_duplicate=False)]
+    assert {row.tied_to for row in report.tied} == {"0.0.weight", "0.0.bias", "0.1.bias"}
+    assert report.tensors == 3
 
 
 def test_rules_say_how_a_parameter_is_stored():
@@ -174,8 +174,8 @@ def test_check_names_weights_reasons_and_what_to_do():
 
 @pytest.mark.parametrize(("shape", "complains"), [((2, 3), True), ((1, 3), False), ((1, 2, 1, 3), True), ((7,), False)])
 def test_weight_matrices_have_two_dimensions(shape, complains):
-    found = coverage(network(lambda self, x: self.used(x), used=nn.Linear(5, 3), left=weight(*shape)), X)
-    assert bool(found.kept_weights) == complains
+    report = coverage(network(lambda self, x: self.used(x), used=nn.Linear(5, 3), left=weight(*shape)), X)
+    assert bool(report.kept_weights) == complains
 
 
 def test_strict_changes_nothing_where_a_weight_is_kept(ghn):

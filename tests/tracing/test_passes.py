@@ -115,7 +115,7 @@ def named(graph):
     return [graph.node_names[node] for node in graph.classifier.nonzero().flatten().tolist()]
 
 
-def test_a_head_that_pools_last_is_turned_round():
+def test_a_head_that_pools_last_pools_before_its_layer():
     graph = from_module(
         nn.Sequential(
             nn.Conv2d(3, 5, 1), nn.Dropout(), nn.Conv2d(5, 7, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()

@@ -34,7 +34,7 @@ def around(layer):
     return nn.Sequential(nn.Linear(5, 7, bias=False), layer, nn.Linear(7, 2, bias=False))
 
 
-def test_without_a_handler_the_functions_count():
+def test_without_a_handler_only_its_functions_are_traced():
     graph = from_module(around(Scale(7)), X)
     assert graph.node_names == ["input", "0.weight", "2.weight"]
     assert sorted(graph.kept) == ["1.gain", "1.shift"]
@@ -55,7 +55,7 @@ def test_a_handler_gives_the_nodes_of_a_layer_and_of_its_subclasses(cls):
     assert graph.kept == {}
 
 
-def test_the_nearest_class_counts():
+def test_the_handler_of_the_nearest_base_class_is_used():
     register_layer(Scale)(lambda layer: [("ln", [("gain", "gain")])])
     register_layer(Quiet)(lambda layer: [("bn", [("gain", "gain")])])
     assert kinds(from_module(around(Scale(7)), X))[2] == "ln"
@@ -71,7 +71,7 @@ def test_parameters_that_a_handler_leaves_out_are_kept():
     assert set(from_module(model, X).kept.values()) == {"the forward pass does not use it"}
 
 
-def test_parameters_that_are_none_are_passed_over():
+def test_parameters_that_are_none_are_skipped():
     """One handler serves layers with and without a bias."""
     register_layer(Scale)(lambda layer: [("ln", [("gain", "gain"), ("shift", "bias")])])
     layer = Scale(7)
@@ -120,7 +120,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("nodes", "message"), FAULTS.values(), ids=FAULTS)
-def test_what_a_handler_must_not_return(nodes, message):
+def test_invalid_results_of_a_handler_are_errors(nodes, message):
     register_layer(Scale)(lambda layer: nodes)
     model = around(Quiet(7))
     before = snapshot(model)
@@ -192,7 +192,7 @@ def test_a_handled_layer_may_have_several_inputs_and_outputs():
 
 
 @pytest.mark.parametrize("cls", [3, int, "Linear", nn.Linear(2, 3), None])
-def test_what_is_no_layer_type(cls):
+def test_only_module_classes_can_have_a_handler(cls):
     with pytest.raises(TypeError, match=r"register_layer expected a subclass of torch\.nn\.Module, got"):
         register_layer(cls)
 

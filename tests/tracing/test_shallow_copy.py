@@ -57,7 +57,7 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize("refer", REFERENCES.values(), ids=REFERENCES)
-def test_layers_are_found_behind_any_reference(refer):
+def test_layers_are_traced_behind_any_reference(refer):
     model = network(lambda self, x: self.call(self, x), a=nn.Linear(5, 7))
     for name, value in refer(model).items():
         setattr(model, name, value)
@@ -124,7 +124,7 @@ class Switch(nn.Module):
 
 
 @pytest.mark.parametrize("make", [Alias, Switch])
-def test_modules_of_any_make(make):
+def test_modules_with_special_attributes(make):
     assert names(make()) == ["input", "layer.weight", "layer.bias"]
 
 

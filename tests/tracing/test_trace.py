@@ -221,7 +221,7 @@ def test_unused_parameters_are_kept_with_the_reason():
     assert from_module(model, X).kept == dict.fromkeys(("w", "b.weight", "b.bias"), "the forward pass does not use it")
 
 
-def test_what_one_mode_uses_is_not_said_to_be_unused():
+def test_what_one_mode_uses_does_not_count_as_unused():
     """A graph is that of one trace: where both modes use parts of their own, the other one's are kept."""
 
     def forward(self, x):
@@ -242,7 +242,7 @@ def test_the_mode_that_uses_more_is_taken():
     assert graph.kept == {"a.weight": Kept.UNREACHED}
 
 
-def test_what_a_training_pass_that_fails_may_use_is_not_said_to_be_unused():
+def test_what_a_failing_training_pass_may_use_does_not_count_as_unused():
     def forward(self, x):
         return self.b(x * x.mean().item()) if self.training else self.a(x)
 
@@ -250,7 +250,7 @@ def test_what_a_training_pass_that_fails_may_use_is_not_said_to_be_unused():
     assert graph.kept == dict.fromkeys(("b.weight", "b.bias"), Kept.UNREACHED)
 
 
-def test_what_meets_parameters_alone_is_not_said_to_be_unused():
+def test_what_meets_only_parameters_does_not_count_as_unused():
     def forward(self, x):
         return self.a(x), (self.p * self.q).sum()
 

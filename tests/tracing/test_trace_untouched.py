@@ -245,7 +245,7 @@ def random_states():
 
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
-def test_random_generators_go_on_as_before(draw):
+def test_random_generators_are_restored(draw):
     def forward(self, x):
         draw()
         return self.a(F.dropout(x))
@@ -256,7 +256,7 @@ def test_random_generators_go_on_as_before(draw):
     assert random_states() == before
 
 
-def test_a_generator_of_the_network_goes_on_as_before():
+def test_a_generator_of_the_network_is_not_advanced():
     generator = torch.Generator().manual_seed(3)
     before = generator.get_state()
     forward = lambda self, x: self.a(x + torch.rand(5, generator=self.generator))  # noqa: E731

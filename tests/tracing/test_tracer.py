@@ -190,7 +190,7 @@ with warnings.catch_warnings():
 
 
 @pytest.mark.parametrize("use", FOLDED.values(), ids=FOLDED)
-def test_functions_without_a_node_lead_on(use):
+def test_functions_without_a_node_are_folded_away(use):
     model = network(lambda self, x: self.b(use(self, self.a(x))), a=nn.Linear(5, 5), b=nn.Linear(5, 7))
     assert model(X).shape[-1] == 7
     graph = from_module(model, X)
@@ -203,7 +203,7 @@ def test_a_parameter_in_an_unknown_function_is_kept_with_its_name():
     assert graph.kept == {"other": "it enters hypot, for which the vocabulary has no node type"}
 
 
-def test_a_constant_that_activations_are_written_into_leads_on():
+def test_a_constant_that_activations_are_written_into_is_an_activation():
     def use(self, x):
         out = torch.zeros(2, 3, 5)
         out[:, :2] = x[:, :2]

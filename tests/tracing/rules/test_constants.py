@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ghn_pyg import from_module
-from ghn_pyg.tracing.constants import made, placed, small, wanted_type
+from ghn_pyg.tracing.constant_tensors import made, placed, small, wanted_type
 from tests.tracing.helpers import kinds, network, weight
 
 X = torch.rand(2, 3, 5)
