@@ -74,7 +74,7 @@ def test_what_is_kept_on_purpose_counts_for_neither_layers_nor_weights():
 def test_a_graph_says_the_same_as_its_network():
     model = everything()
     graph = from_module(model, X)
-    for found in (coverage(graph), *map(coverage, Batch.from_data_list([graph, graph]).to_data_list())):
+    for report in (coverage(graph), *map(coverage, Batch.from_data_list([graph, graph]).to_data_list())):
         assert sorted(report.rows, key=lambda row: row.name) == sorted(coverage(model, X).rows, key=lambda row: row.name)
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ghn_pyg import from_module
-from ghn_pyg.tracing.constant_tensors import made, placed, small, wanted_type
+from ghn_pyg.tracing.constant_tensors import created, on_cpu, small, wanted_type
 from tests.tracing.helpers import kinds, network, weight
 
 X = torch.rand(2, 3, 5)
@@ -187,20 +187,20 @@ def test_numbers_that_the_user_passes_are_the_input_of_a_layer():
 def test_attributes_that_tell_a_place():
     x = torch.zeros(3, device="meta")
     get = {name: getattr(torch.Tensor, name).__get__ for name in ("device", "is_cpu", "is_meta", "requires_grad")}
-    assert placed(get["device"], x.device) == torch.device("cpu")
-    assert placed(get["is_cpu"], x.is_cpu) is True
-    assert placed(get["is_meta"], x.is_meta) is False
-    assert placed(get["requires_grad"], False) is False
-    assert placed(torch.Tensor.shape.__get__, x.shape) == (3,)
+    assert on_cpu(get["device"], x.device) == torch.device("cpu")
+    assert on_cpu(get["is_cpu"], x.is_cpu) is True
+    assert on_cpu(get["is_meta"], x.is_meta) is False
+    assert on_cpu(get["requires_grad"], False) is False
+    assert on_cpu(torch.Tensor.shape.__get__, x.shape) == (3,)
 
 
 def test_large_and_random_constants_have_no_data():
-    assert made(torch.zeros, (1024, 1024), {}).device.type == "cpu"
-    assert made(torch.zeros, (1024, 1025), {}).is_meta
-    assert made(torch.full, ((1024, 1025), 3.0), {}).is_meta
-    assert made(torch.rand, (3,), {}).is_meta
-    assert made(torch.rand, (1, 1), {"dtype": torch.float64}).tolist() == [[0.5]]
-    assert made(torch.arange, (7,), {"dtype": torch.int32}).tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert created(torch.zeros, (1024, 1024), {}).device.type == "cpu"
+    assert created(torch.zeros, (1024, 1025), {}).is_meta
+    assert created(torch.full, ((1024, 1025), 3.0), {}).is_meta
+    assert created(torch.rand, (3,), {}).is_meta
+    assert created(torch.rand, (1, 1), {"dtype": torch.float64}).tolist() == [[0.5]]
+    assert created(torch.arange, (7,), {"dtype": torch.int32}).tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert not small(torch.empty(1 << 11, 513, device="meta"))
 
 
