@@ -1,5 +1,5 @@
 import json
-import operator
+from operator import attrgetter
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def everything():
 def test_each_name_has_one_row():
     report = coverage(everything(), X)
     scale = next(row.why for row in report.rows if row.name == "scale")
-    fields = operator.attrgetter("name", "shape", "outcome", "why", "node", "node_type", "tied_to")
+    fields = attrgetter("name", "shape", "outcome", "why", "node", "node_type", "tied_to")
     assert [fields(row) for row in report.rows] == [
         ("last", (7, 3), "predicted", "weight of conv, stored (in, out)", "last", "conv", ""),
         ("scale", (1,), "kept", scale, "", "", ""),
@@ -75,7 +75,7 @@ def test_a_graph_says_the_same_as_its_network():
     model = everything()
     graph = from_module(model, X)
     for report in (coverage(graph), *map(coverage, Batch.from_data_list([graph, graph]).to_data_list())):
-        assert sorted(report.rows, key=lambda row: row.name) == sorted(coverage(model, X).rows, key=lambda row: row.name)
+        assert sorted(report.rows, key=attrgetter("name")) == sorted(coverage(model, X).rows, key=attrgetter("name"))
 
 
 @pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel])

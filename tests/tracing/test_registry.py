@@ -195,6 +195,3 @@ def test_a_handled_layer_may_have_several_inputs_and_outputs():
 def test_only_module_classes_can_have_a_handler(cls):
     with pytest.raises(TypeError, match=r"register_layer expected a subclass of torch\.nn\.Module, got"):
         register_layer(cls)
-
-
-# Names say nothing: layers are known by what they are and do.

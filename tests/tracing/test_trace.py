@@ -275,8 +275,20 @@ class ModelOutput(collections.OrderedDict):
         super().__init__(logits=logits, hidden=hidden)
 
 
-@pytest.mark.parametrize("output", [Output, SlotsOutput, ModelOutput])
-def test_outputs_that_are_objects(output):
+OUTPUTS = {
+    "tensor": lambda main, side: main,
+    "tuple": lambda main, side: (main, side),
+    "dictionary": lambda main, side: {"out": main, "aux": side},
+    "nested": lambda main, side: ({"out": [main]}, side),
+    "with a number first": lambda main, side: (3, main, side),
+    "named tuple": Output,
+    "dataclass with slots": SlotsOutput,
+    "a dictionary's subclass": ModelOutput,
+}
+
+
+@pytest.mark.parametrize("output", OUTPUTS.values(), ids=OUTPUTS)
+def test_the_main_output_is_the_first_tensor(output):
     def forward(self, x):
         hidden = self.a(x)
         return output(self.b(hidden), hidden)
