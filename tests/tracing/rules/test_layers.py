@@ -7,7 +7,7 @@ from torch import nn
 
 from ghn_pyg import from_module
 from ghn_pyg.tracing.kept import Kept, enters
-from ghn_pyg.tracing.rules import layers as rules_layers
+from ghn_pyg.tracing.rules import convolution, embedding
 from tests.tracing.helpers import (
     assert_refused,
     assert_same_shapes,
@@ -122,7 +122,7 @@ def test_the_shape_is_what_pytorch_computes(function, args, kwargs):
 def test_every_rule_has_a_case():
     attention = nn.MultiheadAttention(6, 2)
     cases = [*CASES, (attention.forward, (torch.rand(3, 1, 6),) * 3, {})]
-    assert rules_without_case([rules_layers], cases) == set()
+    assert rules_without_case([convolution, embedding], cases) == set()
 
 
 @calls(REFUSED)

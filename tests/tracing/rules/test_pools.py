@@ -7,7 +7,6 @@ from torch import nn
 
 from ghn_pyg import from_module
 from ghn_pyg.tracing.rules import pools as rules_pools
-from ghn_pyg.tracing.rules.pools import pool_size
 from tests.tracing.helpers import assert_refused, assert_same_shapes, calls, kinds, network, rules_without_case, sources
 
 LINE = torch.rand(2, 3, 23)
@@ -118,8 +117,6 @@ def test_what_pytorch_refuses_fails(function, args, kwargs):
         (5, 2, 3, 1, 1, True, 2),
     ],
 )
-def test_pool_size(size, kernel, stride, padding, dilation, ceil_mode, expected):
-    assert pool_size(size, kernel, stride, padding, dilation, ceil_mode) == expected
 
 
 # --- what becomes a node ---------------------------------------------------------------------------------------------
