@@ -119,8 +119,7 @@ def _keep_factors(tracer: Tracer, value: Value, reason: str) -> Value:
     sources, weights = value.sources, []
     for name in value.params if sources else ():
         dimensions = sum(size > 1 for size in tracer.parameters[name].shape)
-        why = reason if dimensions < 3 else enters("a product with activations")
-        sources = tracer.fold((name,), why, sources)
+        sources = tracer.fold((name,), reason if dimensions < 3 else enters("a product with activations"), sources)
         weights += [name] * (dimensions > 1)
     return Value(sources, tuple(weights)) if sources else value
 

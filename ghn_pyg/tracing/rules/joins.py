@@ -17,7 +17,7 @@ from ..values import CONSTANT, Value
 from .attention import position_bias
 from .elementwise import absorb, binary, multiply, named, scores
 from .handwritten_norms import centred
-from .layer_steps import expect, offset
+from .layer_steps import offset
 from .learned_positions import position_tables, with_tokens
 from .shapes import axis_of
 
@@ -104,8 +104,8 @@ def concatenate(tracer: Tracer, tensors: Sequence[Tensor], dim: int = 0, **_: An
     # The shape is computed by hand: meta kernels would add a quarter to the time that tracing a DenseNet-121 takes.
     shapes = [tuple(tensor.shape) for tensor in tensors if tuple(tensor.shape) != (0,)] or [(0,)]
     axis = axis_of(dim, len(shapes[0]))
-    others = {(len(shape), shape[:axis], shape[axis + 1 :]) for shape in shapes}
-    expect(len(others) == 1, f"concatenation along dimension {dim} got tensors of shapes {shapes}")
+    if len({(len(shape), shape[:axis], shape[axis + 1 :]) for shape in shapes}) > 1:
+        raise RuntimeError(f"concatenation along dimension {dim} got tensors of shapes {shapes}")
     shape = list(shapes[0])
     shape[axis] = sum(other[axis] for other in shapes)
     dtype = functools.reduce(torch.promote_types, {tensor.dtype for tensor in tensors})

@@ -68,7 +68,8 @@ def _layer_or_product(
 def _size(index: str, operands: Sequence[Tensor], terms: Sequence[str]) -> int:
     """The size of the dimensions with an index, which broadcast."""
     sizes = {tensor.shape[term.index(index)] for tensor, term in zip(operands, terms, strict=True) if index in term}
-    expect(len(sizes - {1}) <= 1, f"product got shapes {[tuple(tensor.shape) for tensor in operands]}")
+    if len(sizes - {1}) > 1:
+        raise RuntimeError(f"product got shapes {[tuple(tensor.shape) for tensor in operands]}")
     return max(sizes - {1}, default=1)
 
 
@@ -126,8 +127,8 @@ def _matrices(tracer: Tracer, a: Tensor, b: Tensor, bias: Tensor | None = None) 
         lead[len(lead) - max(a.dim() - 2, 0) :] + rows + "k",
         lead[len(lead) - max(b.dim() - 2, 0) :] + "k" + columns,
     )
-    matches = a.shape[-1] == b.shape[-2 if columns else -1]
-    expect(matches, f"matrix product got shapes {tuple(a.shape)} and {tuple(b.shape)}")
+    if a.shape[-1] != b.shape[-2 if columns else -1]:
+        raise RuntimeError(f"matrix product got shapes {tuple(a.shape)} and {tuple(b.shape)}")
     return _contracted(tracer, (a, b), terms, lead + rows + columns, "a matrix product", bias)
 
 

@@ -42,14 +42,14 @@ def _averaged(tracer: Tracer, x: Tensor, dims: Sequence[int]) -> Sources:
     sources, rank = tracer.sources(x), x.dim()
     if not sources:
         return sources
-    is_average = is_spatial(rank, dims) and not (rank == 3 and tracer.origin(x).channels_first)
+    is_average = _is_spatial(rank, dims) and not (rank == 3 and tracer.origin(x).channels_first)
     if not is_average and _ends_average(tracer, x, dims):  # one dimension after the other
         is_average, first = True, tracer.steps[sources[0]]
         sources = first.inputs if len(sources) == 1 and first.kind == "statistic" else sources
     return statistic(tracer, sources, rank, dims, kind="glob_avg" if is_average else "statistic")
 
 
-def is_spatial(rank: int, dims: Sequence[int]) -> bool:
+def _is_spatial(rank: int, dims: Sequence[int]) -> bool:
     """Whether ``dims`` are the positions of (B, C, *positions), (B, *positions, C) or (B, tokens, C)."""
     channels_first, channels_last = list(range(2, rank)), list(range(1, rank - 1))
     return (rank > 3 and list(dims) in (channels_first, channels_last)) or (rank == 3 and list(dims) == [1])

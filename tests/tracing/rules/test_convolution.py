@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torchvision.ops import DeformConv2d
 
-from ghn_pyg import ParamSpec, from_module
-from tests.tracing.helpers import assert_same_shapes, kinds, network, sources
+from ghn_pyg import ParamSpec
+from tests.tracing.helpers import assert_same_shapes, kinds, sources
+from tests.tracing.rules.helpers import graph_of
 
 X = torch.rand(2, 6, 11, 13)
 
@@ -17,9 +18,7 @@ def test_a_deformable_convolution_enters_from_its_offsets_too(masked):
         return self.conv(x, self.offset(x), *([self.mask(x).sigmoid()] if masked else []))
 
     members = {"offset": nn.Conv2d(6, 12, 3, bias=False), "mask": nn.Conv2d(6, 6, 3, bias=False)}
-    graph = from_module(
-        network(forward, conv=DeformConv2d(6, 7, (2, 3), padding=(0, 0), stride=1), **members), X[:, :, :12]
-    )
+    graph = graph_of(forward, X[:, :, :12], conv=DeformConv2d(6, 7, (2, 3), padding=(0, 0), stride=1), **members)
     entering = ["input", "offset.weight", *["mask.weight"] * masked]
     assert kinds(graph) == ["input", *["conv"] * (2 + masked), "bias"]
     assert sources(graph)["conv.weight"] == entering
