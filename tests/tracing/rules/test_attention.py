@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ghn_pyg import from_module
+from ghn_pyg.tracing.kept import Kept
 from tests.tracing.helpers import kinds, sources
 from tests.tracing.rules.helpers import graph_of, linear
 
@@ -119,8 +120,22 @@ def test_multi_head_attention_has_the_shape_that_pytorch_computes(layer, inputs,
     assert seen[0] == expected
 
 
+def test_multi_head_attention_is_a_chain():
+    graph = from_module(nn.MultiheadAttention(6, 2), SELF)
+    names = ["in_proj_weight", "in_proj_bias", "msa", "out_proj.weight", "out_proj.bias"]
+    assert graph.node_names == ["input", *names]
+    assert kinds(graph) == ["input", "conv", "bias", "msa", "conv", "bias"]
+    assert graph.node_shape[:, :2].tolist() == [[0, 0], [18, 6], [18, 1], [0, 0], [6, 6], [6, 1]]
+    assert graph.edge_index.tolist() == [[0, 1, 2, 3, 4], [1, 2, 3, 4, 5]]
+
+
 def test_separate_projections_of_attention_meet_in_its_bias():
     layer = nn.MultiheadAttention(6, 2, kdim=5, vdim=3)
     graph = from_module(layer, (CROSS[0], CROSS[1][..., :5], CROSS[1][..., :3]))
     assert kinds(graph) == ["input", "conv", "conv", "conv", "bias", "msa", "conv", "bias"]
     assert sources(graph)["in_proj_bias"] == ["q_proj_weight", "k_proj_weight", "v_proj_weight"]
+
+
+def test_biases_of_keys_and_values_are_tokens():
+    graph = from_module(nn.MultiheadAttention(6, 2, add_bias_kv=True), SELF)
+    assert graph.kept == {"bias_k": Kept.TOKEN, "bias_v": Kept.TOKEN}

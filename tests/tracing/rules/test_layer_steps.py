@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ghn_pyg import from_module
-from ghn_pyg.tracing.kept import Kept, enters
+from ghn_pyg import ParamSpec, from_module
 from tests.tracing.helpers import kinds, weight
 from tests.tracing.rules.helpers import graph_of
 
@@ -14,81 +13,40 @@ LINE, MAP, VOLUME = torch.rand(2, 3, 23), torch.rand(2, 3, 17, 13), torch.rand(2
 TOKENS = torch.rand(2, 7, 5)
 IDS = torch.tensor([[4, 1, 0], [2, 2, 3]])
 
-NODES = {
-    "conv": (nn.Conv2d(3, 5, 7), MAP, [("conv", "weight", [5, 3, 7, 7]), ("bias", "bias", [5, 1, 1, 1])]),
-    "conv without bias": (nn.Conv2d(3, 5, (7, 2), bias=False), MAP, [("conv", "weight", [5, 3, 7, 2])]),
-    "dilated conv": (nn.Conv2d(3, 5, 3, dilation=2, bias=False), MAP, [("conv", "weight", [5, 3, 3, 3])]),
-    "grouped conv": (nn.Conv2d(3, 6, 5, groups=3, bias=False), MAP, [("sep_conv", "weight", [6, 1, 5, 5])]),
-    "dilated grouped conv": (
-        nn.Conv2d(3, 6, 5, groups=3, dilation=2, bias=False),
-        MAP,
-        [("dil_conv", "weight", [6, 1, 5, 5])],
+# Layer, input, type and shape of its node, and how its weight is stored.
+LAYERS = {
+    "conv": (nn.Conv2d(3, 5, 7), MAP, "conv", [5, 3, 7, 7], ("out_in", 1)),
+    "conv without bias": (nn.Conv2d(3, 5, (7, 2), bias=False), MAP, "conv", [5, 3, 7, 2], ("out_in", 1)),
+    "dilated": (nn.Conv2d(3, 5, 3, dilation=2), MAP, "conv", [5, 3, 3, 3], ("out_in", 1)),
+    "grouped": (nn.Conv2d(3, 6, 5, groups=3), MAP, "sep_conv", [6, 1, 5, 5], ("out_in", 1)),
+    "dilated, grouped": (nn.Conv2d(3, 6, 5, groups=3, dilation=2), MAP, "dil_conv", [6, 1, 5, 5], ("out_in", 1)),
+    "half dilated": (nn.Conv2d(3, 6, 5, groups=3, dilation=(1, 2)), MAP, "sep_conv", [6, 1, 5, 5], ("out_in", 1)),
+    "conv1d": (nn.Conv1d(3, 5, 7), LINE, "conv", [5, 3, 7, 1], ("out_in", 1)),
+    "conv3d": (nn.Conv3d(3, 5, (2, 3, 7), bias=False), VOLUME, "conv", [5, 3, 3, 7], ("out_in", 1)),
+    "transposed": (nn.ConvTranspose2d(3, 5, 7, bias=False), MAP, "conv", [5, 3, 7, 7], ("in_out", 1)),
+    "transposed conv1d": (nn.ConvTranspose1d(3, 5, 7), LINE, "conv", [5, 3, 7, 1], ("in_out", 1)),
+    "transposed, grouped": (nn.ConvTranspose2d(3, 6, 5, groups=3), MAP, "sep_conv", [6, 1, 5, 5], ("in_out", 3)),
+    "transposed, dilated, grouped": (
+        nn.ConvTranspose2d(3, 6, 5, groups=3, dilation=2), MAP, "dil_conv", [6, 1, 5, 5], ("in_out", 3)
     ),
-    "grouped conv, dilated in one direction": (
-        nn.Conv2d(3, 6, 5, groups=3, dilation=(1, 2), bias=False),
-        MAP,
-        [("sep_conv", "weight", [6, 1, 5, 5])],
-    ),
-    "conv1d": (nn.Conv1d(3, 5, 7), LINE, [("conv", "weight", [5, 3, 7, 1]), ("bias", "bias", [5, 1, 1, 1])]),
-    "conv3d": (nn.Conv3d(3, 5, (2, 3, 7), bias=False), VOLUME, [("conv", "weight", [5, 3, 3, 7])]),
-    "transposed conv": (nn.ConvTranspose2d(3, 5, 7, bias=False), MAP, [("conv", "weight", [5, 3, 7, 7])]),
-    "grouped transposed conv": (
-        nn.ConvTranspose2d(3, 6, 5, groups=3),
-        MAP,
-        [("sep_conv", "weight", [6, 1, 5, 5]), ("bias", "bias", [6, 1, 1, 1])],
-    ),
-    "grouped transposed conv, dilated": (
-        nn.ConvTranspose2d(3, 6, 5, groups=3, dilation=2, bias=False),
-        MAP,
-        [("dil_conv", "weight", [6, 1, 5, 5])],
-    ),
-    "linear": (nn.Linear(5, 11), TOKENS, [("conv", "weight", [11, 5, 1, 1]), ("bias", "bias", [11, 1, 1, 1])]),
-    "embedding bag": (nn.EmbeddingBag(11, 7), IDS, [("pos_enc", "weight", [1, 7, 3, 3])]),
-    "embedding": (nn.Embedding(11, 7), IDS, [("pos_enc", "weight", [1, 7, 3, 3])]),
-    "attention": (
-        nn.MultiheadAttention(6, 2),
-        (torch.rand(7, 2, 6),) * 3,
-        [
-            ("conv", "in_proj_weight", [18, 6, 1, 1]),
-            ("bias", "in_proj_bias", [18, 1, 1, 1]),
-            ("msa", "msa", [0, 0, 0, 0]),
-            ("conv", "out_proj.weight", [6, 6, 1, 1]),
-            ("bias", "out_proj.bias", [6, 1, 1, 1]),
-        ],
-    ),
-}
+    "linear": (nn.Linear(5, 11), TOKENS, "conv", [11, 5, 1, 1], ("out_in", 1)),
+    "embedding": (nn.Embedding(11, 7), IDS, "pos_enc", [1, 7, 3, 3], ("out_in", 1)),
+    "embedding bag": (nn.EmbeddingBag(11, 7), IDS, "pos_enc", [1, 7, 3, 3], ("out_in", 1)),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("layer", "inputs", "nodes"), NODES.values(), ids=NODES)
-def test_a_layer_is_the_chain_of_its_nodes(layer, inputs, nodes):
-    graph = from_module(layer, inputs)
-    found = zip(kinds(graph), graph.node_names, graph.node_shape.tolist(), strict=True)
-    assert list(found) == [("input", "input", [0, 0, 0, 0]), *nodes]
-    assert graph.edge_index.tolist() == [list(range(len(nodes))), list(range(1, len(nodes) + 1))]
+@pytest.mark.parametrize(("layer", "x", "kind", "shape", "stored"), LAYERS.values(), ids=LAYERS)
+def test_a_layer_is_a_node_for_its_weight_and_one_for_its_bias(layer, x, kind, shape, stored):
+    graph = from_module(layer, x)
+    bias = getattr(layer, "bias", None) is not None
+    assert graph.node_names == ["input", "weight", *["bias"] * bias]
+    assert kinds(graph) == ["input", kind, *["bias"] * bias]
+    assert graph.node_shape.tolist() == [[0, 0, 0, 0], shape, *[[shape[0], 1, 1, 1]] * bias]
+    assert graph.edge_index.tolist() == [list(range(1 + bias)), list(range(1, 2 + bias))]
+    role = "position" if kind == "pos_enc" else "weight"
+    layout, groups = stored
+    assert graph.params[1] == [ParamSpec("weight", tuple(layer.weight.shape), role, layout, groups)]
     assert graph.kept == {}
-    predicted = [name for names in graph.param_names for name in names]
-    assert sorted(predicted) == sorted(name for name, _ in layer.named_parameters())
-
-
-@pytest.mark.parametrize(
-    ("layer", "x", "layout", "groups", "shape"),
-    [
-        (nn.Conv2d(3, 6, 5, groups=3), MAP, "out_in", 1, (6, 1, 5, 5)),
-        (nn.ConvTranspose1d(3, 5, 7), LINE, "in_out", 1, (3, 5, 7)),
-        (nn.ConvTranspose2d(3, 6, 5, groups=3), MAP, "in_out", 3, (3, 2, 5, 5)),
-        (nn.Linear(5, 11), TOKENS, "out_in", 1, (11, 5)),
-    ],
-)
-def test_how_a_weight_is_stored(layer, x, layout, groups, shape):
-    (spec,) = from_module(layer, x).params[1]
-    assert (spec.role, spec.layout, spec.groups, spec.shape) == ("weight", layout, groups, shape)
-
-
-@pytest.mark.parametrize("layer", [nn.Embedding(11, 7), nn.EmbeddingBag(11, 7)])
-def test_no_row_of_an_embedding_belongs_to_an_extra_token(layer):
-    graph = from_module(layer, IDS)
-    (spec,) = graph.params[1]
-    assert (spec.role, spec.shape, spec.extra_rows) == ("position", (11, 7), 0)
 
 
 def test_a_shared_layer_is_decoded_once_and_has_a_node_for_each_use():
@@ -159,33 +117,6 @@ def test_a_weight_that_activations_give_is_folded():
         lambda self, x: F.conv2d(x, self.a(x.mean((2, 3)))[0].view(5, 3, 1, 1)), MAP[:1], a=nn.Linear(3, 15, bias=False)
     )
     assert kinds(graph) == ["input", "glob_avg", "conv"]
-
-
-UNNAMED = {
-    "a learned mask of fused attention": (
-        lambda self, x: F.scaled_dot_product_attention(x, x, self.a(x), self.p), weight(7, 7), Kept.POSITION_BIAS
-    ),
-    "biases of keys and values": (
-        lambda self, x: self.p(self.a(x), x, x)[0],
-        nn.MultiheadAttention(5, 1, add_bias_kv=True, batch_first=True),
-        Kept.TOKEN,
-    ),
-    "scores of places": (
-        lambda self, x: torch.einsum("btc,tc->bt", self.a(x), self.p), weight(7, 5), enters("a product")
-    ),
-    "a gain of a weight": (
-        lambda self, x: F.linear(x, self.a.weight * self.p, self.a.bias), weight(5, 1), Kept.MAGNITUDE
-    ),
-    "a slope": (lambda self, x: self.p(self.a(x)), nn.PReLU(), Kept.SLOPE),
-    "a layer scale": (lambda self, x: self.a(x) * self.p, weight(5), Kept.LAYER_SCALE),
-    "an addcmul": (lambda self, x: torch.addcmul(x, self.p, self.a(x)), weight(5), Kept.LAYER_SCALE),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("forward", "p", "reason"), UNNAMED.values(), ids=UNNAMED)
-def test_a_parameter_without_a_node_is_kept_with_the_right_reason(forward, p, reason):
-    graph = graph_of(forward, TOKENS, a=nn.Linear(5, 5), p=p)
-    assert set(graph.kept.values()) == {reason}
 
 
 STORED = {

@@ -75,11 +75,6 @@ def test_several_tokens_count_together_and_those_behind_do_not():
     assert graph.kept == dict.fromkeys(tokens, Kept.TOKEN)
 
 
-def test_without_such_tokens_all_rows_are_decoded():
-    graph = traced(lambda self, x: x + self.positions, (2, 11, 5), positions=weight(11, 5))
-    assert spec_of(graph, "positions")[1].extra_rows == 0
-
-
 TABLES = {
     "rows and columns": (
         lambda self, x: x + (self.p[:, :, None] + self.q[:, None]).flatten(1, 2), (2, 21, 5),

@@ -1,4 +1,4 @@
-"""Linear layers and attention that are written out as products."""
+"""Linear layers, and products that are linear layers."""
 
 import math
 import operator
@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from ghn_pyg import ParamSpec
-from ghn_pyg.tracing.kept import Kept, enters
+from ghn_pyg.tracing.kept import enters
 from tests.tracing.helpers import kinds, sources, weight
 from tests.tracing.rules.helpers import graph_of, linear, small_ghn
 
 X = torch.rand(2, 3, 5)
 
-# How each weight W is stored, where what enters is (2, 3, 5) and seven features leave.
+ROUTED = torch.tensor([0, 1, 2])
+# Products with a matrix, and with a stack of three: how the weight is stored, if five features enter and seven leave.
 LINEAR = {
     "x @ W": (lambda self, x: x @ self.w, (5, 7), "in_out"),
     "x @ W.t()": (lambda self, x: x @ self.w.t(), (7, 5), "out_in"),
@@ -48,33 +49,44 @@ LINEAR = {
     "tensordot": (lambda self, x: torch.tensordot(x, self.w, dims=1), (5, 7), "in_out"),
     "tensordot of dimensions": (lambda self, x: torch.tensordot(x, self.w, dims=([2], [1])), (7, 5), "out_in"),
     "tensordot, first": (lambda self, x: torch.tensordot(self.w, x, dims=([1], [2])), (7, 5), "out_in"),
+    "stack, bmm": (lambda self, x: torch.bmm(x, self.w), (3, 5, 7), "in_out"),
+    "stack, matmul": (lambda self, x: x @ self.w.mT, (3, 7, 5), "out_in"),
+    "stack first": (lambda self, x: self.w @ x.mT, (3, 7, 5), "out_in"),
+    "stack, einsum": (lambda self, x: torch.einsum("etc,ecd->etd", x, self.w), (3, 5, 7), "in_out"),
+    "stack, einsum, out first": (lambda self, x: torch.einsum("etc,edc->etd", x, self.w), (3, 7, 5), "out_in"),
+    "stack, a loop": (lambda self, x: sum(F.linear(x, self.w[e]) for e in range(3)), (3, 7, 5), "out_in"),
+    "stack, one of its matrices": (lambda self, x: F.linear(x, self.w[1].t()), (3, 5, 7), "in_out"),
+    "stack, groups": (lambda self, x: F.grouped_mm(x.flatten(0, 1), self.w.mT, offs=ROUTED), (3, 7, 5), "out_in"),
+    "stack, square": (lambda self, x: x @ self.w, (3, 5, 5), "in_out"),
+    "stack, square transpose": (lambda self, x: x @ self.w.mT, (3, 5, 5), "out_in"),
 }
 
 
 @pytest.mark.parametrize(("forward", "shape", "layout"), LINEAR.values(), ids=LINEAR)
-def test_a_product_over_one_dimension_of_a_matrix_is_a_linear_layer(forward, shape, layout):
-    graph = graph_of(forward, X, w=weight(*shape))
-    assert kinds(graph) == ["input", "conv"]
-    (spec,) = graph.params[1]
-    assert (spec.name, spec.shape, spec.role, spec.layout) == ("w", shape, "weight", layout)
-    assert graph.node_shape[1].tolist() == [5 if shape == (5, 5) else 7, 5, 1, 1]
-    assert graph.classifier.tolist() == [False, True]
+def test_a_product_with_a_matrix_is_a_linear_layer(forward, shape, layout):
+    stacked = len(shape) - 2
+    graph = graph_of(forward, torch.zeros(3, 11, 5) if stacked else X, w=weight(*shape))
+    assert kinds(graph)[:2] == ["input", "conv"]
+    assert graph.params[1] == [ParamSpec("w", shape, "weight", layout, stacked=stacked)]
+    assert graph.node_shape[1].tolist() == [5 if shape[-2:] == (5, 5) else 7, 5, 1, 1]
+    assert graph.classifier[1]
+    assert not graph.kept
 
 
 @pytest.mark.parametrize(
-    "forward",
+    ("forward", "shape"),
     [
-        lambda self, x: torch.einsum("btc,tc->btc", x, self.w),
-        lambda self, x: torch.einsum("btc,tc->b", x, self.w),
-        lambda self, x: torch.einsum("btc,dc->bt", x, self.w),
-        lambda self, x: torch.tensordot(x, self.w, dims=2),
-        lambda self, x: F.bilinear(x, x, self.w.expand(2, -1, -1).new_ones(2, 5, 5)) + self.w.sum(),
+        (lambda self, x: torch.einsum("btc,tc->btc", x, self.w), (3, 5)),
+        (lambda self, x: torch.einsum("btc,tc->b", x, self.w), (3, 5)),
+        (lambda self, x: torch.einsum("btc,dc->bt", x, self.w), (3, 5)),
+        (lambda self, x: torch.tensordot(x, self.w, dims=2), (3, 5)),
+        (lambda self, x: torch.einsum("etc,tec->et", x, self.w), (3, 2, 5)),
     ],
 )
-def test_other_products_with_a_matrix_are_no_layers(forward):
-    graph = graph_of(lambda self, x: self.a(forward(self, x).sum()[None]), X, w=weight(3, 5), a=nn.Linear(1, 2))
+def test_other_products_with_a_matrix_are_no_layers(forward, shape):
+    graph = graph_of(lambda self, x: self.a(forward(self, x).sum()[None]), X, w=weight(*shape), a=nn.Linear(1, 2))
     assert kinds(graph) == ["input", "conv", "bias"]
-    assert graph.kept["w"] in (Kept.OFFSET, enters("a product"), enters("a matrix product"))
+    assert graph.kept == {"w": enters("a product")}
 
 
 # --- biases ----------------------------------------------------------------------------------------------------------
@@ -104,16 +116,36 @@ def test_a_parameter_that_is_added_to_a_product_is_its_bias(forward):
     assert graph.kept == {}
 
 
-@pytest.mark.parametrize(
-    ("conv", "shape", "layout"), [(F.conv2d, (5, 3, 3, 3), "out_in"), (F.conv_transpose2d, (3, 5, 3, 3), "in_out")]
-)
-def test_a_parameter_that_is_added_to_a_convolution_is_its_bias(conv, shape, layout):
-    def forward(self, x):
-        return conv(x, self.w) + self.b.view(-1, 1, 1)
+MAP, ROWS = torch.rand(2, 3, 11, 13), torch.zeros(3, 11, 5)
+# Forward pass, input, shapes of weight and bias, and how the bias is decoded.
+OTHER_BIASES = {
+    "conv": (lambda self, x: F.conv2d(x, self.w) + self.b.view(-1, 1, 1), MAP, (5, 3, 3, 3), (5,), {}),
+    "transposed conv": (
+        lambda self, x: F.conv_transpose2d(x, self.w) + self.b.view(-1, 1, 1), MAP, (3, 5, 3, 3), (5,), {}
+    ),
+    "stack": (lambda self, x: torch.bmm(x, self.w) + self.b[:, None], ROWS, (3, 5, 7), (3, 7), {"stacked": 1}),
+    "baddbmm": (lambda self, x: torch.baddbmm(self.b[:, None], x, self.w), ROWS, (3, 5, 7), (3, 7), {"stacked": 1}),
+    "a loop": (
+        lambda self, x: sum(F.linear(x, self.w[e].t(), self.b[e]) for e in range(3)), ROWS, (3, 5, 7), (3, 7),
+        {"stacked": 1},
+    ),
+    **{
+        f"heads {shape}": (
+            lambda self, x: torch.einsum("btc,chd->bthd", x, self.w) + self.b, X, (5, 7, 11), shape,
+            {"axes": "o" * len(shape)},
+        )
+        for shape in ((1, 7, 11), (7, 11), (1, 1, 7, 11))
+    },
+}  # fmt: skip
 
-    graph = graph_of(forward, torch.rand(2, 3, 11, 13), w=weight(*shape), b=weight(5))
-    assert kinds(graph) == ["input", "conv", "bias"]
-    assert [spec.layout for (spec,) in graph.params[1:]] == [layout, "out_in"]
+
+@pytest.mark.parametrize(("forward", "x", "shape", "bias", "options"), OTHER_BIASES.values(), ids=OTHER_BIASES)
+def test_biases_of_other_shapes(forward, x, shape, bias, options):
+    graph = graph_of(forward, x, w=weight(*shape), b=weight(*bias))
+    assert kinds(graph)[:3] == ["input", "conv", "bias"]
+    assert graph.params[2] == [ParamSpec("b", bias, "bias", **options)]
+    assert graph.node_shape[2].tolist() == [math.prod(bias[options.get("stacked", 0) :]), 1, 1, 1]
+    assert not graph.kept
 
 
 @pytest.mark.parametrize(
@@ -134,38 +166,6 @@ def test_other_parameters_are_no_biases(forward):
 
 # --- stacks of matrices ----------------------------------------------------------------------------------------------
 
-ROUTED = torch.tensor([0, 1, 2])
-STACKS = {
-    "bmm": (lambda self, x: torch.bmm(x, self.w), (3, 5, 7), "in_out"),
-    "matmul": (lambda self, x: x @ self.w.mT, (3, 7, 5), "out_in"),
-    "matmul in front": (lambda self, x: self.w @ x.mT, (3, 7, 5), "out_in"),
-    "einsum": (lambda self, x: torch.einsum("etc,ecd->etd", x, self.w), (3, 5, 7), "in_out"),
-    "einsum, turned": (lambda self, x: torch.einsum("etc,edc->etd", x, self.w), (3, 7, 5), "out_in"),
-    "one after the other": (lambda self, x: sum(F.linear(x, self.w[e]) for e in range(3)), (3, 7, 5), "out_in"),
-    "one after the other, turned": (lambda self, x: F.linear(x, self.w[1].t()), (3, 5, 7), "in_out"),
-    "groups": (lambda self, x: F.grouped_mm(x.flatten(0, 1), self.w.mT, offs=ROUTED), (3, 7, 5), "out_in"),
-    "square": (lambda self, x: x @ self.w, (3, 5, 5), "in_out"),
-    "square, turned": (lambda self, x: x @ self.w.mT, (3, 5, 5), "out_in"),
-}
-
-
-@pytest.mark.parametrize(("forward", "shape", "layout"), STACKS.values(), ids=STACKS)
-def test_a_stack_of_matrices_is_a_layer(forward, shape, layout):
-    graph = graph_of(forward, torch.zeros(3, 11, 5), w=weight(*shape))
-    spec = next(spec for specs in graph.params for spec in specs)
-    assert (spec.name, spec.shape, spec.role, spec.layout, spec.stacked) == ("w", shape, "weight", layout, 1)
-    assert graph.node_shape[1].tolist() == [5 if shape == (3, 5, 5) else 7, 5, 1, 1]
-    assert kinds(graph)[:2] == ["input", "conv"]
-    assert not graph.kept
-
-
-def test_other_products_with_stacks_are_no_layers():
-    def forward(self, x):
-        return self.a(torch.einsum("etc,tec->et", x, self.w).sum()[None])
-
-    graph = graph_of(forward, torch.zeros(3, 11, 5), w=weight(11, 3, 5), a=nn.Linear(1, 2))
-    assert graph.kept == {"w": enters("a product")}
-
 
 def test_all_matrices_of_a_stack_get_the_values_of_one():
     torch.manual_seed(0)
@@ -178,21 +178,6 @@ def test_all_matrices_of_a_stack_get_the_values_of_one():
     )
     assert stack.shape == (3, 5, 7)
     assert torch.equal(stack, single.expand(3, 5, 7))
-
-
-BIASED = {
-    "bmm": lambda self, x: torch.bmm(x, self.w) + self.b[:, None],
-    "baddbmm": lambda self, x: torch.baddbmm(self.b[:, None], x, self.w),
-    "one after the other": lambda self, x: sum(F.linear(x, self.w[e].t(), self.b[e]) for e in range(3)),
-}
-
-
-@pytest.mark.parametrize("forward", BIASED.values(), ids=BIASED)
-def test_each_matrix_of_a_stack_has_a_bias_of_its_own(forward):
-    graph = graph_of(forward, torch.zeros(3, 11, 5), w=weight(3, 5, 7), b=weight(3, 7))
-    assert kinds(graph)[:3] == ["input", "conv", "bias"]
-    assert graph.params[2] == [ParamSpec("b", (3, 7), "bias", stacked=1)]
-    assert graph.node_shape[2].tolist() == [7, 1, 1, 1]
 
 
 # Each of 3 rows looks up a matrix of a stack, and perhaps its bias, by a number that depends on activations.
@@ -271,17 +256,6 @@ def test_a_weight_of_several_dimensions_gets_the_values_of_the_linear_layer_that
     one, other = ghn.predict(one), ghn.predict(other)
     assert torch.equal(other["w"], one["w"].t().view(5, 3, 2))
     assert torch.equal(other["c"], one["c"].view(3, 2))
-
-
-@pytest.mark.parametrize("shape", [(1, 7, 11), (7, 11), (1, 1, 7, 11)])
-def test_the_bias_of_several_dimensions(shape):
-    def forward(self, x):
-        return torch.einsum("btc,chd->bthd", x, self.w) + self.b
-
-    graph = graph_of(forward, X, w=weight(5, 7, 11), b=weight(*shape))
-    assert kinds(graph) == ["input", "conv", "bias"]
-    assert graph.params[2] == [ParamSpec("b", shape, "bias", axes="o" * len(shape))]
-    assert graph.node_shape[2].tolist() == [77, 1, 1, 1]
 
 
 # Forward pass, shapes of its parameters, and what each of them is, in the order of the nodes.
