@@ -49,14 +49,6 @@ def test_a_layer_is_a_node_for_its_weight_and_one_for_its_bias(layer, x, kind, s
     assert graph.kept == {}
 
 
-def test_a_shared_layer_is_decoded_once_and_has_a_node_for_each_use():
-    graph = graph_of(lambda self, x: self.b(self.a(self.a(x))), TOKENS, a=nn.Linear(5, 5), b=nn.Linear(5, 2))
-    assert kinds(graph) == ["input", "conv", "bias", "conv", "bias", "conv", "bias"]
-    assert graph.param_names == [[], ["a.weight"], ["a.bias"], [], [], ["b.weight"], ["b.bias"]]
-    assert graph.node_names[3:5] == ["a:conv", "a:bias"]
-    assert graph.node_shape[3].tolist() == [5, 5, 1, 1]
-
-
 COMPUTED = {
     "scaled": lambda self: self.w * 0.1,
     "standardised": lambda self: (self.w - self.w.mean((1, 2, 3), keepdim=True)) / self.w.std((1, 2, 3), keepdim=True),

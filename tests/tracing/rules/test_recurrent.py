@@ -116,38 +116,36 @@ def test_parameters_that_a_network_gives_to_the_function_itself():
     assert graph.node_names == ["input", "a", "b"]
 
 
+WEIGHTS, BIASES = ["weight_ih_l0", "weight_hh_l0"], ["bias_ih_l0", "bias_hh_l0"]
+norms = nn.utils.parametrizations
 RECURRENT = {
-    "LSTM": (nn.LSTM(5, 7), ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]),
-    "GRU": (nn.GRU(5, 7, bias=False), ["weight_ih_l0", "weight_hh_l0"]),
-    "RNN": (nn.RNN(5, 7, num_layers=2, bias=False), ["weight_ih_l0", "weight_hh_l0", "weight_ih_l1", "weight_hh_l1"]),
+    "LSTM": (lambda: nn.LSTM(5, 7), [*WEIGHTS, *BIASES]),
+    "GRU": (lambda: nn.GRU(5, 7, bias=False), WEIGHTS),
+    "RNN": (lambda: nn.RNN(5, 7, num_layers=2, bias=False), [*WEIGHTS, "weight_ih_l1", "weight_hh_l1"]),
     "both directions": (
-        nn.LSTM(5, 7, bidirectional=True, bias=False),
-        ["weight_ih_l0", "weight_hh_l0", "weight_ih_l0_reverse", "weight_hh_l0_reverse"],
+        lambda: nn.LSTM(5, 7, bidirectional=True, bias=False), [*WEIGHTS, *(f"{name}_reverse" for name in WEIGHTS)]
     ),
-    "with a projection": (nn.LSTM(5, 7, proj_size=3, bias=False), ["weight_ih_l0", "weight_hh_l0", "weight_hr_l0"]),
-}
-
-
-@pytest.mark.parametrize(("layer", "expected"), RECURRENT.values(), ids=RECURRENT)
-def test_recurrent_layers(layer, expected):
-    graph = from_module(layer, X)
-    assert graph.node_names == ["input", *expected]
-    assert kinds(graph)[1:] == ["bias" if name.startswith("bias") else "conv" for name in expected]
-    assert graph.kept == {}
-
-
-NORMALISED = {
-    "weight norm": (nn.utils.parametrizations.weight_norm, "parametrizations.weight_hh_l0.original1"),
-    "weight norm of old": (nn.utils.weight_norm, "weight_hh_l0_v"),
-    "spectral norm": (nn.utils.parametrizations.spectral_norm, "parametrizations.weight_hh_l0.original"),
-}
+    "with a projection": (lambda: nn.LSTM(5, 7, proj_size=3, bias=False), [*WEIGHTS, "weight_hr_l0"]),
+    "weight norm": (
+        lambda: norms.weight_norm(nn.LSTM(5, 7), WEIGHTS[1]),
+        [WEIGHTS[0], "parametrizations.weight_hh_l0.original1", *BIASES],
+    ),
+    "weight norm of old": (
+        lambda: nn.utils.weight_norm(nn.LSTM(5, 7), WEIGHTS[1]), [WEIGHTS[0], "weight_hh_l0_v", *BIASES]
+    ),
+    "spectral norm": (
+        lambda: norms.spectral_norm(nn.LSTM(5, 7), WEIGHTS[1]),
+        [WEIGHTS[0], "parametrizations.weight_hh_l0.original", *BIASES],
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize(("normalise", "matrix"), NORMALISED.values(), ids=NORMALISED)
-def test_recurrent_layers_with_computed_matrices(normalise, matrix):
-    graph = from_module(normalise(nn.LSTM(5, 7), "weight_hh_l0"), X)
-    assert graph.param_names[1:] == [["weight_ih_l0"], [matrix], ["bias_ih_l0"], ["bias_hh_l0"]]
+@pytest.mark.parametrize(("build", "expected"), RECURRENT.values(), ids=RECURRENT)
+def test_recurrent_layers(build, expected):
+    graph = from_module(build(), X)
+    assert graph.node_names == ["input", *expected]
+    assert kinds(graph)[1:] == ["bias" if name.startswith("bias") else "conv" for name in expected]
     assert set(graph.kept.values()) <= {Kept.MAGNITUDE}
 
 
