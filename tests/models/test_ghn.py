@@ -12,9 +12,9 @@ from ghn_pyg import GHN, PRESETS, Kept, Prediction, from_module
 from ghn_pyg.families.deepnets import DeepNets
 from ghn_pyg.models.ghn import build_decoder
 from ghn_pyg.nn.decoders import ConvDecoder, MLPDecoder
-from ghn_pyg.nn.gated import GatedGNN
-from ghn_pyg.nn.ghn3 import GHN3Encoder
-from ghn_pyg.nn.mlp import NodeMLP
+from ghn_pyg.nn.gated_gnn import GatedGNN
+from ghn_pyg.nn.ghn3_encoder import GHN3Encoder
+from ghn_pyg.nn.node_mlp import NodeMLP
 from tests.models.ghns import ENCODERS, IMAGES, X, dense, loss_of, make, shape_of, vision
 from tests.properties import assert_close
 from tests.tracing.helpers import assert_unchanged, network, snapshot, weight

@@ -5,8 +5,8 @@ from torch.nn.attention.flex_attention import flex_attention
 from ghn_pyg.nn import attention as module
 from ghn_pyg.nn import memory
 from ghn_pyg.nn.attention import TableBias, add_biases, dense_attention, table_attention
-from ghn_pyg.nn.lookup import lookup_bias
-from ghn_pyg.nn.ragged import Blocks
+from ghn_pyg.nn.cpu_table_attention import lookup_bias
+from ghn_pyg.nn.blocks import Blocks
 from tests.properties import assert_close, assert_pure, assert_same_gradients
 
 # On a CPU it is not compiled, and says so.

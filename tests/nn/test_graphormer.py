@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from ghn_pyg.nn.attention import add_biases, table_attention
-from ghn_pyg.nn.bias import SpatialEncoding
-from ghn_pyg.nn.ghn3 import GHN3Encoder
+from ghn_pyg.nn.attention_bias import SpatialEncoding
+from ghn_pyg.nn.ghn3_encoder import GHN3Encoder
 from ghn_pyg.nn.graphormer import GraphormerLayer, GraphToken, GraphTransformer
-from ghn_pyg.nn.ragged import Blocks
+from ghn_pyg.nn.blocks import Blocks
 from tests.properties import (
     ENCODER_PROPERTIES,
     TOLERANCE,

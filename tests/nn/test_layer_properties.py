@@ -16,7 +16,7 @@ from ghn_pyg.nn import (
     SpatialEncoding,
     table_attention,
 )
-from ghn_pyg.nn.ragged import distance_blocks
+from ghn_pyg.nn.blocks import distance_blocks
 from ghn_pyg.transforms import AddShortestPathEdges, AddShortestPathPairs
 from tests.properties import (
     ENCODER_PROPERTIES,

@@ -3,7 +3,7 @@ import torch
 from torch_geometric.nn.aggr import MultiAggregation
 
 from ghn_pyg.nn.graphormer import GraphToken
-from ghn_pyg.nn.ragged import Blocks
+from ghn_pyg.nn.blocks import Blocks
 from ghn_pyg.nn.readouts import AttentionReadout, LastReadout, Readout, TokenReadout
 from tests.properties import TOLERANCE, assert_close, assert_pure, assert_same_gradients
 

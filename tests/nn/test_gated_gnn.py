@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ghn_pyg.nn.gated import GatedGNN, Messages, longest_paths, schedule
+from ghn_pyg.nn.gated_gnn import GatedGNN, Messages, longest_paths, schedule
 from tests.properties import (
     ENCODER_PROPERTIES,
     TOLERANCE,

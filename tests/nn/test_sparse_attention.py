@@ -3,7 +3,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ghn_pyg.nn import Blocks, GraphormerLayer, SparseGraphormerLayer, SparseTransformer
-from ghn_pyg.nn.sparse import sparse_pairs
+from ghn_pyg.nn.sparse_attention import sparse_pairs
 from tests.properties import assert_close, assert_pure, assert_same_gradients, chain
 from tests.textbook import reference_layer
 

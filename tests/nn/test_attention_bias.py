@@ -7,8 +7,8 @@ from torch_geometric.data import Data
 
 from ghn_pyg.nn import memory
 from ghn_pyg.nn.attention import add_biases
-from ghn_pyg.nn.bias import DistanceBias, EdgePathEncoding, SpatialEncoding, signed_distance, sinusoids
-from ghn_pyg.nn.ragged import Blocks
+from ghn_pyg.nn.attention_bias import DistanceBias, EdgePathEncoding, SpatialEncoding, signed_distance, sinusoids
+from ghn_pyg.nn.blocks import Blocks
 from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathEdges
 from tests.properties import (
     assert_close,

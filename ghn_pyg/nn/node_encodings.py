@@ -7,28 +7,28 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .ragged import Blocks
+from .blocks import Blocks
 
 MAX_DEGREE = 100
 MAX_DEPTH = 1000
 
 
 def channel_sizes(num_classes: int) -> list[int]:
-    """Channel counts that have an embedding of their own."""
+    """Channel counts with an embedding of their own, ascending."""
     fine, medium, coarse = range(8, 57, 8), range(64, 4081, 16), range(4096, 8193, 32)
     return sorted({1, 3, num_classes, *fine, *medium, *coarse})
 
 
 def kernel_sizes(max_kernel_size: int) -> list[int]:
-    """Kernel sizes that have an embedding of their own."""
+    """Kernel sizes with an embedding of their own, ascending."""
     return sorted({1, *range(1, max(12, max_kernel_size), 2), 14, 16})
 
 
 def nearest_rows(sizes: Sequence[int]) -> Tensor:
-    """For every size from 0 to the largest of ``sizes`` the row of its embedding.
+    """The row of the embedding of every size from 0 to the largest of ``sizes``.
 
-    Known sizes have their own row, others the nearest one (the smaller of two as near). Size 0 means "no shape" and
-    has the row after the last.
+    Sizes in the list have their own row, others that of the nearest size (of two, the smaller). Size 0 means "no
+    shape" and has the last row.
     """
     table = torch.tensor(sizes, device="cpu")
     # argmin returns the first of equal distances, and the table ascends.
@@ -38,21 +38,25 @@ def nearest_rows(sizes: Sequence[int]) -> Tensor:
 
 
 class Embedding(nn.Embedding):
-    r"""A table of embeddings that start small: truncated normal with standard deviation :math:`d^{-1/2}`.
+    r"""A table of embeddings, initialized as truncated normal with standard deviation :math:`d^{-1/2}`.
 
     Args:
         rows: Number of embeddings.
         width: Width of each.
-        channels: Width :math:`d` of what they are a part of; their own by default.
+        channels: Width :math:`d` of the encoding that they are concatenated to; ``width`` by default.
 
     Shapes:
         - **input:** rows of any shape
         - **output:** embeddings of that shape, with one more dimension of size ``width``
+
+    Example:
+        >>> Embedding(5, 8)(torch.tensor([[0, 4]])).shape
+        torch.Size([1, 2, 8])
     """
 
     def __init__(self, rows: int, width: int, channels: int | None = None) -> None:
         self.std = (channels or width) ** -0.5
-        super().__init__(rows, width)  # draws
+        super().__init__(rows, width)
 
     def reset_parameters(self) -> None:
         """Draws all embeddings anew."""
@@ -67,7 +71,7 @@ class ShapeEncoding(nn.Module):
 
     Args:
         channels: Width :math:`d`.
-        num_classes: Number of classes that the GHN was trained with; it has an embedding of its own.
+        num_classes: Number of classes that the GHN is trained with; it has an embedding of its own.
         max_kernel_size: Largest kernel that is decoded directly.
 
     Shapes:
@@ -93,6 +97,11 @@ class ShapeEncoding(nn.Module):
         self.register_buffer("spatial_rows", spatial_rows, persistent=False)
         self.channel = Embedding(len(channel_table) + 1, channels // 4, channels)
         self.spatial = Embedding(len(spatial_table) + 1, channels // 4, channels)
+
+    def reset_parameters(self) -> None:
+        """Draws all embeddings anew."""
+        self.channel.reset_parameters()
+        self.spatial.reset_parameters()
 
     def forward(self, shape: Tensor) -> Tensor:
         """Encodes the node shapes."""
@@ -130,12 +139,12 @@ class CentralityEncoding(nn.Module):
 
     def forward(self, edge_index: Tensor, num_nodes: int) -> Tensor:
         """Encodes the degrees, clamped to 100."""
-        one = edge_index.new_ones(edge_index.size(1))
-        outgoing, incoming = (edge_index.new_zeros(num_nodes).scatter_add_(0, end, one) for end in edge_index)
-        return self.of_degrees(incoming, outgoing)
+        ones = edge_index.new_ones(edge_index.size(1))
+        out_degree, in_degree = (edge_index.new_zeros(num_nodes).scatter_add_(0, ends, ones) for ends in edge_index)
+        return self.of_degrees(in_degree, out_degree)
 
     def of_degrees(self, in_degree: Tensor, out_degree: Tensor) -> Tensor:
-        """Encodes degrees of shape (N,), as :class:`~ghn_pyg.transforms.AddCentrality` counts them once for all."""
+        """Encodes degrees of shape (N,), as added by :class:`~ghn_pyg.transforms.AddCentrality`."""
         return self.in_degree(in_degree.clamp(max=MAX_DEGREE)) + self.out_degree(out_degree.clamp(max=MAX_DEGREE))
 
 
@@ -148,6 +157,10 @@ class DepthEncoding(Embedding):
     Shapes:
         - **input:** distances :math:`(\sum_g N_g^2,)` and the ``batch`` :math:`(N,)` of the nodes, or its blocks
         - **output:** encodings :math:`(N, d)`
+
+    Example:
+        >>> DepthEncoding(channels=8)(torch.tensor([0, 1, 0, 0]), Blocks.of(None, 2)).shape
+        torch.Size([2, 8])
     """
 
     def __init__(self, channels: int) -> None:
@@ -155,6 +168,6 @@ class DepthEncoding(Embedding):
 
     def forward(self, distance: Tensor, batch: Tensor | Blocks) -> Tensor:  # type: ignore[override]
         """Encodes the distances, clamped to 1,000."""
-        blocks = Blocks.known(batch)
+        blocks = Blocks.of_batch(batch)
         depth = blocks.join([part[:, 0] for part in blocks.split_pairs(distance)])
         return super().forward(depth.long().clamp(max=MAX_DEPTH))

@@ -3,8 +3,8 @@ import copy
 import pytest
 import torch
 
-from ghn_pyg.nn.ghn3 import GHN3Encoder
-from ghn_pyg.nn.ragged import Blocks
+from ghn_pyg.nn.ghn3_encoder import GHN3Encoder
+from ghn_pyg.nn.blocks import Blocks
 from tests.properties import (
     ENCODER_PROPERTIES,
     TOLERANCE,

@@ -1,4 +1,4 @@
-"""The gated graph network of GHN-1 and GHN-2, and the baseline without a graph."""
+"""The gated graph network of GHN-1 and GHN-2."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch_geometric.nn.inits import reset
 
-from .ragged import Blocks, distance_blocks, to_numpy
+from .blocks import Blocks, distance_matrices, to_numpy
 
 MAX_VIRTUAL_DISTANCE = 50
 
 
 class Level(NamedTuple):
-    """Nodes that can be updated together, and the messages that they receive.
+    """Nodes that are updated at the same time, and the messages that they receive.
 
     Args:
         nodes: The nodes, of shape :math:`(n,)`.
-        rows: For each of :math:`m` messages its row in the table of sent messages.
-        slots: For each message the position of its receiver in ``nodes``.
+        rows: Row of each of :math:`m` messages in the table of sent messages.
+        slots: Position of each message's receiver in ``nodes``.
         weights: Factor of each message, of shape :math:`(m, 1)`.
     """
 
@@ -32,11 +33,11 @@ class Level(NamedTuple):
 
 
 class Messages(NamedTuple):
-    """Who sends to whom: a node's message over edges is of kind 0, over virtual edges of kind 1."""
+    """Sender and receiver of each message, its type (0 over edges, 1 over virtual edges) and its factor."""
 
     sources: np.ndarray
     targets: np.ndarray
-    kinds: np.ndarray
+    types: np.ndarray
     weights: np.ndarray
 
     def reversed(self) -> Messages:
@@ -45,10 +46,10 @@ class Messages(NamedTuple):
 
 
 def longest_paths(edge_index: np.ndarray, num_nodes: int) -> np.ndarray:
-    """For each node the length of the longest path to it; every edge points from a node to a later one.
+    """The length of the longest path to each node; every edge must point from a node to a later one.
 
     Raises:
-        ValueError: If one does not, or is of a node that there is not.
+        ValueError: If one does not, or names a node that does not exist.
     """
     if edge_index.size and (edge_index.min() < 0 or edge_index.max() >= num_nodes):
         raise ValueError(f"edges expected nodes 0 to {num_nodes - 1}, got {edge_index.min()} to {edge_index.max()}")
@@ -66,14 +67,12 @@ def longest_paths(edge_index: np.ndarray, num_nodes: int) -> np.ndarray:
 
 
 def schedule(levels: np.ndarray, messages: Messages, like: Tensor) -> list[Level]:
-    """Groups nodes and messages by level: a node is updated after all nodes on paths to it.
-
-    Nodes of different graphs on the same level go together.
+    """Groups nodes and messages by level, over all graphs: a node is updated after all nodes on paths to it.
 
     Args:
         levels: Level of each node, of shape :math:`(N,)`.
         messages: All messages.
-        like: A tensor of the type and on the device of the messages' values.
+        like: A tensor with the type and device of the messages.
     """
     counts = np.bincount(levels)
     nodes = _sorted(levels)
@@ -83,7 +82,7 @@ def schedule(levels: np.ndarray, messages: Messages, like: Tensor) -> list[Level
     order = _sorted(arrival)
     targets = messages.targets[order]
     slots = rank[targets] - (np.cumsum(counts) - counts)[arrival[order]]
-    rows = messages.sources[order] * 2 + messages.kinds[order]
+    rows = messages.sources[order] * 2 + messages.types[order]
     arrivals = np.bincount(arrival, minlength=len(counts)).tolist()
     parts = [torch.from_numpy(part).to(like.device).split(arrivals) for part in (rows, slots)]
     weights = torch.from_numpy(messages.weights[order, None]).to(like).split(arrivals)
@@ -109,18 +108,18 @@ class GatedGNN(nn.Module):
         h_v \leftarrow \mathrm{GRU}(m_v, h_v)
 
     with updated states :math:`h_u`; in the reverse pass the roles of :math:`u` and :math:`v` in :math:`d` are swapped.
-    Nodes that do not depend on one another are updated together. Beside the distances, memory grows with the pairs
-    within 50 steps, about 100 bytes for each: 0.2 GB for a residual network of 10,000 nodes. From arXiv 2110.13100
+    Nodes that do not depend on one another are updated at the same time. Memory grows with the pairs of nodes within
+    distance 50, about 100 bytes each: 0.2 GB for a residual network of 10,000 nodes. From arXiv 2110.13100
     (GHN-2) and, without the second sum, arXiv 1810.05749 (GHN-1).
 
     Args:
         channels: Width :math:`d`.
-        virtual_edges: Whether messages travel over shortest paths too (GHN-2) or over edges alone (GHN-1).
+        virtual_edges: Whether messages also travel over shortest paths (GHN-2) or only over edges (GHN-1).
 
     Shapes:
         - **input:** nodes :math:`(N, d)` in topological order, edges :math:`(2, E)`, distances
-          :math:`(\sum_g N_g^2,)`, which are not needed without virtual edges, and for each node its graph ``batch``
-          :math:`(N,)`, or the blocks of the batch (one graph by default)
+          :math:`(\sum_g N_g^2,)`, which are not needed without virtual edges, and the graph ``batch``
+          :math:`(N,)` of each node, or the blocks of the batch (one graph by default)
         - **output:** nodes :math:`(N, d)`
 
     Raises:
@@ -139,23 +138,32 @@ class GatedGNN(nn.Module):
         self.virtual_mlp = _mlp(channels, channels // 2) if virtual_edges else None
         self.gru = nn.GRUCell(channels, channels)
 
+    def reset_parameters(self) -> None:
+        """Draws all weights anew."""
+        for part in self.children():
+            reset(part)
+
+    def extra_repr(self) -> str:
+        """Options shown by ``repr``."""
+        return f"virtual_edges={self.virtual_mlp is not None}"
+
     def messages(self, edge_index: np.ndarray, distances: Sequence[Tensor]) -> Messages:
         """All messages along the direction of the edges."""
         sources, targets = edge_index
         direct = Messages(sources, targets, np.zeros_like(sources), np.ones(len(sources)))
         if self.virtual_mlp is None:
             return direct
-        start, found = 0, [direct]
-        for block in distances:
-            matrix = to_numpy(block)
+        start, messages = 0, [direct]
+        for distance in distances:
+            matrix = to_numpy(distance)
             sources, targets = ((matrix > 0) & (matrix <= MAX_VIRTUAL_DISTANCE)).nonzero()
             weights = np.reciprocal(matrix[sources, targets], dtype=np.float64)
-            found.append(Messages(sources + start, targets + start, np.ones_like(sources), weights))
+            messages.append(Messages(sources + start, targets + start, np.ones_like(sources), weights))
             start += len(matrix)
-        return Messages(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        return Messages(*(np.concatenate(parts) for parts in zip(*messages, strict=True)))
 
     def layers(self) -> list[tuple[Tensor, Tensor]]:
-        """Weights and biases of both MLPs as one that computes the two messages of a node side by side."""
+        """Weights and biases of both MLPs, merged into one that computes both messages of a node."""
         mlps = [self.mlp] if self.virtual_mlp is None else [self.mlp, self.virtual_mlp]
         first, second = ([cast(nn.Linear, mlp[position]) for mlp in mlps] for position in (0, 2))
         return [
@@ -188,7 +196,7 @@ class GatedGNN(nn.Module):
         forward = longest_paths(edges, num_nodes)
         if self.virtual_mlp is not None and distance is None:
             raise ValueError("virtual edges need the distances of all pairs of nodes, got none; see shortest_paths")
-        messages = self.messages(edges, [] if distance is None else distance_blocks(distance, sizes))
+        messages = self.messages(edges, [] if distance is None else distance_matrices(distance, sizes))
         x = self.sweep(x, schedule(forward, messages, x))
         backward = longest_paths(num_nodes - 1 - edges[::-1], num_nodes)[::-1]
         return self.sweep(x, schedule(backward, messages.reversed(), x))

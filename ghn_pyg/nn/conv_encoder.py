@@ -1,4 +1,4 @@
-"""Encoders made of modules in PyTorch Geometric's calling style."""
+"""An encoder made of modules in PyTorch Geometric's calling style."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn.inits import reset
 
-from .ragged import Blocks
+from .blocks import Blocks
 
 _ARGUMENTS: Final = ("edge_index", "edge_attr", "batch")
 
@@ -20,24 +21,24 @@ class ConvEncoder(nn.Module):
     .. math::
         x \leftarrow x + \mathrm{ReLU}(f_l(\mathrm{LN}(x), \ldots)), \qquad l = 1, \ldots, L
 
-    Messages go along the edges and against them; ``edge_attr`` is a trained embedding of the direction, which modules
-    without edge features do not see. Modules must treat every graph of a batch as if it was alone: no batch norms.
+    Messages go along the edges and against them; ``edge_attr`` is a trained embedding of the direction, for modules
+    that take edge features. Modules must treat every graph of a batch independently: no batch norms.
 
     Args:
         channels: Width :math:`d`, of nodes and of edge features.
         modules: The modules :math:`f_l`, which keep the width.
-        arguments: What they are given by name, of ``edge_index``, ``edge_attr`` and ``batch``; by default each what
-            its ``forward`` names.
+        arguments: Keyword arguments that they are called with, of ``edge_index``, ``edge_attr`` and ``batch``; by
+            default those in the signature of each module's ``forward``.
 
     Shapes:
-        - **input:** nodes :math:`(N, d)`, edges :math:`(2, E)`, distances (not used) and for each node its graph
-          ``batch`` :math:`(N,)` (one graph by default)
+        - **input:** nodes :math:`(N, d)`, edges :math:`(2, E)`, distances (not used) and the graph ``batch``
+          :math:`(N,)` of each node (one graph by default)
         - **output:** nodes :math:`(N, d)`
 
     Raises:
-        ValueError: If there are no modules, some hold a batch norm or give another width, or ``arguments`` holds
-            anything else.
-        TypeError: If ``modules`` is a single one.
+        ValueError: If there are no modules, one contains a batch norm or changes the width, or ``arguments`` contains
+            another name.
+        TypeError: If ``modules`` is a single module.
 
     Example:
         >>> from torch_geometric.nn import GATv2Conv
@@ -56,14 +57,19 @@ class ConvEncoder(nn.Module):
         for name, part in self.layers.named_modules():
             if isinstance(part, (nn.BatchNorm1d, nn.SyncBatchNorm)):
                 raise ValueError(
-                    f"modules expected none that mix the graphs of a batch, got the batch norm {name}; leave it out, "
-                    "as by norm=None"
+                    f"modules must not mix the graphs of a batch, got the batch norm {name}; leave it out, such as "
+                    "with norm=None"
                 )
-        if odd := [name for name in arguments or () if name not in _ARGUMENTS]:
-            raise ValueError(f"arguments expected some of {', '.join(_ARGUMENTS)}, got {', '.join(odd)}")
-        self.arguments = [_named(layer) if arguments is None else tuple(arguments) for layer in self.layers]
-        self.direction = nn.Embedding(2, channels) if any("edge_attr" in one for one in self.arguments) else None
+        if unknown := [name for name in arguments or () if name not in _ARGUMENTS]:
+            raise ValueError(f"arguments expected some of {', '.join(_ARGUMENTS)}, got {', '.join(unknown)}")
+        self.arguments = [_in_signature(layer) if arguments is None else tuple(arguments) for layer in self.layers]
+        self.direction = nn.Embedding(2, channels) if any("edge_attr" in names for names in self.arguments) else None
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in self.layers)
+
+    def reset_parameters(self) -> None:
+        """Draws all weights anew."""
+        for part in self.children():
+            reset(part)
 
     def forward(
         self, x: Tensor, edge_index: Tensor, distance: Tensor | None = None, batch: Tensor | Blocks | None = None
@@ -74,14 +80,14 @@ class ConvEncoder(nn.Module):
             given["edge_attr"] = self.direction.weight.repeat_interleave(edge_index.size(1), dim=0)
         given["batch"] = batch.vector(x.device) if isinstance(batch, Blocks) else batch
         for norm, layer, arguments in zip(self.norms, self.layers, self.arguments, strict=True):
-            found = layer(norm(x), **{name: given[name] for name in arguments})
-            if not isinstance(found, Tensor) or found.shape != x.shape:
-                shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-                raise ValueError(f"{type(layer).__name__} expected to give nodes {tuple(x.shape)}, got {shape}")
-            x = x + found.relu()
+            update = layer(norm(x), **{name: given[name] for name in arguments})
+            if not isinstance(update, Tensor) or update.shape != x.shape:
+                shape = tuple(update.shape) if isinstance(update, Tensor) else type(update).__name__
+                raise ValueError(f"{type(layer).__name__} expected to return nodes {tuple(x.shape)}, got {shape}")
+            x = x + update.relu()
         return x
 
 
-def _named(layer: nn.Module) -> tuple[str, ...]:
-    named = inspect.signature(layer.forward).parameters
-    return tuple(name for name in _ARGUMENTS if name in named)
+def _in_signature(layer: nn.Module) -> tuple[str, ...]:
+    parameters = inspect.signature(layer.forward).parameters
+    return tuple(name for name in _ARGUMENTS if name in parameters)

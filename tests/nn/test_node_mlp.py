@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ghn_pyg.nn.mlp import NodeMLP
+from ghn_pyg.nn.node_mlp import NodeMLP
 from tests.properties import (
     ENCODER_PROPERTIES,
     TOLERANCE,

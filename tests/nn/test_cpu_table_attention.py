@@ -4,8 +4,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ghn_pyg.nn import lookup
 from ghn_pyg.nn.attention import TableBias, dense_attention, is_looked_up
-from ghn_pyg.nn.lookup import can_look_up, entries_at, lookup_attention, lookup_bias, pieces, twins
-from ghn_pyg.nn.ragged import Blocks
+from ghn_pyg.nn.cpu_table_attention import can_look_up, entries_at, lookup_attention, lookup_bias, pieces, twins
+from ghn_pyg.nn.blocks import Blocks
 from tests.properties import assert_close, assert_pure, assert_same_gradients
 
 HEADS, WIDTH, COLUMNS = 3, 5, 7

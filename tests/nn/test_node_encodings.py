@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch_geometric.data import Data
 
-from ghn_pyg.nn.encodings import (
+from ghn_pyg.nn.node_encodings import (
     CentralityEncoding,
     DepthEncoding,
     Embedding,
@@ -12,7 +12,7 @@ from ghn_pyg.nn.encodings import (
     kernel_sizes,
     nearest_rows,
 )
-from ghn_pyg.nn.ragged import Blocks
+from ghn_pyg.nn.blocks import Blocks
 from ghn_pyg.transforms import AddCentrality
 from tests.properties import assert_close, assert_pure, chain, graph_of, join, unequal_graphs
 

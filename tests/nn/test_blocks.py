@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ghn_pyg.nn.ragged import Blocks, distance_blocks, to_numpy
+from ghn_pyg.nn.blocks import Blocks, distance_blocks, to_numpy
 from tests.properties import assert_close, assert_same_gradients
 
 # --- blocks ----------------------------------------------------------------------------------------------------------
