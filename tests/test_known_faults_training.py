@@ -74,7 +74,7 @@ def test_13_a_compiled_run_is_saved_and_goes_on(tmp_path, monkeypatch, ema):
 
     monkeypatch.setattr(torch, "compile", quickly)
     # Compilers follow the formula of attention, so that the other run has to: Adam makes much of the last digit.
-    monkeypatch.setattr("ghn_pyg.nn.attention.can_look_up", lambda *_: False)
+    monkeypatch.setattr("ghn_pyg.nn.cpu_table_attention.supports", lambda *_: False)
     expected = run(tmp_path / "plain", 3, {"ema": ema})
     assert not compiled
     changes = {"compile": True, "ema": ema}

@@ -41,9 +41,9 @@ def _blocks_of_distances(distance: Tensor, batch: Tensor | Blocks, bytes_per_pai
         raise TypeError(f"distance expected a tensor, as AddShortestPathDistance adds it, got {distance!r:.40}")
     if distance.is_floating_point() or distance.dtype == torch.bool:
         raise ValueError(f"distance expected integers, 0 for no path, got {distance.dtype}")
-    if distance.dtype.is_signed and distance.device.type == "cpu" and distance.numel() and has_plain_values(distance):
-        if (smallest := int(distance.min())) < 0:
-            raise ValueError(f"distance expected 0 for no path, got {smallest}")
+    readable = distance.device.type == "cpu" and has_plain_values(distance)
+    if readable and distance.dtype.is_signed and distance.numel() and distance.min() < 0:
+        raise ValueError(f"distance expected 0 for no path, got {int(distance.min())}")
     what = f"the bias of {distance.numel():,} pairs of nodes"
     check_memory(bytes_per_pair * distance.numel(), what, SPARSE_INSTEAD, distance.device)
     return blocks

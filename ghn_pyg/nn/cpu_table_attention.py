@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -21,71 +20,17 @@ _CHUNK_SIZE: Final = 1 << 21
 _MIN_ROWS: Final = 64
 """Fewest queries in a chunk of one graph: gradients of its keys are added up once for each chunk."""
 
-_MAX_PACKED_COLUMNS: Final = 128
-"""Up to here it pays to look up pairs of columns: up to a twelfth of the time of attention with 100 columns."""
-
-_MIN_LOOKUPS: Final = 1 << 12
-"""Fewer lookups take less time than searching for the columns that occur."""
-
 
 def lookup_bias(table: Tensor, column: Tensor) -> Tensor:
     """``table[:, column]``, with a backward pass that adds up in one sweep."""
     if (torch.is_grad_enabled() and table.requires_grad) or torch.get_num_threads() > 1:
-        return lookup(table, column)
+        return table.gather(1, _per_head(table, column)).view(len(table), *column.shape)
     # With one thread this takes a third less time.
     return table.index_select(1, column.flatten().int()).view(len(table), *column.shape)
 
 
-def pack(table: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Packs the biases of two neighboring keys into one complex number, which halves the number of lookups.
-
-    Args:
-        table: The biases of each head, :math:`(H, T)`; the last column is that of padding.
-        column: Columns :math:`(*, n)`.
-
-    Returns:
-        A complex table of all pairs of columns in the range that occurs, and the column of each pair of keys
-        :math:`(*, \lceil n/2 \rceil)`; the missing key of an odd :math:`n` gets :math:`-\infty`. With too many
-        columns, the real table of the range and the column of each key.
-    """
-    odd, (low, high) = column.size(-1) % 2, _used_range(column, table.size(1) - 1)
-    used = torch.cat((table[:, low : high + 1], table[:, -1:]), dim=1)
-    column = (column - low).clamp_(max=high - low + 1).int()
-    if odd:
-        used, column = F.pad(used, (0, 1), value=-torch.inf), F.pad(column, (0, 1), value=high - low + 2)
-    width = used.size(1)
-    if width > _MAX_PACKED_COLUMNS or 4 * width**2 > column.numel():
-        return used, column
-    left, right = used[:, :, None].expand(-1, -1, width), used[:, None].expand(-1, width, -1)
-    first, second = column.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.view_as_complex(torch.stack((left, right), dim=3)).flatten(1), torch.add(second, first, alpha=width)
-
-
-def _used_range(column: Tensor, padding: int) -> tuple[int, int]:
-    """The first and the last column that occur, padding left out; all columns if there are few lookups."""
-    if column.numel() < _MIN_LOOKUPS:
-        return 0, padding - 1
-    low, high = (int(end) for end in column.aminmax())
-    if high == padding:
-        high = int(column.masked_fill(column == padding, low).amax())
-    return low, high
-
-
-def lookup(table: Tensor, column: Tensor) -> Tensor:
-    r"""The biases :math:`(H, *)` of columns of any shape, from a table that is packed or not (see :func:`pack`)."""
-    values = table.gather(1, _per_head(table, column)).view(len(table), *column.shape)
-    return torch.view_as_real(values).flatten(-2) if table.is_complex() else values
-
-
 def _per_head(table: Tensor, column: Tensor) -> Tensor:
     return column.reshape(1, -1).long().expand(len(table), -1)
-
-
-def _as_entries(table: Tensor, values: Tensor) -> Tensor:
-    """A view of contiguous real numbers as entries (H, *) of the table: pairs of them if it is packed."""
-    if table.is_complex():
-        return torch.view_as_complex(values.view(len(table), -1, 2))
-    return values.view(len(table), -1)
 
 
 def cpu_table_attention(query: Tensor, key: Tensor, value: Tensor, table: Tensor, column: Tensor) -> Tensor:
@@ -105,11 +50,8 @@ def cpu_table_attention(query: Tensor, key: Tensor, value: Tensor, table: Tensor
         The attended values of each node, :math:`(G, n, H, d_H)`.
     """
     dtype = torch.promote_types(query.dtype, torch.float32)
-    packed, packed_column = pack(table.to(dtype), column)
-    q, k, v = (part.to(dtype).permute(2, 0, 3, 1) for part in (query, key, value))
-    if odd := column.size(2) % 2:
-        k, v = F.pad(k, (0, odd)), F.pad(v, (0, odd))
-    output: Tensor = _TableAttention.apply(q.contiguous(), k.contiguous(), v.contiguous(), packed, packed_column)
+    q, k, v = (part.to(dtype).permute(2, 0, 3, 1).contiguous() for part in (query, key, value))
+    output: Tensor = _TableAttention.apply(q, k, v, table.to(dtype), column)
     return output.permute(1, 3, 0, 2).to(query.dtype)
 
 
@@ -165,7 +107,7 @@ class _TableAttention(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             for graphs, rows, part in _chunks(query, key):
                 q, weight = _take(query, graphs, rows), weights[part]
-                torch.gather(table, 1, _per_head(table, column[graphs, rows]), out=_as_entries(table, weight))
+                torch.gather(table, 1, _per_head(table, column[graphs, rows]), out=weight.view(heads, -1))
                 weight = weight.view(len(q), q.size(2), -1).baddbmm_(q.mT, _take(key, graphs), alpha=scale)
                 torch.softmax(weight, -1, out=weight)
                 output[:, graphs, :, rows] = torch.bmm(_take(value, graphs), weight.mT).unflatten(0, (heads, -1))
@@ -192,7 +134,7 @@ class _TableAttention(torch.autograd.Function):
                 grad_query[:, graphs, :, rows] = back.unflatten(0, (heads, -1))
                 grad_key[:, graphs] += torch.bmm(q, grad_score).unflatten(0, (heads, -1))
                 columns = _per_head(table, column[graphs, rows])
-                grad_table.scatter_add_(1, columns, _as_entries(table, grad_score))
+                grad_table.scatter_add_(1, columns, grad_score.view(heads, -1))
         return grad_query.mul_(scale), grad_key.mul_(scale), grad_value, grad_table, None
 
 
@@ -202,8 +144,8 @@ def _differentiable_backward(
     """The gradients of queries, keys, values and table by the formula, which has gradients itself."""
     scale = query.size(2) ** -0.5
     with torch.autocast("cpu", enabled=False):
-        weight = (query.mT @ key * scale + lookup(table, column)).softmax(-1)
+        weight = (query.mT @ key * scale + lookup_bias(table, column)).softmax(-1)
         incoming = grad.mT @ value
         grad_score = weight * (incoming - (weight * incoming).sum(-1, keepdim=True))
-        grad_table = torch.zeros_like(table).scatter_add(1, _per_head(table, column), _as_entries(table, grad_score))
+        grad_table = torch.zeros_like(table).scatter_add(1, _per_head(table, column), grad_score.view(len(table), -1))
         return key @ grad_score.mT * scale, query @ grad_score * scale, grad @ weight, grad_table

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ghn_pyg.nn.blocks import Blocks, distance_blocks, to_numpy
+from ghn_pyg.nn.blocks import Blocks, distance_matrices, to_numpy
 from tests.properties import assert_close, assert_same_gradients
 
 # --- blocks ----------------------------------------------------------------------------------------------------------
@@ -114,22 +114,16 @@ def test_batches_inside_transforms_of_functions():
 
 
 def test_blocks():
-    blocks = distance_blocks(torch.arange(14), [2, 1, 3])
+    blocks = distance_matrices(torch.arange(14), [2, 1, 3])
     assert [block.tolist() for block in blocks] == [[[0, 1], [2, 3]], [[4]], [[5, 6, 7], [8, 9, 10], [11, 12, 13]]]
 
 
 def test_blocks_are_views():
     distance = torch.arange(13, dtype=torch.uint8)
-    first, second = distance_blocks(distance, [3, 2])
+    first, second = distance_matrices(distance, [3, 2])
     assert first.data_ptr() == distance.data_ptr()
     assert second.data_ptr() == distance.data_ptr() + 9
     assert second.dtype == torch.uint8
-
-
-@pytest.mark.parametrize("sizes", [[3], [2, 2], [3, 2, 1]])
-def test_sizes_that_do_not_fit(sizes):
-    with pytest.raises(RuntimeError, match="split_with_sizes expects split_sizes to sum exactly to 13"):
-        distance_blocks(torch.zeros(13), sizes)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])

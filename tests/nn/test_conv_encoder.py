@@ -82,9 +82,9 @@ class Twice(nn.Module):
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (GCNConv(D, 1), r"GCNConv expected to give nodes \(3, 6\), got \(3, 1\)"),
-        (GCNConv(D, 5), r"GCNConv expected to give nodes \(3, 6\), got \(3, 5\)"),
-        (Twice(), r"Twice expected to give nodes \(3, 6\), got tuple"),
+        (GCNConv(D, 1), r"GCNConv expected to return nodes \(3, 6\), got \(3, 1\)"),
+        (GCNConv(D, 5), r"GCNConv expected to return nodes \(3, 6\), got \(3, 5\)"),
+        (Twice(), r"Twice expected to return nodes \(3, 6\), got tuple"),
     ],
 )
 def test_modules_that_do_not_keep_the_width(module, message):
@@ -93,7 +93,9 @@ def test_modules_that_do_not_keep_the_width(module, message):
 
 
 def test_batch_norms():
-    with pytest.raises(ValueError, match=r"mix the graphs of a batch, got the batch norm 0\.norm1\.module; leave it"):
+    with pytest.raises(
+        ValueError, match=r"must not mix the graphs of a batch, got the batch norm 0\.norm1\.module; leave it"
+    ):
         ConvEncoder(D, [GPSConv(D, GCNConv(D, D))])
 
 

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ghn_pyg.nn import lookup
-from ghn_pyg.nn.attention import TableBias, dense_attention, is_looked_up
-from ghn_pyg.nn.cpu_table_attention import can_look_up, entries_at, lookup_attention, lookup_bias, pieces, twins
+from ghn_pyg.nn import cpu_table_attention as module
+from ghn_pyg.nn.attention import TableBias, dense_attention, uses_cpu_table
 from ghn_pyg.nn.blocks import Blocks
+from ghn_pyg.nn.cpu_table_attention import cpu_table_attention, lookup_bias, supports
 from tests.properties import assert_close, assert_pure, assert_same_gradients
 
 HEADS, WIDTH, COLUMNS = 3, 5, 7
@@ -36,61 +36,42 @@ def reference(query, key, value, table, position):
 def cut(request, monkeypatch):
     """All pairs in one piece, a few graphs in each, or a few rows of one graph."""
     if request.param == "graphs":
-        monkeypatch.setattr(lookup, "_PIECE", HEADS * 11 * 11 * 2)
+        monkeypatch.setattr(module, "_CHUNK_SIZE", HEADS * 11 * 11 * 2)
     if request.param == "rows":
-        monkeypatch.setattr(lookup, "_PIECE", HEADS * 11 * 3)
-        monkeypatch.setattr(lookup, "_ROWS", 2)
+        monkeypatch.setattr(module, "_CHUNK_SIZE", HEADS * 11 * 3)
+        monkeypatch.setattr(module, "_MIN_ROWS", 2)
 
 
 @pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize("graphs", [1, 5])
 def test_the_formula_agrees(graphs):
     given = inputs(graphs)
-    result, expected = lookup_attention(*given), reference(*given)
+    result, expected = cpu_table_attention(*given), reference(*given)
     assert_close(result, expected, 1e-12)
     assert_same_gradients(result, expected, list(given[:-1]), 1e-10)
 
 
-@pytest.mark.parametrize(
-    ("piece", "rows", "expected"),
-    [
-        (3 * 121, 2, [((0, 1), (0, 11)), ((1, 2), (0, 11)), ((2, 3), (0, 11))]),
-        (3 * 121 * 2 + 1, 2, [((0, 2), (0, 11)), ((2, 3), (0, 11))]),
-        (3 * 11 * 4, 2, [((g, g + 1), rows) for g in range(3) for rows in ((0, 4), (4, 8), (8, 11))]),
-        (1, 7, [((g, g + 1), rows) for g in range(3) for rows in ((0, 7), (7, 11))]),
-    ],
-)
-def test_pieces(piece, rows, expected, monkeypatch):
-    monkeypatch.setattr(lookup, "_PIECE", piece)
-    monkeypatch.setattr(lookup, "_ROWS", rows)
-    found = list(pieces(torch.empty(3, 3, 5, 11), torch.empty(3, 3, 5, 11)))
-    assert [tuple((part.start, part.stop) for part in place[:2]) for place in found] == expected
-    assert torch.cat([torch.arange(3 * 3 * 121)[place.numbers] for place in found]).tolist() == list(range(3 * 3 * 121))
-
-
-@pytest.mark.parametrize(("nodes", "together"), [(3, False), (11, True)])
-def test_gradients_of_gradients(nodes, together):
-    *states, table, position = inputs(3 if together else 1, nodes)
-    assert twins(table, position)[0].is_complex() == together
+@pytest.mark.parametrize("nodes", [3, 11])
+def test_gradients_of_gradients(nodes):
+    *states, table, position = inputs(2, nodes)
     assert torch.autograd.gradgradcheck(
-        lambda *parts: lookup_attention(*parts, position), (*states, table), fast_mode=True
+        lambda *parts: cpu_table_attention(*parts, position), (*states, table), fast_mode=True
     )
 
 
 def test_gradients_of_gradients_with_mixed_precision():
     *states, table, position = inputs(dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        result = lookup_attention(*states, table, position)
+        result = cpu_table_attention(*states, table, position)
         found = torch.autograd.grad(result.sum(), states[1], create_graph=True)[0]
-    expected = torch.autograd.grad(lookup_attention(*states, table, position).sum(), states[1])[0]
+    expected = torch.autograd.grad(cpu_table_attention(*states, table, position).sum(), states[1])[0]
     assert found.dtype == torch.float32
     assert_close(found, expected, 1e-6)
 
 
 def test_several_gradients_at_once():
     *states, position = inputs(3)
-    result = lookup_attention(*states, position)
-    assert twins(states[-1], position)[0].is_complex()
+    result = cpu_table_attention(*states, position)
     incoming = torch.randn(5, *result.shape, dtype=result.dtype)
     together = torch.autograd.grad(result, states, incoming, is_grads_batched=True, retain_graph=True)
     for number, one in enumerate(incoming):
@@ -104,10 +85,10 @@ def test_a_column_that_hides():
         table[:, -1] = -torch.inf
     position[:, :, 2] = COLUMNS - 1
     position[:, 2, 3] = 0
-    result, expected = lookup_attention(*states, table, position), reference(*states, table, position)
+    result, expected = cpu_table_attention(*states, table, position), reference(*states, table, position)
     assert_close(result, expected, 1e-12)
     assert_same_gradients(result, expected, [*states, table], 1e-10)
-    lookup_attention(*states, table, position).square().sum().backward()
+    cpu_table_attention(*states, table, position).square().sum().backward()
     assert table.grad.any(0).tolist() == [True] * (COLUMNS - 1) + [False]
 
 
@@ -115,7 +96,7 @@ def test_a_column_that_hides():
 def test_other_precisions(dtype, limit):
     given = inputs(dtype=dtype)
     wide = [part.detach().double().requires_grad_() for part in given[:-1]]
-    result, expected = lookup_attention(*given), reference(*wide, given[-1])
+    result, expected = cpu_table_attention(*given), reference(*wide, given[-1])
     assert result.dtype == dtype
     assert_close(result.double(), expected, limit)
     result.sum().backward()
@@ -129,7 +110,7 @@ def test_mixed_precision_computes_in_float32():
     *states, table, position = inputs(dtype=torch.float32)
     states = [part.detach().bfloat16().requires_grad_() for part in states]
     with torch.autocast("cpu", torch.bfloat16):
-        result = lookup_attention(*states, table, position)
+        result = cpu_table_attention(*states, table, position)
         result.float().sum().backward()
     exact = [part.detach().double() for part in states]
     expected = reference(*exact, table.detach().double(), position)
@@ -141,7 +122,7 @@ def test_mixed_precision_computes_in_float32():
 def test_nothing_is_changed():
     *states, table, position = (part.detach() for part in inputs())
     table.requires_grad_()
-    assert_pure(lambda *parts: lookup_attention(*parts, table, position).detach(), *states)
+    assert_pure(lambda *parts: cpu_table_attention(*parts, table, position).detach(), *states)
 
 
 # --- when it is used -----------------------------------------------------------------------------------------------
@@ -149,16 +130,16 @@ def test_nothing_is_changed():
 
 def test_for_tables_that_are_trained():
     *states, table, position = inputs()
-    assert can_look_up(table, *states)
-    assert not can_look_up(table.detach(), *states)
-    assert not can_look_up(torch.cat((table, table.new_full((HEADS, 1), -torch.inf), table), 1), *states)
-    assert can_look_up(torch.cat((table, table.new_full((HEADS, 1), -torch.inf)), 1), *states)
+    assert supports(table, *states)
+    assert not supports(table.detach(), *states)
+    assert not supports(torch.cat((table, table.new_full((HEADS, 1), -torch.inf), table), 1), *states)
+    assert supports(torch.cat((table, table.new_full((HEADS, 1), -torch.inf)), 1), *states)
     with torch.no_grad():
-        assert not can_look_up(table, *states)
+        assert not supports(table, *states)
     bias = TableBias(table, [position], Blocks.of_sizes([11, 11]))
-    assert is_looked_up(bias, 0.0)
-    assert not is_looked_up(bias, 0.1)
-    assert not is_looked_up(bias.dense(), 0.0)
+    assert uses_cpu_table(bias, 0.0)
+    assert not uses_cpu_table(bias, 0.1)
+    assert not uses_cpu_table(bias.dense(), 0.0)
 
 
 def attend(query, key, value, table, position):
@@ -206,52 +187,11 @@ def test_lookup():
     assert table.grad.tolist() == [[1, 1, 3, 0, 1]] * 2
 
 
-# --- two lookups at once -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("keys", [6, 7])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_neighbours_are_looked_up_together(keys, dtype):
-    table = torch.arange(2 * 101, dtype=dtype).view(2, 101)
-    position = torch.tensor([40, 42, 100, 41, 40, 42, 42])[:keys].repeat(251, 3, 1)
-    entries, column = twins(table, position)
-    columns = 4 + keys % 2  # 40 to 42, the last, and what an odd number lacks
-    assert entries.is_complex()
-    assert entries.shape == (2, columns**2)
-    assert column.shape == (251, 3, (keys + 1) // 2)
-    assert column[5, 2, :2].tolist() == [2, 3 * columns + 1]
-    found = entries_at(entries, column)
-    assert torch.equal(found[..., :keys], table[:, position])
-    assert found[..., keys:].isneginf().all()
-
-
-def test_columns_are_many_for_few_lookups():
-    table, position = torch.arange(2 * 101.0).view(2, 101), torch.tensor([[40, 42, 80, 59]])
-    entries, column = twins(table, position)  # it does not pay to find out which they are
-    assert torch.equal(entries, table)
-    assert torch.equal(column, position)
-    entries, column = twins(table, position.repeat(1025, 1))  # 42 are too many for so few lookups
-    assert entries.tolist() == [[*range(40, 81), 100], [*range(141, 182), 201]]
-    assert column.tolist() == [[0, 2, 40, 19]] * 1025
-
-
-@pytest.mark.parametrize(("limit", "complex_"), [(5, True), (4, False)])
-def test_columns_are_too_many_for_the_cache(limit, complex_, monkeypatch):
-    monkeypatch.setattr(lookup, "_TWINS", limit)
-    entries, _ = twins(torch.randn(2, 9), torch.arange(4).repeat(1100, 1))
-    assert entries.is_complex() == complex_
-
-
 @pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int64])
 def test_columns_of_any_integer_type(kind):
     table = torch.randn(3, 256)
     position = torch.tensor([0, 255, 254, 7, 255]).to(kind).repeat(5, 1)
     assert torch.equal(lookup_bias(table, position), table[:, position.long()])
-
-
-def test_padding_alone():
-    table = torch.tensor([[1.0, 2.0, -torch.inf]])
-    assert entries_at(*twins(table, torch.full((257, 4, 4), 2))).isneginf().all()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -260,16 +200,6 @@ def test_biases_with_any_number_of_threads(threads, dtype, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     table, position = torch.randn(2, 5).to(dtype), torch.randint(5, (7, 11, 11))
     assert torch.equal(lookup_bias(table, position), table[:, position])
-
-
-def test_gradients_of_neighbours():
-    table = torch.randn(2, 5, dtype=torch.float64, requires_grad=True)
-    position = torch.randint(5, (7, 11, 11), generator=torch.Generator().manual_seed(3))
-    weight = torch.randn(2, 7, 11, 11, dtype=torch.float64)
-    assert twins(table, position)[0].is_complex()
-    (found,) = torch.autograd.grad(entries_at(*twins(table, position))[..., :11], table, weight)
-    (expected,) = torch.autograd.grad(table[:, position], table, weight)
-    assert_close(found, expected, 1e-12)
 
 
 @pytest.mark.parametrize("grad", [True, False])

@@ -1,10 +1,8 @@
-import copy
-
 import pytest
 import torch
 
-from ghn_pyg.nn.ghn3_encoder import GHN3Encoder
 from ghn_pyg.nn.blocks import Blocks
+from ghn_pyg.nn.ghn3_encoder import GHN3Encoder
 from tests.properties import (
     ENCODER_PROPERTIES,
     TOLERANCE,
@@ -12,7 +10,6 @@ from tests.properties import (
     assert_close,
     assert_equivariant,
     assert_same_gradients,
-    chain,
     graph_of,
     join,
     matrix,
@@ -107,23 +104,7 @@ def test_numbers_of_parameters():
     assert layer == 1848
 
 
-def test_a_long_chain():
-    model, graph = encoder(), chain(307, D, cutoff=1000)
-    assert graph.distance.max() == 306
-    result = model(*graph)
-    assert result.isfinite().all()
-    assert_close(result, model(*graph._replace(distance=graph.distance.long())))
-
-
 # --- other precisions and compilers ----------------------------------------------------------------------------------
-
-
-def test_half_precision_is_near():
-    model = encoder()
-    x, *rest = join(unequal_graphs(D))
-    result = copy.deepcopy(model).bfloat16()(x.bfloat16(), *rest)
-    assert result.dtype == torch.bfloat16
-    assert_close(result.double(), model(x, *rest), 0.1)
 
 
 def test_autocast_is_near():

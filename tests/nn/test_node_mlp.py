@@ -6,10 +6,7 @@ from tests.properties import (
     ENCODER_PROPERTIES,
     TOLERANCE,
     any_order,
-    assert_close,
     assert_equivariant,
-    assert_same_gradients,
-    chain,
     name_of,
     random_graph,
 )
@@ -24,19 +21,6 @@ def encoder(channels=12):
 @pytest.mark.parametrize("holds", ENCODER_PROPERTIES, ids=name_of)
 def test_properties(holds, dtype):
     holds(encoder().to(dtype), 12)
-
-
-def test_every_node_for_itself():
-    mlp = encoder(7)
-    x = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
-    (weight1, bias1), (weight2, bias2) = ((mlp.mlp[at].weight, mlp.mlp[at].bias) for at in (0, 2))
-    rows = []
-    for row in x:
-        hidden = torch.stack([torch.clamp((weight1[j] * row).sum() + bias1[j], min=0) for j in range(7)])
-        rows.append(torch.stack([torch.clamp((weight2[j] * hidden).sum() + bias2[j], min=0) for j in range(7)]))
-    expected, result = torch.stack(rows), mlp(x, *chain(5, 7)[1:])
-    assert_close(result, expected)
-    assert_same_gradients(result, expected, [x, *mlp.parameters()])
 
 
 def test_the_graph_makes_no_difference():

@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
-from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathEdges, paths
-from tests.transforms.test_distances import DIRECTED, GRAPHS, any_graph
+from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathEdges, path_edges
+from tests.transforms.test_distances import DIRECTED, any_graph
 
 
 @DIRECTED
-@GRAPHS
+@pytest.mark.parametrize(("nodes", "edges"), [(1, 0), (1, 2), (2, 1), (7, 11), (41, 50), (67, 61)])
 def test_every_path_leads_there_and_is_shortest(nodes, edges, directed):
     data = any_graph(nodes, edges, seed=nodes + edges)
     distance = AddShortestPathDistance(directed=directed)(data).distance.view(nodes, nodes)
@@ -37,7 +37,7 @@ def test_the_first_of_several_edges_counts():
 def test_pieces_do_not_show(monkeypatch):
     data = any_graph(13, 40, seed=3)
     whole = AddShortestPathEdges(5)(data.clone()).path_edges
-    monkeypatch.setattr(paths, "_AT_A_TIME", 7 * 13)
+    monkeypatch.setattr(path_edges, "_PAIRS_AT_A_TIME", 7 * 13)
     assert torch.equal(AddShortestPathEdges(5)(data).path_edges, whole)
 
 
