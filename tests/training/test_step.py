@@ -113,28 +113,11 @@ def test_shares_of_ranks_add_up(ghn, batch):
     torch.testing.assert_close(parts[0][1] + parts[1][1], found, rtol=1e-6, atol=1e-8)
 
 
-def test_gradients_add_up_over_calls(ghn, batch):
-    _, once = gradient(ghn, architectures(), batch)
-    meta_gradient(ghn, architectures(), *batch, architectures=COUNT)
-    twice = torch.cat([one.grad.flatten() for one in ghn.parameters() if one.grad is not None])
-    torch.testing.assert_close(twice.norm(), 2 * once.norm(), rtol=1e-4, atol=0)
-
-
 def test_a_scaled_loss_scales_the_gradient(ghn, batch):
     _, found = gradient(ghn, architectures(), batch)
     share, scaled = gradient(ghn, architectures(), batch, backward=lambda loss: (1024 * loss).backward())
     close(scaled, 1024 * found)
     assert share[0] < 4
-
-
-def test_nothing_of_the_network_is_on_a_device(batch):
-    one = architectures().parts[0].architecture[0]
-    network = meta_network(one, 10, 8, "cpu")
-    assert network.training
-    assert all(parameter.is_meta for parameter in network.parameters())
-    assert [name for name, _ in network.named_parameters()] == [
-        name for name, _ in Network(one, 10, 8).named_parameters()
-    ]
 
 
 def test_half_precision_spares_classifier_and_loss(ghn, batch):
