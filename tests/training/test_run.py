@@ -339,7 +339,7 @@ def test_a_ghn_of_another_configuration(whole, tmp_path):
         CheckpointError, match=r"configuration differs in layers \(1, here 2\); set these fields of ghn"
     ):
         run(tmp_path, 1, changes)
-    with pytest.raises(CheckpointError, match=r"'digit' is no file or folder here.*did you mean digits"):
+    with pytest.raises(CheckpointError, match=r"'digit' is not a file or folder.*did you mean digits"):
         run(tmp_path, 1, {"start": "digit"})
     assert not list(tmp_path.iterdir())
 
