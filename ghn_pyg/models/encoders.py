@@ -74,7 +74,7 @@ def _ours(name: str) -> Builder:
     """One of this library's encoders, which are imported when one is made: torch takes seconds."""
 
     def build(config: GHNConfig) -> Any:
-        return getattr(importlib.import_module(".builders", __package__), name)(config)
+        return getattr(importlib.import_module(".builtin_encoders", __package__), name)(config)
 
     return build
 
