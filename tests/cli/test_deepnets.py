@@ -39,15 +39,13 @@ def test_stats_of_every_architecture(run, tmp_path):
     assert any(line.startswith(f"val 3 nodes {mean:,.1f} ") for line in out)
 
 
-@pytest.mark.parametrize("suffix", ["png", "svg"])
-def test_stats_as_a_picture(run, tmp_path, suffix):
+def test_stats_as_a_picture(run, tmp_path):
     pytest.importorskip("matplotlib")
-    path = tmp_path / f"statistics.{suffix}"
+    path = tmp_path / "statistics.png"
     code, out, _ = run("deepnets", "stats", "val", "test", "--count", 2, "--plot", path)
     assert code == 0
     assert f"saved {path}" in out
-    start = path.read_bytes()[:200]
-    assert start.startswith(b"\x89PNG") if suffix == "png" else b"<svg" in start or b"<!DOCTYPE svg" in start
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_export_is_read_back(run, tmp_path):

@@ -11,7 +11,6 @@ def test_names():
     classifiers = classification_models()
     assert len(classifiers) >= 80
     assert classifiers == sorted(classifiers)
-    assert {"alexnet", "maxvit_t", "regnet_y_128gf", "swin_v2_b", "vit_h_14"} <= set(classifiers)
     others = {"fcn_resnet50", "maskrcnn_resnet50_fpn", "r3d_18", "quantized_resnet18", "raft_small"}
     assert not others & set(classifiers)
     assert others | set(classifiers) <= set(names())
@@ -38,21 +37,6 @@ def test_auxiliary_heads_are_built_without_a_warning(name, heads):
         warnings.simplefilter("error")
         network = build(name)
     assert all(getattr(network, head) is not None for head in heads)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("resnet5", r" 'resnet5'; did you mean .*resnet50.*\?"),
-        ("ResNet-50", r" 'ResNet-50'; did you mean resnet50 or "),
-        ("ViT_B16", r"did you mean vit_b_16 or "),
-        ("transformer", r" 'transformer'; `ghn-pyg models --networks` lists all names"),
-    ],
-)
-@pytest.mark.parametrize("function", [build, check_name])
-def test_unknown_names(function, name, message):
-    with pytest.raises(ValueError, match=message):
-        function(name)
 
 
 def test_networks_for_other_tasks_are_no_classification_networks():
