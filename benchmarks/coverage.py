@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ghn_pyg import GHN, GHNConfig, batch_statistics, coverage, from_module
 from ghn_pyg.graph.arch_data import ArchData
-from ghn_pyg.tracing.inputs import default_inputs
+from ghn_pyg.tracing.default_inputs import default_inputs
 from ghn_pyg.utils.nested_tensors import map_tensors, tensors_in
 from ghn_pyg.zoo.build import build_network, network_names
 

@@ -18,16 +18,14 @@ from typing import Any, Final
 import torch
 
 from ghn_pyg import from_module
-from ghn_pyg.families.deepnets import (
-    DARTS,
-    NODE_BUDGET,
-    Architecture,
-    Network,
-    PublishedDeepNets,
-    architecture_graph,
-    export,
-    sample,
-)
+from ghn_pyg.families.deepnets.architecture import Architecture
+from ghn_pyg.families.deepnets.architecture_sampling import sample
+from ghn_pyg.families.deepnets.genotype import DARTS
+from ghn_pyg.families.deepnets.graph_from_architecture import architecture_graph
+from ghn_pyg.families.deepnets.meta_batches import NODE_BUDGET
+from ghn_pyg.families.deepnets.network import Network
+from ghn_pyg.families.deepnets.published_export import export
+from ghn_pyg.families.deepnets.published_hdf5 import PublishedDeepNets
 
 from .harness import Run, arguments, measure, number, slope, table
 from .published import FIGURES, check_goals, goal_table

@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 
 from ghn_pyg import ArchData, from_module
-from ghn_pyg.families.deepnets import SPLIT_SIZES, DeepNets, Network
+from ghn_pyg.families.deepnets.architecture_sampling import SPLIT_SIZES
+from ghn_pyg.families.deepnets.dataset import DeepNets
+from ghn_pyg.families.deepnets.network import Network
 
 from .harness import Run, arguments, table
 

@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from ghn_pyg import GHN
-from ghn_pyg.families.deepnets import MetaBatch, MetaBatches, Network
-from ghn_pyg.training.config import TrainConfig
-from ghn_pyg.training.load_config import load_config
+from ghn_pyg.families.deepnets.meta_batches import MetaBatch, MetaBatches
+from ghn_pyg.families.deepnets.network import Network
+from ghn_pyg.training.config import TrainConfig, load_config
 from ghn_pyg.training.step import meta_gradient, meta_loss
 
 from .harness import Run, arguments, call_on_device, device_peak_memory, gigabytes, measure, number, synchronized, table
@@ -58,7 +58,7 @@ def one_graph(config: TrainConfig, ghn: GHN, meta_batch: MetaBatch, images: Tens
     """The same gradient by one backward pass."""
     ghn.zero_grad()
     losses = []
-    for part in meta_batch.micro_batches:
+    for part in meta_batch.parts:
         for prediction, architecture in zip(ghn.predict(part, differentiable=True), part.architecture, strict=True):
             with images.device:
                 network = Network(architecture, 10, 32).train()
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shared: list[dict[str, Any]] = []
     for step in range(options.steps or (1 if options.quick else 5)):
         meta_batch = batches(config).meta_batch(step)
-        row: dict[str, Any] = {"step": step, "nodes": sum(part.num_nodes for part in meta_batch.micro_batches)}
+        row: dict[str, Any] = {"step": step, "nodes": sum(part.num_nodes for part in meta_batch.parts)}
         for name, method in METHODS.items():
             repeats = options.repeats or (1 if options.quick else 3)
             call = functools.partial(method, config, ghn, meta_batch, *images)

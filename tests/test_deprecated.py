@@ -28,7 +28,7 @@ def test_a_former_name_warns_at_the_import_and_gives_todays_module(tmp_path):
 
 
 def test_a_pickle_with_a_former_name_is_loaded():
-    from ghn_pyg.data.images import shift_and_mirror
+    from ghn_pyg.data.augmentation import shift_and_mirror
 
     content = pickle.dumps(shift_and_mirror, protocol=0).replace(b"ghn_pyg.data.images", b"ghn_pyg.images")
     sys.modules.pop("ghn_pyg.images", None)

@@ -1,4 +1,4 @@
-"""Faults of the published code, by their number, that must not come back: in graphs and predictions."""
+"""Faults of the published GHN code that must not come back: in graphs and predictions."""
 
 import networkx as nx
 import pytest
@@ -29,11 +29,11 @@ def convolutional(head=7):
     )  # fmt: skip
 
 
-# --- 1 ---------------------------------------------------------------------------------------------------------------
+# --- batches of unequal graphs ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["T", "G2"])
-def test_1_a_batch_of_unequal_graphs_is_decoded_as_each_alone(name):
+def test_a_batch_of_unequal_graphs_is_decoded_as_each_alone(name):
     graphs = [
         from_module(nn.Linear(5, 11), X),
         from_module(convolutional(), MAP),
@@ -52,17 +52,17 @@ def test_1_a_batch_of_unequal_graphs_is_decoded_as_each_alone(name):
         torch.testing.assert_close(dict(other), dict(one), rtol=1e-5, atol=1e-6)
 
 
-def test_1_graphs_with_and_without_kept_parameters_share_a_batch(ghn):
+def test_graphs_with_and_without_kept_parameters_share_a_batch(ghn):
     kept = network(lambda self, x: self.a(x) * self.scale, a=nn.Linear(5, 7), scale=weight(7))
     graphs = [from_module(kept, X), from_module(nn.Linear(5, 3), X)]
     assert [list(prediction.kept) for prediction in ghn.predict(graphs)] == [["scale"], []]
     assert [list(prediction.kept) for prediction in ghn.predict(graphs[::-1])] == [[], ["scale"]]
 
 
-# --- 2 ---------------------------------------------------------------------------------------------------------------
+# --- distances are not modified ---------------------------------------------------------------------------------------
 
 
-def test_2_queries_leave_the_virtual_edges():
+def test_queries_leave_the_virtual_edges():
     graph = from_module(convolutional(), MAP)
     before = graph.distance.clone()
     assert (before > 1).any()
@@ -71,10 +71,10 @@ def test_2_queries_leave_the_virtual_edges():
         assert torch.equal(graph.distance, before)
 
 
-# --- 3 ---------------------------------------------------------------------------------------------------------------
+# --- no state on the network ------------------------------------------------------------------------------------------
 
 
-def test_3_no_state_on_the_network(ghn):
+def test_no_state_on_the_network(ghn):
     model = convolutional()
     before = snapshot(model)
     first, second = ghn.predict(model), ghn.predict(model)
@@ -86,7 +86,7 @@ def test_3_no_state_on_the_network(ghn):
     assert {path: set(vars(module)) for path, module in model.named_modules()} == attributes
 
 
-def test_3_a_second_prediction_predicts_all_again(ghn):
+def test_a_second_prediction_predicts_all_again(ghn):
     model = convolutional()
     ghn(model)
     expected = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -96,7 +96,7 @@ def test_3_a_second_prediction_predicts_all_again(ghn):
     torch.testing.assert_close(dict(model.named_parameters()), expected, rtol=0, atol=0)
 
 
-def test_3_a_replaced_head_is_predicted(ghn):
+def test_a_replaced_head_is_predicted(ghn):
     model = convolutional()
     ghn(model)
     model[7] = nn.Sequential(nn.Linear(17, 5), nn.Linear(5, 2))
@@ -106,11 +106,11 @@ def test_3_a_replaced_head_is_predicted(ghn):
     assert ghn.predict(model)["7.0.weight"].shape == (5, 17)
 
 
-# --- 4, 5 ------------------------------------------------------------------------------------------------------------
+# --- running statistics and class tokens ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_4_running_statistics_stay(ghn, training):
+def test_running_statistics_stay(ghn, training):
     model = convolutional().train(training)
     model[1].running_mean.fill_(3)
     ghn(model)
@@ -131,7 +131,7 @@ def tokens():
     )
 
 
-def test_5_the_class_row_of_positions_has_a_seed(ghn):
+def test_the_class_row_of_positions_has_a_seed(ghn):
     graph = from_module(tokens(), torch.rand(2, 9, 5))
     assert graph.params[graph.node_names.index("positions")][0].extra_rows == 1
     state = torch.get_rng_state()
@@ -142,7 +142,7 @@ def test_5_the_class_row_of_positions_has_a_seed(ghn):
     torch.testing.assert_close(other[:, 1:], first[:, 1:], rtol=0, atol=0)
 
 
-def test_5_without_a_seed_the_global_generator_decides(ghn):
+def test_without_a_seed_the_global_generator_decides(ghn):
     graph = from_module(tokens(), torch.rand(2, 9, 5))
     torch.manual_seed(3)
     first = ghn.predict(graph)["positions"]
@@ -150,7 +150,7 @@ def test_5_without_a_seed_the_global_generator_decides(ghn):
     torch.testing.assert_close(ghn.predict(graph)["positions"], first, rtol=0, atol=0)
 
 
-# --- 6, 7 ------------------------------------------------------------------------------------------------------------
+# --- every layer is recognised, every parameter has an outcome --------------------------------------------------------
 
 
 class MulConv(nn.Conv2d):
@@ -205,7 +205,7 @@ class NormAct(nn.BatchNorm2d):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_6_subclasses_and_parametrised_layers(ghn, layer, expected):
+def test_subclasses_and_parametrised_layers(ghn, layer, expected):
     model = nn.Sequential(layer, nn.Conv2d(3, 7, 1))
     graph = from_module(model, MAP)
     assert kinds(graph) == ["input", *expected, "conv", "bias"]
@@ -231,7 +231,7 @@ EVERY_LAYER = {
 
 
 @pytest.mark.parametrize(("layer", "shape"), EVERY_LAYER.values(), ids=EVERY_LAYER)
-def test_7_no_parameter_is_dropped_silently(ghn, layer, shape):
+def test_no_parameter_is_dropped_silently(ghn, layer, shape):
     graph = from_module(layer, torch.rand(shape))
     prediction = ghn.predict(graph)
     parameters = dict(layer.named_parameters())
@@ -243,11 +243,11 @@ def test_7_no_parameter_is_dropped_silently(ghn, layer, shape):
     assert list(graph.kept) == (["weight"] if isinstance(layer, nn.PReLU) else [])
 
 
-# --- 8, 17 -----------------------------------------------------------------------------------------------------------
+# --- graphs are complete ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("architecture", "last"), [("swin_v2_t", "head.bias"), ("maxvit_t", "classifier.5.weight")])
-def test_8_graphs_are_acyclic_and_complete_and_end_in_the_classifier(architecture, last):
+def test_graphs_are_acyclic_and_complete_and_end_in_the_classifier(architecture, last):
     with torch.device("meta"):
         model = torchvision.models.get_model(architecture)
     graph = from_module(model)
@@ -266,13 +266,13 @@ def test_8_graphs_are_acyclic_and_complete_and_end_in_the_classifier(architectur
 
 
 @pytest.mark.parametrize(("architecture", "layers"), [("vit_b_32", 12), ("swin_t", 12), ("swin_v2_t", 12)])
-def test_17_attention_is_in_the_graph(architecture, layers):
+def test_attention_is_in_the_graph(architecture, layers):
     with torch.device("meta"):
         model = torchvision.models.get_model(architecture)
     assert kinds(from_module(model)).count("msa") == layers
 
 
-# --- 9, 10 -----------------------------------------------------------------------------------------------------------
+# --- stored layouts and long distances --------------------------------------------------------------------------------
 
 
 class Conv1D(nn.Module):
@@ -287,7 +287,7 @@ class Conv1D(nn.Module):
         return torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight).view(*x.shape[:-1], -1)
 
 
-def test_9_a_weight_that_is_stored_the_other_way_round_has_the_same_fan_in(ghn):
+def test_a_weight_that_is_stored_the_other_way_round_has_the_same_fan_in(ghn):
     usual = nn.Sequential(nn.Linear(5, 23), nn.ReLU(), nn.Linear(23, 3), nn.Linear(3, 2))
     turned = nn.Sequential(Conv1D(23, 5), nn.ReLU(), Conv1D(3, 23), nn.Linear(3, 2))
     expected, came = ghn.predict(from_module(usual, X)), ghn.predict(from_module(turned, X))
@@ -298,7 +298,7 @@ def test_9_a_weight_that_is_stored_the_other_way_round_has_the_same_fan_in(ghn):
 
 
 @pytest.mark.parametrize("cutoff", [254, 255, 1000])
-def test_10_distances_of_255_and_more(ghn, cutoff):
+def test_distances_of_255_and_more(ghn, cutoff):
     model = nn.Sequential(*(nn.Linear(5, 5, bias=False) for _ in range(300)))
     graph = from_module(model, X, cutoff=cutoff)
     assert graph.distances()[0].tolist() == [step if step <= cutoff else 0 for step in range(301)]

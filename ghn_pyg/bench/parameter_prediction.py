@@ -11,11 +11,11 @@ from filelock import FileLock
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from ..evaluation import deepnets_subjects, evaluate
+from ..families.deepnets.architecture_sampling import SPLIT_SIZES
 from ..families.deepnets.dataset import DeepNets
-from ..families.deepnets.sampling import SPLIT_SIZES
 from ..models import GHN, GHNConfig
 from ..training import TrainConfig, load_config, train
-from ..training.image_stream import run_images
+from ..training.image_batches import run_images
 from ..utils.config import ConfigError
 from ..utils.suggest import choice
 from .base_task import Task, Texts

@@ -16,7 +16,7 @@ from .terminal import make_console, make_table, print_line, status, user_errors
 
 if TYPE_CHECKING:
     from ..bench.config import BenchConfig
-    from ..bench.results import Result
+    from ..bench.runner import Result
 
 app = typer.Typer(help="Compare graph encoders.", no_args_is_help=True)
 
@@ -49,7 +49,7 @@ def encoders(
         from ..bench.results import load_results
         from ..bench.runner import run_bench
         from ..bench.summary import save_summary, tables
-        from ..training.run_folder import TrainingError
+        from ..training.checkpoints import TrainingError
     if modules:
         sys.path.insert(0, os.getcwd())  # console scripts do not search it; it stays, for processes of the tasks
     for module in modules or ():
@@ -57,10 +57,8 @@ def encoders(
             importlib.import_module(module)
     with user_errors(ValueError, ImportError, TrainingError, OSError):
         chosen = load_bench(config, changes or ())
-        total = len(chosen.tasks) * len(chosen.encoders) * len(chosen.seeds)
-        _say_kept(chosen, out, total)
-        with _bar(total) as note:
-            results = run_bench(chosen, out, note)
+        _print_kept(chosen, out)
+        results = run_bench(chosen, out, _print_result)
         tasks, kept = load_results(out)
         files = save_summary(tasks, kept, out)
     for task, summary in tables(kept).items():
@@ -75,15 +73,15 @@ def encoders(
         raise typer.Exit(1)
 
 
-def _say_kept(chosen: BenchConfig, out: Path, total: int) -> None:
-    """Says how many results are there already: nothing tells that an encoder's code has changed."""
+def _print_kept(chosen: BenchConfig, out: Path) -> None:
+    """Prints how many results are kept, because a change of an encoder's code does not show in them."""
     from ..bench.results import CONFIG_FILE, load_results
 
     if not (out / CONFIG_FILE).exists():
         return
     wanted = set(itertools.product(chosen.tasks, chosen.encoders, chosen.seeds))
-    _, kept = load_results(out)
-    if there := sum((one.task, one.encoder, one.seed) in wanted and not one.error for one in kept):
+    _, results = load_results(out)
+    if kept := sum((result.task, result.encoder, result.seed) in wanted and not result.error for result in results):
         typer.echo(
             f"{kept} of {len(wanted)} results exist already. If the code of an encoder has changed, remove "
             f"{out}/results/*/ENCODER and {out}/ghns/ENCODER-* to measure it again",
@@ -98,12 +96,11 @@ def networks(out: Out, config: Config = "encoders", changes: options.Changes = N
     with status("Loading"):
         from ..bench.config import load_bench
         from ..bench.property_prediction import make_networks
-        from ..data.images import ImagesError
-    with user_errors(ValueError, ImagesError, OSError):
+    with user_errors(ValueError, OSError):
         chosen = load_bench(config, changes or ())
         with status("Training networks"):
             files = make_networks(chosen.tasks, out)
-    make_console().print(f"saved {', '.join(map(str, files))}", soft_wrap=True, markup=False)
+    print_line(f"saved {', '.join(map(str, files))}")
 
 
 def _print_result(result: Result) -> None:

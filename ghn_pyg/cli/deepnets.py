@@ -69,7 +69,7 @@ def stats(
     options.check_file(out, [".csv"])
     options.check_file(plot, options.PICTURE_SUFFIXES)
     with status("Loading"), user_errors(ImportError):
-        from ..families.deepnets.sampling import SPLIT_SIZES
+        from ..families.deepnets.architecture_sampling import SPLIT_SIZES
         from ..families.deepnets.statistics import measure_split, operation_shares
         from ..utils.optional import require
         from ..viz.deepnets_plots import plot_statistics
@@ -109,11 +109,11 @@ def export(
     options.check_splits(split)
     options.check_file(out, [".hdf5"])
     with status("Loading"), user_errors(ImportError):
-        from ..families.deepnets import SPLIT_SIZES
+        from ..families.deepnets import SPLIT_SIZES, DatasetError
         from ..families.deepnets import export as write
         from ..utils.optional import require
 
-        import_h5py()
+        require("h5py", "deepnets", "published files of architectures")
     number = count if count is not None else max(SPLIT_SIZES[split] - start, 1)
     with user_errors(DatasetError, OSError):
         write({split: _draw(split, start, number, seed, f"Exporting {split}")}, out)
@@ -141,7 +141,7 @@ def show(
     (drawn,) = _draw(split, position, 1, seed, "Sampling")
     architecture = drawn.replace(width=evaluation_width(split, image_size))
     with user_errors(ValueError):
-        graph = sized_graph(architecture, num_classes, image_size)
+        graph = graph_with_architecture(architecture, num_classes, image_size)
         figures = measure(architecture, num_classes, image_size)
     title = f"{split} {position}"
     if out is not None:
@@ -167,7 +167,7 @@ def show(
 
 def _draw(split: str, start: int, count: int, seed: int, description: str) -> Iterator[Architecture]:
     """Draws architectures one after another, with a progress bar."""
-    from ..families.deepnets.sampling import SPLIT_SIZES, sample
+    from ..families.deepnets.architecture_sampling import SPLIT_SIZES, sample
 
     if start + count > SPLIT_SIZES[split]:
         asked = f"{start:,}" if count == 1 else f"{start:,} to {start + count - 1:,}"

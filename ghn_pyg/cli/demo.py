@@ -25,7 +25,8 @@ def demo(
     with status("Loading"), user_errors(ValueError, ImportError):
         import torch
 
-        from ..data.images import load_images
+        from ..data.load import load_images
+        from ..evaluation.accuracy import Batches, evaluation_mode, measure
         from ..evaluation.subjects import torchvision_subjects
         from ..finetuning.config import FitConfig
         from ..finetuning.train_network import fit
@@ -56,7 +57,7 @@ def demo(
     shown, _ = images.test.batch(_SHOWN)
     with status("Measuring"), torch.inference_mode():
         for name, each in networks.items():
-            with norms(each, "batch", images, 0, None):
+            with evaluation_mode(each, "batch", images, 0, None):
                 accuracies[name] = measure(each, batches).top1
                 choices[name] = each(shown).argmax(1)
     table = make_table("parameters", "top-1", "seconds")
@@ -71,24 +72,3 @@ def demo(
             plot_choices(accuracies, choices, images, _SHOWN, out)
         rows.append(("saved", str(out)))
     print_rows(f"{network} on {len(images.test):,} held-out digits, by {ghn}", rows, table)
-
-
-def _train(network: nn.Module, images: Images, seed: int) -> None:
-    from ..finetuning.config import FitConfig
-    from ..finetuning.train_network import fit
-    from ..training.fabric import make_fabric
-
-    fit(network, images, FitConfig(epochs=_EPOCHS, seed=seed), fabric=make_fabric(device="cpu"))
-
-
-def _measure(networks: dict[str, Any], images: Images) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Accuracy of each network, and what it chooses for the first images."""
-    from ..evaluation.accuracy import Batches, evaluation_mode, measure
-    from ..viz.evaluation_plots import choose
-
-    accuracies, choices, batches = {}, {}, Batches(images.test)
-    for name, network in networks.items():
-        with evaluation_mode(network, "batch", images, 0, None):
-            accuracies[name] = measure(network, batches).top1
-            choices[name] = choose(network, images, range(_SHOWN))
-    return accuracies, choices

@@ -28,7 +28,7 @@ from .terminal import (
 )
 
 if TYPE_CHECKING:
-    from ..data import Images
+    from ..data.images import Images
     from ..evaluation.report import Report
     from ..evaluation.subjects import Subject
 
@@ -97,8 +97,8 @@ def evaluate(
         fail("expected a GHN, such as digits, or --weights with the file of a trained network")
     options.check_device(device)
     with status("Loading"):
-        from ..data import ImagesError, load_images
-        from ..evaluation.evaluate import evaluate as run
+        from ..data.load import load_images
+        from ..evaluation.evaluate import evaluate as measure
         from ..evaluation.image_noise import published_noise
         from ..evaluation.subjects import trained_subject
         from ..finetuning.config import FitConfig
@@ -211,7 +211,7 @@ def _print_reports(title: str, reports: Reports) -> None:
 
 def _print_norms(ghn: str, images: Images, report: Report) -> None:
     """Compares total norms with those published for this GHN, which are of networks for ImageNet."""
-    from ..families.deepnets.layout import LARGE_IMAGES
+    from ..families.deepnets.network_plan import LARGE_IMAGES
 
     if images.num_classes != 1000 or images.image_size < LARGE_IMAGES:
         return

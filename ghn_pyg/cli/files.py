@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def load_ghn(name: str, device: str = "cpu") -> GHN:
     """Loads a GHN, and downloads it if needed."""
     with status(f"Loading {name}"):
-        from ..models.checkpoints.hub import resolve
-        from ..models.checkpoints.key_names import CheckpointError
+        from ..models.checkpoints.errors import CheckpointError
+        from ..models.checkpoints.locate import resolve
         from ..models.ghn import GHN
 
     with user_errors(CheckpointError):

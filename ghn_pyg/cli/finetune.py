@@ -16,7 +16,7 @@ from .terminal import counted, fail, make_table, print_rows, status, user_errors
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..data import Images
+    from ..data.images import Images
     from ..finetuning.config import FitConfig
     from ..models.ghn import GHN
 
@@ -48,16 +48,17 @@ def finetune(
     with status("Loading"), user_errors(ImportError):
         from safetensors.torch import save_model
 
-        from ..data.images import ImagesError, load_images
+        from ..data.images import ImagesError
+        from ..data.load import load_images
         from ..evaluation.accuracy import evaluation_mode
         from ..finetuning.config import FitConfig
         from ..finetuning.train_network import check_fit
 
-    options = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
-    with user_errors(ValueError, TypeError, ImportError, ImagesError, CheckpointError):
-        config = FitConfig.recipe(recipe, **{name: value for name, value in options.items() if value is not None})
-        model = GHN.from_pretrained(resolve(ghn)).to(device)
-        pictures = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
+    changes = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    with user_errors(ValueError, TypeError, ImportError):
+        config = FitConfig.recipe(recipe, **{name: value for name, value in changes.items() if value is not None})
+        model = load_ghn(ghn, device)
+        dataset = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
         if not keep_classifier:
             advice = "add --keep-classifier to predict all but the classification layer"
             dataset.check_classes("the GHN", model.config.num_classes, advice)
@@ -78,11 +79,15 @@ def finetune(
                 failures[name] = str(error)
                 continue
         if out is not None and name == "predicted":
-            about = {"architecture": arch, "ghn": ghn, "images": images, "recipe": recipe}
-            # What batch norms have averaged while their inputs changed would not fit the trained network.
-            with evaluation_mode(network, "recalibrated", pictures, config.seed, device, workers):
-                unsaved = _save(out, network, about)  # what training gave is told before that it cannot be saved
-            rows += [] if unsaved else [("saved", str(out))]
+            metadata = {"architecture": arch, "ghn": ghn, "images": images, "recipe": recipe}
+            # Running averages of inputs that changed while training do not fit the trained network.
+            with evaluation_mode(network, "recalibrated", dataset, config.seed, device, workers):
+                try:
+                    with safetensors_file(out) as unfinished:
+                        save_model(network.cpu(), str(unfinished), metadata)
+                    rows.append(("saved", str(out)))
+                except OSError as error:  # shown after the results, which would be lost otherwise
+                    save_error = str(error)
     rows += [(f"{name} failed", error) for name, error in failures.items()]
     print_rows(f"{arch} on {len(dataset.test):,} test images of {images}, by {ghn}", rows, table)
     if save_error:
@@ -98,7 +103,7 @@ def _make_networks(
     import torch
 
     from ..evaluation.subjects import torchvision_subjects
-    from ..finetuning import start_from
+    from ..finetuning.initial_weights import start_from
 
     (subject,) = torchvision_subjects([arch], images.num_classes, images.image_size)
     with torch.random.fork_rng(devices=[]):
@@ -117,7 +122,7 @@ def _make_networks(
 
 
 def _train(network: nn.Module, images: Images, config: FitConfig, device: str, workers: int) -> list[str]:
-    """Accuracy before and after training, and the time that it took, for a table."""
+    """Accuracies before and after training, and the seconds that it took, for a table."""
     from ..evaluation.accuracy import Batches, evaluation_mode, measure
     from ..finetuning.train_network import Epoch, fit
     from ..training.fabric import make_fabric
@@ -126,9 +131,9 @@ def _train(network: nn.Module, images: Images, config: FitConfig, device: str, w
     accuracies: list[str] = []
     seconds = 0.0
 
-    def accuracy() -> str:
+    def add_accuracy() -> None:
         with evaluation_mode(network, "batch", images, config.seed, device):
-            return f"{measure(network, batches, device, workers).top1:.1%}"
+            accuracies.append(f"{measure(network, batches, device, workers).top1:.1%}")
 
     def note(epoch: Epoch) -> None:
         nonlocal seconds

@@ -37,7 +37,7 @@ def init(
 
 def save_ghn(ghn: GHN, name: str, out: Path) -> None:
     """Saves a GHN as a checkpoint, and prints its size."""
-    from ..models.checkpoints.key_names import CheckpointError
+    from ..models.checkpoints.errors import CheckpointError
 
     with status(f"Saving {out}"), user_errors(CheckpointError, OSError):
         ghn.save_pretrained(out)

@@ -28,8 +28,8 @@ def models(
     with status("Listing GHNs"):
         import torch
 
-        from ..models.checkpoints.folder import read_checkpoint
-        from ..models.checkpoints.hub import BUNDLED, PUBLISHED_NAMES
+        from ..models.checkpoints.locate import BUNDLED, PUBLISHED_NAMES
+        from ..models.checkpoints.read import read_checkpoint
         from ..models.config import PRESETS
         from ..models.ghn import GHN
 

@@ -33,22 +33,20 @@ def rank(
     options.check_splits(split)
     options.check_device(device)
     with status("Loading"):
-        from ..data.images import load_images
+        from ..data.load import load_images
         from ..evaluation.evaluate import evaluate
         from ..evaluation.ranking import agreement, ranked
         from ..evaluation.report import Report
         from ..evaluation.subjects import deepnets_subjects
-        from ..families.deepnets import DeepNets
+        from ..families.deepnets.dataset import DeepNets
         from ..finetuning.config import FitConfig
         from ..finetuning.train_network import check_fit
-        from ..models.checkpoints.key_names import CheckpointError
-        from ..models.ghn import GHN
         from ..utils.optional import require
-    with user_errors(ValueError, ImportError, ImagesError, CheckpointError, OSError):
+    with user_errors(ValueError, ImportError, OSError):
         if check:
             require("scipy.stats", "train", "rank correlations")
-        model = GHN.from_pretrained(ghn).to(device)
-        pictures = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
+        model = load_ghn(ghn, device)
+        dataset = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
         training = FitConfig(epochs=check, seed=seed) if check else None
         if training is not None:
             check_fit(dataset, training)

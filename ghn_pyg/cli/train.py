@@ -36,7 +36,7 @@ def train(
 ) -> None:
     """Meta-train a GHN. Start it with torchrun for several GPUs or machines."""
     with status("Loading"):
-        from ..training import load_config, recipe_names
+        from ..training.config import load_config, recipe_names
     if listing:
         typer.echo("\n".join(recipe_names()))
         return
@@ -47,9 +47,9 @@ def train(
     if device != "auto":
         options.check_device(device)
     with status("Loading"):
+        from ..training.checkpoints import TrainingError
         from ..training.fabric import make_fabric
         from ..training.run import train as meta_train
-        from ..training.run_folder import TrainingError
     with user_errors(ValueError, ImportError, TrainingError, OSError):
         chosen = load_config(config, changes or ())
         fabric = make_fabric(chosen.precision, device)

@@ -23,8 +23,8 @@ class TensorImages:
     Args:
         pixels: Of type uint8 and shape (N, 3, H, W).
         labels: Of shape (N,).
-        mean: Mean of each colour, of pixels from 0 to 1.
-        std: Standard deviation of each colour.
+        mean: See :class:`Images`.
+        std: See :class:`Images`.
         augment: Augments the pixels of a batch, with PyTorch's global generator.
     """
 

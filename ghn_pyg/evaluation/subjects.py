@@ -12,7 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import nn
 
-from ..families.deepnets import LARGE_IMAGES, DeepNets, Network
+from ..families.deepnets.dataset import DeepNets
+from ..families.deepnets.network import Network
+from ..families.deepnets.network_plan import LARGE_IMAGES
 from ..graph.arch_data import ArchData
 from ..tracing.trace import from_module
 from ..utils.suggest import some

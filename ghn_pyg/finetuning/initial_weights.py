@@ -41,12 +41,8 @@ def start_from(
         ['0.bias', '0.weight', '3.bias', '3.weight']
     """
     prediction = ghn.predict(graph, keep_classifier=keep_classifier, seed=seed)
-    last = {
-        spec.name
-        for specs, in_classifier in zip(graph.params, graph.classifier.tolist(), strict=True)
-        for spec in specs
-        if in_classifier
-    }
+    nodes = zip(graph.params, graph.classifier.tolist(), strict=True)
+    last = {spec.name for specs, in_classifier in nodes for spec in specs if in_classifier}
     changed = add_noise(prediction, noise, skip=last, seed=seed)
     if orthogonal is not None:
         changed = orthogonalize(changed, orthogonal, skip=last)

@@ -1,6 +1,5 @@
 """Architectures as PyTorch Geometric data."""
 
-from .arch_data import NO_SHAPE, ArchData, ParamSpec
-from .node_types import PRIMITIVE_ID, PRIMITIVES
+import lazy_loader
 
-__all__ = ["NO_SHAPE", "PRIMITIVES", "PRIMITIVE_ID", "ArchData", "ParamSpec"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,7 +17,7 @@ from .node_types import PRIMITIVES
 Layout = Literal["out_in", "in_out", "channels_last"]
 NodeShape = tuple[int, int, int, int]
 NO_SHAPE: Final[NodeShape] = (0, 0, 0, 0)
-"""Stands for nodes without parameter and without kernel."""
+"""Shape of nodes without parameter and without kernel."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,14 +33,14 @@ class ParamSpec:
             input dimension first (transposed convolutions, ``x @ W``), ``"channels_last"`` for maps of learned
             positions whose channels come last.
         groups: Groups of a transposed convolution, whose output dimension is stored divided by them.
-        stacked: How many leading dimensions count matrices that are used alike, such as those of experts; all of them
-            get the same values.
+        stacked: Number of leading dimensions that stack matrices of the same use, such as those of experts; all of
+            them get the same values.
         extra_rows: Leading rows of a position table that belong to class or register tokens.
-        added: What the network adds to a gain before it scales by it.
-        axes: For a weight that is a matrix once its dimensions are joined, or a bias that is a vector then, what each
-            of them is: ``o`` of the output, ``i`` of the input, or ``s`` of a stack, all of whose matrices get the same
-            values; ``"ioo"`` is a weight of shape (features, heads, features of a head). Otherwise empty: ``layout``
-            and ``stacked`` tell all.
+        added: Number that the network adds to a gain before it multiplies by it.
+        axes: For a weight that becomes a matrix, or a bias that becomes a vector, by joining dimensions: a letter for
+            each dimension, ``o`` for output, ``i`` for input, ``s`` for a stack, all of whose matrices get the same
+            values. ``"ioo"`` is a weight of shape (features, heads, features per head). Empty if ``layout`` and
+            ``stacked`` describe the shape.
     """
 
     name: str
@@ -55,15 +55,15 @@ class ParamSpec:
 
     @property
     def is_map(self) -> bool:
-        """Whether positions are those of a map (…, C, height, width), and not rows of C numbers."""
+        """Whether positions form a map (…, C, height, width) instead of rows of C numbers."""
         return len(self.shape) > 3 and self.layout != "channels_last"
 
     def along(self, axis: str) -> int:
-        """The number of elements along all dimensions of this kind (see ``axes``)."""
-        return math.prod(size for size, kind in zip(self.shape, self.axes, strict=True) if kind == axis)
+        """The number of elements along all dimensions with this letter (see ``axes``)."""
+        return math.prod(size for size, letter in zip(self.shape, self.axes, strict=True) if letter == axis)
 
     def node_shape(self) -> NodeShape:
-        """The shape that the node's encoding sees: (out, in, height, width)."""
+        """The shape for the node's shape encoding: (out, in, height, width)."""
         size = self.shape
         if self.role == "position":
             if self.is_map:
@@ -81,7 +81,7 @@ class ParamSpec:
 
 
 class ArchData(Data):
-    r"""The graph of one network, or of several after batching with :class:`torch_geometric.data.Batch`.
+    r"""The graph of one network, or of several when batched with :class:`torch_geometric.data.Batch`.
 
     Args:
         node_type: Types of shape :math:`(N,)`, positions in :data:`~ghn_pyg.PRIMITIVES`.
@@ -89,11 +89,11 @@ class ArchData(Data):
         node_shape: Shapes of shape :math:`(N, 4)` as (out, in, kernel height, kernel width); 0 for "no shape".
         classifier: Mask of shape :math:`(N,)`: weight and bias of the classification layer.
         distance: Shortest-path distances, flattened to :math:`(N^2,)` for each graph.
-        params: For each node the parameters that are decoded from it.
-        node_names: A name for each node: its (first) parameter, or the module and type of its operation.
-        kept: Parameters that are not predicted, each with the reason.
+        params: The parameters that are decoded from each node.
+        node_names: The name of each node: its first parameter, or the module and type of its operation.
+        kept: Reason for each parameter that is not predicted.
         kept_shapes: Their shapes.
-        tied: Further names of shared parameters, each with the name that stands for it.
+        tied: First name of each shared parameter, by its further names.
 
     Nodes stand in topological order, the input first and the classifier's last tensor last.
 
@@ -113,7 +113,7 @@ class ArchData(Data):
         **fields: Any,
     ) -> None:
         super().__init__(*args, **fields)
-        # As pairs: PyG would batch dictionaries key by key, and graphs do not have the same keys.
+        # Stored as pairs: PyG batches dictionaries key by key, and graphs have different keys.
         if kept is not None:
             self.kept_items = tuple(kept.items())
             self.kept_shape_items = tuple((kept_shapes or {}).items())
@@ -122,17 +122,17 @@ class ArchData(Data):
 
     @property
     def kept(self) -> Any:
-        """Parameters that are not predicted, each with the reason (for a batch a list of them)."""
+        """Reason for each parameter that is not predicted (a list of dictionaries for a batch)."""
         return _dictionaries(self, self.kept_items)
 
     @property
     def kept_shapes(self) -> Any:
-        """The shapes of kept parameters (for a batch a list of them)."""
+        """The shapes of kept parameters (a list of dictionaries for a batch)."""
         return _dictionaries(self, self.kept_shape_items)
 
     @property
     def tied(self) -> Any:
-        """Further names of shared parameters (for a batch a list of them)."""
+        """First name of each shared parameter, by its further names (a list of dictionaries for a batch)."""
         return _dictionaries(self, self.tied_items)
 
     @property

@@ -1,4 +1,4 @@
-"""Exports graphs as GraphML and JSON, for analysis with other tools."""
+"""Exports the graph of one network to formats of other tools."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .arch_data import ArchData
 def to_graphml(graph: ArchData, title: str = "") -> str:
     """A graph as GraphML, which networkx, igraph, Gephi and yEd read.
 
-    GraphML knows numbers and text alone, so lists and mappings are written as JSON.
+    GraphML attributes are numbers or text, so lists and mappings are written as JSON.
 
     Args:
         graph: The graph of one network.
@@ -27,7 +27,7 @@ def to_graphml(graph: ArchData, title: str = "") -> str:
         >>> view.nodes[1]
         {'type': 'conv', 'name': 'weight', 'params': '["weight"]', 'shape': '[2, 3, 1, 1]'}
     """
-    view = _view(graph, title)
+    view = _networkx_with_title(graph, title)
     for attributes in (view.graph, *dict(view.nodes).values()):
         given = {name: value for name, value in attributes.items() if value is not None}
         attributes.clear()
@@ -52,10 +52,10 @@ def to_json(graph: ArchData, title: str = "") -> str:
         >>> json.loads(to_json(from_module(torch.nn.Linear(3, 2), torch.zeros(1, 3))))["edges"]
         [{'source': 0, 'target': 1}, {'source': 1, 'target': 2}]
     """
-    return json.dumps(nx.node_link_data(_view(graph, title), edges="edges"), indent=1) + "\n"
+    return json.dumps(nx.node_link_data(_networkx_with_title(graph, title), edges="edges"), indent=1) + "\n"
 
 
-def _view(graph: ArchData, title: str) -> nx.DiGraph:
+def _networkx_with_title(graph: ArchData, title: str) -> nx.DiGraph:
     view: Any = graph.to_networkx()
     view.graph.update(name=title, kept=dict(graph.kept), tied=dict(graph.tied))
     return view

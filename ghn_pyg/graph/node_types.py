@@ -1,4 +1,4 @@
-"""The vocabulary of node types that every Graph HyperNetwork shares (GHN-2, arXiv 2110.13100, table 1)."""
+"""The node types of Graph HyperNetworks (GHN-2, arXiv 2110.13100, table 1)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PRIMITIVES: Final = (
     "pos_enc",
     "glob_avg",
 )
-"""Node types in the order of their ids: a checkpoint's node embedding has one row for each."""
+"""Node types in the order of their ids, the rows of the node embedding in checkpoints."""
 
 PRIMITIVE_ID: Final = {name: position for position, name in enumerate(PRIMITIVES)}
 """Node type → id."""
@@ -32,4 +32,4 @@ ROLES: Final = {
     "bias": ("bias",),
     "pos_enc": ("position",),
 }
-"""Node type → roles of the parameters that are decoded from it; the other types have none."""
+"""Node type → roles of the parameters that are decoded from it; other types have no parameters."""

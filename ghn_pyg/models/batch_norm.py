@@ -36,7 +36,7 @@ def batch_statistics(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def recalibrate(model: nn.Module, batches: Iterable[Any], count: int = 10, device: Any = None) -> nn.Module:
-    """Recalibrates running statistics: each becomes the average of the statistics of a few batches.
+    """Recalibrates running statistics in place: each becomes the average of the statistics of a few batches.
 
     Everything but the batch norms runs in evaluation mode, without dropout, say. Norms that no batch reaches keep
     their statistics; after an error all do.
@@ -46,9 +46,6 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], count: int = 10, devic
         batches: Batches of inputs, or (input, target) pairs as a data loader gives them.
         count: Largest number of batches to use.
         device: Where to move the inputs.
-
-    Returns:
-        ``model``.
 
     Raises:
         TypeError: If ``batches`` is a tensor, or a batch is a dictionary.

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch_geometric.nn import MLP, GATv2Conv, GCNConv, GINConv, GINEConv, GPSConv, PNAConv
 
-from ..nn.convolutions import ConvEncoder
-from ..nn.gated import GatedGNN
-from ..nn.ghn3 import GHN3Encoder
-from ..nn.mlp import NodeMLP
-from ..nn.sparse import SparseTransformer
+from ..nn.conv_encoder import ConvEncoder
+from ..nn.gated_gnn import GatedGNN
+from ..nn.ghn3_encoder import GHN3Encoder
+from ..nn.node_mlp import NodeMLP
+from ..nn.sparse_attention import SparseTransformer
 
 _DEGREES: Final = (0, 13, 787, 108, 75, 14, 3)
 """Of 1,000 nodes of DeepNets-1M's training graphs, how many have 0, 1, … neighbours."""

@@ -15,7 +15,7 @@ from torch_geometric.data import Batch, Dataset
 
 from ..graph.arch_data import ArchData
 from ..graph.node_types import PRIMITIVES
-from ..nn.encodings import Embedding, ShapeEncoding
+from ..nn.node_encodings import Embedding, ShapeEncoding
 from ..tracing.parameter_coverage import check_coverage
 from ..tracing.trace import from_module
 from .apply import writable_parameters

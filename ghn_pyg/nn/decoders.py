@@ -1,4 +1,4 @@
-"""Decoders: a node's embedding → the block of numbers that its parameters are tiled from."""
+"""Decoders: a node's embedding → the block that its parameters are tiled from."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch_geometric.nn.inits import reset
 
-from .products import NARROW, leading_products
+from .shared_weight_products import NARROW, leading_products
 
 _STEP = 32
 
@@ -18,7 +19,7 @@ Crop = Literal["center", "corner"]
 
 
 def crop_window(kernel: int, size: int, crop: Crop) -> slice:
-    """Which of ``size`` positions a kernel of that length takes; all of them when it is as long or longer."""
+    """The positions, of ``size``, that a kernel of that length takes: all if it is as long or longer."""
     if kernel >= size:
         return slice(0, size)
     start = max(0, size // 2 - kernel // 2) if crop == "center" else 0
@@ -26,12 +27,12 @@ def crop_window(kernel: int, size: int, crop: Crop) -> slice:
 
 
 class Group(NamedTuple):
-    r"""Nodes that weights of one size are decoded from.
+    r"""Nodes from which weights of the same size are decoded.
 
     Args:
         nodes: Rows of the embeddings, :math:`n` of them.
         kernel: Height and width.
-        out: Output channels :math:`o \le C`, or ``None`` for a classification layer, which has one for each class.
+        out: Output channels :math:`o \le C`, or ``None`` for a classification layer, with one for each class.
         into: Input channels :math:`i \le C`.
     """
 
@@ -41,16 +42,13 @@ class Group(NamedTuple):
     into: int
 
 
-def coarse(channels: int, limit: int) -> int:
-    """Rounds up to a multiple of 32: a few numbers too many cost less than many narrow products.
-
-    Very small counts, as of depthwise and first convolutions, stay: they would grow manifold.
-    """
+def rounded_channels(channels: int, limit: int) -> int:
+    """Rounds up to a multiple of 32, but for very small counts: larger products cost less than many narrow ones."""
     return channels if channels < NARROW else min(-(-channels // _STEP) * _STEP, limit)
 
 
 def enlarge(weight: Tensor, kernel: Kernel) -> Tensor:
-    """Bilinear interpolation of the last two dimensions to ``kernel`` where it is larger than what was decoded."""
+    """Bilinear interpolation of the last two dimensions to ``kernel``, if it is larger than they are."""
     if weight.shape[-2:] == kernel:
         return weight
     flat = F.interpolate(weight.flatten(0, -4), size=kernel, mode="bilinear", align_corners=False)
@@ -66,19 +64,19 @@ class ConvDecoder(nn.Module):
 
     at the positions :math:`(r, c)` of the kernel, and for a classification layer
     :math:`W_3\, \mathrm{ReLU}(W_{\cdot\cdot})` over the output channels of a 1×1 kernel. Only the positions and
-    channels in use are computed; the weights :math:`W_0` and :math:`W_2` are read in place, each part once for all
-    groups.
+    channels in use are computed. The weights :math:`W_0` and :math:`W_2` are read in place, and :math:`W_2` once for
+    all groups.
 
     Args:
         channels: Width :math:`d` of the embeddings.
         max_channels: Channels :math:`C`.
         max_kernel_size: Kernel size :math:`S`.
         num_classes: Classes :math:`K`.
-        crop: Which part of the :math:`S \times S` map a smaller kernel is.
+        crop: Part of the :math:`S \times S` map that a smaller kernel takes.
 
     Shapes:
         - **input:** embeddings :math:`(N, d)` and :class:`Group` s of nodes
-        - **output:** for each group blocks :math:`(n, o, i, h, w)`; :math:`o = K` for classification layers
+        - **output:** blocks :math:`(n, o, i, h, w)` of each group; :math:`o = K` for classification layers
 
     Example:
         >>> groups = [Group([0, 2], (3, 3), 16, 5), Group([1], (1, 1), None, 7)]
@@ -99,17 +97,22 @@ class ConvDecoder(nn.Module):
         )
         self.classifier = nn.Linear(max_channels, num_classes)
 
+    def reset_parameters(self) -> None:
+        """Draws all weights anew."""
+        for part in self.children():
+            reset(part)
+
     def last_layers(self) -> list[nn.Linear]:
-        """The layers whose output is the block."""
+        """The layers that compute the blocks."""
         return [cast(nn.Linear, self.conv[2]), self.classifier]
 
     def features(self, x: Tensor, kernel: Kernel) -> Tensor:
-        """What the last layer sees at each position: (n, d) → (n, positions, 8d)."""
+        """The last layer's input at each position: (n, d) → (n, positions, 8d)."""
         size = self.max_kernel_size
         window = tuple(crop_window(length, size, self.crop) for length in kernel)
         weight = self.fc.weight.view(-1, size, size, x.size(1))[:, window[0], window[1]]
         bias = self.fc.bias.view(-1, size, size, 1)[:, window[0], window[1]]
-        rows = [  # row by row, because the positions of one row lie evenly spaced
+        rows = [  # row by row: the positions of one row are evenly spaced in memory
             torch.baddbmm(bias[:, r].permute(1, 2, 0), x.expand(weight.size(2), -1, -1), weight[:, r].permute(1, 2, 0))
             for r in range(weight.size(1))
         ]
@@ -124,20 +127,20 @@ class ConvDecoder(nn.Module):
             last.weight.view(size, size, -1),
             last.bias.view(size, size),
             [features.flatten(0, 1) for features in self._features_by_group(x, groups)],
-            [(coarse(out, size), coarse(into, size)) for out, into in shapes],
+            [(rounded_channels(out, size), rounded_channels(into, size)) for out, into in shapes],
         )
         cut = (result[:out, :into] for result, (out, into) in zip(projected, shapes, strict=True))
         return [self._blocks(result, group) for result, group in zip(cut, groups, strict=True)]
 
     def _features_by_group(self, x: Tensor, groups: Sequence[Group]) -> list[Tensor]:
         """Features of each group; groups of one kernel size share a product."""
-        found: dict[int, Tensor] = {}
+        features: dict[int, Tensor] = {}
         for kernel in dict.fromkeys(group.kernel for group in groups):
             same = [position for position, group in enumerate(groups) if group.kernel == kernel]
             nodes = [node for position in same for node in groups[position].nodes]
             parts = self.features(x[nodes], kernel).split([len(groups[position].nodes) for position in same])
-            found.update(zip(same, parts, strict=True))
-        return [found[position] for position in range(len(groups))]
+            features.update(zip(same, parts, strict=True))
+        return [features[position] for position in range(len(groups))]
 
     def _blocks(self, projected: Tensor, group: Group) -> Tensor:
         """(o, i, n · positions) → (n, o, i, h, w)."""
@@ -158,11 +161,11 @@ class MLPDecoder(nn.Module):
         max_channels: Channels :math:`C`.
         max_kernel_size: Kernel size :math:`S`.
         num_classes: Classes :math:`K`.
-        crop: Which part of the :math:`S \times S` map a smaller kernel is.
+        crop: Part of the :math:`S \times S` map that a smaller kernel takes.
 
     Shapes:
         - **input:** embeddings :math:`(N, d)` and :class:`Group` s of nodes
-        - **output:** for each group blocks :math:`(n, o, i, h, w)`; :math:`o = K` for classification layers
+        - **output:** blocks :math:`(n, o, i, h, w)` of each group; :math:`o = K` for classification layers
 
     Example:
         >>> [blocks.shape for blocks in MLPDecoder(8, 16, 11, 10)(torch.zeros(3, 8), [Group([1], (1, 1), None, 7)])]
@@ -181,8 +184,13 @@ class MLPDecoder(nn.Module):
         )
         self.classifier = nn.Linear(2 * channels, num_classes * max_channels)
 
+    def reset_parameters(self) -> None:
+        """Draws all weights anew."""
+        for part in self.children():
+            reset(part)
+
     def last_layers(self) -> list[nn.Linear]:
-        """The layers whose output is the block."""
+        """The layers that compute the blocks."""
         return [cast(nn.Linear, self.fc[2]), self.classifier]
 
     def forward(self, x: Tensor, groups: Sequence[Group]) -> list[Tensor]:
@@ -231,8 +239,13 @@ class VectorDecoder(nn.Module):
         """Decodes gains and biases."""
         return self.fc(x).view(x.size(0), 2, -1)
 
+    def reset_parameters(self) -> None:
+        """Draws all weights anew."""
+        for part in self.children():
+            reset(part)
+
     def last_layers(self) -> list[nn.Linear]:
-        """The layers whose output is the block."""
+        """The layers that compute the blocks."""
         return [cast(nn.Linear, self.fc[2])]
 
     def classify(self, x: Tensor) -> Tensor:

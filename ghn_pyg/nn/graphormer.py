@@ -1,4 +1,4 @@
-"""Graphormer: transformer layers over the nodes of each graph, whose attention is biased by the graph's structure."""
+"""Graphormer: transformer layers over the nodes of each graph, with attention biased by its structure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .attention import (
     add_biases,
     check_bias,
     dense_attention,
-    is_flexible,
-    is_looked_up,
     table_attention,
+    uses_cpu_table,
+    uses_flex_attention,
 )
-from .ragged import Blocks
+from .blocks import Blocks
 
 
 class GraphormerLayer(nn.Module):
@@ -29,26 +29,25 @@ class GraphormerLayer(nn.Module):
         x \leftarrow x + \mathrm{Attn}(\mathrm{LN}(x)), \qquad x \leftarrow x + \mathrm{MLP}(\mathrm{LN}(x)), \qquad
         \mathrm{Attn} = \mathrm{softmax}\left(Q K^\top / \sqrt{d/H} + B\right) V
 
-    with the bias :math:`B` of each head added to the scores (Graphormer, arXiv 2106.05234). Graphs of a batch do not
-    see one another.
+    with the bias :math:`B` of each head added to the scores (Graphormer, arXiv 2106.05234). Nodes attend only to nodes of
+    their own graph.
 
     Args:
         channels: Width :math:`d`.
         heads: Number of heads :math:`H`; it divides :math:`d`.
-        dropout: Share of attention weights and of both updates that is dropped while training.
-        attention: How attention is computed; :func:`~ghn_pyg.nn.attention.table_attention` holds no bias for every
-            pair and is for GPUs.
+        dropout: Dropout probability of attention weights and of both updates.
+        attention: How attention is computed: :func:`~ghn_pyg.nn.dense_attention`, or for GPUs
+            :func:`~ghn_pyg.nn.table_attention`, which holds no bias for every pair.
 
     Shapes:
-        - **input:** nodes :math:`(N, d)`, for each node its graph ``batch`` :math:`(N,)` (ascending; one graph by
-          default) and for each block of the batch the biases :math:`(G, H, n, n)` (none by default), from
-          :class:`~ghn_pyg.nn.SpatialEncoding` and its like or
-          :meth:`Blocks.biases <ghn_pyg.nn.ragged.Blocks.biases>`
+        - **input:** nodes :math:`(N, d)`, the graph ``batch`` :math:`(N,)` of each node (ascending; one graph by default)
+          and the biases of each block :math:`(G, H, n, n)` (none by default), from
+          :class:`~ghn_pyg.nn.SpatialEncoding` or :meth:`Blocks.biases <ghn_pyg.nn.Blocks.biases>`
         - **output:** nodes :math:`(N, d)`
 
     Raises:
-        ValueError: If ``heads`` does not divide ``channels``, the dropout is no share, or the batch does not fit the
-            nodes.
+        ValueError: If ``heads`` does not divide ``channels``, ``dropout`` is not a probability below 1, or the batch
+            does not fit the nodes.
 
     Example:
         >>> from ghn_pyg.nn import SpatialEncoding
@@ -79,6 +78,10 @@ class GraphormerLayer(nn.Module):
         for part in self.children():
             reset(part)
 
+    def extra_repr(self) -> str:
+        """Options shown by ``repr``."""
+        return f"heads={self.heads}, dropout={self.dropout}"
+
     def attend(self, x: Tensor, blocks: Blocks, bias: Bias | None) -> Tensor:
         """Self-attention inside each graph."""
         query, key, value = self.qkv(x).view(x.size(0), 3, self.heads, -1).unbind(1)
@@ -100,14 +103,13 @@ class GraphTransformer(nn.ModuleList):
         channels: Width :math:`d`.
         layers: Number of layers.
         heads: Attention heads :math:`H`.
-        dropout: Share that is dropped while training; see :class:`GraphormerLayer`.
+        dropout: Dropout probability; see :class:`GraphormerLayer`.
         attention: How attention is computed; see :class:`GraphormerLayer`.
-        checkpointing: Whether activations inside layers are computed again in the backward pass instead of held:
-            memory for time.
+        checkpointing: Whether to recompute activations inside layers in the backward pass, which saves memory.
 
     Shapes:
-        - **input:** as of :class:`GraphormerLayer`; for ``torch.compile(…, fullgraph=True)`` pass the blocks, whose
-          sizes the compiler must know, and not the vector ``batch``
+        - **input:** as of :class:`GraphormerLayer`; for ``torch.compile(…, fullgraph=True)`` pass the blocks, not the
+          vector ``batch``: the compiler must know the sizes
         - **output:** nodes :math:`(N, d)`
 
     Example:
@@ -135,8 +137,8 @@ class GraphTransformer(nn.ModuleList):
         blocks = Blocks.of(batch, x.size(0))
         if bias is not None:
             check_bias(bias, blocks, self.heads)
-            if isinstance(bias, TableBias) and not self._looks_up(x, bias):
-                bias = bias.held()  # once for all layers
+            if isinstance(bias, TableBias) and not self._reads_table(x, bias):
+                bias = bias.dense_if_small()  # once for all layers
         for layer in self:
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(layer, x, blocks, bias, use_reentrant=False)
@@ -144,25 +146,24 @@ class GraphTransformer(nn.ModuleList):
                 x = layer(x, blocks, bias)
         return x
 
-    def _looks_up(self, x: Tensor, bias: Bias) -> bool:
-        """Whether layers read biases from their table."""
+    def _reads_table(self, x: Tensor, bias: Bias) -> bool:
         dropout = self.dropout if self.training else 0.0
-        flexible = self.attention is table_attention and is_flexible(bias, dropout, x)
-        return flexible or is_looked_up(bias, dropout, x)
+        flex = self.attention is table_attention and uses_flex_attention(bias, dropout, x)
+        return flex or uses_cpu_table(bias, dropout, x)
 
 
 class GraphToken(nn.Module):
-    r"""Puts one more node in front of every graph, connected to all others: its embedding stands for the graph.
+    r"""Puts a token, one more node, in front of every graph: its final embedding represents the graph.
 
-    Its embedding is trained, and so is one bias per head for all pairs that it is a part of (arXiv 2106.05234). Biases
-    of a table become tensors.
+    The token's embedding is trained, and so is one bias per head for all pairs with the token (arXiv 2106.05234). A
+    :class:`TableBias` becomes tensors.
 
     Args:
         channels: Width :math:`d`.
         heads: Attention heads :math:`H`.
 
     Shapes:
-        - **input:** nodes :math:`(N, d)`, their ``batch`` and for each block the biases :math:`(G, H, n, n)`
+        - **input:** nodes :math:`(N, d)`, their ``batch`` and the biases of each block :math:`(G, H, n, n)`
         - **output:** nodes :math:`(N + G, d)`, the blocks of the batch with tokens, and its biases
 
     Example:
@@ -180,7 +181,7 @@ class GraphToken(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws small numbers."""
+        """Draws embedding and biases anew, with standard deviation 0.02."""
         nn.init.normal_(self.embedding, std=0.02)
         nn.init.normal_(self.bias, std=0.02)
 
@@ -190,39 +191,38 @@ class GraphToken(nn.Module):
         """Adds the tokens."""
         before = Blocks.of(batch, x.size(0))
         blocks = before.with_tokens()
-        tokens, nodes = places(blocks, x.device)
+        tokens, nodes = _token_and_node_rows(blocks, x.device)
         added = self.embedding.to(x.dtype).expand(tokens.numel(), -1)
         joined = x.new_empty(x.size(0) + tokens.numel(), x.size(1)).index_copy(0, nodes, x).index_copy(0, tokens, added)
-        return joined, blocks, self.biases(blocks, bias)
+        return joined, blocks, self._biases(blocks, bias)
 
-    def biases(self, blocks: Blocks, bias: Bias | None) -> list[Tensor]:
+    def _biases(self, blocks: Blocks, bias: Bias | None) -> list[Tensor]:
         """The biases of a batch with tokens."""
         inner = [] if bias is None else add_biases(bias)
-        found = []
-        for position, block in enumerate(blocks):
-            edge = self.bias.new_zeros(block.size, block.size)
-            edge[0] = edge[:, 0] = 1
-            whole = self.bias[:, None, None] * edge
-            if position < len(inner):  # others are of graphs without nodes, or without biases
-                whole = whole + F.pad(inner[position], (1, 0, 1, 0))
-            whole = whole.expand(len(block.graphs), -1, -1, -1).transpose(0, 1)
-            found.append(block.hide(whole, -torch.inf).transpose(0, 1))
-        return found
+        biases = []
+        for number, block in enumerate(blocks):
+            with_token = self.bias.new_zeros(block.size, block.size)
+            with_token[0] = with_token[:, 0] = 1
+            values = self.bias[:, None, None] * with_token
+            if number < len(inner):  # graphs without nodes have no biases
+                values = values + F.pad(inner[number], (1, 0, 1, 0))
+            values = values.expand(len(block.graphs), -1, -1, -1).transpose(0, 1)
+            biases.append(block.fill_padding(values, -torch.inf).transpose(0, 1))
+        return biases
 
     def split(self, x: Tensor, blocks: Blocks) -> tuple[Tensor, Tensor]:
         """The embeddings of graphs and of nodes.
 
         Args:
             x: Nodes and tokens, :math:`(N + G, d)`.
-            blocks: The blocks of the batch with tokens, as the call returned them.
+            blocks: The blocks of the batch with tokens, as returned by the call.
         """
         blocks = Blocks.of(blocks, x.size(0))
-        tokens, nodes = places(blocks, x.device)
+        tokens, nodes = _token_and_node_rows(blocks, x.device)
         return x.index_select(0, tokens), x.index_select(0, nodes)
 
 
-def places(blocks: Blocks, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows of tokens and of nodes in a batch with tokens."""
+def _token_and_node_rows(blocks: Blocks, device: torch.device) -> tuple[Tensor, Tensor]:
     sizes = torch.tensor(blocks.sizes)
     is_token = torch.zeros(int(sizes.sum()), dtype=torch.bool)
     is_token[sizes.cumsum(0) - sizes] = True

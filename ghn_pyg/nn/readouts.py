@@ -1,4 +1,4 @@
-"""Readouts: one embedding for each graph of a batch, from those of its nodes."""
+"""Readouts: an embedding of each graph of a batch, from those of its nodes."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn.aggr import Aggregation, AttentionalAggregation
+from torch_geometric.nn.inits import reset
 from torch_geometric.nn.resolver import aggregation_resolver
 
-from .ragged import Blocks
+from .blocks import Blocks
 
 
 class Readout(nn.Module):
     r"""One of PyTorch Geometric's aggregations over the nodes of each graph.
 
     Args:
-        aggregation: Its name, such as ``"mean"``, ``"sum"`` or ``"max"``, or an ``Aggregation`` itself.
-        options: Arguments of one that is named.
+        aggregation: Its name, such as ``"mean"``, ``"sum"`` or ``"max"``, or an ``Aggregation``.
+        options: Arguments of an aggregation given by name.
 
     Shapes:
-        - **input:** nodes :math:`(N, d)`, and for each node its graph ``batch`` :math:`(N,)`, or the blocks of the
+        - **input:** nodes :math:`(N, d)`, and the graph ``batch`` :math:`(N,)` of each node, or the blocks of the
           batch (one graph by default)
-        - **output:** graphs :math:`(G, d)`; a graph without nodes has the row of zeros, and only blocks tell of those
-          behind the last node
+        - **output:** graphs :math:`(G, d)`, zeros for a graph without nodes; only blocks include graphs without nodes
+          at the end of the batch
 
     Example:
         >>> Readout("sum")(torch.tensor([[2.0], [3.0], [5.0]]), torch.tensor([0, 0, 1])).tolist()
@@ -34,11 +35,15 @@ class Readout(nn.Module):
         super().__init__()
         self.aggregation = aggregation_resolver(aggregation, **options)
 
+    def reset_parameters(self) -> None:
+        """Draws the weights of the aggregation anew, if it has any."""
+        reset(self.aggregation)
+
     def forward(self, x: Tensor, batch: Tensor | Blocks | None = None) -> Tensor:
-        """Reads the nodes out."""
+        """Aggregates the nodes of each graph."""
         blocks = Blocks.of(batch, x.size(0))
-        found: Tensor = self.aggregation(x, blocks.vector(x.device), dim_size=len(blocks.sizes))
-        return found
+        graphs: Tensor = self.aggregation(x, blocks.vector(x.device), dim_size=len(blocks.sizes))
+        return graphs
 
 
 class AttentionReadout(Readout):
@@ -71,8 +76,8 @@ class TokenReadout(nn.Module):
     """
 
     def forward(self, x: Tensor, batch: Tensor | Blocks | None = None) -> Tensor:
-        """Reads the nodes out."""
-        return _node_of_each(x, batch, last=False)
+        """Selects one node of each graph."""
+        return _node_of_each_graph(x, batch, last=False)
 
 
 class LastReadout(nn.Module):
@@ -87,13 +92,12 @@ class LastReadout(nn.Module):
     """
 
     def forward(self, x: Tensor, batch: Tensor | Blocks | None = None) -> Tensor:
-        """Reads the nodes out."""
-        return _node_of_each(x, batch, last=True)
+        """Selects one node of each graph."""
+        return _node_of_each_graph(x, batch, last=True)
 
 
-def _node_of_each(x: Tensor, batch: Tensor | Blocks | None, last: bool) -> Tensor:
+def _node_of_each_graph(x: Tensor, batch: Tensor | Blocks | None, last: bool) -> Tensor:
     sizes = torch.tensor(Blocks.of(batch, x.size(0)).sizes, device=x.device)
     ends = sizes.cumsum(0)
-    place = ends - 1 if last else ends - sizes
-    found = x.index_select(0, place.clamp(0, x.size(0) - 1))
-    return found.masked_fill((sizes == 0)[:, None], 0)
+    row = ends - 1 if last else ends - sizes
+    return x.index_select(0, row.clamp(0, x.size(0) - 1)).masked_fill((sizes == 0)[:, None], 0)

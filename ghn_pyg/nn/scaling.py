@@ -1,4 +1,4 @@
-"""Scales decoded tensors to the magnitude that training starts from."""
+"""Scales decoded tensors to the magnitude of a usual initialization."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 def weight_scale(shape: Sequence[int]) -> float:
     r"""The factor :math:`\sqrt{\beta / \mathrm{fan\_in}}` of a weight of shape (out, in, height, width).
 
-    :math:`\beta` is 1 for depthwise kernels (in = 1) and kernels lower than wide, else 2 (He initialisation; linear
-    layers too). From arXiv 2110.13100.
+    :math:`\beta` is 1 for depthwise kernels (in = 1) and kernels whose height is below their width, else 2 (He
+    initialization; linear layers too). From arXiv 2110.13100.
 
     Args:
         shape: The weight's shape with out first; two dimensions for a linear layer.

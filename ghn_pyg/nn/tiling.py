@@ -1,4 +1,4 @@
-"""Fills a large tensor by repeating a small one along its first two dimensions."""
+"""Fills a large tensor with repetitions of a smaller one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 def tile_(out: Tensor, block: Tensor) -> Tensor:
-    """Fills ``out`` in place by repeating ``block`` along the first two dimensions, and cutting.
+    """Fills ``out`` in place by repeating ``block`` along the first two dimensions, cut at the edges.
 
-    Whole repetitions are one broadcast copy; what is left over at the edges is copied by itself.
+    Whole repetitions are one broadcast copy; the remainders at the edges are copied separately.
 
     Args:
         out: Tensor of shape (O, I, *rest), or (O,) for vectors.
@@ -48,10 +48,10 @@ def _tile_vector_(out: Tensor, block: Tensor) -> Tensor:
 
 
 def _tile_grid_(out: Tensor, block: Tensor) -> None:
-    """Copies ``block`` into a grid of places that it fills exactly."""
+    """Fills ``out`` with whole repetitions."""
     height, width = block.shape[:2]
     if out.shape[:2] == (height, width):
         out.copy_(block)
     else:
-        # Every number is read many times: from a block in one piece that is more than twice as fast.
+        # Every number is read many times: twice as fast from contiguous memory.
         out.unflatten(1, (-1, width)).unflatten(0, (-1, height)).copy_(block.contiguous().unsqueeze(1))

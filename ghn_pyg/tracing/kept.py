@@ -1,4 +1,7 @@
-"""Why parameters keep their values, and what users want to be predicted all the same."""
+"""Why a parameter keeps its value, and ``register_parameter``, with which users predict it all the same.
+
+The rules decide which reason applies, when they call ``tracer.fold(parameters, reason)``.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,18 @@ from typing import Final
 
 from torch import nn
 
-from .registry import check_place
+from .registry import check_node
 
 _ABSENT: Final = "which training architectures do not have"
 
 
 class Kept(enum.StrEnum):
-    """Roles of parameters that keep their values because GHNs have not seen any in training, and other reasons.
+    """Reasons why parameters keep their values.
+
+    The first seven are roles that GHNs do not see in training. Parameters in them are kept on purpose.
 
     Example:
-        >>> Kept.TOKEN in Kept, Kept.UNUSED in DELIBERATE
+        >>> Kept.TOKEN in DELIBERATE, Kept.UNUSED in DELIBERATE
         (True, False)
     """
 
@@ -25,29 +30,29 @@ class Kept(enum.StrEnum):
     LOGIT_SCALE = f"it scales scores of attention or similarities, {_ABSENT}"
     POSITION_BIAS = f"it is a table of relative positions, or is added to scores of attention, {_ABSENT}"
     TOKEN = f"it is a token among activations, {_ABSENT}"
-    OFFSET = f"it is added to activations, of a layer or norm no bias, {_ABSENT}"
+    OFFSET = f"it is added to activations without being the bias of a layer or norm, {_ABSENT}"
     SLOPE = f"it is a slope of an activation function, {_ABSENT}"
     MAGNITUDE = f"it scales another weight, {_ABSENT}"
-    SCRIPTED = "it belongs to a TorchScript module, whose inside cannot be followed"
+    SCRIPTED = "it belongs to a TorchScript module, which cannot be traced"
     LEFT_OUT = "the handler of its layer leaves it out"
     UNUSED = "the forward pass does not use it"
-    UNREACHED = "the forward pass as it was traced does not reach it; in another mode or with other values it may"
+    UNREACHED = "the traced forward pass does not reach it; in another mode or with other values it may"
 
 
 DELIBERATE: Final = frozenset(
     (Kept.LAYER_SCALE, Kept.LOGIT_SCALE, Kept.POSITION_BIAS, Kept.TOKEN, Kept.OFFSET, Kept.SLOPE, Kept.MAGNITUDE)
 )
-"""Reasons that are no gap: initial values serve better than what a GHN would make up."""
+"""Reasons that are no gap: initial values serve better than predictions of a GHN that never saw such parameters."""
 
 ParameterRule = Callable[[str, nn.Parameter], tuple[str, str] | None]
-"""``rule(name, parameter)`` → node type and role, or ``None`` to keep it."""
+"""``rule(name, parameter)`` → node type and role, or ``None`` to keep the parameter."""
 
 PARAMETER_RULES: Final[dict[str, ParameterRule]] = {}
-"""Reason → what to predict instead."""
+"""Reason → rule that predicts the parameters instead."""
 
 
 def enters(operation: str) -> str:
-    """The reason of a parameter that an operation takes for which there is no node."""
+    """The reason for a parameter that enters an operation without a node type."""
     return f"it enters {operation}, for which the vocabulary has no node type"
 
 
@@ -58,12 +63,12 @@ def register_parameter(reason: Kept) -> Callable[[ParameterRule], ParameterRule]
         reason: Which parameters: one of the first seven reasons, such as ``Kept.LAYER_SCALE``.
 
     Returns:
-        A decorator for a function of a parameter's name and the parameter that returns a node type and a role, as for
-        :func:`~ghn_pyg.register_layer`, or ``None`` for a parameter that is to be kept. The node stands where the
-        parameter enters the data flow; one of type ``"pos_enc"`` has no predecessor.
+        A decorator for a function of a parameter's name and the parameter. The function returns a node type and a
+        role, as for :func:`~ghn_pyg.register_layer`, or ``None`` to keep the parameter. The node stands where the
+        parameter enters the data flow; a node ``"pos_enc"`` has no predecessor.
 
     Raises:
-        ValueError: If parameters are not kept for this reason by choice.
+        ValueError: If ``reason`` is not one of the first seven.
 
     Example:
         >>> import torch
@@ -97,13 +102,13 @@ def register_parameter(reason: Kept) -> Callable[[ParameterRule], ParameterRule]
 
 
 def wanted(reason: str, name: str, parameter: nn.Parameter) -> tuple[str, str] | None:
-    """What a user wants a parameter to be predicted as that would be kept for this reason.
+    """The node type and role that a user's rule gives a parameter that would be kept for this reason.
 
     Raises:
-        RuleError: If the rule's answer fits neither the vocabulary nor the parameter.
+        RuleError: If the rule returned something else.
     """
     rule = PARAMETER_RULES.get(reason)
     answer = None if rule is None else rule(name, parameter)
     if answer is not None:
-        check_place(f"the rule that register_parameter has for Kept.{Kept(reason).name}", answer, name, parameter)
+        check_node(f"the rule that register_parameter has for Kept.{Kept(reason).name}", answer, name, parameter)
     return answer

@@ -1,12 +1,11 @@
-"""What becomes of each parameter of a network: it is predicted, from which node and by which rule, or kept, and why."""
+"""``coverage``: which parameters of a network are predicted, from which node, and why the others are kept."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
-import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from torch import nn
@@ -36,12 +35,12 @@ class Row:
         name: Its name in the network.
         shape: Its shape in the network.
         outcome: Whether it is predicted or keeps its value.
-        why: The rule by which it is predicted, such as ``"weight of conv"``, or the reason why it is kept.
+        why: How it is predicted, such as ``"weight of conv"``, or why it is kept.
         node: The name of the node that it is decoded from; empty if it is kept.
         node_type: The type of that node.
-        tied_to: The name that stands for it in the graph, where it is a further name of a shared parameter.
-        in_layer: Whether it belongs to a weight matrix, convolution, norm or embedding that a GHN could predict. Of
-            kept parameters that is not known, and all count but those that are kept on purpose.
+        tied_to: For a further name of a shared parameter, its name in the graph.
+        in_layer: Whether it belongs to a weight matrix, convolution, norm or embedding that a GHN could predict. All
+            kept parameters count as such, unless they are kept on purpose.
     """
 
     name: str
@@ -63,23 +62,10 @@ class Row:
         """Whether it is predicted."""
         return self.outcome == "predicted"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Its fields as plain values, for JSON and CSV."""
-        return {
-            "name": self.name,
-            "shape": "x".join(map(str, self.shape)),
-            "elements": self.elements,
-            "outcome": self.outcome,
-            "why": str(self.why),
-            "node": self.node,
-            "node_type": self.node_type,
-            "tied_to": self.tied_to,
-        }
-
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Coverage:
-    """What becomes of all parameters of a network; see :func:`coverage`.
+    """Which parameters of a network are predicted; see :func:`coverage`.
 
     Args:
         rows: One for each name of each parameter. A shared parameter counts once in all figures.
@@ -96,7 +82,7 @@ class Coverage:
 
     @property
     def elements(self) -> int:
-        """Number of elements of all parameters together."""
+        """Total number of elements of all parameters."""
         return _elements(self._distinct())
 
     @property
@@ -121,40 +107,37 @@ class Coverage:
 
     @property
     def layer_share(self) -> float:
-        """The share of elements of weight matrices, convolutions, norms and embeddings that are predicted.
-
-        Kept parameters count as such, unless what they are is kept on purpose.
-        """
+        """The share of elements of weight matrices, convolutions, norms and embeddings that are predicted."""
         return _share([row for row in self._distinct() if row.in_layer])
 
     @property
     def kept_weights(self) -> tuple[Row, ...]:
-        """Weight matrices that are kept, and not on purpose: parameters with two dimensions larger than 1."""
+        """Weight matrices that are kept, but not on purpose: parameters with two dimensions larger than 1."""
         return tuple(row for row in self.kept if row.in_layer and sum(size > 1 for size in row.shape) > 1)
 
     def check(self) -> None:
         """Raises an error if a weight matrix is kept.
 
         Raises:
-            CoverageError: If it is; the message names such parameters, the reasons, and what to do.
+            CoverageError: If there are :attr:`kept_weights`; it names them, the reasons, and what to do.
         """
         if not (rows := self.kept_weights):
             return
-        named = "; ".join(f"{row.name} ({'×'.join(map(str, row.shape))}): {row.why}" for row in rows[:_LISTED])
+        named = "; ".join(f"{row.name} ({_size(row)}): {row.why}" for row in rows[:_LISTED])
         more = f"; and {len(rows) - _LISTED} more" if len(rows) > _LISTED else ""
         number = "1 weight matrix is" if len(rows) == 1 else f"{len(rows)} weight matrices are"
         raise CoverageError(
-            f"{number} not predicted. {named}{more}. Tell what the layer is with ghn_pyg.register_layer, build the "
-            "graph with example_inputs for which the forward pass uses it, or leave strict out to keep its values"
+            f"{number} not predicted. {named}{more}. Register a handler for the layer with ghn_pyg.register_layer, "
+            "build the graph with example_inputs for which the forward pass uses it, or drop strict to keep its values"
         )
 
     def groups(self) -> list[tuple[str, str, tuple[Row, ...]]]:
-        """The parameters by outcome and by rule or reason, the kept ones last, the largest first."""
-        found: dict[tuple[str, str], list[Row]] = {}
+        """The parameters by outcome and by rule or reason: kept ones last, then by size."""
+        rows: dict[tuple[str, str], list[Row]] = {}
         for row in self._distinct():
-            found.setdefault((row.outcome, str(row.why)), []).append(row)
-        ordered = sorted(found.items(), key=lambda item: (item[0][0] == "kept", -_elements(item[1])))
-        return [(outcome, why, tuple(rows)) for (outcome, why), rows in ordered]
+            rows.setdefault((row.outcome, str(row.why)), []).append(row)
+        ordered = sorted(rows.items(), key=lambda item: (item[0][0] == "kept", -_elements(item[1])))
+        return [(outcome, why, tuple(group)) for (outcome, why), group in ordered]
 
     def totals(self) -> list[tuple[str, str]]:
         """The figures over all parameters, as labelled lines."""
@@ -172,7 +155,7 @@ class Coverage:
         """A table for a terminal or notebook.
 
         Args:
-            full: One row for each name, in the order of the network, rather than for each rule and reason.
+            full: One row for each name, in the order of the network, instead of each rule and reason.
         """
         from rich import box
         from rich.table import Table
@@ -183,16 +166,23 @@ class Coverage:
         columns = ("parameter", *figures, "outcome", "rule or reason", "node")
         for column in columns if full else ("outcome", "rule or reason", *figures, "parameters"):
             table.add_column(column, justify="right" if column in figures else "left")
-        for cells in self._single_cells() if full else self._group_cells():
+        for cells in self._names() if full else self._groups():
             table.add_row(*map(Text, cells))
         return table
 
     def to_rows(self) -> list[dict[str, Any]]:
         """The rows as plain values, for CSV and data frames."""
-        return [row.to_dict() for row in self.rows]
+        return [
+            {
+                "name": row.name, "shape": "x".join(map(str, row.shape)), "elements": row.elements,
+                "outcome": row.outcome, "why": str(row.why), "node": row.node, "node_type": row.node_type,
+                "tied_to": row.tied_to,
+            }
+            for row in self.rows
+        ]  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
-        """Figures and rows as plain values."""
+        """Figures and rows as plain values, for JSON."""
         return {**self.figures(), "rows": self.to_rows()}
 
     def figures(self) -> dict[str, Any]:
@@ -223,13 +213,13 @@ class Coverage:
     def _distinct(self) -> list[Row]:
         return [row for row in self.rows if not row.tied_to]
 
-    def _single_cells(self) -> Iterator[Sequence[str]]:
+    def _names(self) -> Iterator[Sequence[str]]:
         for row in self.rows:
             why = f"{row.why}, tied to {row.tied_to}" if row.tied_to else str(row.why)
             node = f"{row.node} ({row.node_type})" if row.predicted else ""
-            yield row.name, "×".join(map(str, row.shape)), f"{row.elements:,}", row.outcome, why, node
+            yield row.name, _size(row), f"{row.elements:,}", row.outcome, why, node
 
-    def _group_cells(self) -> Iterator[Sequence[str]]:
+    def _groups(self) -> Iterator[Sequence[str]]:
         for outcome, why, rows in self.groups():
             elements = _elements(rows)
             share = percent(elements / self.elements if self.elements else 0.0)
@@ -237,39 +227,35 @@ class Coverage:
 
 
 def coverage(network: nn.Module | ArchData, example_inputs: Any = None) -> Coverage:
-    """Says for each parameter of a network whether a GHN predicts it, from which node and by which rule, or why not.
+    """Reports which parameters of a network a GHN predicts, from which node and how, and why it keeps the others.
 
     Args:
-        network: The network, which is left as it is, or a graph that was built before.
-        example_inputs: What its forward pass takes, as for :func:`~ghn_pyg.from_module`.
+        network: The network, which stays as it is, or its graph.
+        example_inputs: Inputs of its forward pass, as for :func:`~ghn_pyg.from_module`.
 
     Returns:
         One row for each name of each parameter, and figures over all of them.
 
     Raises:
-        TypeError: If it is neither a network nor its graph.
-        ValueError: If the graph is a batch, or does not know the shapes of its kept parameters.
-        TracingError: If the forward pass of the network cannot be followed.
+        TypeError: If ``network`` is neither a network nor a graph, or a graph comes with ``example_inputs``.
+        ValueError: If the graph is a batch, or does not have the shapes of its kept parameters.
+        TracingError: If the forward pass of the network cannot be traced.
 
     Example:
         >>> import torchvision
-        >>> found = coverage(torchvision.models.vit_b_16())
-        >>> found
+        >>> report = coverage(torchvision.models.vit_b_16())
+        >>> report
         Coverage(151 of 152 tensors predicted, 99.99% of elements)
-        >>> [row.name for row in found.kept]
+        >>> [row.name for row in report.kept]
         ['class_token']
     """
     if isinstance(network, ArchData):
         if example_inputs is not None:
-            raise TypeError("coverage takes example_inputs with a network, and its graph without them")
+            raise TypeError("coverage takes example_inputs with a network, and a graph without them")
         return _of_graph(network)
-    found = _of_graph(graph := from_module(network, example_inputs))
-    outcomes = {row.name: row for row in found.rows}
-    named = list(network.named_parameters(remove_duplicate=False))
-    stand_in = {id(tensor): graph.tied.get(name, name) for name, tensor in reversed(named) if name in outcomes}
-    assert all(id(tensor) in stand_in for _, tensor in named), "a parameter is neither predicted nor kept"
-    rows = [outcomes.get(name) or _tied(outcomes[stand_in[id(tensor)]], name) for name, tensor in named]
-    return Coverage(tuple(rows), found.nodes)
+    report = _of_graph(from_module(network, example_inputs))
+    rows = {row.name: row for row in report.rows}
+    return Coverage(tuple(rows[name] for name, _ in network.named_parameters(remove_duplicate=False)), report.nodes)
 
 
 def check_coverage(graph: ArchData) -> None:
@@ -277,20 +263,20 @@ def check_coverage(graph: ArchData) -> None:
 
     Raises:
         CoverageError: If a weight matrix is kept.
-        ValueError: If a graph does not know the shapes of its kept parameters.
+        ValueError: If a graph does not have the shapes of its kept parameters.
     """
     if graph.get("ptr") is None:
         _of_graph(graph).check()
         return
-    for position, part in enumerate(graph.to_data_list()):
+    for index, part in enumerate(graph.to_data_list()):
         try:
             _of_graph(part).check()
         except CoverageError as error:
-            raise CoverageError(f"network {position} of {graph.num_graphs}: {error}") from None
+            raise CoverageError(f"network {index} of {graph.num_graphs}: {error}") from None
 
 
 def percent(share: float) -> str:
-    """A share from 0 to 1, rounded down: what is not complete does not look like it.
+    """A share from 0 to 1, rounded down, so that only a complete one reads 100%.
 
     Example:
         >>> percent(0.99999), percent(1)
@@ -302,33 +288,18 @@ def percent(share: float) -> str:
 def _of_graph(graph: ArchData) -> Coverage:
     if graph.get("ptr") is not None:
         raise ValueError("coverage expected one graph, got a batch; call it on each of batch.to_data_list()")
-    predicted = [
-        _predicted(spec, name, kind)
-        for specs, name, kind in zip(graph.params, graph.node_names, graph.node_types, strict=True)
-        for spec in specs
-    ]
-    rows = {row.name: row for row in itertools.chain(predicted, _kept(graph.kept, graph.kept_shapes))}
-    assert len(rows) == len(predicted) + len(graph.kept), "a parameter has two outcomes"
-    tied = [_tied(rows[first], name) for name, first in graph.tied.items()]
-    return Coverage((*rows.values(), *tied), graph.num_nodes)
-
-
-def _predicted(spec: ParamSpec, node: str, kind: str) -> Row:
-    in_layer = spec.role != "bias" or kind in ("bn", "ln")
-    return Row(spec.name, spec.shape, "predicted", _rule(spec, kind), node, kind, in_layer=in_layer)
-
-
-def _kept(reasons: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Row]:
-    if unknown := [name for name in reasons if name not in shapes]:
-        raise ValueError(
-            f"the graph does not know the shape of {unknown[0]}, which is kept; build it anew with from_module"
-        )
-    for name, reason in reasons.items():
-        yield Row(name, shapes[name], "kept", reason, in_layer=reason not in DELIBERATE)
-
-
-def _tied(row: Row, name: str) -> Row:
-    return dataclasses.replace(row, name=name, tied_to=row.tied_to or row.name)
+    rows = []
+    for specs, node, kind in zip(graph.params, graph.node_names, graph.node_types, strict=True):
+        for spec in specs:
+            in_layer = spec.role != "bias" or kind in ("bn", "ln")
+            rows.append(Row(spec.name, spec.shape, "predicted", _rule(spec, kind), node, kind, in_layer=in_layer))
+    for name, reason in graph.kept.items():
+        if name not in graph.kept_shapes:
+            raise ValueError(f"the graph does not have the shape of {name}, which is kept; rebuild it with from_module")
+        rows.append(Row(name, graph.kept_shapes[name], "kept", reason, in_layer=reason not in DELIBERATE))
+    by_name = {row.name: row for row in rows}
+    rows += [dataclasses.replace(by_name[first], name=name, tied_to=first) for name, first in graph.tied.items()]
+    return Coverage(tuple(rows), graph.num_nodes)
 
 
 def _rule(spec: ParamSpec, kind: str) -> str:
@@ -347,11 +318,15 @@ def _rule(spec: ParamSpec, kind: str) -> str:
     return ", ".join(parts)
 
 
+def _size(row: Row) -> str:
+    return "×".join(map(str, row.shape))
+
+
 def _elements(rows: Iterable[Row]) -> int:
     return sum(row.elements for row in rows)
 
 
 def _share(rows: Sequence[Row]) -> float:
-    """The share of elements that are predicted; of none at all, all."""
+    """The share of elements that are predicted; 1 if there are none."""
     elements = _elements(rows)
     return _elements(row for row in rows if row.predicted) / elements if elements else 1.0

@@ -1,32 +1,30 @@
-"""Records the steps of a trace, and which parameters they take up."""
+"""Records the steps of a trace, and which parameters are predicted or kept."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-
-from torch import nn
+from typing import Any
 
 from ..graph.arch_data import NO_SHAPE, ParamSpec
-from . import kept as reasons
+from .kept import wanted
 from .steps import Sources, Step, union
+from .values import ValueTable
 
 
-class Recorder:
+class Recorder(ValueTable):
     """The steps that were recorded so far, of which the input is the first.
 
     Attributes:
         steps: The steps.
-        parameters: The network's parameters by name.
-        claimed: Parameters that a step has taken up, with its position.
-        folded: Why others are kept.
-        scope: Paths of the modules whose forward pass runs, the innermost last.
+        claimed: Predicted parameters, with the index of their step.
+        folded: Kept parameters, with the reason.
+        scope: Paths of the running modules, the innermost last.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.steps: list[Step] = [Step("input", ())]
-        self.parameters: dict[str, nn.Parameter] = {}
         self.claimed: dict[str, int] = {}
         self.folded: dict[str, str] = {}
         self.scope: list[str] = [""]
@@ -42,7 +40,7 @@ class Recorder:
     ) -> Sources:
         """Records a step and returns it as a source.
 
-        A parameter is decoded from the first step that uses it; later uses (a shared layer) are nodes without one.
+        A parameter is decoded from the first step that uses it; a shared layer gives further nodes without parameters.
         """
         if self._muted:
             return inputs
@@ -51,6 +49,13 @@ class Recorder:
         shape = params[0].node_shape() if params else (1, 1, *kernel) if kernel else NO_SHAPE
         self.steps.append(Step(kind, inputs, self.scope[-1], new, shape, operands))
         return (len(self.steps) - 1,)
+
+    def join(self, kind: str, operands: Sequence[Sources]) -> Sources:
+        """Joins several operands; a step is recorded when they come from different nodes."""
+        present = tuple(operand for operand in operands if operand)
+        if len(set(present)) <= 1:
+            return present[0] if present else ()
+        return self.step(kind, union(*present), operands=present)
 
     @contextlib.contextmanager
     def muted(self) -> Iterator[None]:
@@ -62,50 +67,43 @@ class Recorder:
             self._muted = before
 
     def fold(self, params: Iterable[str], reason: str, inputs: Sources = ()) -> Sources:
-        """Notes why ``params`` are kept; those that a user's rule predicts all the same become steps behind ``inputs``.
+        """Keeps parameters for a reason, unless a rule of ``register_parameter`` predicts them.
 
         Returns:
-            What stands for ``inputs`` then.
+            ``inputs``, or the steps of predicted parameters that follow them.
         """
         if self._muted:
             return inputs
         for name in params:
             parameter = self.parameters[name]
-            place = None if name in self.claimed or name in self.folded else self._wanted(reason, name)
-            if place is None:
+            node = None if name in self.claimed or name in self.folded else wanted(reason, name, parameter)
+            if node is None:
                 self.folded.setdefault(name, reason)
                 continue
-            kind, role = place
+            kind, role = node
             spec = ParamSpec(name, tuple(parameter.shape), role)  # type: ignore[arg-type]
-            root = kind == "pos_enc"
-            step = self.step(kind, () if root else inputs, (spec,))
-            inputs = union(inputs, step) if root else step
+            if kind == "pos_enc":  # has no predecessor
+                inputs = union(inputs, self.step(kind, (), (spec,)))
+            else:
+                inputs = self.step(kind, inputs, (spec,))
         return inputs
 
     def take_back(self, params: Iterable[str], reason: str) -> None:
-        """Forgets that ``params`` are kept for this reason, which turned out to be none of theirs."""
+        """Forgets that ``params`` are kept for this reason, which turned out to be wrong."""
         for name in () if self._muted else params:
             if self.folded.get(name) == reason:
                 del self.folded[name]
 
-    def _wanted(self, reason: str, name: str) -> tuple[str, str] | None:
-        return reasons.wanted(reason, name, self.parameters[name])
-
     def unclaim(self, step: int, reason: str) -> None:
-        """Keeps the parameters of a step after all, which is folded away then, unless a user's rule wants them."""
-        if self._muted:
+        """Keeps the parameters of a recorded step after all and folds it away, unless a user's rule predicts them."""
+        specs = self.steps[step].params
+        if self._muted or any(wanted(reason, spec.name, self.parameters[spec.name]) is not None for spec in specs):
             return
-        for spec in self.steps[step].params:
-            if self._wanted(reason, spec.name) is not None:
-                return
-        for spec in self.steps[step].params:
+        for spec in specs:
             del self.claimed[spec.name]
             self.folded.setdefault(spec.name, reason)
         self.steps[step].kind, self.steps[step].params = "table", ()
 
-    def join(self, kind: str, operands: Sequence[Sources]) -> Sources:
-        """Joins several operands; a step is recorded when they come from different nodes."""
-        present = tuple(operand for operand in operands if operand)
-        if len(set(present)) <= 1:
-            return present[0] if present else ()
-        return self.step(kind, union(*present), operands=present)
+    def kinds(self, tensor: Any) -> set[str]:
+        """The kinds of the steps that ``tensor`` is computed from directly."""
+        return {self.steps[step].kind for step in self.sources(tensor)}

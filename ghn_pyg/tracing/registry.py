@@ -1,4 +1,4 @@
-"""Layer types that the tracer takes as a whole, by class; users add their own."""
+"""``register_layer``: layers of which a handler says which nodes they are; and the check of what handlers return."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DIMENSIONS: Final = {"weight": range(1, 6), "position": range(2, 7)}
 
 
 class RuleError(ValueError):
-    """What a registered rule returned fits neither the vocabulary nor its parameter."""
+    """A rule of ``register_parameter`` returned an invalid node."""
 
 
 HANDLERS: Final[dict[type[nn.Module], LayerHandler]] = {}
@@ -28,22 +28,25 @@ HANDLERS: Final[dict[type[nn.Module], LayerHandler]] = {}
 
 
 def register_layer(cls: type[nn.Module]) -> Callable[[LayerHandler], LayerHandler]:
-    """Tells the tracer which nodes a layer type stands for.
+    """Registers a handler that says which nodes a layer of this class becomes.
 
-    PyTorch's own layers need no handler: they are recognised by the functions that they call, in subclasses too. A
+    PyTorch's own layers and their subclasses need no handler: the tracer recognises the functions that they call. A
     handler is for a layer whose meaning its arithmetic does not show, such as a norm of an unusual kind. The layer's
-    forward pass still runs (without data), for the shape of its output.
+    forward pass still runs, without data, for the shape of its output.
 
     Args:
-        cls: The layer's class; subclasses are handled likewise, unless they have a handler of their own.
+        cls: The layer's class. A subclass without a handler of its own uses that of its nearest base class.
 
     Returns:
-        A decorator for a function of the layer that returns the chain of nodes, from input to output:
+        A decorator for a function of the layer that returns its chain of nodes, from input to output:
         ``[(node type, [(parameter's name in the layer, role), …]), …]``. The roles are ``"weight"`` in ``"conv"``,
         ``"sep_conv"`` and ``"dil_conv"``, ``"gain"`` and ``"bias"`` in ``"bn"`` and ``"ln"``, ``"bias"`` in a node
-        ``"bias"`` of its own, and ``"position"`` in ``"pos_enc"``. Parameters that it leaves out, or that the layer
-        has as ``None``, keep their values. :func:`~ghn_pyg.from_module` raises a :class:`ValueError` for any other
-        answer.
+        ``"bias"`` of its own, and ``"position"`` in ``"pos_enc"``. Parameters that it leaves out keep their values;
+        those that are ``None`` are skipped. :func:`~ghn_pyg.from_module` raises a :class:`ValueError` for any other
+        result.
+
+    Raises:
+        TypeError: If ``cls`` is no subclass of :class:`torch.nn.Module`.
 
     Example:
         >>> import torch
@@ -79,14 +82,7 @@ def handler_for(cls: type[nn.Module]) -> LayerHandler | None:
 
 
 def check_nodes(layer: nn.Module, nodes: Any) -> list[LayerNode]:
-    """What a handler returned, once it is known to fit the layer and the vocabulary.
-
-    Args:
-        layer: The layer that the handler was called with.
-        nodes: What it returned.
-
-    Returns:
-        The nodes, without parameters that the layer has as ``None``.
+    """Checks what a handler returned for ``layer``, and leaves out parameters that the layer has as ``None``.
 
     Raises:
         ValueError: If it is no chain of nodes, or a node type, a parameter or a role does not exist.
@@ -101,21 +97,15 @@ def check_nodes(layer: nn.Module, nodes: Any) -> list[LayerNode]:
     return [(kind, [(name, role) for name, role in params if parameters[name] is not None]) for kind, params in nodes]
 
 
-def check_place(who: str, place: Any, name: str, parameter: nn.Parameter) -> None:
-    """Checks a rule's answer for a single parameter.
-
-    Args:
-        who: The rule, as the error names it.
-        place: The answer, which should be a node type and a role.
-        name: The parameter's name.
-        parameter: The parameter.
+def check_node(who: str, answer: Any, name: str, parameter: nn.Parameter) -> None:
+    """Checks that a rule's answer for a single parameter is a node type and a role.
 
     Raises:
         RuleError: If it is no such pair, the type or role does not exist, or the parameter has other dimensions.
     """
-    if not (_is_list(place, 2) and all(isinstance(part, str) for part in place)):
-        raise RuleError(f"{who} must return (node type, role) or None, got {place!r:.200}")
-    kind, role = place
+    if not (_is_list(answer, 2) and all(isinstance(part, str) for part in answer)):
+        raise RuleError(f"{who} must return (node type, role) or None, got {answer!r:.200}")
+    kind, role = answer
     if (fault := next(_faults({name: parameter}, [(kind, [(name, role)])]), None)) is not None:
         raise RuleError(f"{who} {fault}")
 
@@ -140,7 +130,7 @@ def _faults(parameters: Mapping[str, nn.Parameter | None], nodes: Any) -> Iterat
 
 
 def _is_chain(nodes: Any) -> bool:
-    """Whether an answer has the form [(text, [(text, text), …]), …], as lists or tuples."""
+    """Whether ``nodes`` has the form [(text, [(text, text), …]), …], as lists or tuples."""
     return _is_list(nodes) and all(
         _is_list(node, 2) and isinstance(node[0], str) and _is_list(node[1])
         and all(_is_list(pair, 2) and all(isinstance(part, str) for part in pair) for pair in node[1])
@@ -164,7 +154,7 @@ def _hint(name: str, known: Iterable[str]) -> str:
 
 
 def _parameters(layer: nn.Module) -> dict[str, nn.Parameter | None]:
-    """Parameters of a layer and of all modules inside, by all of their names, with those that are ``None``."""
+    """All parameters of a layer by all of their names, with those that are ``None``."""
     return {
         f"{path}.{name}" if path else name: parameter
         for path, module in layer.named_modules(remove_duplicate=False)

@@ -1,4 +1,4 @@
-"""What a trace records: one step for each operation that may become a node of the graph."""
+"""One recorded operation of a forward pass, which may become a node of the graph."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from ..graph.arch_data import NO_SHAPE, NodeShape, ParamSpec
 _WITH_CHANNELS: Final = ("conv", "sep_conv", "dil_conv", "bias", "bn", "ln")
 
 Sources = tuple[int, ...]
-"""Positions of the steps that a value is computed from directly, ascending, without repeats."""
+"""Indices of the steps that a value is computed from directly, ascending, without repeats."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Step:
-    """A recorded operation; ``kind`` is a node type, or one that the rewrite passes resolve or fold away.
-
-    These are ``"softmax"``, ``"mul"``, ``"product"`` of two values, a ``"table"`` that is kept after all, and
-    ``"statistic"``, ``"centred"`` and ``"normalised"`` (see ``norms.py``).
+    """A recorded operation.
 
     Args:
-        kind: What the step may become.
+        kind: A node type, or a type that the passes resolve or fold away: ``"softmax"``, ``"mul"``, ``"product"`` of
+            two values, ``"table"`` of a kept parameter, and ``"statistic"``, ``"centred"`` and ``"normalised"`` of
+            handwritten norms.
         inputs: Steps whose values enter.
-        scope: Path of the module in whose forward pass it stands.
+        scope: Path of the module in whose forward pass it was recorded.
         params: Parameters that are decoded from it.
         shape: Shape that the node's encoding sees.
         operands: For a join, the sources of each operand.
-        whole: Whether a pool takes the whole map at once.
+        whole: Whether a pool averages the whole map at once.
     """
 
     kind: str

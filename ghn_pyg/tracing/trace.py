@@ -1,4 +1,4 @@
-"""Any ``nn.Module`` → its graph."""
+"""``from_module``: any network → its graph, from a trace in evaluation and, for auxiliary heads, in training mode."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import inspect
 import logging
 import random
 import re
-import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -19,47 +18,49 @@ from torch import Tensor, nn
 from ..graph.arch_data import ArchData
 from ..graph.node_types import PRIMITIVE_ID
 from ..transforms import shortest_paths
+from ..utils.compat import run_uncompiled
 from ..utils.nested_tensors import map_tensors, tensors_in
 from . import rules  # noqa: F401  (registers the rules)
-from .inputs import default_inputs
+from .default_inputs import default_inputs
 from .kept import Kept, enters
 from .passes import rewrite
 from .registry import RuleError
-from .shadow import shadow
+from .shallow_copy import shallow_copy
 from .steps import Sources, Step
-from .tracer import Tracer, Value
+from .tracer import Tracer
+from .values import Value
 
 _logger = logging.getLogger(__name__)
-_NO_VALUES = re.compile(r"\b[Mm]eta (tensors?|device|Long|Bool)|register_meta|data-independent")
+_NO_VALUES: Final = re.compile(r"\b[Mm]eta (tensors?|device|Long|Bool)|register_meta|data-independent")
 
 
 class TracingError(RuntimeError):
-    """The forward pass of a network could not be followed."""
+    """The forward pass of a network could not be traced."""
 
 
 def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) -> ArchData:
     """Builds the graph of a network.
 
-    The forward pass runs on tensors without data, so that no activation is computed or stored; the network is left
-    as it is (parameters, buffers, mode, attributes, random state). Parts that run in training mode only, such as
-    auxiliary heads, belong to the graph, unless evaluation uses more parameters. Where it branches on the values of
-    activations the condition is taken to hold.
+    The forward pass runs on tensors without data, so that no activation is computed or stored. The network stays as it
+    is: parameters, buffers, mode, attributes, random state. Auxiliary heads and other parts that run in training mode
+    only belong to the graph, unless evaluation uses more parameters. A branch on the values of activations is taken as
+    if its condition held.
 
     Args:
         model: The network, on any device, in any mode.
-        example_inputs: What its forward pass takes: a tensor, a tuple or list of arguments, or a dictionary of
-            keyword arguments. By default an image of the size that the network declares, else 1×3×224×224. Only
-            shapes and types count.
-        cutoff: Largest shortest-path distance that is kept.
+        example_inputs: Inputs of its forward pass: a tensor, a tuple or list of arguments, or a dictionary of keyword
+            arguments. Only shapes and types matter. By default an image of the size that the network declares, else
+            1×3×224×224; for models of Transformers, what their configuration asks for.
+        cutoff: Largest shortest-path distance that is kept, in edges.
 
     Returns:
         The graph; see :class:`~ghn_pyg.ArchData`. Parameters that it cannot predict are in ``kept``, with the reason.
 
     Raises:
-        TypeError: If ``model`` is no module, or ``example_inputs`` hold no tensor.
-        ValueError: If it has no parameters or uninitialised ones, ``cutoff`` is out of range, or a handler of
-            :func:`~ghn_pyg.register_layer` or a rule of :func:`~ghn_pyg.register_parameter` returned what does not fit.
-        TracingError: If its forward pass fails, or computes with the values of activations outside of tensors.
+        TypeError: If ``model`` is no module, or ``example_inputs`` contains no tensor.
+        ValueError: If ``model`` has no parameters or uninitialised ones, ``cutoff`` is out of range, or a handler of
+            :func:`~ghn_pyg.register_layer` or a rule of :func:`~ghn_pyg.register_parameter` returned an invalid node.
+        TracingError: If the forward pass fails, or needs the values of activations outside of tensors.
 
     Example:
         >>> import torchvision
@@ -67,39 +68,26 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
         53
     """
     args, kwargs = arguments(model, example_inputs)
-    tracer, output = _trace(model, args, kwargs, False)
+    tracer, output = _trace(model, args, kwargs, training=False)
     if unused := _unused(tracer):
         never: set[str] = set()
         try:
-            other, other_output = _trace(model, args, kwargs, True)
+            train_tracer, train_output = _trace(model, args, kwargs, training=True)
         except TracingError as error:
             _logger.info("parts that run in training mode only are left out: %s", error)
         else:
-            if not (tracer.chose or other.chose):
-                never = unused & _unused(other)
-            if unused - _unused(other) and len(_unused(other)) <= len(unused):
-                tracer, output = other, other_output
-        # What another mode or other values may use is not said to be unused.
+            unused_in_training = _unused(train_tracer)
+            if not (tracer.chose or train_tracer.chose):
+                never = unused & unused_in_training
+            if unused - unused_in_training and len(unused_in_training) <= len(unused):
+                tracer, output = train_tracer, train_output
+        # Only what neither mode reaches, whatever the values of activations are, counts as unused.
         tracer.reasons = dict.fromkeys(_unused(tracer) - never - tracer.met, Kept.UNREACHED) | tracer.reasons
     return _graph(tracer, output, cutoff)
 
 
-def _unused(tracer: Tracer) -> set[str]:
-    return set(tracer.parameters) - set(tracer.claimed) - set(tracer.folded)
-
-
-def _check_parameters(model: nn.Module, tracer: Tracer) -> None:
-    if not tracer.parameters:
-        raise ValueError(f"{type(model).__name__} has no parameters, so there is nothing to predict")
-    lazy = [name for name, p in tracer.parameters.items() if isinstance(p, nn.parameter.UninitializedParameter)]
-    if lazy:
-        raise ValueError(
-            f"parameters {lazy[:3]} are not initialised yet; run the network once before building its graph"
-        )
-
-
 def arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The positional and keyword arguments that :func:`from_module` gives to the forward pass."""
+    """The positional and keyword arguments that :func:`from_module` passes to the forward pass."""
     if not isinstance(model, nn.Module):
         hint = "; call it to build the network" if isinstance(model, type) or inspect.isroutine(model) else ""
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__} {model!r:.80}{hint}")
@@ -109,24 +97,30 @@ def arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], d
     kwargs: dict[str, Any] = {}
     if isinstance(example_inputs, Mapping):
         kwargs = dict(example_inputs)
-    elif isinstance(example_inputs, (tuple, list)):
-        args = tuple(example_inputs)
     else:
-        args = (example_inputs,)
-    if not any(True for _ in tensors_in((args, kwargs))):
+        args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    if next(tensors_in((args, kwargs)), None) is None:
         raise TypeError(
             "example_inputs expected a tensor, a tuple of arguments or a dictionary of keyword arguments with at "
-            f"least one tensor, got {example_inputs!r:.80}; of a shape, torch.zeros(shape) is one"
+            f"least one tensor, got {example_inputs!r:.80}; for a shape, pass torch.zeros(shape)"
         )
     return args, kwargs
 
 
+def _unused(tracer: Tracer) -> set[str]:
+    return set(tracer.parameters) - set(tracer.claimed) - set(tracer.folded)
+
+
+# --- running the forward pass ----------------------------------------------------------------------------------------
+
+
 def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> tuple[Tracer, Sources]:
+    """The recorded steps, and the sources of the main output."""
     tracer = Tracer()
     try:
         return _run(tracer, model, args, kwargs, training)
     except TracingError:
-        if tracer.chose:
+        if tracer.chose:  # try again with no elements chosen
             with contextlib.suppress(TracingError):
                 return _run(Tracer(chooses=False), model, args, kwargs, training)
         raise
@@ -142,57 +136,49 @@ def _run(
         return tracer.remember(tensor.to("cpu", copy=True), Value((0,)))
 
     args, kwargs = map_tensors(placeholder, args), map_tensors(placeholder, kwargs)
-    with _deep_calls(), shadow(model, tracer, training) as copy:
-        _check_parameters(model, tracer)
+    tracer.adopt(model)
+    _check_parameters(model, tracer)
+    with shallow_copy(model, tracer, training) as copy:
         try:
-            with _random_state(), _uncompiled(), torch.no_grad(), tracer:
+            with _random_state(), run_uncompiled(), torch.no_grad(), tracer:
                 result = copy(*args, **kwargs)
         except RuleError:
             raise
         except Exception as error:
-            raise TracingError(_failure(model, tracer, args, kwargs, error)) from error
-        outputs = list(tensors_in([_values(result)]))
-    return tracer, tracer.sources(outputs[0]) if outputs else ()
+            raise TracingError(_failure(model, args, kwargs, error)) from error
+        output = next(tensors_in([_fields(result)]), None)
+    return tracer, tracer.sources(output)
 
 
-def _values(result: Any) -> Any:
-    """Outputs that are objects, such as dataclasses, give their fields."""
-    if isinstance(result, (Tensor, list, tuple, dict)):
-        return result
-    if dataclasses.is_dataclass(result):
+def _check_parameters(model: nn.Module, tracer: Tracer) -> None:
+    if not tracer.parameters:
+        raise ValueError(f"{type(model).__name__} has no parameters, so there is nothing to predict")
+    if lazy := [name for name, parameter in tracer.parameters.items() if nn.parameter.is_lazy(parameter)]:
+        raise ValueError(
+            f"parameters {lazy[:3]} are not initialised yet; run the network once before building its graph"
+        )
+
+
+def _fields(result: Any) -> Any:
+    """The fields of an output that is an object, such as a dataclass."""
+    if dataclasses.is_dataclass(result) and not isinstance(result, dict):
         return [getattr(result, field.name) for field in dataclasses.fields(result)]
-    return list(getattr(result, "__dict__", {}).values())
-
-
-def _uncompiled() -> Any:
-    """Parts that compile themselves run as they are written; nothing is loaded for networks that do not compile."""
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
+    return result if isinstance(result, (Tensor, list, tuple, dict)) else list(getattr(result, "__dict__", {}).values())
 
 
 @contextlib.contextmanager
 def _random_state() -> Iterator[None]:
-    """Whatever the forward pass draws, the generators go on as if it had not run."""
-    state, python_state, numpy_state = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
+    """Restores the random generators."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=()):
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
 
 
-@contextlib.contextmanager
-def _deep_calls() -> Iterator[None]:
-    """A trace takes more frames for each module than the network itself, which may be as deep as Python allows."""
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(2 * limit)
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)
-
-
-def _failure(model: nn.Module, tracer: Tracer, args: Any, kwargs: Any, error: Exception) -> str:
+def _failure(model: nn.Module, args: Any, kwargs: Any, error: Exception) -> str:
     shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in((args, kwargs)))
     path = getattr(error, "ghn_scope", "")
     where = f" in {path!r}" if path else ""
@@ -208,6 +194,9 @@ def _failure(model: nn.Module, tracer: Tracer, args: Any, kwargs: Any, error: Ex
     )
 
 
+# --- building the graph ----------------------------------------------------------------------------------------------
+
+
 def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
     nodes, kinds, inputs, layer = rewrite(tracer.steps, output)
     edges = [(source, node) for node, sources in enumerate(inputs) for source in sources]
@@ -215,6 +204,7 @@ def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
     classifier = torch.zeros(len(nodes), dtype=torch.bool, device="cpu")
     classifier[layer] = True
     predicted = {spec.name for node in nodes for spec in node.params}
+    kept = {name: parameter for name, parameter in tracer.parameters.items() if name not in predicted}
     return ArchData(
         node_type=torch.tensor([PRIMITIVE_ID[kind] for kind in kinds], device="cpu"),
         edge_index=edge_index,
@@ -223,8 +213,8 @@ def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
         distance=shortest_paths(edge_index, len(nodes), cutoff).flatten(),
         params=[list(node.params) for node in nodes],
         node_names=_node_names(nodes, kinds),
-        kept={name: _reason(tracer, name) for name in tracer.parameters if name not in predicted},
-        kept_shapes={name: tuple(p.shape) for name, p in tracer.parameters.items() if name not in predicted},
+        kept={name: _reason(tracer, name) for name in kept},
+        kept_shapes={name: tuple(parameter.shape) for name, parameter in kept.items()},
         tied=dict(tracer.tied),
         num_nodes=len(nodes),
     )
@@ -236,7 +226,7 @@ def _reason(tracer: Tracer, name: str) -> str:
 
 
 def _node_names(nodes: list[Step], kinds: list[str]) -> list[str]:
-    """Parameters name their nodes; other operations are named after their module, counted where it has several."""
+    """Nodes are named after their parameter, else after their module, with a count where names repeat."""
     names: list[str] = []
     counts: dict[str, int] = {}
     for node, kind in zip(nodes, kinds, strict=True):

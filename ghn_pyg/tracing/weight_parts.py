@@ -1,14 +1,14 @@
 """Which parameters a weight is made of, and along which of its dimensions each of them runs.
 
-What a layer takes for its weight may be a parameter, a view of one, several that are joined or added, or a product. As
-``x (B A)`` is ``(x B) A``, each matrix of a product is one of a layer itself: what it does not share with the product
-is what it hands to the next.
+The weight of a layer may be a parameter, a view of one, a concatenation or sum of several, or a product. As ``x (B A)``
+is ``(x B) A``, each matrix of a product counts as a layer's weight itself. The functions ``_view`` to ``_stack`` follow
+what is done with parameters before they reach a layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,7 @@ from torch import Tensor
 
 from ..graph.arch_data import ParamSpec
 from ..utils.nested_tensors import tensors_in
-
-if TYPE_CHECKING:
-    from .tracer import Tracer
+from .values import ValueTable
 
 Axes = tuple[tuple[int, ...], ...]
 """For each dimension of a weight the dimensions of a parameter that run along it."""
@@ -31,52 +29,28 @@ class Part(NamedTuple):
     axes: Axes
 
 
-Follower = Callable[["Tracer", Callable[..., Any], Sequence[Any], dict[str, Any], Any], None]
-
-
-def _functions(names: str) -> frozenset[Any]:
-    spaces = (torch, Tensor)
-    return frozenset(getattr(space, name) for name in names.split() for space in spaces if hasattr(space, name))
-
-
-_ATTRIBUTES: Final[frozenset[Any]] = frozenset(getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH"))
-_RESHAPING: Final = _functions("view view_as reshape reshape_as flatten unflatten ravel")
-_VIEWS: Final = _ATTRIBUTES.union(
-    _RESHAPING,
-    _functions(
-        """transpose swapaxes swapdims permute t adjoint movedim moveaxis unsqueeze squeeze chunk split tensor_split
-        narrow select unbind __getitem__ expand expand_as"""
-    ),
-)
-_LINEAR: Final = frozenset((Tensor.data.__get__,)) | _functions(  # type: ignore[attr-defined]
-    """contiguous clone detach to type type_as float double half bfloat16 neg __neg__ flip roll tril triu masked_fill
-    mul multiply __mul__ __rmul__ div divide true_divide __truediv__"""
-)
-_RESIZED: Final[frozenset[Any]] = frozenset((F.pad, F.interpolate, torch.index_select, Tensor.index_select))
-_SUMS: Final = _functions("add __add__ __radd__ sub subtract __sub__")
-_CONCATENATIONS: Final = _functions("cat concat concatenate")
-
-
-def parts_of(tracer: Tracer, weight: Tensor) -> tuple[Part, ...]:
-    """The parameters that a weight is made of; of one that is computed otherwise, the one that matters."""
-    if found := _known(tracer, weight):
-        return found
+def parts_of(tracer: ValueTable, weight: Tensor) -> tuple[Part, ...]:
+    """The parameters that a weight is made of; if computed in another way, the one of its shape or the largest."""
+    if parts := _known(tracer, weight):
+        return parts
     name = tracer.parameter(weight)
     return () if name is None else (Part(name, _matching(tuple(tracer.parameters[name].shape), tuple(weight.shape))),)
 
 
-def _known(tracer: Tracer, tensor: Any) -> tuple[Part, ...]:
-    """The parts of a tensor into which nothing was written since they were noted."""
+def _known(tracer: ValueTable, tensor: Any) -> tuple[Part, ...]:
+    """The parts that were noted for a tensor, unless it was written to since."""
     if not isinstance(tensor, Tensor):
         return ()
     if (name := tracer.own_name(tensor)) is not None:
         return (Part(name, tuple((dim,) for dim in range(tensor.dim()))),)
-    found, shape, value = getattr(tensor, "_ghn_parts", ((), None, None))
-    return found if found and tensor.shape == shape and tracer.value(tensor) == value else ()
+    if (noted := tracer.origin(tensor).parts) is None:
+        return ()
+    parts, shape, value = noted
+    return parts if tensor.shape == shape and tracer.value(tensor) == value else ()
 
 
 def _matching(stored: tuple[int, ...], used: tuple[int, ...]) -> Axes:
-    """Dimensions of a parameter that a tensor computed from it seems to have, by their sizes."""
+    """Guesses by size which dimensions of a parameter run along those of a tensor that is computed from it."""
     rank, lead = len(stored), len(used) - 2
     if used == stored:
         return tuple((dim,) for dim in range(rank))
@@ -88,18 +62,18 @@ def _matching(stored: tuple[int, ...], used: tuple[int, ...]) -> Axes:
 
 
 def stacked_in(part: Part, shape: Sequence[int]) -> int:
-    """How many leading dimensions of a parameter count weights of which this is one."""
+    """How many leading dimensions of a parameter index a stack of weights, of which the part is one."""
     lead = len(shape) - len(part.axes)
     return lead if lead > 0 and part.axes == tuple((dim,) for dim in range(lead, len(shape))) else 0
 
 
-def specification(tracer: Tracer, part: Part, roles: str) -> ParamSpec | None:
-    """How a part of a weight is decoded, whose dimensions have these roles; ``None`` if it is no matrix.
+def specification(tracer: ValueTable, part: Part, roles: str) -> ParamSpec | None:
+    """How to decode a part of a weight; ``None`` if the part is no matrix.
 
     Args:
         tracer: Knows the parameters.
         part: The part.
-        roles: For each dimension of the weight ``o`` (of the output), ``i`` (of the input) or ``s`` (of a stack).
+        roles: For each dimension of the weight ``o`` (output), ``i`` (input) or ``s`` (stack).
     """
     shape = tuple(tracer.parameters[part.name].shape)
     axes = _axes(part, roles, shape)
@@ -115,138 +89,168 @@ def specification(tracer: Tracer, part: Part, roles: str) -> ParamSpec | None:
 
 
 def _axes(part: Part, roles: str, shape: Sequence[int]) -> str:
-    """What each dimension of a parameter is: one that the weight does not have is what a matrix lacks, or a stack."""
+    """The role of each dimension of a parameter; one that the weight does not have is input or output, else a stack."""
     pairs = {(dim, role) for dims, role in zip(part.axes, roles, strict=True) for dim in dims}
-    found = dict(pairs)
-    if len(found) < len(pairs):  # a dimension that was split into such of several roles
+    role_of = dict(pairs)
+    if len(role_of) < len(pairs):  # a dimension that was split into several with different roles
         return ""
-    rest = next((role for role in "io" if role not in found.values()), "s")
+    rest = next((role for role in "io" if role not in role_of.values()), "s")
     axes = ""
     for dim, size in enumerate(shape):
-        axes += found.get(dim) or (rest if size > 1 or rest != "s" else axes[-1:] or rest)
+        axes += role_of.get(dim) or (rest if size > 1 or rest != "s" else axes[-1:] or rest)
     return axes
 
 
 # --- following what is done with parameters --------------------------------------------------------------------------
 
 
-def follow(tracer: Tracer, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
+Follower = Callable[[ValueTable, Callable[..., Any], Sequence[Any], dict[str, Any], Any], None]
+FOLLOWERS: Final[dict[Callable[..., Any], Follower]] = {}
+"""PyTorch function → what it does to the parts of its arguments."""
+
+
+def _functions(names: str) -> frozenset[Any]:
+    spaces = (torch, Tensor, F)
+    return frozenset(getattr(space, name) for name in names.split() for space in spaces if hasattr(space, name))
+
+
+def _follows(names: str, *others: Any) -> Callable[[Follower], Follower]:
+    """Registers the decorated function for the functions and methods of these names."""
+
+    def register(follower: Follower) -> Follower:
+        FOLLOWERS.update(dict.fromkeys((*_functions(names), *others), follower))
+        return follower
+
+    return register
+
+
+def follow(
+    tracer: ValueTable, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], result: Any
+) -> None:
     """Notes which parameters the result of a function is made of."""
     if args and (follower := FOLLOWERS.get(func)) is not None:
         follower(tracer, func, args, kwargs, result)
 
 
-def made_of(tracer: Tracer, result: Any, parts: Iterable[Part]) -> None:
+def made_of(tracer: ValueTable, result: Any, parts: Iterable[Part]) -> None:
     """Notes the parts of a tensor, each parameter once."""
-    if isinstance(result, Tensor) and (found := {part.name: part for part in parts}):
-        noted = (tuple(found.values()), result.shape, tracer.value(result))
-        result._ghn_parts = noted  # type: ignore[attr-defined]
+    if isinstance(result, Tensor) and (by_name := {part.name: part for part in parts}):
+        tracer.origin(result).parts = (tuple(by_name.values()), result.shape, tracer.value(result))
 
 
-def _view(tracer: Tracer, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
-    """Views: what becomes of the dimensions is seen from their strides in a stand-in."""
+_RESHAPING: Final = "view view_as reshape reshape_as flatten unflatten ravel"
+_JOINING: Final = _functions(_RESHAPING)
+
+
+@_follows(
+    f"""{_RESHAPING} transpose swapaxes swapdims permute t adjoint movedim moveaxis unsqueeze squeeze chunk split
+    tensor_split narrow select unbind __getitem__ expand expand_as""",
+    *(getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH")),
+)
+def _view(
+    tracer: ValueTable, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], result: Any
+) -> None:
+    """Runs a view on a stand-in, whose strides show what becomes of the dimensions."""
     if not (parts := _known(tracer, args[0])):
         return
-    probe = _probe(args[0], func in _RESHAPING)
+    stand_in = _stand_in(args[0], func in _JOINING)
     rest, gathered = _without_gather(args[1:]) if func is Tensor.__getitem__ else (args[1:], 0)
     if rest is None:
         return
-    for tensor, view in zip(tensors_in([result]), tensors_in([func(probe, *rest, **kwargs)]), strict=True):
+    for tensor, view in zip(tensors_in([result]), tensors_in([func(stand_in, *rest, **kwargs)]), strict=True):
         if view._base is not None:
-            dims = _dimensions(probe, view)
-            turned = [_turned(part, tuple(tracer.parameters[part.name].shape), dims, view.shape) for part in parts]
-            made_of(tracer, tensor, [Part(part.name, ((),) * gathered + part.axes) for part in turned])
+            dims = _dimensions(stand_in, view)
+            viewed = [_viewed(part, tuple(tracer.parameters[part.name].shape), dims, view.shape) for part in parts]
+            made_of(tracer, tensor, [Part(part.name, ((),) * gathered + part.axes) for part in viewed])
 
 
-def _probe(tensor: Tensor, whole: bool) -> Tensor:
-    """A stand-in without data, in one piece where its dimensions may be joined, else without equal strides."""
+def _stand_in(tensor: Tensor, contiguous: bool) -> Tensor:
+    """A meta tensor: contiguous for a function that may join dimensions, else without equal strides."""
     strides = [1]
     for size in tensor.shape[:0:-1]:
-        strides.append(strides[-1] * (size if whole else max(size, 2)))
+        strides.append(strides[-1] * (size if contiguous else max(size, 2)))
     return torch.empty_strided(tensor.shape, strides[: tensor.dim()][::-1], dtype=tensor.dtype, device="meta")
 
 
-def _turned(part: Part, stored: Sequence[int], dims: Axes, sizes: Sequence[int]) -> Part:
-    """A part of a weight in a view of it, whose dimensions run along ``dims`` of the weight."""
+def _viewed(part: Part, stored: Sequence[int], dims: Axes, sizes: Sequence[int]) -> Part:
+    """A part in a view of its weight, whose dimensions run along ``dims`` of the weight."""
     axes = [tuple(axis for dim in run for axis in part.axes[dim]) for run in dims]
     for dim in range(len(part.axes)):
-        split = [at for at, run in enumerate(dims) if run == (dim,)]
-        apart = [sizes[at] for at in split] == [stored[axis] for axis in part.axes[dim]]
-        if apart:  # what was joined before
-            for at, axis in zip(split, part.axes[dim], strict=True):
-                axes[at] = (axis,)
+        split = [position for position, run in enumerate(dims) if run == (dim,)]
+        if [sizes[position] for position in split] == [stored[axis] for axis in part.axes[dim]]:  # was joined before
+            for position, axis in zip(split, part.axes[dim], strict=True):
+                axes[position] = (axis,)
     return Part(part.name, tuple(axes))
 
 
 def _without_gather(args: Sequence[Any]) -> tuple[Sequence[Any] | None, int]:
-    """The arguments of an indexing that takes one matrix where it gathers many, and how many dimensions these have."""
-    places = args[0] if isinstance(args[0], tuple) else (args[0],)
-    first, others = places[:1], places[1:]
-    if any(isinstance(place, (Tensor, list)) for place in others):
+    """Index arguments that select one matrix where the given ones gather many, and how many dimensions those add."""
+    indices = args[0] if isinstance(args[0], tuple) else (args[0],)
+    first, others = indices[:1], indices[1:]
+    if any(isinstance(index, (Tensor, list)) for index in others):
         return None, 0
     if not (first and isinstance(first[0], Tensor)):
         return args, 0
-    known = not first[0].is_floating_point() and first[0].dtype != torch.bool
-    return ([(0, *others)] if known else None), first[0].dim()
+    integers = not first[0].is_floating_point() and first[0].dtype != torch.bool
+    return ([(0, *others)] if integers else None), first[0].dim()
 
 
-def _dimensions(probe: Tensor, view: Tensor) -> Axes:
+def _dimensions(base: Tensor, view: Tensor) -> Axes:
     """For each dimension of a view those of its base that it runs along."""
-    steps = list(zip(probe.shape, probe.stride(), strict=True))
-    found = [
-        tuple(dim for dim, (n, s) in enumerate(steps) if n > 1 and 0 < stride < s * n and s <= stride * (size - 1))
+    own = list(zip(base.shape, base.stride(), strict=True))
+    runs = [
+        tuple(dim for dim, (n, s) in enumerate(own) if n > 1 and 0 < stride < s * n and s <= stride * (size - 1))
         for size, stride in zip(view.shape, view.stride(), strict=True)
     ]
-    for at, (size, stride) in enumerate(zip(view.shape, view.stride(), strict=True)):
-        if size == 1:  # runs along one that it takes a single element of, or that has no more
-            same = [dim for dim, (_, s) in enumerate(steps) if s == stride and not any(dim in dims for dims in found)]
-            found[at] = tuple(same[:1])
-    return tuple(found)
+    for position, (size, stride) in enumerate(zip(view.shape, view.stride(), strict=True)):
+        if size == 1:  # runs along a dimension of size 1, or one of which it takes a single element
+            same = [dim for dim, (_, s) in enumerate(own) if s == stride and not any(dim in run for run in runs)]
+            runs[position] = tuple(same[:1])
+    return tuple(runs)
 
 
-def _forget(_: Tracer, __: Any, ___: Sequence[Any], ____: dict[str, Any], result: Any) -> None:
-    """A change of the shape in place."""
-    result._ghn_parts = ((), None, None)
+@_follows("t_ transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_")
+def _forget(tracer: ValueTable, _: Any, __: Sequence[Any], ___: dict[str, Any], result: Any) -> None:
+    """A change of the shape in place, which is not followed."""
+    tracer.origin(result).parts = None
 
 
-def _resized(tracer: Tracer, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
+@_follows("pad interpolate index_select")
+def _resized(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
     made_of(tracer, result, _known(tracer, args[0]))
 
 
-def _linear(tracer: Tracer, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
-    """What keeps the dimensions of a weight, and is linear in it."""
+@_follows(
+    """contiguous clone detach to type type_as float double half bfloat16 neg __neg__ flip roll tril triu masked_fill
+    mul multiply __mul__ __rmul__ div divide true_divide __truediv__""",
+    Tensor.data.__get__,  # type: ignore[attr-defined]
+)
+def _linear(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
+    """A function that keeps the dimensions of a weight and is linear in it."""
     made_of(tracer, result, next(_alike(tracer, args, result), ()))
 
 
-def _sum(tracer: Tracer, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
+@_follows("add __add__ __radd__ sub subtract __sub__")
+def _sum(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
     made_of(tracer, result, [part for parts in _alike(tracer, args, result) for part in parts])
 
 
-def _alike(tracer: Tracer, operands: Sequence[Any], result: Any) -> Iterator[tuple[Part, ...]]:
+def _alike(tracer: ValueTable, operands: Sequence[Any], result: Any) -> Iterator[tuple[Part, ...]]:
     """The parts of each operand of the result's shape, unless an activation is among them."""
     tensors = [(tensor, _known(tracer, tensor)) for tensor in operands if isinstance(tensor, Tensor)]
     if not any(tracer.sources(tensor) and not parts for tensor, parts in tensors):
         yield from (parts for tensor, parts in tensors if parts and tensor.shape == result.shape)
 
 
-def _concatenation(tracer: Tracer, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
+@_follows("cat concat concatenate")
+def _concatenation(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
     if not tracer.sources(result):
         made_of(tracer, result, [part for tensor in args[0] for part in parts_of(tracer, tensor)])
 
 
-def _stack(tracer: Tracer, _: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
+@_follows("stack")
+def _stack(tracer: ValueTable, _: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
     if not tracer.sources(result):
         dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % result.dim()
         parts = [part for tensor in args[0] for part in parts_of(tracer, tensor)]
         made_of(tracer, result, [Part(name, (*axes[:dim], (), *axes[dim:])) for name, axes in parts])
-
-
-FOLLOWERS: Final[dict[Callable[..., Any], Follower]] = {
-    **dict.fromkeys(_VIEWS, _view),
-    **dict.fromkeys(_LINEAR, _linear),
-    **dict.fromkeys(_RESIZED, _resized),
-    **dict.fromkeys(_SUMS, _sum),
-    **dict.fromkeys(_CONCATENATIONS, _concatenation),
-    torch.stack: _stack,
-    **dict.fromkeys(_functions("t_ transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_"), _forget),
-}

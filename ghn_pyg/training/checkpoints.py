@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import torch
 
-from ..models.checkpoints.key_names import CheckpointError
-from ..models.checkpoints.unpickler import load_weights
+from ..models.checkpoints.errors import CheckpointError
+from ..models.checkpoints.torch_reader import load_weights
 from ..utils.atomic_files import replacing
 
 _NAME: Final = re.compile(r"step-(\d{9})\.pt")

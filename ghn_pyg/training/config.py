@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from ..families.deepnets import CIFAR, IMAGENET, NODE_BUDGET, WidthRule
+from ..families.deepnets.meta_batches import NODE_BUDGET
+from ..families.deepnets.width_sampling import CIFAR, IMAGENET, Bound, WidthRule
 from ..models.config import GHNConfig
 from ..utils.config import Config
 from ..utils.fields import check_fields

@@ -10,10 +10,10 @@ from typing import Final
 import torch
 
 from ..data import Images
-from ..families.deepnets.dataset import MetaBatches
+from ..families.deepnets.meta_batches import MetaBatches
 from ..graph.arch_data import ArchData
-from ..models.checkpoints.hub import BUNDLED
-from ..models.checkpoints.key_names import CheckpointError
+from ..models.checkpoints.errors import CheckpointError
+from ..models.checkpoints.locate import BUNDLED
 from ..models.config import GHNConfig
 from ..models.ghn import GHN
 from .config import TrainConfig, recipe_names

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
-from ..models.checkpoints.key_names import CheckpointError
+from ..models.checkpoints.errors import CheckpointError
 from ..utils.atomic_files import replacing
 from .checkpoints import TrainingError, read_checkpoint
 from .config import TrainConfig

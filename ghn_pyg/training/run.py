@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 
 from ..data import Images
 from ..families.deepnets.curriculum import Curriculum
-from ..families.deepnets.dataset import MetaBatch, MetaBatches
-from ..models.checkpoints.folder import write_folder
+from ..families.deepnets.meta_batches import MetaBatch, MetaBatches
+from ..models.checkpoints.write import write_folder
 from ..models.ghn import GHN
 from ..utils.atomic_files import remove_temporary_files
 from .bad_steps import clip_and_step, record_step, roll_back

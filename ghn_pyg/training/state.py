@@ -57,7 +57,9 @@ class TrainingState:
         self.optimizer: Any = fabric.setup_optimizers(optimizer)
 
         def update(averages: Any, weights: Any, count: Tensor | int) -> None:
-            get_ema_multi_avg_fn(average_decay(config.ema, int(count)))(averages, weights, count)
+            # With a constant decay, the average of a short run would consist mostly of the initial weights.
+            decay = min(config.ema, (1 + int(count)) / (10 + int(count)))
+            get_ema_multi_avg_fn(decay)(averages, weights, count)
 
         self.average = AveragedModel(ghn, multi_avg_fn=update) if config.ema else None
 
@@ -86,11 +88,3 @@ class TrainingState:
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         if self.scaler is not None and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
-
-
-def average_decay(decay: float, count: int) -> float:
-    r"""Decay of a moving average of :math:`t` steps, :math:`\min\left(\text{decay}, \frac{1 + t}{10 + t}\right)`.
-
-    With a constant decay, the average of a short run would consist mostly of the initial weights.
-    """
-    return min(decay, (1 + count) / (10 + count))

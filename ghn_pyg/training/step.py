@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..families.deepnets import Architecture, MetaBatch, Network
+from ..families.deepnets.architecture import Architecture
+from ..families.deepnets.meta_batches import MetaBatch
+from ..families.deepnets.network import Network
 from ..models.ghn import GHN
 from ..utils.compat import foreach_mul, foreach_norm
 from .seeds import preserve_rng, seed_rng

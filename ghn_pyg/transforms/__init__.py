@@ -1,15 +1,5 @@
 """Transforms that add what attention over graphs needs: distances, paths and degrees."""
 
-from .acyclic import NO_PATH, shortest_paths
-from .centrality import AddCentrality
-from .distances import AddShortestPathDistance, AddShortestPathPairs
-from .paths import AddShortestPathEdges
+import lazy_loader
 
-__all__ = [
-    "NO_PATH",
-    "AddCentrality",
-    "AddShortestPathDistance",
-    "AddShortestPathEdges",
-    "AddShortestPathPairs",
-    "shortest_paths",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from torch_geometric.data import Data
-from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import degree
 
-from .checks import check_ends, edges_of
+from .common import Transform, edge_array, edges_of
 
 
-class AddCentrality(BaseTransform):
+class AddCentrality(Transform):
     """Adds each node's number of incoming and outgoing edges, ``in_degree`` and ``out_degree`` of shape :math:`(N,)`.
 
-    They are what :meth:`ghn_pyg.nn.CentralityEncoding.of_degrees` embeds (Graphormer, arXiv 2106.05234).
+    :meth:`ghn_pyg.nn.CentralityEncoding.of_degrees` embeds them (Graphormer, arXiv 2106.05234).
 
     Example:
         >>> import torch
@@ -23,10 +22,8 @@ class AddCentrality(BaseTransform):
 
     def forward(self, data: Data) -> Data:
         """Returns ``data`` with degrees."""
-        edges = edges_of(data)
-        if edges.numel():
-            check_ends(int(edges.min()), int(edges.max()), data.num_nodes)
-        sources, targets = edges
+        sources, targets = edges_of(data)
+        edge_array(data.edge_index, data.num_nodes)  # raises if an edge names a node that does not exist
         data.in_degree = degree(targets, data.num_nodes, dtype=targets.dtype)
         data.out_degree = degree(sources, data.num_nodes, dtype=sources.dtype)
         return data

@@ -2,10 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+# --- function transforms and compilers -------------------------------------------------------------------------------
+
+_functorch: Any = getattr(torch._C, "_functorch", None)
+_is_wrapped = getattr(_functorch, "is_functorch_wrapped_tensor", None)
+_unwrap = getattr(_functorch, "get_unwrapped", None)
+_is_legacy_batched = getattr(_functorch, "is_legacy_batchedtensor", None)  # of is_grads_batched=True
+_transforms_active = getattr(torch._C, "_are_functorch_transforms_active", None)  # inside vmap, grad, jvp, …
+try:
+    from torch._subclasses.fake_tensor import FakeTensor as _FakeTensor  # a tensor without values, for compilers
+except ImportError:
+    _FakeTensor = None  # type: ignore[assignment,misc]
+
+
+def unwrap_functorch(tensor: Tensor) -> Tensor | None:
+    """The tensor that a function transform such as ``torch.func.vmap`` wraps; ``None`` for any other tensor.
+
+    Without the private names, tensors inside of function transforms count as constants.
+    """
+    return _unwrap(tensor) if _is_wrapped and _unwrap and _is_wrapped(tensor) else None
+
+
+def has_plain_values(*tensors: Tensor) -> bool:
+    """Whether values may be read: not inside a function transform or a compiler, nor of fake tensors.
+
+    Without the private names it is ``False``, which leads to slower, always correct code.
+    """
+    if torch.compiler.is_compiling() or _transforms_active is None or _is_legacy_batched is None:
+        return False
+    if _transforms_active():
+        return False
+    return not any(_is_legacy_batched(x) or (_FakeTensor and isinstance(x, _FakeTensor)) for x in tensors)
+
+
+def run_uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """Runs parts of a network that compile themselves as plain Python.
+
+    torch._dynamo, which takes seconds to import, is loaded already if anything compiles itself.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return contextlib.nullcontext()
+    stance: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
+# --- functions that tracing treats; one that torch does not have needs no rule ---------------------------------------
+
+try:  # an operator of an extension such as torchvision.ops
+    from torch._ops import OpOverloadPacket as OpOverloadPacket
+except ImportError:  # extension operators then run for the shape of their result only
+
+    class OpOverloadPacket:  # type: ignore[no-redef]
+        """Stands for a type that no function has."""
+
+
+def device_constructors() -> Iterable[Callable[..., Any]]:
+    """The functions of torch that create a tensor on a ``device``."""
+    try:
+        from torch.utils._device import _device_constructors
+    except ImportError:
+        names = (
+            "empty empty_strided ones arange eye full linspace logspace rand randn randint randperm range zeros tensor "
+            "as_tensor tril_indices triu_indices hann_window hamming_window bartlett_window blackman_window"
+        )
+        return _functions(torch, names)
+    constructors: Iterable[Callable[..., Any]] = _device_constructors()
+    return constructors
+
+
+def _functions(owner: Any, names: str) -> tuple[Callable[..., Any], ...]:
+    return tuple(getattr(owner, name) for name in names.split() if hasattr(owner, name))
+
+
+_VF: Final = getattr(torch, "_VF", None)
+IS_ALL_TRUE: Final = (*_functions(torch, "_is_all_true"), *_functions(Tensor, "_is_all_true"))
+"""Checks of ``torch.distributions`` that all elements of a mask are true."""
+IS_ANY_TRUE: Final = (*_functions(torch, "_is_any_true"), *_functions(Tensor, "_is_any_true"))
+"""Checks that any element of a mask is true."""
+ASSERT_ASYNC: Final = _functions(torch, "_assert_async")
+"""An assertion on a tensor that does not wait for its values."""
+IS_LEFT_ALIGNED: Final = _functions(torch, "_nested_tensor_from_mask_left_aligned")
+"""The check of :class:`torch.nn.TransformerEncoder` whether padding can be dropped."""
+GROUPED_MM: Final = (*_functions(torch, "_grouped_mm"), *_functions(F, "grouped_mm"))
+"""Products of groups of rows with a matrix each, as mixtures of experts compute them."""
+PACK_SEQUENCE: Final = _functions(_VF, "_pack_padded_sequence")
+"""Called by :func:`torch.nn.utils.rnn.pack_padded_sequence`."""
+PAD_SEQUENCE: Final = _functions(_VF, "_pad_packed_sequence")
+"""Called by :func:`torch.nn.utils.rnn.pad_packed_sequence`."""
+RECURRENT: Final = _functions(_VF, "lstm gru rnn_tanh rnn_relu")
+"""Recurrent layers of :mod:`torch.nn`."""
+RECURRENT_CELLS: Final = _functions(_VF, "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell")
+"""Single steps of recurrent layers."""
+
+# --- batches of PyTorch Geometric ------------------------------------------------------------------------------------
+
+
+def set_batch_slices(batch: Any, name: str, ends: Sequence[int]) -> None:
+    """Tells a PyG ``Batch`` where each graph's part of an attribute starts, so that ``to_data_list`` gives it back.
+
+    Without the private dictionaries the attribute stays with the batch only.
+    """
+    if hasattr(batch, "_slice_dict") and hasattr(batch, "_inc_dict"):
+        # New dictionaries: copies of a batch share them.
+        batch._slice_dict = {**batch._slice_dict, name: torch.tensor(ends)}
+        batch._inc_dict = {**batch._inc_dict, name: torch.zeros(len(ends) - 1, dtype=torch.long)}
+
 
 # --- training: operations on lists of tensors, by a few kernels instead of one for each tensor -----------------------
 

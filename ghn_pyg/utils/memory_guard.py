@@ -1,28 +1,40 @@
-"""Finds before the work that there is no memory for it."""
+"""A check of free memory before large allocations."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import psutil
+import torch
 
-_SMALL: Final = 1 << 16
+_SMALL: Final = 1 << 26
+"""Bytes that are not worth a check, which takes longer than searching a small graph."""
 
 
-def check_room(needed: int, what: str, instead: str = "use a machine with more memory") -> None:
-    """Compares what is needed with what is free, where the system would rather end the process than refuse.
+def check_memory(
+    needed_bytes: int,
+    what: str,
+    instead: str = "use a machine with more memory",
+    device: torch.device | str = "cpu",
+) -> None:
+    """Raises an error if more memory is needed than is free: Linux would end the process instead of refusing.
 
     Args:
-        needed: Bytes.
-        what: What needs them.
-        instead: What to do.
+        needed_bytes: Bytes that are needed.
+        what: What needs them, as the subject of the message.
+        instead: What to do instead.
+        device: Where they are needed. Only the memory of the CPU is checked: elsewhere PyTorch raises an error itself.
 
     Raises:
-        MemoryError: If it is more; the message has both numbers.
+        MemoryError: If there are fewer bytes free.
+
+    Example:
+        >>> check_memory(1 << 60, "the distance matrix of 1,073,741,824 nodes")
+        Traceback (most recent call last):
+        MemoryError: the distance matrix of 1,073,741,824 nodes needs 1,152,921,504.6 GB, ... GB are free; use a ...
     """
-    if needed < _SMALL:  # asking for the free memory takes longer than searching a molecule
+    if needed_bytes < _SMALL or torch.compiler.is_compiling() or torch.device(device).type != "cpu":
         return
-    if needed > (free := psutil.virtual_memory().available):
-        raise MemoryError(
-            f"{what} need {needed / 1e9:,.1f} GB while they are computed, and {free / 1e9:,.1f} GB are free; {instead}"
-        )
+    free = psutil.virtual_memory().available
+    if needed_bytes > free:
+        raise MemoryError(f"{what} needs {needed_bytes / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free; {instead}")

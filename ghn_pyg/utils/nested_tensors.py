@@ -20,7 +20,7 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
-    """``value`` with every tensor in nested lists, tuples and dictionaries replaced."""
+    """``value`` with ``function`` applied to every tensor in nested lists, tuples and dictionaries."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..families.deepnets import Measured, operation_shares
+from ..families.deepnets.statistics import Measured, operation_shares
 from ..utils.atomic_files import replacing
 from ..utils.optional import require
 

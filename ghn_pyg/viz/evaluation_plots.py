@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..data import Images
+from ..data.images import Images
 from ..utils.atomic_files import replacing
 from ..utils.optional import require
 

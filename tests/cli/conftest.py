@@ -44,15 +44,8 @@ def digits_ghn(tmp_path_factory):
 @pytest.fixture
 def recipe(tmp_path):
     """A recipe for meta-training that takes moments."""
+    ghn = "{hidden_channels: 8, max_channels: 8, max_kernel_size: 5, num_classes: 10, layers: 1, heads: 2}"
+    sizes = "image_size: 8\nmeta_batch: 1\nbatch_size: 16\nepochs: 10\nwarmup_epochs: 0\ncurriculum: 1.0"
     path = tmp_path / "tiny.yaml"
-    path.write_text("""
-ghn: {hidden_channels: 8, max_channels: 8, max_kernel_size: 5, num_classes: 10, layers: 1, heads: 2}
-image_size: 8
-meta_batch: 1
-batch_size: 16
-epochs: 10
-warmup_epochs: 0
-widths: {widths: [8], hidden: [16]}
-curriculum: 1.0
-""")
+    path.write_text(f"ghn: {ghn}\nwidths: {{widths: [8], hidden: [16]}}\n{sizes}\n")
     return path

@@ -39,11 +39,8 @@ EARLY = [
     "predict resnet18 --ghn x --out x.pt",
     "graph resnet18 --out x.png",
     "graph tim/resnet18",
-    "graph resnet18 --input 1x3xx",
     "coverage resnet18 hf/nobody/nothing",
-    "coverage resnet18 --csv x.json",
     "init ghn3 --out x",
-    "deepnets stats val foo",
     "deepnets show val 0 --out x.png",
 ]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ghn_pyg.data.images import load_images
+from ghn_pyg.data.load import load_images
 from ghn_pyg.evaluation.subjects import torchvision_subjects
 from ghn_pyg.finetuning import train_network
 from tests.cli.outcomes import failed
@@ -49,7 +49,6 @@ def test_a_full_disk_does_not_hide_what_training_gave(run, digits_ghn, tmp_path,
     code, out, err = run("finetune", "shufflenet_v2_x0_5", *options)
     assert code == 2
     assert sum(line.startswith(("predicted ", "random ")) for line in out) == 2
-    assert "cannot save the network: " in err
     assert "No space left on device" in err
     assert list(tmp_path.iterdir()) == []
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch_geometric.utils
 from torch import nn
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
 from ghn_pyg import ArchData, ParamSpec, from_module
@@ -105,14 +105,6 @@ def test_graphs_come_back_out_of_a_batch():
     assert_same(parts[0], batch.get_example(0))
 
 
-def test_a_batch_of_one():
-    (part, *_) = graphs()
-    batch = Batch.from_data_list([part])
-    assert batch.graph_sizes == [3]
-    assert torch.equal(batch.distances(), part.distances())
-    assert_same(part, batch[0])
-
-
 def test_a_data_loader():
     parts = graphs()
     first, second = list(DataLoader(parts, batch_size=2))
@@ -122,33 +114,12 @@ def test_a_data_loader():
     assert torch.equal(second.distances(), parts[2].distances())
 
 
-def test_a_data_loader_with_workers():
-    parts = graphs()
-    (batch,) = DataLoader(parts, batch_size=3, num_workers=1)
-    assert_same(parts[1], batch[1])
-
-
 def test_batching_changes_no_graph():
     parts = graphs()
     copies = [copy.deepcopy(part) for part in parts]
     Batch.from_data_list(parts).to_data_list()
     for part, other in zip(parts, copies, strict=True):
         assert_same(part, other)
-
-
-def test_queries_change_nothing():
-    part = graphs()[1]
-    before = copy.deepcopy(part)
-    part.distances().zero_()
-    part.param_names.clear()
-    part.node_types.clear()
-    part.to_networkx().clear()
-    part.graph_sizes.clear()
-    repr(part)
-    assert_same(part, before)
-    batch = Batch.from_data_list([part])
-    batch.distances().zero_()
-    assert_same(batch[0], before)
 
 
 # --- copies ----------------------------------------------------------------------------------------------------------
@@ -241,16 +212,6 @@ def test_the_conversion_of_pytorch_geometric():
     assert view.nodes[0]["node_type"] == 9
     assert view.nodes[6]["classifier"] is True
     assert sorted(torch_geometric.utils.to_networkx(part).edges) == sorted(view.edges)
-
-
-def test_what_pytorch_geometric_knows_of_a_graph():
-    part = graphs()[1]
-    assert isinstance(part, Data)
-    part.validate(raise_on_error=True)
-    assert part.is_directed()
-    assert not part.has_self_loops()
-    assert not part.has_isolated_nodes()
-    assert part.num_edges == 7
 
 
 # --- the shapes of parameters ----------------------------------------------------------------------------------------

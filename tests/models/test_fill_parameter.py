@@ -91,11 +91,8 @@ def test_weights_whose_dimensions_are_joined(axes):
         assert out[index] == block[a % 3, b % 2, 0, 0]
 
 
-def test_biases_whose_dimensions_are_joined():
+def test_biases_of_several_dimensions():
     assert filled(ParamSpec("b", (2, 3), "bias", axes="oo"), numbered(5)).tolist() == [[1, 2, 3], [4, 5, 1]]
-
-
-def test_biases_of_a_stack():
     assert filled(ParamSpec("b", (2, 3), "bias", stacked=1), numbered(2)).tolist() == [[1, 2, 1], [1, 2, 1]]
 
 

@@ -285,8 +285,8 @@ def test_on_a_gpu(encoder):
         result = ghn.predict(form, seed=3)
         assert all(tensor.is_cuda for tensor in result.values())
         assert_close({name: tensor.cpu() for name, tensor in result.items()}, dict(expected), 1e-9)
-    initialized = (ghn.initialize(model, graph, seed=3) for model in (vision().double(), vision().double().cuda()))
-    for one in initialized:
+    for model in (vision().double(), vision().double().cuda()):
+        one = ghn.initialize(model, graph, seed=3)
         for name, values in expected.items():
             assert_close(one.get_parameter(name).detach().cpu(), values, 1e-9)
     prediction = ghn.predict([graph, graph], seed=3, differentiable=True)[1]

@@ -42,14 +42,6 @@ def test_shards_hold_the_prediction(encoder, shard_size, dtype, tmp_path):
     assert list(index.metadata["kept"]) == ["token"]
 
 
-def test_class_tokens_are_drawn_as_by_predict(tmp_path):
-    ghn, graph = make(), from_module(vision(), IMAGES)
-    torch.manual_seed(11)
-    predict_shards(ghn, graph, tmp_path, shard_size=1)
-    torch.manual_seed(11)
-    assert_same(read(tmp_path), ghn.predict(graph))
-
-
 def test_keeping_the_classifier(tmp_path):
     ghn, graph = make(), from_module(vision(), IMAGES)
     index = predict_shards(ghn, graph, tmp_path, keep_classifier=True, seed=3)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from ghn_pyg.nn.decoders import ConvDecoder, Group, MLPDecoder, VectorDecoder, coarse, crop_window, enlarge
+from ghn_pyg.nn.decoders import ConvDecoder, Group, MLPDecoder, VectorDecoder, crop_window, enlarge, rounded_channels
 from tests.properties import (
     DECODER_PROPERTIES,
     GROUPS,
@@ -157,16 +157,6 @@ def test_classification_layers_with_a_kernel(kind, kernel):
 
 
 @EACH
-def test_one_channel_and_one_class(kind):
-    torch.manual_seed(3)
-    model, x = kind(D, 1, 3, 1).double(), embeddings(D)
-    groups = [Group([0], (3, 3), 1, 1), Group([2], (1, 1), None, 1)]
-    for group, blocks in zip(groups, model(x, groups), strict=True):
-        assert_close(blocks, reference(model, x, group))
-        assert blocks.shape == (1, 1, 1, *group.kernel)
-
-
-@EACH
 def test_a_node_in_many_groups_and_many_times_in_one(kind):
     model, x = decoder(kind), embeddings(D)
     groups = [Group([3, 3], (3, 3), 2, 5), Group([3], (3, 3), 5, 2), Group([3, 0, 3], (3, 3), 2, 5)]
@@ -174,18 +164,6 @@ def test_a_node_in_many_groups_and_many_times_in_one(kind):
     for group, blocks in zip(groups, results, strict=True):
         assert_close(blocks, reference(model, x, group))
     assert_close(results[0][0], results[0][1])
-
-
-@EACH
-def test_no_groups(kind):
-    assert list(decoder(kind)(embeddings(D), [])) == []
-
-
-@EACH
-def test_nothing_but_a_classification_layer(kind):
-    model, x, group = decoder(kind), embeddings(D), Group([6], (1, 1), None, 2)
-    (blocks,) = model(x, [group])
-    assert_close(blocks, reference(model, x, group))
 
 
 @EACH
@@ -224,16 +202,6 @@ def test_last_layers():
     assert [tuple(layer.weight.shape) for layer in vector.last_layers()] == [(14, 24)]
 
 
-@EACH
-def test_half_precision_is_near(kind):
-    model, x = decoder(kind), embeddings(D)
-    expected = [blocks.detach() for blocks in model(x, GROUPS)]
-    results = decoder(kind).bfloat16()(x.bfloat16(), GROUPS)
-    for blocks, other in zip(results, expected, strict=True):
-        assert blocks.dtype == torch.bfloat16
-        assert_close(blocks.double(), other, 0.05)
-
-
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
@@ -269,7 +237,7 @@ def test_crop_windows(kernel, size, center, corner):
      (33, 37, 37), (97, 384, 128), (384, 384, 384)],
 )  # fmt: skip
 def test_rounding_of_channels(channels, limit, expected):
-    assert coarse(channels, limit) == expected
+    assert rounded_channels(channels, limit) == expected
 
 
 def test_enlarging():

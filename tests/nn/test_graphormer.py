@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from ghn_pyg.nn.attention import add_biases, table_attention
-from ghn_pyg.nn.bias import SpatialEncoding
-from ghn_pyg.nn.ghn3 import GHN3Encoder
+from ghn_pyg.nn.attention_bias import SpatialEncoding
+from ghn_pyg.nn.blocks import Blocks
+from ghn_pyg.nn.ghn3_encoder import GHN3Encoder
 from ghn_pyg.nn.graphormer import GraphormerLayer, GraphToken, GraphTransformer
-from ghn_pyg.nn.ragged import Blocks
 from tests.properties import (
     ENCODER_PROPERTIES,
     TOLERANCE,
@@ -95,19 +95,6 @@ def test_the_formula_agrees():
     assert_pure(lambda x, values: one(x, blocks, blocks.biases(values)), x.detach(), values.detach())
 
 
-def test_without_a_bias_it_is_a_transformer():
-    x, one = nodes(), layer()
-    batch = torch.arange(len(SIZES)).repeat_interleave(torch.tensor(SIZES))
-    result, expected = one(x, batch), reference(one, x, torch.zeros_like(numbers()))
-    assert_close(result, expected, 1e-9)
-    assert_same_gradients(result, expected, [x, *one.parameters()])
-
-
-def test_one_graph_needs_no_batch():
-    x, one = nodes(), layer()
-    assert torch.equal(one(x), one(x, torch.zeros(len(x), dtype=torch.long)))
-
-
 def test_biases_add_up():
     x, values, one = nodes(), numbers(), layer()
     blocks = Blocks.of_sizes(SIZES)
@@ -149,7 +136,7 @@ def test_checkpointing_with_biases_of_a_table(kind):
 
 
 def test_a_list_is_no_batch():
-    with pytest.raises(TypeError, match=r"batch expected for each node its graph, such as data\.batch, got list"):
+    with pytest.raises(TypeError, match=r"batch expected the graph of each node, such as data, got list"):
         GraphormerLayer(8, 2)(torch.zeros(3, 8), [0, 0, 1])
 
 
@@ -179,7 +166,7 @@ def test_a_single_tensor_is_no_bias():
 def test_tokens_are_split_with_their_own_blocks():
     token, blocks = GraphToken(8, 2), Blocks.of_sizes([3, 2])
     x, _, _ = token(torch.zeros(5, 8), blocks)
-    with pytest.raises(ValueError, match="the batch holds 5 nodes and x 7; pass the batch of these nodes"):
+    with pytest.raises(ValueError, match="the batch has 5 nodes and x has 7; pass the batch of these nodes"):
         token.split(x, blocks)
 
 
@@ -203,13 +190,13 @@ def test_tables_on_gpus_are_the_same_layer():
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (torch.tensor([0, 1, 0]), "batch must ascend from 0 on, got mixed or negative ones; sort the nodes by"),
-        (torch.tensor([-1, 0, 0]), "batch must ascend from 0 on, got mixed or negative ones"),
-        (torch.tensor([0.0, 0, 1]), r"batch expected whole numbers of shape \(N,\), got torch.float32 of \(3,\)"),
-        (torch.tensor([False, False, True]), r"batch expected whole numbers of shape \(N,\), got torch.bool of \(3,\)"),
-        (torch.tensor([[0, 0, 1]]), r"batch expected whole numbers of shape \(N,\), got torch.int64 of \(1, 3\)"),
-        (torch.tensor([0, 1]), "the batch holds 2 nodes and x 3; pass the batch of these nodes"),
-        (Blocks.of_sizes([2, 2]), "the batch holds 4 nodes and x 3; pass the batch of these nodes"),
+        (torch.tensor([0, 1, 0]), "batch expected ascending numbers from 0; sort the nodes by"),
+        (torch.tensor([-1, 0, 0]), "batch expected ascending numbers from 0"),
+        (torch.tensor([0.0, 0, 1]), r"batch expected integers of shape \(N,\), got torch.float32 of \(3,\)"),
+        (torch.tensor([False, False, True]), r"batch expected integers of shape \(N,\), got torch.bool of \(3,\)"),
+        (torch.tensor([[0, 0, 1]]), r"batch expected integers of shape \(N,\), got torch.int64 of \(1, 3\)"),
+        (torch.tensor([0, 1]), "the batch has 2 nodes and x has 3; pass the batch of these nodes"),
+        (Blocks.of_sizes([2, 2]), "the batch has 4 nodes and x has 3; pass the batch of these nodes"),
     ],
 )
 def test_batches_that_do_not_fit(batch, message):

@@ -16,7 +16,7 @@ from ghn_pyg.nn import (
     SpatialEncoding,
     table_attention,
 )
-from ghn_pyg.nn.ragged import distance_blocks
+from ghn_pyg.nn.blocks import distance_matrices
 from ghn_pyg.transforms import AddShortestPathEdges, AddShortestPathPairs
 from tests.properties import (
     ENCODER_PROPERTIES,
@@ -52,7 +52,7 @@ class Undirected(Spatial):
         super().__init__(directed=False)
 
     def forward(self, x, edge_index, distance, batch=None):
-        parts = distance_blocks(distance.long(), Blocks.of(batch, len(x)).sizes)
+        parts = distance_matrices(distance.long(), Blocks.of(batch, len(x)).sizes)
         return super().forward(x, edge_index, torch.cat([(part + part.T).flatten() for part in parts]), batch)
 
 

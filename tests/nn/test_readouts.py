@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch_geometric.nn.aggr import MultiAggregation
 
+from ghn_pyg.nn.blocks import Blocks
 from ghn_pyg.nn.graphormer import GraphToken
-from ghn_pyg.nn.ragged import Blocks
 from ghn_pyg.nn.readouts import AttentionReadout, LastReadout, Readout, TokenReadout
 from tests.properties import TOLERANCE, assert_close, assert_pure, assert_same_gradients
 
@@ -85,5 +85,5 @@ def test_any_aggregation():
 
 
 def test_a_batch_of_other_nodes():
-    with pytest.raises(ValueError, match="the batch holds 3 nodes and x 2"):
+    with pytest.raises(ValueError, match="the batch has 3 nodes and x has 2"):
         LastReadout()(torch.zeros(2, D), torch.tensor([0, 0, 1]))

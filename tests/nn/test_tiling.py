@@ -73,11 +73,6 @@ def test_blocks_that_are_views(shape, block):
     assert torch.equal(tile_(torch.empty(shape), view), reference(shape, values))
 
 
-def test_blocks_that_repeat_one_number():
-    block = torch.tensor([[[3.0]], [[5.0]]]).expand(2, 3, 7)
-    assert torch.equal(tile_(torch.empty(5, 7, 7), block), reference((5, 7, 7), block))
-
-
 def test_memory_order_of_images():
     out = torch.empty(7, 11, 2, 3).contiguous(memory_format=torch.channels_last)
     tile_(out, numbered(3, 5, 2, 3))
@@ -91,13 +86,6 @@ def test_gradients_of_the_block(shape, block):
     result, expected = tile_(torch.empty(shape, dtype=torch.float64), leaf), reference(shape, leaf)
     assert_close(result, expected, 0)
     assert_same_gradients(result, expected, [leaf])
-
-
-def test_gradients_through_views():
-    leaf = torch.randn(3, 5, dtype=torch.float64).requires_grad_()
-    out = torch.empty(11, 7, dtype=torch.float64)
-    tile_(out.T, leaf)
-    assert_same_gradients(out.T, reference((7, 11), leaf), [leaf])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

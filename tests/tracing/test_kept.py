@@ -6,14 +6,14 @@ from torch import nn
 
 from ghn_pyg import from_module, register_parameter
 from ghn_pyg.tracing import kept as reasons
-from ghn_pyg.tracing.kept import DELIBERATE, Kept, enters
+from ghn_pyg.tracing.kept import Kept, enters
 from tests.tracing.helpers import kinds, network, weight
 
 X = torch.zeros(2, 11, 5)
 
 
 @pytest.fixture(autouse=True)
-def _no_rules_stay(monkeypatch):
+def _registered_rules_are_forgotten(monkeypatch):
     monkeypatch.setattr(reasons, "PARAMETER_RULES", {})
 
 
@@ -22,13 +22,6 @@ def scaled(*shape):
         lambda self, x: self.b(x + self.a(x) * self.p), a=nn.Linear(5, 5, bias=False), b=nn.Linear(5, 2, bias=False),
         p=weight(*shape),
     )  # fmt: skip
-
-
-def test_reasons_are_text():
-    assert Kept.UNUSED == "the forward pass does not use it"
-    assert enters("a product") == "it enters a product, for which the vocabulary has no node type"
-    assert len(set(Kept)) == len(Kept) == 11
-    assert set(Kept) - DELIBERATE == {Kept.SCRIPTED, Kept.LEFT_OUT, Kept.UNUSED, Kept.UNREACHED}
 
 
 def test_a_rule_makes_a_node_where_the_parameter_enters():
@@ -48,12 +41,12 @@ def test_a_rule_makes_a_node_where_the_parameter_enters():
     assert (spec.role, spec.shape) == ("gain", (5,))
 
 
-def test_a_rule_may_leave_parameters_as_they_are():
+def test_a_rule_may_keep_parameters():
     register_parameter(Kept.LAYER_SCALE)(lambda name, parameter: None)
     assert from_module(scaled(5), X).kept == {"p": Kept.LAYER_SCALE}
 
 
-def test_a_rule_is_for_its_reason_alone():
+def test_a_rule_applies_to_its_reason_only():
     register_parameter(Kept.TOKEN)(lambda name, parameter: ("bn", "gain"))
     assert from_module(scaled(5), X).kept == {"p": Kept.LAYER_SCALE}
 
@@ -82,7 +75,7 @@ def test_tables_of_attention_may_be_predicted():
     assert kinds(graph) == ["input", "pos_enc", "sum", "msa"]
 
 
-def test_a_parameter_that_is_predicted_elsewhere_is_left_to_that():
+def test_a_parameter_that_another_node_predicts_has_no_second_node():
     register_parameter(Kept.LAYER_SCALE)(lambda name, parameter: ("bn", "gain"))
     graph = from_module(network(lambda self, x: self.a(x) * self.a.bias, a=nn.Linear(5, 5)), X)
     assert kinds(graph) == ["input", "conv", "bias"]
@@ -100,14 +93,14 @@ def test_a_parameter_that_is_predicted_elsewhere_is_left_to_that():
         (("pos_enc", "position"), "expected 2 to 6 dimensions, and it has shape"),
     ],
 )
-def test_an_answer_that_fits_nothing_is_an_error(answer, message):
+def test_an_invalid_answer_is_an_error(answer, message):
     register_parameter(Kept.LAYER_SCALE)(lambda name, parameter: answer)
     with pytest.raises(ValueError, match=message):
         from_module(scaled(5), X)
 
 
 @pytest.mark.parametrize("reason", [Kept.UNUSED, "it is odd"])
-def test_only_what_is_kept_by_choice_can_have_a_rule(reason):
+def test_only_reasons_kept_on_purpose_can_have_a_rule(reason):
     with pytest.raises(ValueError, match=r"expected one of Kept.LAYER_SCALE, .*, got"):
         register_parameter(reason)
 

@@ -1,21 +1,17 @@
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ghn_pyg import from_module, register_layer
 from ghn_pyg.tracing import registry as layers
-from ghn_pyg.tracing.registry import handler_for
 from tests.tracing.helpers import assert_unchanged, kinds, network, snapshot, sources, weight
 
 X = torch.rand(2, 3, 5)
 
 
 @pytest.fixture(autouse=True)
-def registry(monkeypatch):
-    """Layers that a test registers are forgotten afterwards."""
+def _registered_layers_are_forgotten(monkeypatch):
     monkeypatch.setattr(layers, "HANDLERS", dict(layers.HANDLERS))
-    return layers.HANDLERS
 
 
 class Scale(nn.Module):
@@ -38,7 +34,7 @@ def around(layer):
     return nn.Sequential(nn.Linear(5, 7, bias=False), layer, nn.Linear(7, 2, bias=False))
 
 
-def test_without_a_handler_the_functions_count():
+def test_without_a_handler_only_its_functions_are_traced():
     graph = from_module(around(Scale(7)), X)
     assert graph.node_names == ["input", "0.weight", "2.weight"]
     assert sorted(graph.kept) == ["1.gain", "1.shift"]
@@ -59,37 +55,14 @@ def test_a_handler_gives_the_nodes_of_a_layer_and_of_its_subclasses(cls):
     assert graph.kept == {}
 
 
-def test_the_nearest_class_counts():
+def test_the_handler_of_the_nearest_base_class_is_used():
     register_layer(Scale)(lambda layer: [("ln", [("gain", "gain")])])
     register_layer(Quiet)(lambda layer: [("bn", [("gain", "gain")])])
     assert kinds(from_module(around(Scale(7)), X))[2] == "ln"
     assert kinds(from_module(around(Quiet(7)), X))[2] == "bn"
-    assert handler_for(nn.Module) is None
-
-
-def test_a_handler_may_be_replaced():
-    register_layer(Scale)(lambda layer: [("ln", [("gain", "gain")])])
-    register_layer(Scale)(lambda layer: [("bn", [("gain", "gain")])])
-    assert kinds(from_module(around(Scale(7)), X))[2] == "bn"
-
-
-def test_a_handler_sees_the_layer_itself():
-    seen = []
-    register_layer(Scale)(lambda layer: seen.append(layer) or [("ln", [("gain", "gain")])])
-    model = around(Scale(7))
-    before = snapshot(model)
-    from_module(model, X)
-    assert_unchanged(model, before)
-    assert seen[0] is model[1]
 
 
 def test_parameters_that_a_handler_leaves_out_are_kept():
-    register_layer(Scale)(lambda layer: [("ln", [("gain", "gain")])])
-    graph = from_module(around(Scale(7)), X)
-    assert list(graph.kept) == ["1.shift"]
-
-
-def test_parameters_left_out_have_that_as_their_reason():
     register_layer(Scale)(lambda layer: [("ln", [("gain", "gain")])])
     assert from_module(around(Scale(7)), X).kept == {"1.shift": "the handler of its layer leaves it out"}
     model = around(nn.Linear(7, 7))
@@ -98,7 +71,7 @@ def test_parameters_left_out_have_that_as_their_reason():
     assert set(from_module(model, X).kept.values()) == {"the forward pass does not use it"}
 
 
-def test_parameters_that_are_none_are_passed_over():
+def test_parameters_that_are_none_are_skipped():
     """One handler serves layers with and without a bias."""
     register_layer(Scale)(lambda layer: [("ln", [("gain", "gain"), ("shift", "bias")])])
     layer = Scale(7)
@@ -121,9 +94,8 @@ FORM = r"must return \[\(node type, \[\(parameter's name, role\), …\]\), …\]
 FAULTS = {
     "a misspelt role": (
         [("ln", [("gain", "gian"), ("shift", "bias")])],
-        "returned 'gain' with role 'gian' in a node of type 'ln', which takes parameters of role 'gain' or 'bias'",
+        "'gain' with role 'gian' in a node of type 'ln', which takes parameters of role 'gain' or 'bias'",
     ),
-    "a weight in a norm": ([("ln", [("gain", "weight")])], "role 'weight' in a node of type 'ln', which takes"),
     "a bias in a convolution": (
         [("conv", [("gain", "weight"), ("shift", "bias")])],
         "'shift' with role 'bias' in a node of type 'conv', which takes parameters of role 'weight'",
@@ -133,10 +105,7 @@ FAULTS = {
         [("ln", [("gian", "gain")])],
         r"a parameter 'gian', which the layer does not have; expected gain, shift; did you mean gain",
     ),
-    "a misspelt node type": (
-        [("lnn", [("gain", "gain")])],
-        r"returned the node type 'lnn'; expected max_pool, .*, glob_avg; did you mean ln",
-    ),
+    "a misspelt node type": ([("lnn", [("gain", "gain")])], "node type 'lnn'; expected max_pool, .*; did you mean ln"),
     "the input": ([("input", [])], "returned the node type 'input'; expected max_pool, "),
     "a parameter twice": ([("ln", [("gain", "gain")]), ("bias", [("gain", "bias")])], "returned 'gain' twice"),
     "positions of one dimension": (
@@ -144,16 +113,14 @@ FAULTS = {
         r"'gain' with role 'position', expected 2 to 6 dimensions, and it has shape \(7,\)",
     ),
     "a node type alone": ("ln", FORM + "'ln'"),
-    "nothing": (None, FORM + "None"),
     "a node outside of a list": (("ln", [("gain", "gain")]), FORM + r"\('ln'"),
     "names without roles": ([("ln", ["gain", "shift"])], FORM + r"\[\('ln', \['gain'"),
     "a tensor for a name": ([("ln", [(torch.zeros(2), "gain")])], FORM),
-    "a node of three parts": ([("ln", [], 3)], FORM),
 }
 
 
 @pytest.mark.parametrize(("nodes", "message"), FAULTS.values(), ids=FAULTS)
-def test_what_a_handler_must_not_return(nodes, message):
+def test_invalid_results_of_a_handler_are_errors(nodes, message):
     register_layer(Scale)(lambda layer: nodes)
     model = around(Quiet(7))
     before = snapshot(model)
@@ -224,55 +191,7 @@ def test_a_handled_layer_may_have_several_inputs_and_outputs():
     assert sources(graph)["c.weight"] == ["mix.gain"]
 
 
-def test_a_shared_handled_layer_is_decoded_once():
-    register_layer(Scale)(lambda layer: [("ln", [("gain", "gain"), ("shift", "bias")])])
-    layer = Scale(5)
-    graph = from_module(nn.Sequential(layer, nn.Linear(5, 5, bias=False), layer), X)
-    assert kinds(graph) == ["input", "ln", "conv", "ln"]
-    assert graph.param_names == [[], ["0.gain", "0.shift"], ["1.weight"], []]
-
-
 @pytest.mark.parametrize("cls", [3, int, "Linear", nn.Linear(2, 3), None])
-def test_what_is_no_layer_type(cls):
+def test_only_module_classes_can_have_a_handler(cls):
     with pytest.raises(TypeError, match=r"register_layer expected a subclass of torch\.nn\.Module, got"):
         register_layer(cls)
-
-
-# Names say nothing: layers are known by what they are and do.
-class MulConv(nn.Conv2d):
-    pass
-
-
-class AddConv(nn.Conv2d):
-    def forward(self, x):
-        return F.conv2d(x, self.weight, self.bias, padding=1) + 1
-
-
-class CatConv(nn.Module):
-    def __init__(self, into, out, size):
-        super().__init__()
-        self.weight = weight(out, into, size, size)
-
-    def forward(self, x):
-        return F.conv2d(x, self.weight)
-
-
-class MaxPoolReLU(nn.Linear):
-    pass
-
-
-@pytest.mark.parametrize("cls", [MulConv, AddConv, CatConv])
-def test_names_of_classes_do_not_matter(cls):
-    layer = cls(3, 5, 7)
-    graph = from_module(layer, torch.rand(2, 3, 11, 13))
-    assert kinds(graph)[:2] == ["input", "conv"]
-    assert graph.node_shape[1].tolist() == [5, 3, 7, 7]
-    assert graph.kept == {}
-
-
-def test_names_of_modules_do_not_matter():
-    model = nn.ModuleDict({"max_pool": MaxPoolReLU(5, 7), "softmax_sum": nn.Linear(7, 2), "input": nn.Linear(2, 3)})
-    net = network(
-        lambda self, x: self.concat["input"](self.concat["softmax_sum"](self.concat["max_pool"](x))), concat=model
-    )
-    assert kinds(from_module(net, X)) == ["input", "conv", "bias", "conv", "bias", "conv", "bias"]

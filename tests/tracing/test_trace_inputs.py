@@ -1,7 +1,6 @@
 """What a trace takes as input, and what it says when something is wrong."""
 
 import collections
-import gc
 import typing
 
 import numpy as np
@@ -29,9 +28,7 @@ class Pair(typing.NamedTuple):
 INPUTS = {
     "a tensor": (lambda self, x: self.a(x), X),
     "a tuple": (lambda self, x: self.a(x), (X,)),
-    "a list": (lambda self, x: self.a(x), [X]),
     "keywords": (lambda self, *, x: self.a(x), {"x": X}),
-    "an ordered dictionary": (lambda self, *, x: self.a(x), collections.OrderedDict(x=X)),
     "a mapping": (lambda self, *, x: self.a(x), collections.UserDict(x=X)),
     "several": (lambda self, x, y: self.a(x + y), (X, X)),
     "with a number": (lambda self, x, factor: self.a(x * factor), (X, 3)),
@@ -52,16 +49,6 @@ def test_inputs(forward, inputs):
     assert graph.node_names == ["input", "a.weight", "a.bias"]
 
 
-def test_all_inputs_are_the_input_node():
-    def forward(self, x, y):
-        return self.c(torch.cat([self.a(x), self.b(y)], 1))
-
-    graph = from_module(
-        network(forward, a=nn.Linear(5, 3), b=nn.Linear(7, 2), c=nn.Linear(5, 2)), (X, torch.rand(2, 7))
-    )
-    assert sources(graph)["a.weight"] == sources(graph)["b.weight"] == ["input"]
-
-
 def test_inputs_are_not_changed():
     x = X.clone()
     from_module(network(lambda self, x: self.a(x.mul_(0).add_(3)), a=nn.Linear(5, 7)), x)
@@ -78,7 +65,6 @@ def test_inputs_are_not_changed():
         lambda ids: ids.detach().mul_(0),
         lambda ids: torch.add(ids, 1, out=ids),
         lambda ids: ids.masked_fill_(ids == 3, 0),
-        lambda ids: ids.numpy().fill(7),
     ],
 )
 def test_ids_are_not_changed(write):
@@ -201,15 +187,15 @@ def test_a_failing_forward_pass_names_the_module():
     assert isinstance(caught.value.__cause__, KeyError)
 
 
-def test_a_failing_forward_pass_changes_nothing():
-    net = nn.Sequential(nn.BatchNorm1d(5), Broken(ValueError("lost"))).train()
+@pytest.mark.parametrize(("error", "raised"), [(ValueError, TracingError), (KeyboardInterrupt, KeyboardInterrupt)])
+def test_a_failing_forward_pass_changes_nothing(error, raised):
+    net = nn.Sequential(nn.BatchNorm1d(5), Broken(error("lost"))).train()
     before, state = snapshot(net), torch.get_rng_state()
-    with pytest.raises(TracingError):
+    with pytest.raises(raised):
         from_module(net, X)
     assert_unchanged(net, before)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.is_grad_enabled()
-    assert gc.isenabled()
     assert torch.rand(3).sum().item() > 0
 
 
@@ -246,11 +232,6 @@ def test_a_wrong_input(inputs, message):
         from_module(small(), inputs)
 
 
-def test_the_default_input_of_a_language_model_is_wrong():
-    with pytest.raises(TracingError, match="pass inputs that it accepts, from_module"):
-        from_module(nn.Sequential(nn.Embedding(11, 5), nn.Linear(5, 7)))
-
-
 VALUES = {
     "a loop": lambda self, x: [x := self.a(x) for _ in range(int(x.max()))],
     "a number": lambda self, x: self.a(x * x.mean().item()),
@@ -271,10 +252,3 @@ def test_values_of_activations(forward):
 def test_an_error_of_the_network_itself_is_not_taken_for_a_missing_value(message):
     with pytest.raises(TracingError, match="pass inputs that it accepts, from_module"):
         from_module(nn.Sequential(Broken(ValueError(message))), X)
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_interrupts_pass_through(error):
-    with pytest.raises(error):
-        from_module(nn.Sequential(Broken(error())), X)
-    assert torch.rand(3).sum().item() > 0

@@ -1,6 +1,5 @@
 import math
 import warnings
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -10,8 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ghn_pyg import from_module
-from ghn_pyg.utils.nested_tensors import map_tensors, tensors_in
-from tests.tracing.helpers import kinds, network, sources, weight
+from tests.tracing.helpers import kinds, network, weight
 
 X = torch.rand(2, 3, 5)
 LAYERS = ["input", "a.weight", "a.bias", "b.weight", "b.bias"]
@@ -23,26 +21,6 @@ def between(use, **members):
         lambda self, x: self.b(use(self, self.a(x))), **{"a": nn.Linear(5, 5), "b": nn.Linear(5, 7), **members}
     )
     return from_module(model, X)
-
-
-class Pair(NamedTuple):
-    first: Tensor
-    second: int
-
-
-def test_tensors_in_nested_values():
-    a, b, c = torch.rand(2), torch.rand(3), torch.rand(5)
-    found = list(tensors_in([a, 3, {"b": b, "none": None}, ("c", [c, [a]])]))
-    assert [id(tensor) for tensor in found] == [id(tensor) for tensor in (a, b, c, a)]
-    assert list(tensors_in([3, "x", {}])) == []
-
-
-def test_map_tensors_keeps_the_structure():
-    a, b = torch.rand(2), torch.rand(3)
-    value = [a, {"b": (b, 3)}, Pair(a, 5), "x", None]
-    assert map_tensors(len, value) == [2, {"b": (3, 3)}, Pair(2, 5), "x", None]
-    assert map_tensors(len, value)[2].second == 5
-    assert value[0] is a
 
 
 # --- what does not depend on the input is computed as usual ----------------------------------------------------------
@@ -212,7 +190,7 @@ with warnings.catch_warnings():
 
 
 @pytest.mark.parametrize("use", FOLDED.values(), ids=FOLDED)
-def test_functions_without_a_node_lead_on(use):
+def test_functions_without_a_node_are_folded_away(use):
     model = network(lambda self, x: self.b(use(self, self.a(x))), a=nn.Linear(5, 5), b=nn.Linear(5, 7))
     assert model(X).shape[-1] == 7
     graph = from_module(model, X)
@@ -225,7 +203,7 @@ def test_a_parameter_in_an_unknown_function_is_kept_with_its_name():
     assert graph.kept == {"other": "it enters hypot, for which the vocabulary has no node type"}
 
 
-def test_a_constant_that_activations_are_written_into_leads_on():
+def test_a_constant_that_activations_are_written_into_is_an_activation():
     def use(self, x):
         out = torch.zeros(2, 3, 5)
         out[:, :2] = x[:, :2]
@@ -240,15 +218,6 @@ def test_a_buffer_that_activations_are_written_into_is_a_constant():
         return x - self.mean
 
     assert between(use, mean=torch.zeros(5)).node_names == LAYERS
-
-
-def test_statistics_that_a_step_later_uses_come_from_the_activations():
-    def forward(self, x):
-        self.seen = self.a(x)
-        return self.b(self.seen) + self.c(self.seen)
-
-    graph = from_module(network(forward, a=nn.Linear(5, 5), b=nn.Linear(5, 5), c=nn.Linear(5, 5)), X)
-    assert sources(graph)["b.weight"] == sources(graph)["c.weight"] == ["a.bias"]
 
 
 # --- whole networks --------------------------------------------------------------------------------------------------
@@ -282,85 +251,6 @@ def test_a_transformer_encoder_with_a_padding_mask_from_its_input():
     model = network(forward, table=nn.Embedding(11, 6), encoder=encoder(), head=nn.Linear(6, 5)).eval()
     graph = from_module(model, torch.tensor([[3, 1, 0], [5, 0, 0]]))
     assert kinds(graph) == ["input", "pos_enc", *BLOCK, *BLOCK, "conv", "bias"]
-
-
-def test_an_encoder_and_a_decoder():
-    graph = from_module(nn.Transformer(6, 2, 1, 1, 11, batch_first=True), (TOKENS, torch.rand(2, 3, 6)))
-    assert graph.kept == {}
-    assert kinds(graph).count("msa") == 3
-    assert sources(graph)["decoder.layers.0.multihead_attn.in_proj_weight"] == [
-        "encoder.norm.weight",
-        "decoder.layers.0.norm1.weight",
-    ]
-
-
-def test_a_network_that_goes_down_and_up():
-    def forward(self, x):
-        first = self.first(x)
-        last = self.up(self.down(first), output_size=first.shape[-2:])
-        return self.last(F.interpolate(torch.cat([first, last], 1), scale_factor=2))
-
-    graph = from_module(
-        network(
-            forward, first=nn.Conv2d(3, 5, 3, bias=False), down=nn.Conv2d(5, 7, 2, 2, bias=False),
-            up=nn.ConvTranspose2d(7, 5, 2, 2, bias=False), last=nn.Conv2d(10, 2, 1, bias=False),
-        ),
-        torch.rand(2, 3, 11, 13),
-    )  # fmt: skip
-    assert kinds(graph) == ["input", "conv", "conv", "conv", "concat", "conv"]
-    assert sources(graph)["concat"] == ["first.weight", "up.weight"]
-
-
-def test_recurrence_by_hand():
-    def forward(self, x):
-        state = x.new_zeros(x.size(0), 7)
-        for step in x.unbind(1):
-            state = torch.tanh(self.into(step) + self.again(state))
-        return self.head(state)
-
-    graph = from_module(
-        network(forward, into=nn.Linear(5, 7, bias=False), again=nn.Linear(7, 7, bias=False), head=nn.Linear(7, 2)), X
-    )
-    assert kinds(graph).count("conv") == 7
-    assert graph.kept == {}
-
-
-def test_a_mixture_of_experts():
-    def forward(self, x):
-        gates = self.gate(x).softmax(-1)
-        chosen, _ = gates.topk(2, -1)
-        return sum(chosen[..., :1] * expert(x) for expert in self.experts)
-
-    model = network(forward, gate=nn.Linear(5, 3), experts=nn.ModuleList(nn.Linear(5, 7) for _ in range(3)))
-    graph = from_module(model, X)
-    assert graph.kept == {}
-    assert kinds(graph).count("msa") == 0
-
-
-def test_rotary_positions():
-    def forward(self, x):
-        q, k, v = self.qkv(x).chunk(3, -1)
-        angles = torch.outer(torch.arange(x.size(1)).float(), 1e4 ** -(torch.arange(0, 6, 2) / 6)).repeat(1, 2)
-
-        def turn(t):
-            return t * angles.cos() + torch.cat([-t[..., 3:], t[..., :3]], -1) * angles.sin()
-
-        return self.out(F.scaled_dot_product_attention(turn(q), turn(k), v, is_causal=True))
-
-    graph = from_module(network(forward, qkv=nn.Linear(6, 18), out=nn.Linear(6, 6)), TOKENS)
-    assert kinds(graph) == ["input", "conv", "bias", "msa", "conv", "bias"]
-
-
-def test_positions_by_sine():
-    def forward(self, x):
-        table = torch.zeros(x.size(1), 6)
-        angles = torch.arange(x.size(1))[:, None] * torch.exp(torch.arange(0, 6, 2) * (-math.log(1e4) / 6))
-        table[:, 0::2] = angles.sin()
-        table[:, 1::2] = angles.cos()
-        return self.b(self.a(x) + table.unsqueeze(0))
-
-    graph = from_module(network(forward, a=nn.Linear(6, 6), b=nn.Linear(6, 5)), TOKENS)
-    assert kinds(graph) == ["input", "conv", "bias", "conv", "bias"]
 
 
 @pytest.mark.parametrize(

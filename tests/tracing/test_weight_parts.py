@@ -3,11 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ghn_pyg import ParamSpec, from_module
 from ghn_pyg.tracing.kept import Kept, enters
-from ghn_pyg.tracing.weight_parts import FOLLOWERS
 from tests.tracing.helpers import kinds, network, sources, weight
 
 X = torch.rand(2, 5)
@@ -176,7 +175,3 @@ def test_rows_of_a_table_are_no_weight():
     places = torch.tensor([[0, 1, 2], [1, 2, 3]])
     graph = from_module(network(forward, w=weight(7, 5), places=places, a=nn.Linear(3, 2)), torch.zeros(2, 2, 5))
     assert graph.kept == {"w": Kept.POSITION_BIAS}
-
-
-def test_all_functions_that_are_followed_are_pytorchs():
-    assert {torch.stack, Tensor.t, torch.t, Tensor.T.__get__, F.pad, torch.cat, Tensor.__add__} <= FOLLOWERS.keys()

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from ghn_pyg import GHNConfig
-from ghn_pyg.families.deepnets.widths import CIFAR, IMAGENET, Bound, WidthRule
+from ghn_pyg.families.deepnets.width_sampling import CIFAR, IMAGENET, Bound, WidthRule
 from ghn_pyg.training import TrainConfig, load_config, recipe_names
 from tests.training.tiny import config
 

@@ -7,7 +7,7 @@ import torch
 
 from ghn_pyg import from_pretrained
 from ghn_pyg.data import load_images
-from ghn_pyg.families.deepnets.dataset import MetaBatches
+from ghn_pyg.families.deepnets.meta_batches import MetaBatches
 from ghn_pyg.training import Run, TrainingError, train
 from ghn_pyg.training.checkpoints import checkpoint_paths, read_checkpoint
 from ghn_pyg.training.fabric import make_fabric

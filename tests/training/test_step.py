@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from ghn_pyg import GHN
-from ghn_pyg.families.deepnets import MetaBatches, Network
+from ghn_pyg.families.deepnets.meta_batches import MetaBatches
+from ghn_pyg.families.deepnets.network import Network
 from ghn_pyg.training import step
 from ghn_pyg.training.seeds import seed_of
 from ghn_pyg.training.step import meta_gradient, meta_loss, meta_network, normalized
@@ -77,7 +78,7 @@ def test_the_gradient_is_that_of_one_backward_pass_through_everything(ghn, batch
     share, found = gradient(ghn, meta_batch, batch, penalty=penalty, label_smoothing=0.1, seed=11)
     ghn.zero_grad()
     losses, right = [], []
-    for part in meta_batch.micro_batches:
+    for part in meta_batch.parts:
         for prediction, one in zip(ghn.predict(part, differentiable=True), part.architecture, strict=True):
             torch.manual_seed(seed_of(11, STEP, int.from_bytes(one.key[:8])))  # dropout
             network = Network(one, 10, 8).train()
@@ -96,7 +97,7 @@ def test_the_gradient_is_that_of_one_backward_pass_through_everything(ghn, batch
 
 def test_parts_change_nothing(ghn, batch):
     whole, parts = architectures(), architectures(node_budget=1)
-    assert (len(whole.micro_batches), len(parts.micro_batches)) == (1, COUNT)
+    assert (len(whole.parts), len(parts.parts)) == (1, COUNT)
     exact = ghn.double(), (batch[0].double(), batch[1])  # untrained networks amplify rounding
     share, found = gradient(exact[0], whole, exact[1])
     other_share, other = gradient(exact[0], parts, exact[1])
@@ -112,13 +113,6 @@ def test_shares_of_ranks_add_up(ghn, batch):
     torch.testing.assert_close(parts[0][1] + parts[1][1], found, rtol=1e-6, atol=1e-8)
 
 
-def test_gradients_add_up_over_calls(ghn, batch):
-    _, once = gradient(ghn, architectures(), batch)
-    meta_gradient(ghn, architectures(), *batch, architectures=COUNT)
-    twice = torch.cat([one.grad.flatten() for one in ghn.parameters() if one.grad is not None])
-    torch.testing.assert_close(twice.norm(), 2 * once.norm(), rtol=1e-4, atol=0)
-
-
 def test_a_scaled_loss_scales_the_gradient(ghn, batch):
     _, found = gradient(ghn, architectures(), batch)
     share, scaled = gradient(ghn, architectures(), batch, backward=lambda loss: (1024 * loss).backward())
@@ -126,18 +120,8 @@ def test_a_scaled_loss_scales_the_gradient(ghn, batch):
     assert share[0] < 4
 
 
-def test_nothing_of_the_network_is_on_a_device(batch):
-    one = architectures().parts[0].architecture[0]
-    network = meta_network(one, 10, 8, "cpu")
-    assert network.training
-    assert all(parameter.is_meta for parameter in network.parameters())
-    assert [name for name, _ in network.named_parameters()] == [
-        name for name, _ in Network(one, 10, 8).named_parameters()
-    ]
-
-
 def test_half_precision_spares_classifier_and_loss(ghn, batch):
-    one = architectures().micro_batches[0].architecture[0]
+    one = architectures().parts[0].architecture[0]
     parameters = {name: torch.rand_like(value) for name, value in Network(one, 10, 8).named_parameters()}
     dtypes = {}
     network = meta_network(one, 10, 8, "cpu")
@@ -172,7 +156,7 @@ def test_balanced_gradients_are_those_of_networks_scaled_to_one_norm(ghn, batch)
     exact = ghn.double(), (batch[0].double(), batch[1])
     whole = architectures()
     _, found = gradient(exact[0], whole, exact[1], balance=True)
-    (part,) = whole.micro_batches
+    (part,) = whole.parts
     expected = sum(balanced(ghn, part, exact[1]))
     # Losses are in single precision.
     close(found.float(), expected.float())
@@ -195,7 +179,7 @@ def balanced(ghn, part, batch):
 
 def test_a_network_whose_gradient_is_not_finite_is_left_out(ghn, batch, monkeypatch):
     exact, whole = (ghn.double(), (batch[0].double(), batch[1])), architectures()
-    (part,) = whole.micro_batches
+    (part,) = whole.parts
     factors = iter([1, 1, torch.nan, 1, 1])
     monkeypatch.setattr(step, "meta_loss", lambda *arguments: next(factors) * meta_loss(*arguments))
     share, found = gradient(exact[0], whole, exact[1], balance=True)

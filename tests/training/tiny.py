@@ -9,7 +9,7 @@ import torch
 
 from ghn_pyg import GHNConfig
 from ghn_pyg.data import Images, TensorImages, load_images
-from ghn_pyg.families.deepnets.widths import Bound, WidthRule
+from ghn_pyg.families.deepnets.width_sampling import Bound, WidthRule
 from ghn_pyg.training import TrainConfig, train
 from ghn_pyg.training.fabric import make_fabric
 from ghn_pyg.training.logs import read_log

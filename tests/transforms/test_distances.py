@@ -1,16 +1,31 @@
+import functools
+
 import networkx as nx
 import psutil
 import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
-from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathEdges, AddShortestPathPairs, distances
+from ghn_pyg.transforms import (
+    AddCentrality,
+    AddShortestPathDistance,
+    AddShortestPathEdges,
+    AddShortestPathPairs,
+    frontier_bfs,
+    shortest_paths,
+)
+
+TRANSFORMS = (AddCentrality(), AddShortestPathDistance(), AddShortestPathEdges(), AddShortestPathPairs(2))
 
 
 def any_graph(nodes, edges, seed):
-    """Edges between any two nodes: cycles, loops and repeated edges among them."""
-    ends = torch.randint(nodes, (2, edges), generator=torch.Generator().manual_seed(seed))
+    """Edges between any two nodes, with cycles, loops and repeated edges."""
+    ends = torch.randint(max(nodes, 1), (2, edges), generator=torch.Generator().manual_seed(seed))
     return Data(edge_index=ends, num_nodes=nodes)
+
+
+def chain(nodes):
+    return Data(edge_index=torch.stack((torch.arange(nodes - 1), torch.arange(1, nodes))), num_nodes=nodes)
 
 
 def reference(data, directed):
@@ -25,45 +40,33 @@ def reference(data, directed):
     return expected
 
 
-GRAPHS = pytest.mark.parametrize(("nodes", "edges"), [(1, 0), (1, 2), (2, 1), (7, 11), (41, 50), (67, 61), (101, 700)])
+@functools.cache
+def references(directed):
+    return [reference(graph, directed) for graph in GRAPHS]
+
+
+# Sizes around 64 and 1,024 nodes (words of bits), and depths around 255 (binary digits).
+GRAPHS = [
+    *(any_graph(*size, seed=size[0]) for size in [(5, 9), (3, 0), (0, 0), (1, 2), (67, 61), (64, 63), (101, 700)]),
+    any_graph(23, 40, seed=3), any_graph(131, 130, seed=5), any_graph(1031, 1100, seed=7), chain(256), chain(257),
+    chain(300),
+]  # fmt: skip
 DIRECTED = pytest.mark.parametrize("directed", [True, False])
 
 
-@pytest.fixture
-def large(monkeypatch):
-    """As if all graphs were large: from two or three nodes after another."""
-    monkeypatch.setattr(distances, "_WHOLE", 0)
-    monkeypatch.setattr(distances, "_PAIRS_AT_A_TIME", 211)
-
-
 @DIRECTED
-@GRAPHS
-@pytest.mark.parametrize("cutoff", [None, 1, 3, 254, 255])
-@pytest.mark.parametrize("size", ["small", "large"])
-def test_networkx_agrees(nodes, edges, directed, cutoff, size, request):
-    if size == "large":
-        request.getfixturevalue("large")
-    data = any_graph(nodes, edges, seed=nodes + edges)
-    expected = reference(data, directed)
-    if cutoff is not None:
-        expected[expected > cutoff] = 0
-    distance = AddShortestPathDistance(cutoff, directed)(data).distance
-    assert distance.dtype == (torch.uint8 if cutoff in (1, 3, 254) else torch.int16)
-    assert torch.equal(distance.long(), expected.flatten())
-
-
-@DIRECTED
-@GRAPHS
-@pytest.mark.parametrize("cutoff", [1, 2, 5, 300])
-@pytest.mark.parametrize("small", [0, 128])
-def test_near_pairs_are_the_dense_ones(nodes, edges, directed, cutoff, small, monkeypatch):
-    monkeypatch.setattr(distances, "_SMALL", small)  # those of large graphs are searched otherwise
-    data = any_graph(nodes, edges, seed=nodes + edges)
-    dense = AddShortestPathDistance(cutoff, directed)(data).distance.view(nodes, nodes)
-    sparse = AddShortestPathPairs(cutoff, directed)(data)
-    assert torch.equal(sparse.pair_index, dense.nonzero().t())
-    assert torch.equal(sparse.pair_distance, dense[dense > 0])
-    assert sparse.pair_distance.dtype == (torch.int16 if cutoff == 300 else torch.uint8)
+@pytest.mark.parametrize("cutoff", [None, 1, 3, 254, 255, 256])
+def test_networkx_agrees_for_single_graphs_batches_and_many_graphs(cutoff, directed):
+    transform, batch = AddShortestPathDistance(cutoff, directed), Batch.from_data_list(GRAPHS)
+    ways = (map(transform, GRAPHS), transform.many(iter(GRAPHS)), transform(batch).to_data_list())
+    for graph, expected, *results in zip(GRAPHS, references(directed), *ways, strict=True):
+        expected = expected.clone()
+        if cutoff is not None:
+            expected[expected > cutoff] = 0
+        for result in results:
+            assert result.num_nodes == graph.num_nodes
+            assert result.distance.dtype == (torch.uint8 if cutoff in (1, 3, 254) else torch.int16)
+            assert torch.equal(result.distance.long(), expected.flatten())
 
 
 def test_literal_distances():
@@ -79,64 +82,17 @@ def test_literal_distances():
     assert AddShortestPathDistance()(data).distance.view(6, 6)[2].tolist() == [1, 1, 0, 3, 2, 0]
 
 
-def test_long_distances_fit():
-    chain = Data(edge_index=torch.stack((torch.arange(400), torch.arange(1, 401))), num_nodes=401)
-    assert AddShortestPathDistance()(chain).distance.max() == 400
-    assert AddShortestPathPairs(300)(chain).pair_distance.max() == 300
-
-
-def test_graphs_batch():
-    graphs = [any_graph(nodes, 9, nodes) for nodes in (5, 3, 7)]
-    batch = Batch.from_data_list([AddShortestPathPairs(3)(AddShortestPathDistance()(graph)) for graph in graphs])
-    assert batch.distance.shape == (25 + 9 + 49,)
-    last = AddShortestPathPairs(3)(graphs[2])
-    assert torch.equal(batch.pair_index[:, -last.pair_index.size(1) :], last.pair_index + 8)
-
-
-MIXED = ((5, 9), (3, 0), (0, 0), (67, 61), (7, 11), (64, 63), (1, 2), (101, 120), (23, 40))
-
-
-@DIRECTED
-@pytest.mark.parametrize("sizes", [MIXED, MIXED[:3], MIXED[3:4], MIXED[2:3]])
-@pytest.mark.parametrize("cutoff", [None, 3, 300])
-def test_many_graphs_at_once_are_those_one_by_one(sizes, cutoff, directed):
-    graphs = [any_graph(nodes, edges, nodes) if nodes else isolated(0) for nodes, edges in sizes]
-    transform = AddShortestPathDistance(cutoff, directed)
-    expected = [transform(graph).distance for graph in graphs]
-    batch = transform(Batch.from_data_list(graphs))
-    assert torch.equal(batch.distance, torch.cat(expected))
-    assert batch.distance.dtype == expected[0].dtype
-    for found in (transform.many(graphs), batch.to_data_list()):
-        assert [data.num_nodes for data in found] == [nodes for nodes, _ in sizes]
-        for data, one in zip(found, expected, strict=True):
-            assert data.distance.dtype == one.dtype
-            assert torch.equal(data.distance, one)
-
-
-def isolated(nodes):
-    return Data(edge_index=torch.empty(2, 0, dtype=torch.long), num_nodes=nodes)
-
-
-def test_many_without_any():
-    assert AddShortestPathDistance().many([]) == []
-
-
-def test_many_graphs_one_after_another():
-    graphs = [any_graph(5, 7, 0), any_graph(3, 2, 1)]
-    found = AddShortestPathDistance().many(iter(graphs))
-    assert [len(one.distance) for one in found] == [25, 9]
-    with pytest.raises(TypeError, match="many expected graphs one by one, got a Batch; call the transform itself"):
-        AddShortestPathDistance().many(Batch.from_data_list(graphs))
-
-
-def test_many_graphs_are_not_changed():
+def test_graphs_are_not_changed():
     graphs = [any_graph(7, 11, 3), any_graph(5, 3, 1)]
     batch = Batch.from_data_list(graphs)
-    found = AddShortestPathDistance().many(graphs)
+    before = [data.edge_index.clone() for data in (*graphs, batch)]
+    many = AddShortestPathDistance().many(graphs)
+    AddShortestPathPairs(2)(AddShortestPathDistance()(graphs[0]))
     AddShortestPathDistance()(batch)
-    assert all("distance" not in data for data in (*graphs, batch, *batch.to_data_list()))
-    assert [data.distance.untyped_storage().nbytes() for data in found] == [98, 50]
-    assert batch.to_data_list()[1].edge_index.tolist() == graphs[1].edge_index.tolist()
+    for data, edges in zip((*graphs, batch), before, strict=True):
+        assert "distance" not in data
+        assert torch.equal(data.edge_index, edges)
+    assert [data.distance.untyped_storage().nbytes() for data in many] == [98, 50]  # no view of a larger tensor
 
 
 def test_distances_of_batches_batch_again():
@@ -146,98 +102,105 @@ def test_distances_of_batches_batch_again():
     assert torch.equal(batch[1].distance, AddShortestPathDistance()(any_graph(5, 3, 1)).distance)
 
 
+def test_many_takes_single_graphs():
+    assert AddShortestPathDistance().many([]) == []
+    with pytest.raises(TypeError, match="expected single graphs, got a Batch"):
+        AddShortestPathDistance().many(Batch.from_data_list(GRAPHS[:2]))
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize(("edge", "nodes"), [((0, 3), 3), ((-1, 0), 3), ((0, 211), 200)])
+def test_edges_to_nodes_that_do_not_exist(transform, edge, nodes):
+    data = Data(edge_index=torch.tensor([[edge[0]], [edge[1]]]), num_nodes=nodes)
+    with pytest.raises(
+        ValueError, match=f"nodes {min(edge)} to {max(edge)} of a graph of {nodes} nodes; set num_nodes"
+    ):
+        transform(data)
+
+
 @pytest.mark.parametrize("edge", [(0, 3), (-1, 0)])
-def test_edges_to_nowhere_among_many(edge):
+def test_edges_to_nodes_that_do_not_exist_among_many_graphs(edge):
     wrong = Data(edge_index=torch.tensor([[0, edge[0]], [1, edge[1]]]), num_nodes=3)
     graphs = [any_graph(7, 11, 3), wrong, any_graph(5, 3, 1)]
     with pytest.raises(ValueError, match=f"edges name nodes {min(edge)} to {max(1, *edge)} of a graph of 3 nodes"):
         AddShortestPathDistance().many(graphs)
     with pytest.raises(ValueError, match="edges connect different graphs of the batch"):
         AddShortestPathDistance()(Batch.from_data_list(graphs))
-    with pytest.raises(ValueError, match="edges name nodes 0 to 3 of a graph of 3 nodes"):
-        AddShortestPathDistance()(Batch.from_data_list([Data(edge_index=torch.tensor([[0], [3]]), num_nodes=3)]))
 
 
-def test_the_graph_itself_is_not_changed():
-    data = any_graph(7, 11, 3)
-    before = data.edge_index.clone()
-    AddShortestPathPairs(2)(AddShortestPathDistance()(data))
-    assert sorted(data.keys()) == ["edge_index", "num_nodes"]
-    assert torch.equal(data.edge_index, before)
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_data_without_edge_index(transform):
+    with pytest.raises(ValueError, match=r"edge_index expected the shape \(2, E\), got none"):
+        transform(Data(x=torch.zeros(3, 2)))
+    with pytest.raises(ValueError, match=r"edge_index expected the shape \(2, E\), got \(3, 2\)"):
+        transform(Data(edge_index=torch.zeros(3, 2, dtype=torch.long), num_nodes=3))
 
 
 @pytest.mark.parametrize("cutoff", [0, -1, 2.5, 32_768])
-@pytest.mark.parametrize("transform", [AddShortestPathDistance, AddShortestPathPairs])
-def test_cutoffs_out_of_range(transform, cutoff):
-    with pytest.raises(ValueError, match=f"cutoff must be between 1 and 32,767, a whole number, got {cutoff}"):
-        transform(cutoff)
+@pytest.mark.parametrize(
+    "call",
+    [AddShortestPathDistance, AddShortestPathPairs, lambda cutoff: shortest_paths(chain(3).edge_index, 3, cutoff)],
+)
+def test_cutoffs_out_of_range(call, cutoff):
+    with pytest.raises(ValueError, match=f"whole number between 1 and 32,767, got {cutoff}"):
+        call(cutoff)
 
 
-def test_options_show():
-    """PyG tells by it that a data set was processed with other ones."""
+def test_the_repr_shows_the_options():
     assert repr(AddShortestPathDistance(3, directed=True)) == "AddShortestPathDistance(cutoff=3, directed=True)"
     assert repr(AddShortestPathPairs(5)) == "AddShortestPathPairs(cutoff=5, directed=False)"
     assert repr(AddShortestPathEdges()) == "AddShortestPathEdges(max_hops=5, directed=False)"
+    assert repr(AddCentrality()) == "AddCentrality()"
 
 
-@pytest.mark.parametrize("transform", [AddShortestPathDistance(), AddShortestPathPairs(2)])
-@pytest.mark.parametrize("edge", [(0, 3), (-1, 0)])
-def test_edges_to_nowhere(transform, edge):
-    data = Data(edge_index=torch.tensor([[edge[0]], [edge[1]]]), num_nodes=3)
-    with pytest.raises(ValueError, match=f"edges name nodes {min(edge)} to {max(edge)} of a graph of 3 nodes; set num"):
-        transform(data)
+def test_distances_that_do_not_fit(monkeypatch):
+    monkeypatch.setattr(frontier_bfs, "MAX_DISTANCE", 299)  # a chain of 32,769 nodes takes too long
+    with pytest.raises(ValueError, match="distances over 299 do not fit into int16; give a cutoff"):
+        AddShortestPathDistance()(chain(301))
+    assert AddShortestPathDistance()(chain(300)).distance.max() == 299
+    assert AddShortestPathDistance(290)(chain(301)).distance.max() == 290
 
 
-def test_graphs_that_are_too_large(monkeypatch):
+def test_graphs_that_do_not_fit_into_memory(monkeypatch):
     class Memory:
-        available = 12_000
+        available = 300_000_000
 
     monkeypatch.setattr(psutil, "virtual_memory", Memory)
-    AddShortestPathDistance()(any_graph(31, 5, 0))
-    dense, denser = any_graph(101, 3000, 0), any_graph(131, 3000, 0)
-    with pytest.raises(MemoryError, match=r"distances of all pairs of 101 nodes need 0.0 GB .* AddShortestPathPairs"):
-        AddShortestPathDistance()(dense)
-    monkeypatch.setattr(Memory, "available", 1_300_000_000)
-    needed = "2.0 GB while they are computed, and 1.3 GB are free"  # 2 bytes for each of 31,623² pairs
-    with pytest.raises(MemoryError, match=f"the distances of all pairs of 31,623 nodes need {needed}"):
-        AddShortestPathDistance()(any_graph(31_623, 5, 0))
-    monkeypatch.setattr(Memory, "available", 12_000)
-    with pytest.raises(MemoryError, match=r"distances of all pairs of 101 nodes need"):
-        AddShortestPathPairs(3)(dense)
-    with pytest.raises(MemoryError, match=r"the pairs of 131 nodes within distance 1 need"):
-        AddShortestPathPairs(3)(denser)
-    with pytest.raises(MemoryError, match=r"distances of all pairs in 3 graphs need 0.0 GB"):
-        AddShortestPathDistance().many([any_graph(61, 31, 0)] * 3)
-    AddShortestPathPairs(1)(any_graph(131, 31, 0))
-    with pytest.raises(MemoryError, match=r"distances of all pairs of 80 nodes"):
-        AddShortestPathEdges(2)(any_graph(80, 5, 0))
+    large = any_graph(31_627, 5, 0)
+    with pytest.raises(MemoryError, match=r"31,627 nodes needs 2\.0 GB, 0\.3 GB are free; .*AddShortestPathPairs"):
+        AddShortestPathDistance()(large)
+    with pytest.raises(MemoryError, match=r"31,627 nodes needs 1\.0 GB, 0\.3 GB are free"):
+        shortest_paths(chain(31_627).edge_index, 31_627)
+    with pytest.raises(MemoryError, match=r"distances of 3 graphs needs 6\.0 GB, 0\.3 GB are free"):
+        AddShortestPathDistance().many([large] * 3)
+    with pytest.raises(MemoryError, match="path edges of 3,301 nodes needs 0.3 GB"):
+        AddShortestPathEdges(2)(any_graph(3301, 5, 0))
+    monkeypatch.setattr(Memory, "available", 70_000_000)
+    with pytest.raises(MemoryError, match="pairs of 1,511 nodes within distance 2 needs 0.1 GB"):
+        AddShortestPathPairs(2)(any_graph(1511, 50_000, 0))
+    assert AddShortestPathPairs(1)(large).pair_index.shape == (2, 10)
 
 
-@pytest.mark.parametrize(("size", "which"), [("small", "up to 7"), ("large", "over 6")])
-def test_distances_that_do_not_fit(monkeypatch, size, which, request):
-    if size == "large":
-        request.getfixturevalue("large")
-    monkeypatch.setattr(distances, "_LONGEST", 6)
-    chain = Data(edge_index=torch.stack((torch.arange(7), torch.arange(1, 8))), num_nodes=8)
-    with pytest.raises(ValueError, match=f"distances {which} do not fit into int16; give a cutoff"):
-        AddShortestPathDistance()(chain)
-    assert AddShortestPathDistance(5)(chain).distance.max() == 5
-    chain = Data(edge_index=chain.edge_index[:, :6], num_nodes=8)
-    assert AddShortestPathDistance()(chain).distance.max() == 6
+# --- acyclic graphs --------------------------------------------------------------------------------------------------
 
 
-def test_large_graphs_that_are_too_large(large, monkeypatch):
-    class Memory:
-        available = 70_000
+@pytest.mark.parametrize(("nodes", "density"), [(2, 1.0), (3, 0.0), (17, 0.1), (101, 0.3), (331, 0.006)])
+@pytest.mark.parametrize("cutoff", [1, 50, 255])
+def test_shortest_paths_of_acyclic_graphs(nodes, density, cutoff):
+    draw = torch.rand(nodes, nodes, generator=torch.Generator().manual_seed(nodes))
+    data = Data(edge_index=(draw.triu(1) > 1 - density).nonzero().t(), num_nodes=nodes)
+    expected = reference(data, directed=True)
+    expected[expected > cutoff] = 0
+    distance = shortest_paths(data.edge_index, nodes, cutoff)
+    assert distance.dtype == (torch.int16 if cutoff == 255 else torch.uint8)
+    assert torch.equal(distance.long(), expected)
 
-    monkeypatch.setattr(psutil, "virtual_memory", Memory)
-    data = any_graph(257, 31, 0)
-    assert AddShortestPathDistance(3)(data).distance.dtype == torch.uint8  # one byte for each pair
-    with pytest.raises(MemoryError, match=r"distances of all pairs of 257 nodes need 0.0 GB .* AddShortestPathPairs"):
-        AddShortestPathDistance()(data)
+
+def test_the_default_cutoff_is_50():
+    assert shortest_paths(chain(101).edge_index, 101)[0].tolist() == [*range(51), *[0] * 50]
 
 
-def test_edges_to_nowhere_in_large_graphs(large):
-    data = Data(edge_index=torch.tensor([[0], [3]]), num_nodes=3)
-    with pytest.raises(ValueError, match="edges name nodes 0 to 3 of a graph of 3 nodes; set num_nodes"):
-        AddShortestPathDistance()(data)
+@pytest.mark.parametrize("edge", [(1, 0), (2, 2)])
+def test_edges_must_point_forward(edge):
+    with pytest.raises(ValueError, match="edges must point from a node to a later one; sort the nodes topologically"):
+        shortest_paths(torch.tensor([[0, edge[0]], [1, edge[1]]]), 3)

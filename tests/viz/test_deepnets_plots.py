@@ -1,8 +1,7 @@
-import sys
-
 import pytest
 
-from ghn_pyg.families.deepnets import measure, operation_shares, sample
+from ghn_pyg.families.deepnets.architecture_sampling import sample
+from ghn_pyg.families.deepnets.statistics import measure, operation_shares
 from ghn_pyg.viz.deepnets_plots import plot_statistics
 
 
@@ -18,10 +17,3 @@ def test_every_split_and_operation_is_named(tmp_path):
     for shares in map(operation_shares, measured.values()):
         for share in shares.values():
             assert f">{100 * share:.0f}<" in text
-
-
-def test_a_missing_library_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r'pip install "ghn_pyg\[plot\]"'):
-        plot_statistics({"val": [measure(sample("val", 0))]}, tmp_path / "some.png")
-    assert list(tmp_path.iterdir()) == []

@@ -97,3 +97,22 @@ def test_libraries_of_extras(library, name, monkeypatch):
     for call in (lambda: network_names(prefix), lambda: build_network(name)):
         with pytest.raises(ImportError, match=rf'pip install "ghn_pyg\[{library}\]"'):
             call()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("resnet5", r"torchvision has no network 'resnet5'; did you mean .*resnet50.*\?"),
+        ("ResNet-50", r" 'ResNet-50'; did you mean resnet50 or "),
+        ("ViT_B16", r"did you mean vit_b_16 or "),
+        ("transformer", r" 'transformer'; `ghn-pyg models --networks` lists all names"),
+        ("timm/test-vits", r"timm has no network 'test-vits'; did you mean timm/test_vit"),
+        ("timm/xylophone", r"'xylophone'; `ghn-pyg models --networks` lists all names"),
+        ("timm/test_vit.nothing", r"did you mean timm/test_vit"),
+        ("timm/hf-hub:timm/resnet18.a1_in1k", "timm has no network"),
+    ],
+)
+@pytest.mark.parametrize("function", [build_network, skeleton])
+def test_unknown_names_are_refused_with_a_suggestion(function, source, message):
+    with pytest.raises(ValueError, match=message):
+        function(source)

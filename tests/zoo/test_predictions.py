@@ -53,16 +53,6 @@ def test_models_of_transformers(make, given, ghn):
         ("test_resnet", {}, {}),
         ("test_vit", {}, {"cls_token": Kept.TOKEN}),
         ("swinv2_tiny_window8_256", {"depths": (1, 1, 1, 1)}, {"logit_scale": Kept.LOGIT_SCALE}),
-        (
-            "beit_base_patch16_224",
-            {"depth": 1},
-            {
-                "cls_token": Kept.TOKEN,
-                "gamma_1": Kept.LAYER_SCALE,
-                "gamma_2": Kept.LAYER_SCALE,
-                "relative_position_bias_table": Kept.POSITION_BIAS,
-            },
-        ),
     ],
 )
 def test_kept_parameters_have_reasons(name, options, reasons):

@@ -1,7 +1,6 @@
 import warnings
 
 import pytest
-import torchvision
 
 from ghn_pyg.zoo import classification_models
 from ghn_pyg.zoo.torchvision_models import build, check_name, names
@@ -11,25 +10,9 @@ def test_names():
     classifiers = classification_models()
     assert len(classifiers) >= 80
     assert classifiers == sorted(classifiers)
-    assert {"alexnet", "maxvit_t", "regnet_y_128gf", "swin_v2_b", "vit_h_14"} <= set(classifiers)
     others = {"fcn_resnet50", "maskrcnn_resnet50_fpn", "r3d_18", "quantized_resnet18", "raft_small"}
     assert not others & set(classifiers)
     assert others | set(classifiers) <= set(names())
-
-
-def test_build():
-    network = build("resnet18", num_classes=7)
-    assert type(network) is torchvision.models.ResNet
-    assert network.fc.weight.shape == (7, 512)
-    assert sum(parameter.numel() for parameter in network.parameters()) == 11_180_103
-
-
-def test_parameters_that_a_ghn_keeps_have_their_initial_values():
-    scale = build("convnext_tiny").features[1][0].layer_scale
-    assert scale.shape == (96, 1, 1)
-    assert (scale == 1e-6).all()
-    table = build("swin_t").features[1][0].attn.relative_position_bias_table
-    assert 0.018 < table.std() < 0.022
 
 
 @pytest.mark.parametrize(("name", "heads"), [("googlenet", ["aux1", "aux2"]), ("inception_v3", ["AuxLogits"])])
@@ -38,21 +21,6 @@ def test_auxiliary_heads_are_built_without_a_warning(name, heads):
         warnings.simplefilter("error")
         network = build(name)
     assert all(getattr(network, head) is not None for head in heads)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("resnet5", r" 'resnet5'; did you mean .*resnet50.*\?"),
-        ("ResNet-50", r" 'ResNet-50'; did you mean resnet50 or "),
-        ("ViT_B16", r"did you mean vit_b_16 or "),
-        ("transformer", r" 'transformer'; `ghn-pyg models --networks` lists all names"),
-    ],
-)
-@pytest.mark.parametrize("function", [build, check_name])
-def test_unknown_names(function, name, message):
-    with pytest.raises(ValueError, match=message):
-        function(name)
 
 
 def test_networks_for_other_tasks_are_no_classification_networks():

@@ -9,25 +9,15 @@ CODE = """
 import torch
 from torch import nn
 
-def plain():
-    return nn.Linear(3, 5)
-
-def with_inputs():
-    return nn.Linear(3, 5), torch.zeros(1, 3)
-
-def nothing():
-    return "a network"
-
-def wide(channels):
-    return nn.Linear(channels, 3)
-
-class Nets:
-    @staticmethod
-    def small():
-        return nn.Linear(2, 7)
-
+plain = lambda: nn.Linear(3, 5)
+with_inputs = lambda: (nn.Linear(3, 5), torch.zeros(1, 3))
+nothing = lambda: "a network"
+wide = lambda channels: nn.Linear(channels, 3)
 built = nn.Linear(11, 13)
 number = 3
+
+class Nets:
+    small = staticmethod(lambda: nn.Linear(2, 7))
 """
 
 

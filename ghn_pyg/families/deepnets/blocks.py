@@ -25,15 +25,7 @@ Param = tuple[str, tuple[int, ...], Literal["weight", "gain", "bias", "position"
 
 
 class Node(NamedTuple):
-    """A graph node of a block.
-
-    Args:
-        type: Node type, an index into :data:`~ghn_pyg.PRIMITIVES`.
-        name: Its name, a suffix of the block's name.
-        params: Parameters that are decoded from it, named likewise.
-        shape: Shape that its encoding sees.
-        inputs: Indices of its predecessors in the block, or :data:`INPUT`.
-    """
+    """A graph node of a block: names are suffixes of the block's, inputs are indices in the block or :data:`INPUT`."""
 
     type: int
     name: str
@@ -120,12 +112,7 @@ class Subsample(nn.Module):
 
 
 class PositionalEmbedding(nn.Module):
-    """Adds a learned vector to each position.
-
-    Args:
-        channels: Number of channels C.
-        side: Height and width of the feature map.
-    """
+    """Adds a learned vector to each of ``side`` × ``side`` positions."""
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ def architecture_graph(
     """
     plan = plan_network(architecture, num_classes, image_size, width, hidden, auxiliary)
     graph = _GraphBuilder()
-    source = graph.input
+    source = 0  # the input node
     stem = []
     for name, block in plan.stem[: plan.stem_used]:
         source = graph.add(name, _columns(block.nodes), (source,))
@@ -114,9 +114,7 @@ def _columns(nodes: Sequence[Node], output: int | None = None) -> _Columns:
 
 
 class _GraphBuilder:
-    """A graph that grows block by block."""
-
-    input: Final = 0
+    """A graph that grows block by block from its input node."""
 
     def __init__(self) -> None:
         self.types = [PRIMITIVE_ID["input"]]

@@ -41,14 +41,7 @@ _OLD_NAMES: Final = (
 
 
 class Vocabulary:
-    """What the ids in one split of a published file stand for.
-
-    Args:
-        meta: ``{"primitives_ext": {id: type}, "unique_op_names": {id: name}}``, as in the JSON file.
-
-    Raises:
-        DatasetError: If ``meta`` has another structure.
-    """
+    """The types and names of the ids in one split, from a JSON file's tables of both."""
 
     def __init__(self, meta: Any) -> None:
         try:

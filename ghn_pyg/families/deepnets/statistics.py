@@ -19,15 +19,7 @@ MEASURES: Final = ("nodes", "parameters", "depth", "cells")
 
 
 class Measured(NamedTuple):
-    """The measures of one architecture.
-
-    Args:
-        nodes: Number of nodes of its graph.
-        parameters: Number of parameters of its network.
-        depth: Number of edges on the longest path through its graph.
-        cells: Number of cells.
-        operations: How often each operation occurs in its cells.
-    """
+    """The measures of one architecture; ``depth`` is the number of edges on the longest path through its graph."""
 
     nodes: int
     parameters: int

@@ -55,14 +55,14 @@ def _inflate(data: bytes) -> bytes:
     if not stream.eof:
         raise EOFError("the compressed file ends early, or inflates beyond what weights do")
     if stream.unused_data:
-        raise pickle.UnpicklingError("the compressed file goes on after its end")
+        raise pickle.UnpicklingError("the compressed file has bytes after its end")
     return content
 
 
 def _interpret(file: IO[bytes], size: int) -> Any:
     content = _Interpreter().run(_Bounded(file, size))
     if file.read(1):
-        raise pickle.UnpicklingError("the file goes on after its end")
+        raise pickle.UnpicklingError("the file has bytes after its end")
     return content
 
 

@@ -1,15 +1,17 @@
-"""What PyTorch functions do to the graph, one file a kind of layer. Importing this registers all rules."""
+"""What PyTorch functions do to the graph, one file for each kind of layer. Importing it registers all rules."""
 
 from . import (  # noqa: F401
-    arithmetic,
+    attention,
     constants,
+    convolution,
     data_dependent,
-    extensions,
-    layers,
+    elementwise,
+    embedding,
+    joins,
+    linear_and_matmul,
     means,
     norms,
     pools,
-    products,
     recurrent,
     shapes,
 )

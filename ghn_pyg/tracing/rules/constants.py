@@ -1,4 +1,4 @@
-"""Rules for what takes no more than shape and type from activations, and for checks that these are sound."""
+"""Rules for functions that use only the shape and type of an activation, and for checks of activations."""
 
 from __future__ import annotations
 
@@ -8,50 +8,48 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from ...utils import compat
 from ...utils.nested_tensors import map_tensors
-from ..constants import RANDOM, small, wanted_type
-from ..tracer import CONSTANT, Rule, Tracer, rule
-from .arithmetic import named
+from ..constant_tensors import small, wanted_type
+from ..tracer import Rule, Tracer, rule
+from ..values import CONSTANT
+from .elementwise import named
 
-_LIKE: Final = "zeros_like ones_like empty_like full_like new_zeros new_ones new_empty new_full new_tensor"
-_RANDOM_LIKE: Final = "rand_like randn_like randint_like"
-_MISFITS: Final = "isnan isinf isposinf isneginf"
+_LIKE: Final = """
+    zeros_like ones_like empty_like full_like new_zeros new_ones new_empty new_full new_tensor
+    rand_like randn_like randint_like
+"""
 
 
 def _made_like(function: Callable[..., Tensor]) -> Rule:
-    """A new tensor that takes no more than shape and type from another."""
+    """A new tensor with the shape and type of another; it has data unless it is random or large."""
 
     def like(tracer: Tracer, *args: Any, **kwargs: Any) -> Tensor:
-        args, kwargs = map_tensors(tracer.lift, args), {**kwargs, "device": "meta"}
-        abstract = function(*args, **kwargs)
-        return (
-            abstract if function in _RANDOM or not small(abstract) else function(*args, **{**kwargs, "device": "cpu"})
-        )
+        args = map_tensors(tracer.lift, args)
+        abstract = function(*args, **{**kwargs, "device": "meta"})
+        if "rand" in function.__name__ or not small(abstract):
+            return abstract
+        return function(*args, **{**kwargs, "device": "cpu"})
 
     return like
 
 
-_RANDOM: Final = RANDOM | named(_RANDOM_LIKE)
-for _function in named(f"{_LIKE} {_RANDOM_LIKE}"):
+for _function in named(_LIKE):
     rule(_function)(_made_like(_function))
 
 
 @rule(Tensor.to, Tensor.cuda, Tensor.cpu)
 def move(tracer: Tracer, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """A change of type; abstract tensors have no device to move between."""
+    """A change of type; abstract tensors have no device."""
     dtype = wanted_type(args, kwargs) or input.dtype
-    if not tracer.is_abstract(input):  # moved to where an activation is, it keeps its values
+    if not tracer.is_abstract(input):  # if it is moved to an activation's device, it keeps its values
         return tracer.call(Tensor.to, input, dtype)
     return tracer.emit(input.shape, dtype, tracer.value(input) or CONSTANT)
 
 
 def _as(function: Callable[..., Tensor], attribute: str) -> Rule:
-    """A change after the model of another tensor, which leaves nothing else in the result."""
-
-    def changed(tracer: Tracer, input: Tensor, other: Tensor) -> Tensor:
-        return tracer.call(function, input, getattr(other, attribute))
-
-    return changed
+    """A change to the shape or type of another tensor."""
+    return lambda tracer, input, other: tracer.call(function, input, getattr(other, attribute))
 
 
 rule(Tensor.type_as)(_as(Tensor.to, "dtype"))
@@ -59,20 +57,15 @@ rule(Tensor.expand_as)(_as(Tensor.expand, "shape"))
 rule(Tensor.view_as, Tensor.reshape_as)(_as(Tensor.reshape, "shape"))
 
 
-# --- checks ----------------------------------------------------------------------------------------------------------
+# --- checks: activations are finite numbers --------------------------------------------------------------------------
 
 
-def _always(answer: bool) -> Rule:
-    """The answer for every element: activations are finite numbers."""
-
-    def answered(tracer: Tracer, input: Tensor, **_: Any) -> Tensor:
-        return torch.tensor(answer, device="cpu").expand(input.shape)
-
-    return answered
+def _always(answer: bool, elementwise: bool = True) -> Rule:
+    return lambda tracer, input, **_: torch.tensor(answer, device="cpu").expand(input.shape if elementwise else ())
 
 
 def _compared(function: Callable[..., Tensor], answer: bool) -> Rule:
-    """A comparison; of a value with itself it asks for what is no number."""
+    """A comparison; of a value with itself it is a check for NaN."""
 
     def compared(tracer: Tracer, input: Any, other: Any, **kwargs: Any) -> Tensor:
         if input is other:
@@ -82,33 +75,13 @@ def _compared(function: Callable[..., Tensor], answer: bool) -> Rule:
     return compared
 
 
-rule(*named(_MISFITS))(_always(False))
+rule(*named("isnan isinf isposinf isneginf"))(_always(False))
 rule(*named("isfinite"))(_always(True))
-for _function in named("eq __eq__"):
+for _function in (torch.eq, Tensor.eq, Tensor.__eq__):
     rule(_function)(_compared(_function, True))
-for _function in named("ne not_equal __ne__"):
+for _function in (torch.ne, Tensor.ne, torch.not_equal, Tensor.not_equal, Tensor.__ne__):
     rule(_function)(_compared(_function, False))
-del _function  # the last of a set, which is another in each process
-
-
-@rule(torch._is_all_true, Tensor._is_all_true)
-def all_true(tracer: Tracer, input: Tensor) -> Tensor:
-    """What PyTorch asks of the arguments of its own functions: they are as they should be."""
-    return torch.tensor(True, device="cpu")
-
-
-@rule(torch._is_any_true, Tensor._is_any_true)
-def any_true(tracer: Tracer, input: Tensor) -> Tensor:
-    """The same question turned round."""
-    return torch.tensor(False, device="cpu")
-
-
-@rule(torch._assert_async)
-def asserted(tracer: Tracer, *_: Any, **__: Any) -> None:
-    """An assertion on activations holds."""
-
-
-@rule(torch._nested_tensor_from_mask_left_aligned)
-def left_aligned(tracer: Tracer, *_: Any, **__: Any) -> bool:
-    """Whether padding could be dropped, which transformers ask before they take a shortcut; the answer is no."""
-    return False
+rule(*compat.IS_ALL_TRUE)(_always(True, elementwise=False))
+rule(*compat.IS_ANY_TRUE)(_always(False, elementwise=False))
+rule(*compat.ASSERT_ASYNC)(lambda tracer, *_, **__: None)
+rule(*compat.IS_LEFT_ALIGNED)(lambda tracer, *_, **__: False)  # so that padding is not dropped

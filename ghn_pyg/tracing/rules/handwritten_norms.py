@@ -1,8 +1,8 @@
 r"""Norms that a network writes out: a value over a statistic of itself, times a gain.
 
-A layer norm :math:`w (x - m(x)) / \sqrt{m((x - m(x))^2) + \varepsilon} + b` leaves the steps *statistic* (a mean,
-variance or length over features), *centred* (a value less its mean) and *normalised* (a value over its statistic). They
-are folded away; the gain of a normalised value is the node of a norm, whose bias is added to it.
+A layer norm :math:`w (x - m(x)) / \sqrt{m((x - m(x))^2) + \varepsilon} + b` gives the steps *statistic* (a mean,
+variance or length), *centred* (a value less its mean) and *normalised* (a value over its statistic). They are folded
+away; the gain of a normalised value is the node of a norm, and the bias that is added to it belongs to this node.
 """
 
 from __future__ import annotations
@@ -15,28 +15,23 @@ from torch import Tensor
 from ..kept import Kept
 from ..steps import Sources
 from ..tracer import Tracer
-from .norms import norm_sources
+from .norms import norm_step
 
 
 def statistic(tracer: Tracer, sources: Sources, rank: int, dims: Sequence[int], kind: str = "statistic") -> Sources:
-    """Records a statistic over the dimensions ``dims`` of a value of ``rank`` dimensions.
+    """Records a statistic over the dimensions ``dims`` of a value with ``rank`` dimensions.
 
-    It makes a batch norm when it is one over samples or over the places of a map, else a layer norm.
+    A statistic over samples or over the positions of a map is part of a batch norm, others are part of a layer norm.
     """
     step = tracer.step(kind, sources) if sources else sources
-    if step != sources:  # a layer with a handler records nothing
-        places = rank > 3 and list(dims) == list(range(2, rank))
-        tracer.statistics[step[0]] = ("bn" if 0 in dims or places else "ln", tuple(dim - rank for dim in dims))
+    if step != sources:  # inside of a layer with a handler nothing is recorded
+        positions = rank > 3 and list(dims) == list(range(2, rank))
+        tracer.statistics[step[0]] = ("bn" if 0 in dims or positions else "ln", tuple(dim - rank for dim in dims))
     return step
 
 
-def over_length(tracer: Tracer, value: Sources, rank: int, dim: int) -> Sources:
-    """A value over its own length."""
-    return normalised(tracer, value, statistic(tracer, value, rank, (dim % rank,))) or value
-
-
 def centred(tracer: Tracer, value: Sources, other: Sources) -> Sources | None:
-    """What ``value`` less ``other`` is when that is its mean; ``None`` when it is not."""
+    """The difference of two values if ``other`` is the mean of ``value``, else ``None``."""
     if _is_statistic(tracer, other, value):
         return tracer.step("centred", value)
     if len(value) == len(other) == 1 and {*value, *other} <= tracer.statistics.keys():  # a variance is m(x²) - m(x)²
@@ -46,13 +41,13 @@ def centred(tracer: Tracer, value: Sources, other: Sources) -> Sources | None:
 
 
 def normalised(tracer: Tracer, value: Sources, other: Sources) -> Sources | None:
-    """What ``value`` over ``other`` is when that is a statistic of it; ``None`` when it is not."""
+    """The quotient of two values if ``other`` is a statistic of ``value``, else ``None``."""
     if not _is_statistic(tracer, other, value):
         return None
     norm, origin = tracer.statistics[other[0]], _origin(tracer, value)
     gain = next((tracer.gains[step] for step in (*value, *other) if step in tracer.gains), None)
     if gain is not None and _scales(gain, norm):
-        return norm_sources(tracer, norm[0], origin, gain, None)
+        return norm_step(tracer, norm[0], origin, gain, None)
     step = tracer.step("normalised", origin)
     if step != origin:
         tracer.normalised[step[0]] = norm
@@ -60,18 +55,19 @@ def normalised(tracer: Tracer, value: Sources, other: Sources) -> Sources | None
 
 
 def scaled(tracer: Tracer, value: Sources, gain: Any) -> Sources | None:
-    """What a product with a parameter is: the gain of a norm; ``None`` when it is not."""
+    """The product of a value and a parameter if this is the gain of a norm, else ``None``."""
     if len(value) != 1 or not _is_gain(tracer, gain):
         return None
     (step,) = value
+    inputs, kind = tracer.steps[step].inputs, tracer.steps[step].kind
     if step in tracer.normalised:
         norm = tracer.normalised[step]
-        return norm_sources(tracer, norm[0], tracer.steps[step].inputs, gain, None) if _scales(gain, norm) else None
-    if step not in tracer.statistics and tracer.steps[step].kind != "centred":
+        return norm_step(tracer, norm[0], inputs, gain, None) if _scales(gain, norm) else None
+    if step not in tracer.statistics and kind != "centred":
         return None
     # The gain comes before the division.
-    later = tracer.step("statistic" if step in tracer.statistics else "centred", tracer.steps[step].inputs)
-    if later != tracer.steps[step].inputs:
+    later = tracer.step("statistic" if step in tracer.statistics else "centred", inputs)
+    if later != inputs:
         tracer.gains[later[0]] = gain
         if (name := tracer.parameter(gain)) is not None:
             tracer.folded.setdefault(name, Kept.LAYER_SCALE)  # unless a division follows, whose norm claims it
@@ -81,7 +77,7 @@ def scaled(tracer: Tracer, value: Sources, gain: Any) -> Sources | None:
 
 
 def _origin(tracer: Tracer, sources: Sources) -> Sources:
-    """What a value was before its mean was taken from it."""
+    """What a value was before its mean was subtracted."""
     while len(sources) == 1 and tracer.steps[sources[0]].kind == "centred":
         sources = tracer.steps[sources[0]].inputs
     return sources
@@ -96,12 +92,12 @@ def _is_statistic(tracer: Tracer, sources: Sources, value: Sources) -> bool:
 def _is_gain(tracer: Tracer, tensor: Any) -> bool:
     """Whether a parameter scales channels, by itself or after 1 was added to it."""
     name = tracer.parameter(tensor) if isinstance(tensor, Tensor) else None
-    if name is None or getattr(tensor, "_ghn_added", 0) not in (0, 1):
+    if name is None or tracer.origin(tensor).added not in (0, 1):
         return False
     return tracer.parameters[name].dim() > 0 and tracer.parameters[name].shape[0] > 1
 
 
 def _scales(gain: Tensor, norm: tuple[str, tuple[int, ...]]) -> bool:
-    """Whether the gain of a layer norm is one for each of the features that the norm is over."""
+    """Whether a gain has a number for each channel, or in a layer norm for the features that it is over."""
     kind, dims = norm
     return kind == "bn" or any(gain.dim() >= -dim and gain.shape[dim] > 1 for dim in dims)

@@ -1,7 +1,8 @@
-"""Learned positions that are added to tokens or maps."""
+"""Learned position embeddings that are added to tokens or maps."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,28 +13,23 @@ from ...graph.arch_data import Layout, ParamSpec
 from ..kept import Kept
 from ..steps import channels
 from ..tracer import Tracer
+from ..values import CONSTANT
 
 
 def with_tokens(tracer: Tracer, joined: Tensor, tensors: Sequence[Tensor], axis: int) -> Tensor:
-    """Notes how many tokens, parameters themselves, a concatenation puts before others."""
+    """Notes how many learned tokens a concatenation puts before others."""
     if tracer.sources(joined) and joined.dim() == 3 and axis == 1:
-        first = next(at for at, tensor in enumerate(tensors) if tracer.sources(tensor))
-        if all(_only_parameter(tracer, tensor) for tensor in tensors[:first]):
-            joined._ghn_tokens = sum(tensor.shape[1] for tensor in tensors[:first])  # type: ignore[attr-defined]
+        first = list(itertools.takewhile(lambda tensor: not tracer.sources(tensor), tensors))
+        if all(len((tracer.value(tensor) or CONSTANT).params) == 1 for tensor in first):
+            tracer.origin(joined).tokens = sum(tensor.shape[1] for tensor in first)
     return joined
 
 
-def _only_parameter(tracer: Tracer, tensor: Tensor) -> bool:
-    """Whether a tensor is computed from one parameter alone."""
-    value = tracer.value(tensor)
-    return value is not None and len(value.params) == 1 and not value.sources
-
-
 def position_tables(tracer: Tracer, operand: Any, tokens: Any) -> list[ParamSpec]:
-    """The parameters behind ``operand`` that hold learned vectors for the positions of ``tokens``.
+    """The parameters behind ``operand`` that are learned position embeddings of ``tokens``.
 
-    A table has a vector for each position, for each row and each column, or is resized to the map; one that is stored
-    with its channels last has rows, of which the first belong to the tokens that come before all others.
+    A table has a vector for each position, or for each row or column, or is resized to the map. If its channels come
+    last, its first rows belong to the learned tokens that come before all others.
     """
     if not (isinstance(operand, Tensor) and isinstance(tokens, Tensor)) or tokens.dim() < 3:
         return []
@@ -44,8 +40,8 @@ def position_tables(tracer: Tracer, operand: Any, tokens: Any) -> list[ParamSpec
     last = len(inner) < 3 or features == inner[-1] != inner[0]
     if len(inner) < 2 or not _fits(_without_ones(operand.shape), inner, last):
         return []
-    extra = getattr(tokens, "_ghn_tokens", 0)
-    # What has entered a layer is a token; a number for each feature of a layer is no position's.
+    extra = tracer.origin(tokens).tokens
+    # A parameter that has entered a layer is a token; one with a single number for each feature has no positions.
     names = [
         name
         for name in value.params
@@ -58,7 +54,7 @@ def position_tables(tracer: Tracer, operand: Any, tokens: Any) -> list[ParamSpec
 
 
 def _fits(operand: tuple[int, ...], inner: tuple[int, ...], last: bool) -> bool:
-    """Whether a table has a vector for each place of ``inner``, or for each along some of its dimensions."""
+    """Whether a table has a vector for each position of ``inner``, or for each along some of its dimensions."""
     if not last:
         return operand[-len(inner) :] == inner
     pairs = list(zip(operand[::-1], inner[::-1], strict=False))

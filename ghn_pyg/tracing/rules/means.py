@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,26 +11,30 @@ from torch import Tensor
 
 from ...utils.nested_tensors import map_tensors
 from ..steps import Sources, channels
-from ..tracer import CONSTANT, Rule, Tracer, Value, rule
-from .arithmetic import axis_of
-from .handwritten_norms import over_length, statistic
+from ..tracer import Rule, Tracer, rule
+from ..values import CONSTANT, Value
+from .elementwise import named
+from .handwritten_norms import normalised, statistic
+from .shapes import axis_of
+
+
+def _dimensions(dim: Any, rank: int) -> list[int]:
+    """The dimensions of a reduction in ascending order; all if none are given."""
+    given = (dim,) if isinstance(dim, int) else tuple(dim or ()) or range(rank)
+    return sorted({axis_of(d, rank) for d in given})
 
 
 @rule(torch.mean, Tensor.mean)
 def mean(
     tracer: Tracer, input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None, **_: Any
 ) -> Tensor:
-    """A mean over the spatial dimensions is a global average; a mean over features is folded away."""
-    rank = input.dim()
-    given = (dim,) if isinstance(dim, int) else tuple(range(rank)) if dim is None or len(dim) == 0 else tuple(dim)
-    if any(not -rank <= d < max(rank, 1) for d in given) or len({d % max(rank, 1) for d in given}) < len(given):
-        raise IndexError(f"mean got dimensions {given} for an input of shape {tuple(input.shape)}")
-    dims = sorted(d % rank for d in given)
+    """A mean over positions is a global average; a mean over features is folded away."""
+    dims, rank = _dimensions(dim, input.dim()), input.dim()
     shape = [1 if d in dims else size for d, size in enumerate(input.shape) if keepdim or d not in dims]
     value = tracer.value(input) or CONSTANT
     out = tracer.emit(shape, dtype or input.dtype, Value(_averaged(tracer, input, dims), value.params))
     if rank > 3 and len(shape) == 3 and min(dims) > 1:
-        out._ghn_channels_first = True  # type: ignore[attr-defined]
+        tracer.origin(out).channels_first = True
     return out
 
 
@@ -38,68 +42,51 @@ def _averaged(tracer: Tracer, x: Tensor, dims: Sequence[int]) -> Sources:
     sources, rank = tracer.sources(x), x.dim()
     if not sources:
         return sources
-    if is_spatial(rank, dims) and not (rank == 3 and _channels_first(x)):
-        return statistic(tracer, sources, rank, dims, kind="glob_avg")
-    if _ends_average(tracer, x, dims):  # one dimension after the other
-        first = tracer.steps[sources[0]]
+    is_average = _is_spatial(rank, dims) and not (rank == 3 and tracer.origin(x).channels_first)
+    if not is_average and _ends_average(tracer, x, dims):  # one dimension after the other
+        is_average, first = True, tracer.steps[sources[0]]
         sources = first.inputs if len(sources) == 1 and first.kind == "statistic" else sources
-        return statistic(tracer, sources, rank, dims, kind="glob_avg")
-    return statistic(tracer, sources, rank, dims)
+    return statistic(tracer, sources, rank, dims, kind="glob_avg" if is_average else "statistic")
 
 
-def is_spatial(rank: int, dims: Sequence[int]) -> bool:
+def _is_spatial(rank: int, dims: Sequence[int]) -> bool:
     """Whether ``dims`` are the positions of (B, C, *positions), (B, *positions, C) or (B, tokens, C)."""
     channels_first, channels_last = list(range(2, rank)), list(range(1, rank - 1))
     return (rank > 3 and list(dims) in (channels_first, channels_last)) or (rank == 3 and list(dims) == [1])
 
 
-def _channels_first(x: Tensor) -> bool:
-    """Whether ``x`` of three dimensions was a map (B, C, *positions) before."""
-    return getattr(x, "_ghn_channels_first", False)
-
-
 def _ends_average(tracer: Tracer, x: Tensor, dims: Sequence[int]) -> bool:
     """Whether no positions of (B, C, *positions) are left after a mean over ``dims``."""
     if x.dim() == 3:
-        return list(dims) == [2] and (_channels_first(x) or _channels(tracer, x) == x.shape[1])
+        maybe_channels = x.shape[1] == channels(tracer.steps, tracer.sources(x)) != x.shape[2]
+        return list(dims) == [2] and (tracer.origin(x).channels_first or maybe_channels)
     return x.dim() > 3 and min(dims) > 1 and all(x.shape[d] == 1 for d in range(2, x.dim()) if d not in dims)
 
 
-def _channels(tracer: Tracer, x: Tensor) -> int:
-    """Channels of the layer or norm that ``x`` comes from, unless its last dimension has as many."""
-    found = channels(tracer.steps, tracer.sources(x))
-    return 0 if found == x.shape[-1] else found
+def _deviation(function: Callable[..., Any], position: int) -> Rule:
+    """A variance, standard deviation or length, whose dimensions are the argument at ``position``."""
 
-
-def _spread(function: Callable[..., Any], position: int) -> Rule:
-    """A variance, deviation or length, whose dimensions are the argument at ``position``."""
-
-    def spread(tracer: Tracer, input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def deviation(tracer: Tracer, input: Tensor, *args: Any, **kwargs: Any) -> Any:
         out = function(tracer.lift(input), *args, **kwargs)
-        given = kwargs.get("dim", args[position] if len(args) > position else None)
-        dims = (given,) if isinstance(given, int) and not isinstance(given, bool) else given
-        rank = input.dim()
-        dims = sorted(d % rank for d in dims) if isinstance(dims, (tuple, list)) and len(dims) else list(range(rank))
+        dim = kwargs.get("dim", args[position] if len(args) > position else None)
+        dims = _dimensions(None if isinstance(dim, bool) else dim, input.dim())
         value = tracer.value(input) or CONSTANT
-        value = Value(statistic(tracer, value.sources, rank, dims), value.params)
+        value = Value(statistic(tracer, value.sources, input.dim(), dims), value.params)
         return map_tensors(lambda tensor: tracer.emit(tensor.shape, tensor.dtype, value), out)
 
-    return spread
+    return deviation
 
 
-_SPREADS: Final[dict[int, tuple[Callable[..., Any], ...]]] = {
-    0: (torch.var, Tensor.var, torch.std, Tensor.std, torch.var_mean, torch.std_mean),
-    1: (torch.norm, Tensor.norm, torch.linalg.norm, torch.linalg.vector_norm),
-}
-for _position, _functions in _SPREADS.items():
-    for _function in _functions:
-        rule(_function)(_spread(_function, _position))
+for _function in named("var std var_mean std_mean"):
+    rule(_function)(_deviation(_function, 0))
+for _function in named("norm") | {torch.linalg.norm, torch.linalg.vector_norm}:
+    rule(_function)(_deviation(_function, 1))
 
 
 @rule(F.normalize)
 def normalize(tracer: Tracer, input: Tensor, p: float = 2.0, dim: int = 1, *_: Any, **__: Any) -> Tensor:
     """A value over its own length."""
-    value = tracer.value(input) or CONSTANT
-    axis_of(dim, input.dim())
-    sources = over_length(tracer, value.sources, input.dim(), dim)
+    value, rank = tracer.value(input) or CONSTANT, input.dim()
+    length = statistic(tracer, value.sources, rank, _dimensions(dim, rank))
+    sources = normalised(tracer, value.sources, length) or value.sources
     return tracer.emit(input.shape, input.dtype, Value(sources, value.params))

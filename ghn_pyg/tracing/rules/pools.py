@@ -2,128 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..tracer import Tracer, Value, rule
+from ...utils.nested_tensors import map_tensors, tensors_in
+from ..tracer import Rule, Tracer, rule
+from ..values import Value
+from .convolution import each
+from .elementwise import named
+from .layer_steps import expect
 
-_Size = int | Sequence[int]
-
-
-def _each(value: _Size, count: int) -> tuple[int, ...]:
-    return (value,) * count if isinstance(value, int) else tuple(value) * (count // len(value))
-
-
-def pool_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
-    """Output size of a pool, with PyTorch's rule that in ceil mode the last window starts inside the input."""
-    span = size + 2 * padding - dilation * (kernel - 1) - 1
-    out = (-(-span // stride) if ceil_mode else span // stride) + 1
-    return out - 1 if ceil_mode and (out - 1) * stride >= size + padding else out
+_AVERAGES: Final = named("avg_pool1d avg_pool2d avg_pool3d")
 
 
-def _kernel(sizes: tuple[int, ...]) -> tuple[int, int]:
-    """Height and width; a pool over a sequence has height only."""
-    return (sizes[0], 1) if len(sizes) == 1 else (sizes[-2], sizes[-1])
+def _pool(function: Callable[..., Any], kind: str, dims: int, position: int | None = 0) -> Rule:
+    """A pool whose windows are the argument at ``position``, or follow from the sizes if it is adaptive."""
+
+    def pool(tracer: Tracer, input: Tensor, *args: Any, **options: Any) -> Any:
+        result = function(tracer.lift(input), *args, **options)  # perhaps with indices
+        sizes = input.shape[-dims:]
+        if position is None:
+            targets = next(tensors_in([result])).shape[-dims:]
+            windows = tuple(-(-size // target) for size, target in zip(sizes, targets, strict=True))
+        else:
+            windows = each(options["kernel_size"] if "kernel_size" in options else args[position], dims)
+        kernel = (windows[-2], windows[-1]) if dims > 1 else (windows[0], 1)
+        pooled = Value(tracer.step(kind, tracer.sources(input), kernel=kernel))
+        if function in _AVERAGES and windows == sizes and pooled.sources:
+            tracer.steps[pooled.sources[0]].whole = True
+        return map_tensors(
+            lambda part: tracer.emit(part.shape, part.dtype, pooled if part.dtype == input.dtype else Value()), result
+        )
+
+    return pool
 
 
-def _pool(
-    tracer: Tracer, kind: str, spatial: int, x: Tensor, kernel: _Size, stride: _Size | None, padding: _Size,
-    dilation: _Size, ceil_mode: bool,
-) -> Tensor:  # fmt: skip
-    kernels = _each(kernel, spatial)
-    strides = _each(stride, spatial) if stride not in (None, (), []) else kernels
-    terms = zip(x.shape[-spatial:], kernels, strides, _each(padding, spatial), _each(dilation, spatial), strict=True)
-    sizes = [pool_size(*term, ceil_mode) for term in terms]
-    if min(sizes) < 1:
-        raise RuntimeError(f"{kind} with kernel {kernels} got an input too small: {tuple(x.shape)}")
-    sources = tracer.step(kind, tracer.sources(x), kernel=_kernel(kernels))
-    return tracer.emit((*x.shape[:-spatial], *sizes), x.dtype, Value(sources))
-
-
-def _max_pool(spatial: int) -> Any:
-    def max_pool(
-        tracer: Tracer, input: Tensor, kernel_size: _Size, stride: _Size | None = None, padding: _Size = 0,
-        dilation: _Size = 1, ceil_mode: bool = False, return_indices: bool = False,
-    ) -> Any:  # fmt: skip
-        out = _pool(tracer, "max_pool", spatial, input, kernel_size, stride, padding, dilation, ceil_mode)
-        return (out, tracer.emit(out.shape, torch.int64, Value())) if return_indices else out
-
-    return max_pool
-
-
-def _max_pool_with_indices(spatial: int) -> Any:
-    pool = _max_pool(spatial)
-    return lambda tracer, *args, **kwargs: pool(tracer, *args, **{**kwargs, "return_indices": True})
-
-
-def _adaptive_max_pool_with_indices(spatial: int) -> Any:
-    pool = _adaptive_max_pool(spatial)
-    return lambda tracer, *args, **kwargs: pool(tracer, *args, **{**kwargs, "return_indices": True})
-
-
-def _avg_pool(spatial: int) -> Any:
-    def avg_pool(
-        tracer: Tracer, input: Tensor, kernel_size: _Size, stride: _Size | None = None, padding: _Size = 0,
-        ceil_mode: bool = False, *_: Any, **__: Any,
-    ) -> Tensor:  # fmt: skip
-        out = _pool(tracer, "avg_pool", spatial, input, kernel_size, stride, padding, 1, ceil_mode)
-        if set(out.shape[-spatial:]) == {1} and padding in (0, (0,) * spatial) and (made := tracer.sources(out)):
-            tracer.steps[made[0]].whole = True
-        return out
-
-    return avg_pool
-
-
-def _lp_pool(spatial: int) -> Any:
-    def lp_pool(
-        tracer: Tracer, input: Tensor, norm_type: float, kernel_size: _Size, stride: _Size | None = None,
-        ceil_mode: bool = False,
-    ) -> Tensor:  # fmt: skip
-        return _pool(tracer, "avg_pool", spatial, input, kernel_size, stride, 0, 1, ceil_mode)
-
-    return lp_pool
-
-
-def _target(x: Tensor, output_size: Any, spatial: int) -> tuple[int, ...]:
-    wanted = (output_size,) * spatial if output_size is None or isinstance(output_size, int) else tuple(output_size)
-    if x.dim() not in (spatial + 1, spatial + 2):
-        raise RuntimeError(f"adaptive pooling over {spatial} dimensions got an input of shape {tuple(x.shape)}")
-    return tuple(size if want is None else int(want) for want, size in zip(wanted, x.shape[-spatial:], strict=True))
-
-
-def _adaptive_avg_pool(spatial: int) -> Any:
+def _adaptive_avg_pool(dims: int) -> Rule:
     def adaptive_avg_pool(tracer: Tracer, input: Tensor, output_size: Any) -> Tensor:
-        sizes = _target(input, output_size, spatial)
-        sources = tracer.step("glob_avg", tracer.sources(input))
-        return tracer.emit((*input.shape[:-spatial], *sizes), input.dtype, Value(sources))
+        # The shape is computed by hand: meta kernels would add a fifth to the time that EfficientNetV2-L takes.
+        *lead, _ = shape = tuple(input.shape)
+        expect(len(lead) in (dims, dims + 1), f"adaptive_avg_pool{dims}d got an input of shape {shape}")
+        wanted = zip(each(output_size, dims), shape[-dims:], strict=True)
+        sizes = [size if target is None else target for target, size in wanted]
+        value = Value(tracer.step("glob_avg", tracer.sources(input)))
+        return tracer.emit((*shape[:-dims], *sizes), input.dtype, value)
 
     return adaptive_avg_pool
 
 
-def _adaptive_max_pool(spatial: int) -> Any:
-    def adaptive_max_pool(tracer: Tracer, input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
-        sizes = _target(input, output_size, spatial)
-        kernels = tuple(-(-size // target) for size, target in zip(input.shape[-spatial:], sizes, strict=True))
-        sources = tracer.step("max_pool", tracer.sources(input), kernel=_kernel(kernels))
-        out = tracer.emit((*input.shape[:-spatial], *sizes), input.dtype, Value(sources))
-        return (out, tracer.emit(out.shape, torch.int64, Value())) if return_indices else out
-
-    return adaptive_max_pool
-
-
-for _spatial, _max, _avg, _adaptive_avg, _adaptive_max in (
-    (1, (F.max_pool1d, torch.max_pool1d), F.avg_pool1d, F.adaptive_avg_pool1d, F.adaptive_max_pool1d),
-    (2, (F.max_pool2d, torch.max_pool2d), F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d),
-    (3, (F.max_pool3d, torch.max_pool3d), F.avg_pool3d, F.adaptive_avg_pool3d, F.adaptive_max_pool3d),
-):
-    rule(*_max)(_max_pool(_spatial))
-    rule(getattr(F, f"max_pool{_spatial}d_with_indices"))(_max_pool_with_indices(_spatial))
-    rule(getattr(F, f"adaptive_max_pool{_spatial}d_with_indices"))(_adaptive_max_pool_with_indices(_spatial))
-    rule(_avg)(_avg_pool(_spatial))
-    rule(getattr(F, f"lp_pool{_spatial}d"))(_lp_pool(_spatial))
-    rule(_adaptive_avg)(_adaptive_avg_pool(_spatial))
-    rule(_adaptive_max)(_adaptive_max_pool(_spatial))
+for _dims in (1, 2, 3):
+    for _function in named(f"max_pool{_dims}d max_pool{_dims}d_with_indices"):
+        rule(_function)(_pool(_function, "max_pool", _dims))
+    for _function in named(f"avg_pool{_dims}d"):
+        rule(_function)(_pool(_function, "avg_pool", _dims))
+    for _function in named(f"lp_pool{_dims}d"):
+        rule(_function)(_pool(_function, "avg_pool", _dims, position=1))
+    for _function in named(f"adaptive_max_pool{_dims}d adaptive_max_pool{_dims}d_with_indices"):
+        rule(_function)(_pool(_function, "max_pool", _dims, position=None))
+    rule(*named(f"adaptive_avg_pool{_dims}d"))(_adaptive_avg_pool(_dims))

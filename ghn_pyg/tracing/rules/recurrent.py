@@ -1,4 +1,4 @@
-"""Rules for recurrent layers, and for sequences of several lengths in one tensor, whose lengths have values."""
+"""Rules for recurrent layers, and for packed sequences, whose lengths have data."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...utils.nested_tensors import tensors_in
+from ...utils.compat import PACK_SEQUENCE, PAD_SEQUENCE, RECURRENT, RECURRENT_CELLS
+from ...utils.nested_tensors import map_tensors, tensors_in
 from ..kept import Kept
-from ..tracer import CONSTANT, Tracer, Value, rule
-from .layers import bias_step, weight_step
+from ..tracer import Tracer, rule
+from ..values import CONSTANT, Value
+from .layer_steps import bias_step, weight_step
 
 
-@rule(torch._VF._pack_padded_sequence)
+@rule(*PACK_SEQUENCE)
 def pack(tracer: Tracer, input: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
-    """The steps of all sequences one after the other, and how many sequences have each."""
+    """The time steps of all sequences, and how many sequences have each of them."""
     steps, features = input.shape[1 if batch_first else 0], tuple(input.shape[2:])
     known = lengths if not tracer.is_abstract(lengths) else torch.full(tuple(lengths.shape), steps, device="cpu")
     sizes = (known[None] > torch.arange(int(known.max()), device="cpu")[:, None]).sum(1)
     return tracer.emit((int(known.sum()), *features), input.dtype, tracer.value(input) or CONSTANT), sizes
 
 
-@rule(torch._VF._pad_packed_sequence)
+@rule(*PAD_SEQUENCE)
 def pad(
     tracer: Tracer, data: Tensor, batch_sizes: Tensor, batch_first: bool, padding_value: Any, total_length: int
 ) -> tuple[Tensor, Tensor]:
-    """The sequences apart again, and their lengths."""
+    """The padded sequences, and their lengths."""
     steps, batch = max(batch_sizes.numel(), total_length), int(batch_sizes[0])
     shape = (batch, steps) if batch_first else (steps, batch)
     lengths = (batch_sizes[:, None] > torch.arange(batch, device="cpu")).sum(0)
     return tracer.emit((*shape, *data.shape[1:]), data.dtype, tracer.value(data) or CONSTANT), lengths
 
 
-@rule(torch._VF.lstm, torch._VF.gru, torch._VF.rnn_tanh, torch._VF.rnn_relu)
+@rule(*RECURRENT)
 def recurrent(tracer: Tracer, data: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    """A recurrent layer, however long its sequences are; packed ones come with the number of those at each step."""
+    """A recurrent layer; for packed sequences the second argument is the number of sequences at each time step."""
     packed = isinstance(args[0], Tensor) and not args[0].is_floating_point()
     state, weights, _, _, _, _, bidirectional = args[1:8] if packed else args[:7]
     states = list(tensors_in([state]))
@@ -45,17 +47,16 @@ def recurrent(tracer: Tracer, data: Tensor, *args: Any) -> tuple[Tensor, ...]:
     return (out, *(tracer.emit(tensor.shape, tensor.dtype, value) for tensor in states))
 
 
-@rule(torch._VF.lstm_cell, torch._VF.gru_cell, torch._VF.rnn_tanh_cell, torch._VF.rnn_relu_cell)
+@rule(*RECURRENT_CELLS)
 def cell(tracer: Tracer, data: Tensor, state: Any, *weights: Tensor | None) -> Any:
-    """One step of a recurrent layer."""
-    states, (into, onwards, *biases) = list(tensors_in([state])), weights
-    value = _step(tracer, data, states, (into, *biases[:1], onwards, *biases[1:]))
-    found = tuple(tracer.emit(tensor.shape, tensor.dtype, value) for tensor in states)
-    return found[0] if isinstance(state, Tensor) else found
+    """One time step of a recurrent layer."""
+    of_input, of_state, *biases = weights
+    value = _step(tracer, data, list(tensors_in([state])), (of_input, *biases[:1], of_state, *biases[1:]))
+    return map_tensors(lambda tensor: tracer.emit(tensor.shape, tensor.dtype, value), state)
 
 
 def _step(tracer: Tracer, data: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor | None]) -> Value:
-    """Records matrices and biases one after the other; a first state that is learned is kept."""
+    """Records matrices and biases one after the other; a learned initial state is kept."""
     entering = tracer.merged((data, *states))
     sources = tracer.fold(entering.params, Kept.TOKEN, entering.sources)
     for tensor in weights:

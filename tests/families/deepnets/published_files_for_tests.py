@@ -11,7 +11,7 @@ import pytest
 from ghn_pyg import GHN, GHNConfig
 from ghn_pyg.families.deepnets import Architecture, Genotype, export
 from ghn_pyg.families.deepnets.published_json import meta_path
-from ghn_pyg.models.checkpoints.key_names import from_published
+from ghn_pyg.models.checkpoints.published_keys import from_published
 from tests.golden import FOLDER, STATE_DICT_SHAPES, seeded_state_dict
 
 TRAIN = FOLDER / "deepnets" / "deepnets1m_train.hdf5"

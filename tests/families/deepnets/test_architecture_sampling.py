@@ -6,9 +6,7 @@ import pytest
 
 from ghn_pyg.families.deepnets import (
     OPERATIONS,
-    PREDEFINED,
     SPLIT_SIZES,
-    VIT,
     Architecture,
     PortableRandom,
     architecture_graph,
@@ -46,14 +44,6 @@ def proposals(split, count=300):
 def rate(values):
     values = list(values)
     return sum(values) / len(values)
-
-
-def test_published_sizes():
-    assert SPLIT_SIZES == {
-        "train": 1_000_000, "val": 500, "test": 500, "wide": 100, "deep": 100, "dense": 100, "bnfree": 100,
-        "search": 100_000,
-    }  # fmt: skip
-    assert list(SEARCH_SPACES) == list(SPLIT_SIZES)
 
 
 # --- a function of split, index and seed ----------------------------------------------------------------------------
@@ -111,12 +101,6 @@ def test_the_key_determines_the_split():
     assert 1550 < shares.pop("train") < 1850
     assert all(130 < count < 250 for count in shares.values())
     assert split_of(sample("dense", 3).replace(width=96, hidden=64)) == "dense"
-
-
-def test_the_predefined_architectures():
-    assert list(PREDEFINED) == ["resnet50", "vit"]
-    vit = PREDEFINED["vit"]
-    assert (vit.genotype, vit.cells, vit.width, vit.preprocess) == (VIT, 12, 128, False)
 
 
 # --- the rules -------------------------------------------------------------------------------------------------------

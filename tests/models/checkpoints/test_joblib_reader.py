@@ -241,6 +241,16 @@ def test_a_file_of_zeros_may_inflate_a_lot(tmp_path):
     assert load_joblib(tmp_path / "zeros")["a"].shape == (1 << 18,)
 
 
+@pytest.mark.parametrize("compress", [0, ("zlib", 1), ("gzip", 1)])
+def test_bytes_after_the_end_and_a_wrong_checksum(compress, tmp_path):
+    joblib.dump(published_state(TINY), tmp_path / "ghn.pt", compress=compress)
+    content = (tmp_path / "ghn.pt").read_bytes()
+    for damaged in (content + b"more", *([content[:-4] + b"\0\1\2\3"] if compress else [])):
+        (tmp_path / "ghn.pt").write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"has bytes after its end|incorrect"):
+            read_checkpoint(tmp_path / "ghn.pt")
+
+
 def test_nested_keys_of_a_storage_that_would_overflow_the_stack(tmp_path):
     nested = b"\x80\x02})" + b"\x85" * 500_000 + b"Ns."
     legacy = torch_file({}, legacy=True).replace(b"\x80\x02}q\x00.\x80\x02]", nested + b"\x80\x02]")

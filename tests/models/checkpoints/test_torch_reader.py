@@ -49,11 +49,10 @@ def test_refusals_name_what_the_file_asks_for(content, asked, save, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
-def test_other_refusals_give_no_advice_either(tmp_path):
+def test_refusals_without_a_name(tmp_path):
     torch.save({"ln.weight": Call(os.system, "true")}, tmp_path / "ghn.pt", pickle_protocol=4)
-    with pytest.raises(CheckpointError, match="the file holds more than tensors and plain values") as error:
+    with pytest.raises(CheckpointError, match=r"\(UnpicklingError: the file holds more than tensors and plain values"):
         read_checkpoint(tmp_path / "ghn.pt")
-    assert "weights_only" not in str(error.value)
 
 
 def rewritten(path, change, compression=zipfile.ZIP_STORED):

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ghn_pyg import from_module
-from ghn_pyg.tracing.constants import made, placed, small, wanted_type
 from tests.tracing.helpers import kinds, network, weight
+from tests.tracing.rules.helpers import graph_of
 
 X = torch.rand(2, 3, 5)
 LAYERS = ["input", "a.weight", "a.bias", "b.weight", "b.bias"]
@@ -17,14 +17,12 @@ MASKS = {
     "ones": lambda self, x: torch.ones(3, device=x.device).cumsum(0) < 3,
     "moved": lambda self, x: torch.tensor([1, 1, 0]).to(x.device).bool(),
     "moved by name": lambda self, x: torch.tensor([1, 1, 0]).to(device="cuda", dtype=torch.bool),
-    "moved with its type": lambda self, x: torch.tensor([1, 1, 0]).to(x.device, torch.bool, non_blocking=True),
     "moved to a number": lambda self, x: torch.tensor([True, True, False]).to(0),
     "moved with a method": lambda self, x: torch.tensor([True, True, False]).cuda().cpu(),
     "moved to activations": lambda self, x: torch.tensor([1, 1, 0]).to(x) > 0,
     "of the type of activations": lambda self, x: torch.tensor([1, 1, 0]).type_as(x) > 0,
     "expanded as activations": lambda self, x: (torch.arange(3)[:, None] < 2).expand_as(x)[0, :, 0],
     "like activations": lambda self, x: torch.ones_like(x[0, :, 0]).cumsum(0) < 3,
-    "like activations, elsewhere": lambda self, x: torch.ones_like(x[0, :, 0], device="cuda").cumsum(0) < 3,
     "new": lambda self, x: x.new_ones(3).cumsum(0) < 3,
     "like a weight": lambda self, x: torch.full_like(self.a.weight[0, :3], 2.0).cumsum(0) < 5,
     "a buffer": lambda self, x: self.kept.to(x.device),
@@ -75,21 +73,12 @@ def test_what_is_asked_for_without_data_has_none():
         seen.append(torch.zeros(3, device="meta"))
         return self.a(x + seen[0].sum())
 
-    from_module(network(forward, a=nn.Linear(5, 5)), X)
+    graph_of(forward, X, a=nn.Linear(5, 5))
     assert seen[0].is_meta
-
-
-def test_positions_with_the_shape_of_the_tokens_are_learned_positions():
-    graph = from_module(
-        network(lambda self, x: self.b(self.a(x) + self.p.expand_as(x)), a=nn.Linear(5, 5), b=nn.Linear(5, 7),
-                p=weight(1, 3, 5)), X
-    )  # fmt: skip
-    assert kinds(graph) == ["input", "conv", "bias", "pos_enc", "sum", "conv", "bias"]
 
 
 CHECKS = {
     "isnan": lambda x: not torch.isnan(x).any(),
-    "isnan().sum()": lambda x: x.isnan().sum() == 0,
     "isinf": lambda x: not torch.isinf(x).any().item(),
     "isfinite": lambda x: torch.isfinite(x).all(),
     "a method": lambda x: x.isfinite().all().item(),
@@ -98,6 +87,7 @@ CHECKS = {
     "as torch asks": lambda x: torch._is_all_true(x > 0) and not torch._is_any_true(x < 0),
     "as its methods ask": lambda x: (x > 0)._is_all_true().item() and not (x < 0)._is_any_true().item(),
     "torch._assert_async": lambda x: torch._assert_async((x > 0).all()) is None,
+    "a replacement": lambda x: torch.where(torch.isnan(x), torch.zeros_like(x), x).shape == x.shape,
     "a distribution": lambda x: torch.distributions.Normal(x, x.exp(), validate_args=True).batch_shape == x.shape,
     "probabilities": lambda x: torch.distributions.Categorical(logits=x, validate_args=True).event_shape == (),
 }
@@ -110,16 +100,7 @@ def test_checks_of_activations_hold(check):
         assert check(x)
         return self.b(x)
 
-    assert from_module(network(forward, a=nn.Linear(5, 5), b=nn.Linear(5, 7)), X).node_names == LAYERS
-
-
-def test_replacing_what_is_no_number_leads_on():
-    def forward(self, x):
-        x = self.a(x)
-        x = torch.where(torch.isnan(x), torch.zeros_like(x), x)
-        return self.b(x.masked_fill(torch.isinf(x), 0.0))
-
-    assert from_module(network(forward, a=nn.Linear(5, 5), b=nn.Linear(5, 7)), X).node_names == LAYERS
+    assert graph_of(forward, X, a=nn.Linear(5, 5), b=nn.Linear(5, 7)).node_names == LAYERS
 
 
 def causal(self, ids, attention_mask=None):
@@ -164,7 +145,7 @@ def test_masks_that_the_user_passes_join_nothing(join):
     def forward(self, x, mask):
         return self.b(join(self.a(x), mask))
 
-    graph = from_module(network(forward, a=nn.Linear(5, 5), b=nn.Linear(5, 7)), (X, torch.ones(2, 3).long()))
+    graph = graph_of(forward, (X, torch.ones(2, 3).long()), a=nn.Linear(5, 5), b=nn.Linear(5, 7))
     assert [kind for kind in kinds(graph) if kind != "msa"] == ["input", "conv", "bias", "conv", "bias"]
     assert graph.edge_index[0].tolist() == list(range(graph.num_nodes - 1))
 
@@ -173,39 +154,12 @@ def test_numbers_that_the_user_passes_are_the_input_of_a_layer():
     def forward(self, x, numbers):
         return self.c(torch.cat([self.a(x), numbers.float() @ self.w], 1))
 
-    graph = from_module(
-        network(forward, a=nn.Linear(5, 3, bias=False), w=weight(2, 7), c=nn.Linear(10, 11)),
+    graph = graph_of(
+        forward,
         (torch.rand(1, 5), torch.tensor([[3, 1]])),
+        a=nn.Linear(5, 3, bias=False),
+        w=weight(2, 7),
+        c=nn.Linear(10, 11),
     )
     assert kinds(graph) == ["input", "conv", "conv", "concat", "conv", "bias"]
     assert graph.edge_index.tolist() == [[0, 0, 1, 2, 3, 4], [1, 2, 3, 3, 4, 5]]
-
-
-# --- the parts -------------------------------------------------------------------------------------------------------
-
-
-def test_attributes_that_tell_a_place():
-    x = torch.zeros(3, device="meta")
-    get = {name: getattr(torch.Tensor, name).__get__ for name in ("device", "is_cpu", "is_meta", "requires_grad")}
-    assert placed(get["device"], x.device) == torch.device("cpu")
-    assert placed(get["is_cpu"], x.is_cpu) is True
-    assert placed(get["is_meta"], x.is_meta) is False
-    assert placed(get["requires_grad"], False) is False
-    assert placed(torch.Tensor.shape.__get__, x.shape) == (3,)
-
-
-def test_large_and_random_constants_have_no_data():
-    assert made(torch.zeros, (1024, 1024), {}).device.type == "cpu"
-    assert made(torch.zeros, (1024, 1025), {}).is_meta
-    assert made(torch.full, ((1024, 1025), 3.0), {}).is_meta
-    assert made(torch.rand, (3,), {}).is_meta
-    assert made(torch.rand, (1, 1), {"dtype": torch.float64}).tolist() == [[0.5]]
-    assert made(torch.arange, (7,), {"dtype": torch.int32}).tolist() == [0, 1, 2, 3, 4, 5, 6]
-    assert not small(torch.empty(1 << 11, 513, device="meta"))
-
-
-def test_the_type_that_a_move_names():
-    assert wanted_type((), {}) is None
-    assert wanted_type(("cpu", torch.float16), {}) is torch.float16
-    assert wanted_type((), {"dtype": torch.int8, "copy": True}) is torch.int8
-    assert wanted_type((torch.zeros(3, dtype=torch.int16),), {}) is torch.int16

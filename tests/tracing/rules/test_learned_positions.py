@@ -1,25 +1,56 @@
-"""Tests of learned positions and of the tokens that come before others."""
+"""Learned position embeddings, and the tokens that come before others."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ghn_pyg import GHN, GHNConfig, from_module
 from ghn_pyg.tracing.kept import Kept
-from tests.tracing.helpers import kinds, network, weight
+from tests.tracing.helpers import kinds, sources, weight
+from tests.tracing.rules.helpers import graph_of, linear, small_ghn
 
 
 def traced(forward, shape, **parts):
     """The graph of ``forward`` behind a linear layer of five features."""
-    return from_module(
-        network(lambda self, x: forward(self, self.a(x)), a=nn.Linear(5, 5, bias=False), **parts), torch.zeros(shape)
+    return graph_of(
+        lambda self, x: forward(self, self.a(x)), torch.zeros(shape), a=nn.Linear(5, 5, bias=False), **parts
     )
 
 
 def spec_of(graph, name):
     """The node and specification of a parameter."""
     return next((node, spec) for node, specs in enumerate(graph.params) for spec in specs if spec.name == name)
+
+
+POSITIONS = {
+    "tokens": (lambda self, x: x + self.p, (1, 11, 5)),
+    "first operand": (lambda self, x: self.p + x, (1, 11, 5)),
+    "torch.add": (lambda self, x: torch.add(x, self.p), (1, 11, 5)),
+    "in place": (lambda self, x: x.add_(self.p), (1, 11, 5)),
+    "without batch": (lambda self, x: x + self.p, (11, 5)),
+    "expanded": (lambda self, x: x + self.p.expand(2, -1, -1), (1, 11, 5)),
+    "expanded as the tokens": (lambda self, x: x + self.p.expand_as(x), (1, 11, 5)),
+    "longer": (lambda self, x: x + self.p[:, : x.size(1)], (1, 17, 5)),
+    "interpolated": (lambda self, x: x + F.interpolate(self.p.mT, size=11, mode="linear").mT, (1, 7, 5)),
+}
+
+
+@pytest.mark.parametrize(("add", "shape"), POSITIONS.values(), ids=POSITIONS)
+def test_learned_positions_are_a_root_that_joins_the_tokens(add, shape):
+    graph = traced(lambda self, x: self.b(add(self, x)), (2, 11, 5), b=linear(5, 2), p=weight(*shape))
+    assert kinds(graph) == ["input", "conv", "pos_enc", "sum", "conv"]
+    assert sources(graph)["p"] == []
+    assert sources(graph)["sum"] == ["a.weight", "p"]
+    assert graph.params[2][0].role == "position"
+
+
+def test_learned_positions_of_a_map():
+    layers = {"a": nn.Conv2d(3, 5, 1, bias=False), "b": nn.Conv2d(5, 2, 1)}
+    graph = graph_of(
+        lambda self, x: self.b(self.a(x) + self.p), torch.zeros(2, 3, 11, 13), p=weight(1, 5, 11, 13), **layers
+    )
+    assert kinds(graph) == ["input", "conv", "pos_enc", "sum", "conv", "bias"]
+    assert graph.node_shape[2].tolist() == [1, 5, 11, 13]
 
 
 @pytest.mark.parametrize(("places", "tokens", "side"), [(196, 1, 14), (49, 2, 7), (49, 0, 7), (17, 5, 4)])
@@ -38,21 +69,10 @@ def test_several_tokens_count_together_and_those_behind_do_not():
     def forward(self, x):
         return torch.cat([self.first, self.second, x, self.third], dim=1) + self.positions
 
-    graph = traced(
-        forward,
-        (1, 7, 5),
-        first=weight(1, 1, 5),
-        second=weight(1, 2, 5),
-        third=weight(1, 3, 5),
-        positions=weight(13, 5),
-    )
+    tokens = {"first": weight(1, 1, 5), "second": weight(1, 2, 5), "third": weight(1, 3, 5)}
+    graph = traced(forward, (1, 7, 5), positions=weight(13, 5), **tokens)
     assert spec_of(graph, "positions")[1].extra_rows == 3
-    assert graph.kept == dict.fromkeys(("first", "second", "third"), Kept.TOKEN)
-
-
-def test_without_such_tokens_all_rows_are_decoded():
-    graph = traced(lambda self, x: x + self.positions, (2, 11, 5), positions=weight(11, 5))
-    assert spec_of(graph, "positions")[1].extra_rows == 0
+    assert graph.kept == dict.fromkeys(tokens, Kept.TOKEN)
 
 
 TABLES = {
@@ -96,7 +116,7 @@ def test_tables_of_many_forms(forward, shape, tables, expected):
 def test_every_table_can_be_predicted(name):
     forward, shape, tables, _ = TABLES[name]
     torch.manual_seed(0)
-    ghn = GHN(GHNConfig(hidden_channels=8, max_channels=3, num_classes=5, layers=1, heads=2))
+    ghn = small_ghn()
     prediction = ghn.predict(traced(forward, shape, **{key: weight(*size) for key, size in tables.items()}))
     for key, size in tables.items():
         assert prediction[key].shape == size
@@ -109,7 +129,7 @@ def test_every_table_can_be_predicted(name):
 
 def test_maps_with_channels_last_go_row_by_row():
     torch.manual_seed(0)
-    ghn = GHN(GHNConfig(hidden_channels=8, max_channels=5, num_classes=5, layers=1, heads=2))
+    ghn = small_ghn(max_channels=5)
     last, table = (
         ghn.predict(traced(lambda self, x: x + self.p.view(1, *x.shape[1:]), shape, p=weight(*size)))["p"]
         for shape, size in (((2, 3, 3, 5), (1, 3, 3, 5)), ((2, 9, 5), (1, 9, 5)))
@@ -134,30 +154,11 @@ def test_what_does_not_tell_positions_apart_is_no_table(shape):
     assert graph.kept == {"p": Kept.OFFSET}
 
 
-def test_a_table_that_is_added_to_scores_is_kept():
-    def forward(self, x):
-        near = (torch.arange(11)[:, None] - torch.arange(11)).clamp(-2, 2) + 2
-        return (x @ x.mT + self.p(near)[..., 0]).softmax(-1) @ x
-
-    graph = traced(forward, (2, 11, 5), p=nn.Embedding(5, 1))
-    assert graph.kept == {"p.weight": Kept.POSITION_BIAS}
-    assert kinds(graph) == ["input", "conv", "msa"]
-
-
-def test_a_table_that_is_the_mask_of_fused_attention_is_kept():
-    def forward(self, x):
-        near = (torch.arange(11)[:, None] - torch.arange(11)).clamp(-2, 2) + 2
-        return F.scaled_dot_product_attention(x, x, x, self.p(near).permute(2, 0, 1))
-
-    graph = traced(forward, (2, 11, 5), p=nn.Embedding(5, 1))
-    assert graph.kept == {"p.weight": Kept.POSITION_BIAS}
-    assert kinds(graph) == ["input", "conv", "msa"]
-
-
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_bias_of_each_head_is_no_table(batch):
-    heads = traced(lambda self, x: self.q(x).view(7, batch, 3, 5) + self.r, (7, batch, 5), q=nn.Linear(5, 15),
-                   r=weight(3, 5))  # fmt: skip
+    heads = traced(
+        lambda self, x: self.q(x).view(7, batch, 3, 5) + self.r, (7, batch, 5), q=nn.Linear(5, 15), r=weight(3, 5)
+    )
     assert heads.kept == {"r": Kept.OFFSET}
 
 
@@ -170,34 +171,39 @@ def test_what_also_enters_a_layer_is_a_token():
     assert graph.kept == {"latents": Kept.TOKEN}
 
 
-def test_rows_that_queries_are_multiplied_by_are_kept():
-    def forward(self, x):
-        query, key, value = self.qkv(x).chunk(3, dim=-1)
-        return (query @ key.mT * 0.5 + query @ self.rows.t() + query @ self.columns.t()).softmax(-1) @ value
+NEAR = (torch.arange(11)[:, None] - torch.arange(11)).clamp(-2, 2) + 2
+ROWS = torch.arange(11)
+SCORES = {
+    "a table": (lambda self, x: (x @ x.mT + self.p(NEAR)[..., 0]).softmax(-1) @ x, {"p": nn.Embedding(5, 1)}),
+    "a mask of fused attention": (
+        lambda self, x: F.scaled_dot_product_attention(x, x, x, self.p(NEAR).permute(2, 0, 1)),
+        {"p": nn.Embedding(5, 1)},
+    ),
+    "two tables": (
+        lambda self, x: (x @ x.mT + self.p(ROWS) + self.q(ROWS)).softmax(-1) @ x,
+        {"p": nn.Embedding(11, 11), "q": nn.Embedding(11, 11)},
+    ),
+    "a gated table": (
+        lambda self, x: (x @ x.mT + self.p(ROWS) * x.mean(-1, keepdim=True).sigmoid() + self.q(ROWS)).softmax(-1) @ x,
+        {"p": nn.Embedding(11, 11), "q": nn.Embedding(11, 11)},
+    ),
+    "rows times queries": (
+        lambda self, x: (x @ x.mT * 0.5 + x @ self.p.weight.t() + x @ self.q.weight.t()).softmax(-1) @ x,
+        {"p": nn.Embedding(11, 5), "q": nn.Embedding(11, 5)},
+    ),
+}
 
-    graph = traced(forward, (2, 7, 5), qkv=nn.Linear(5, 15), rows=weight(7, 5), columns=weight(7, 5))
-    assert graph.kept == {"rows": Kept.POSITION_BIAS, "columns": Kept.POSITION_BIAS}
+
+@pytest.mark.parametrize(("attend", "tables"), SCORES.values(), ids=SCORES)
+def test_tables_that_are_added_to_scores_are_kept(attend, tables):
+    graph = traced(attend, (2, 11, 5), **tables)
+    assert graph.kept == {f"{name}.weight": Kept.POSITION_BIAS for name in tables}
+    assert kinds(graph) == ["input", "conv", "msa"]
 
 
 def test_a_layer_whose_result_is_added_to_scores_is_one():
     def forward(self, x, pairs):
         return (self.b(x) @ x.mT + self.pairs(pairs)[..., 0]).softmax(-1) @ x
 
-    graph = from_module(
-        network(forward, b=nn.Linear(5, 5), pairs=nn.Linear(3, 1)), (torch.zeros(2, 7, 5), torch.zeros(2, 7, 7, 3))
-    )
+    graph = graph_of(forward, (torch.zeros(2, 7, 5), torch.zeros(2, 7, 7, 3)), b=linear(), pairs=nn.Linear(3, 1))
     assert not graph.kept
-
-
-@pytest.mark.parametrize("gated", [False, True])
-def test_every_table_that_is_added_to_scores_is_kept(gated):
-    def forward(self, x):
-        places = torch.arange(7)
-        first = self.p(places) * self.gate(x).sigmoid() if gated else self.p(places)
-        return (self.b(x) @ x.mT + first + self.q(places)).softmax(-1) @ x
-
-    graph = traced(forward, (2, 7, 5), p=nn.Embedding(7, 7), q=nn.Embedding(7, 7), gate=nn.Linear(5, 1),
-                   b=nn.Linear(5, 5))  # fmt: skip
-    kept = {"p.weight": Kept.POSITION_BIAS, "q.weight": Kept.POSITION_BIAS}
-    unused = {} if gated else {"gate.weight": Kept.UNUSED, "gate.bias": Kept.UNUSED}
-    assert graph.kept == kept | unused

@@ -9,9 +9,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_s
 
 from ghn_pyg import from_module
 from ghn_pyg.tracing.kept import Kept
-from ghn_pyg.tracing.rules import recurrent as rules_recurrent
-from ghn_pyg.tracing.tracer import RULES
-from tests.tracing.helpers import kinds, network, shapes, sources, weight
+from ghn_pyg.utils import compat
+from tests.tracing.helpers import kinds, shapes, sources, weight
+from tests.tracing.rules.helpers import graph_of
 
 X = torch.rand(3, 7, 5)
 LENGTHS = torch.tensor([7, 3, 2])
@@ -25,13 +25,7 @@ def packed(x, lengths, layer, batch_first, enforce_sorted=True, total_length=Non
     return inner.data, inner.batch_sizes, out.data, padded, found, *(state if isinstance(state, tuple) else (state,))
 
 
-LAYERS = [
-    (nn.LSTM, {}),
-    (nn.LSTM, {"proj_size": 2}),
-    (nn.GRU, {}),
-    (nn.RNN, {}),
-    (nn.RNN, {"nonlinearity": "relu"}),
-]
+LAYERS = [(nn.LSTM, {}), (nn.LSTM, {"proj_size": 2}), (nn.GRU, {}), (nn.RNN, {}), (nn.RNN, {"nonlinearity": "relu"})]
 
 
 @pytest.mark.parametrize(("cls", "options"), LAYERS)
@@ -49,9 +43,10 @@ def test_the_shapes_are_those_that_pytorch_computes(cls, options, batch_first, l
         seen.extend(packed(x, lengths, self.layer, batch_first, enforce_sorted, total))
         return self.head(seen[3])
 
-    graph = from_module(network(forward, layer=layer, head=nn.Linear(expected[3].shape[-1], 2)), x)
+    graph = graph_of(forward, x, layer=layer, head=nn.Linear(expected[3].shape[-1], 2))
     assert graph.kept == {}
     assert [(tensor.shape, tensor.dtype) for tensor in seen] == [(tensor.shape, tensor.dtype) for tensor in expected]
+    assert sources(graph)["head.weight"] == [graph.node_names[-3]]
     assert seen[1].tolist() == expected[1].tolist()
     assert seen[4].tolist() == expected[4].tolist()
 
@@ -71,7 +66,7 @@ def test_sequences_of_one_length_have_the_shapes_that_pytorch_computes(cls, opti
         seen.extend(shapes(found := self.layer(*inputs)))
         return found
 
-    assert from_module(network(forward, layer=layer), (x, *states)).kept == {}
+    assert graph_of(forward, (x, *states), layer=layer).kept == {}
     assert seen == expected
 
 
@@ -85,10 +80,11 @@ def test_cells_have_the_shapes_that_pytorch_computes(cls, shape, bias):
         seen.extend(shapes(found := self.layer(x)))
         return found
 
-    graph = from_module(network(forward, layer=layer), torch.rand(shape))
+    graph = graph_of(forward, torch.rand(shape), layer=layer)
     assert seen == shapes(layer(torch.rand(shape)))
     names = ["weight_ih", "bias_ih", "weight_hh", "bias_hh"] if bias else ["weight_ih", "weight_hh"]
     assert graph.node_names == ["input", *(f"layer.{name}" for name in names)]
+    assert kinds(graph)[1:] == [{"weight": "conv", "bias": "bias"}[name.partition("_")[0]] for name in names]
 
 
 def test_a_long_sequence_takes_no_longer():
@@ -99,7 +95,7 @@ def test_a_first_state_that_is_learned_is_kept():
     def forward(self, x):
         return self.memory(x, self.start.expand(-1, 3, -1).contiguous())[0]
 
-    graph = from_module(network(forward, start=weight(1, 1, 7), memory=nn.GRU(5, 7, batch_first=True)), X)
+    graph = graph_of(forward, X, start=weight(1, 1, 7), memory=nn.GRU(5, 7, batch_first=True))
     assert graph.kept == {"start": Kept.TOKEN}
     assert sources(graph)["memory.weight_ih_l0"] == ["input"]
 
@@ -108,7 +104,7 @@ def test_a_state_that_is_computed_enters_too():
     def forward(self, x):
         return self.memory(x[:, 1], self.a(x[:, 0]))
 
-    graph = from_module(network(forward, a=nn.Linear(5, 7, bias=False), memory=nn.RNNCell(5, 7)), X)
+    graph = graph_of(forward, X, a=nn.Linear(5, 7, bias=False), memory=nn.RNNCell(5, 7))
     assert sources(graph)["memory.weight_ih"] == ["input", "a.weight"]
 
 
@@ -116,59 +112,41 @@ def test_parameters_that_a_network_gives_to_the_function_itself():
     def forward(self, x):
         return torch.gru(x, torch.zeros(1, 3, 7), [self.a, self.b], False, 1, 0.0, self.training, False, True)[0]
 
-    graph = from_module(network(forward, a=weight(21, 5), b=weight(21, 7)), X)
+    graph = graph_of(forward, X, a=weight(21, 5), b=weight(21, 7))
     assert graph.node_names == ["input", "a", "b"]
 
 
-def test_every_rule_is_one_of_the_functions_of_recurrent_layers():
-    own = {function.__name__ for function, rule in RULES.items() if rule.__module__ == rules_recurrent.__name__}
-    layers = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
-    assert own == {"_pack_padded_sequence", "_pad_packed_sequence", *layers, *(f"{name}_cell" for name in layers)}
-
-
+WEIGHTS, BIASES = ["weight_ih_l0", "weight_hh_l0"], ["bias_ih_l0", "bias_hh_l0"]
+norms = nn.utils.parametrizations
 RECURRENT = {
-    "LSTM": (nn.LSTM(5, 7), ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]),
-    "GRU": (nn.GRU(5, 7, bias=False), ["weight_ih_l0", "weight_hh_l0"]),
-    "RNN": (
-        nn.RNN(5, 7, num_layers=2, bias=False),
-        ["weight_ih_l0", "weight_hh_l0", "weight_ih_l1", "weight_hh_l1"],
-    ),
+    "LSTM": (lambda: nn.LSTM(5, 7), [*WEIGHTS, *BIASES]),
+    "GRU": (lambda: nn.GRU(5, 7, bias=False), WEIGHTS),
+    "RNN": (lambda: nn.RNN(5, 7, num_layers=2, bias=False), [*WEIGHTS, "weight_ih_l1", "weight_hh_l1"]),
     "both directions": (
-        nn.LSTM(5, 7, bidirectional=True, bias=False),
-        ["weight_ih_l0", "weight_hh_l0", "weight_ih_l0_reverse", "weight_hh_l0_reverse"],
+        lambda: nn.LSTM(5, 7, bidirectional=True, bias=False), [*WEIGHTS, *(f"{name}_reverse" for name in WEIGHTS)]
     ),
-    "with a projection": (nn.LSTM(5, 7, proj_size=3, bias=False), ["weight_ih_l0", "weight_hh_l0", "weight_hr_l0"]),
-}
-
-
-@pytest.mark.parametrize(("layer", "expected"), RECURRENT.values(), ids=RECURRENT)
-def test_recurrent_layers(layer, expected):
-    graph = from_module(layer, X)
-    assert graph.node_names == ["input", *expected]
-    assert kinds(graph)[1:] == ["bias" if name.startswith("bias") else "conv" for name in expected]
-    assert graph.kept == {}
-
-
-NORMALISED = {
-    "weight norm": (nn.utils.parametrizations.weight_norm, "parametrizations.weight_hh_l0.original1"),
-    "weight norm of old": (nn.utils.weight_norm, "weight_hh_l0_v"),
-    "spectral norm": (nn.utils.parametrizations.spectral_norm, "parametrizations.weight_hh_l0.original"),
-}
+    "with a projection": (lambda: nn.LSTM(5, 7, proj_size=3, bias=False), [*WEIGHTS, "weight_hr_l0"]),
+    "weight norm": (
+        lambda: norms.weight_norm(nn.LSTM(5, 7), WEIGHTS[1]),
+        [WEIGHTS[0], "parametrizations.weight_hh_l0.original1", *BIASES],
+    ),
+    "weight norm of old": (
+        lambda: nn.utils.weight_norm(nn.LSTM(5, 7), WEIGHTS[1]), [WEIGHTS[0], "weight_hh_l0_v", *BIASES]
+    ),
+    "spectral norm": (
+        lambda: norms.spectral_norm(nn.LSTM(5, 7), WEIGHTS[1]),
+        [WEIGHTS[0], "parametrizations.weight_hh_l0.original", *BIASES],
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize(("normalise", "matrix"), NORMALISED.values(), ids=NORMALISED)
-def test_recurrent_layers_with_computed_matrices(normalise, matrix):
-    graph = from_module(normalise(nn.LSTM(5, 7), "weight_hh_l0"), X)
-    assert graph.param_names[1:] == [["weight_ih_l0"], [matrix], ["bias_ih_l0"], ["bias_hh_l0"]]
+@pytest.mark.parametrize(("build", "expected"), RECURRENT.values(), ids=RECURRENT)
+def test_recurrent_layers(build, expected):
+    graph = from_module(build(), X)
+    assert graph.node_names == ["input", *expected]
+    assert kinds(graph)[1:] == ["bias" if name.startswith("bias") else "conv" for name in expected]
     assert set(graph.kept.values()) <= {Kept.MAGNITUDE}
-
-
-@pytest.mark.parametrize("cls", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
-def test_recurrent_cells(cls):
-    graph = from_module(cls(5, 7), X[0])
-    assert graph.kept == {}
-    assert sorted(kinds(graph)) == ["bias", "bias", "conv", "conv", "input"]
 
 
 def test_the_state_of_a_recurrent_layer_leads_on():
@@ -176,27 +154,17 @@ def test_the_state_of_a_recurrent_layer_leads_on():
         _, (hidden, _) = self.memory(x)
         return self.head(hidden[-1])
 
-    graph = from_module(network(forward, memory=nn.LSTM(5, 7, bias=False), head=nn.Linear(7, 2, bias=False)), X)
+    graph = graph_of(forward, X, memory=nn.LSTM(5, 7, bias=False), head=nn.Linear(7, 2, bias=False))
     assert graph.node_names == ["input", "memory.weight_ih_l0", "memory.weight_hh_l0", "head.weight"]
-
-
-def test_a_packed_recurrent_network():
-    def forward(self, x):
-        out, _ = pad_packed_sequence(self.memory(pack_padded_sequence(x, LENGTHS, batch_first=True))[0], True)
-        return self.head(out[:, -1])
-
-    graph = from_module(network(forward, memory=nn.LSTM(5, 11, batch_first=True), head=nn.Linear(11, 2)), X)
-    assert kinds(graph) == ["input", "conv", "conv", "bias", "bias", "conv", "bias"]
-    assert sources(graph)["head.weight"] == ["memory.bias_hh_l0"]
 
 
 def test_lengths_that_activations_give_are_taken_as_whole():
     def forward(self, x):
         lengths = self.a(x).sum((1, 2)).long()
-        data = torch._VF._pack_padded_sequence(x, lengths, True)[0]
+        data = compat.PACK_SEQUENCE[0](x, lengths, True)[0]
         return self.b(data) + data.shape[0]
 
-    seen = from_module(network(forward, a=nn.Linear(5, 5), b=nn.Linear(5, 3)), X)
+    seen = graph_of(forward, X, a=nn.Linear(5, 5), b=nn.Linear(5, 3))
     assert sources(seen)["b.weight"] == ["input"]
 
 
@@ -206,4 +174,4 @@ def test_sequences_of_constants():
         assert inner.batch_sizes.tolist() == [2, 2, 1]
         return self.a(x + inner.data.sum())
 
-    assert kinds(from_module(network(forward, a=nn.Linear(5, 3)), X)) == ["input", "conv", "bias"]
+    assert kinds(graph_of(forward, X, a=nn.Linear(5, 3))) == ["input", "conv", "bias"]

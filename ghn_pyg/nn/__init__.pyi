@@ -1,0 +1,42 @@
+from .attention import TableBias, add_biases, dense_attention, table_attention
+from .attention_bias import DistanceBias, EdgePathEncoding, SpatialEncoding
+from .blocks import Blocks
+from .conv_encoder import ConvEncoder
+from .decoders import ConvDecoder, MLPDecoder, VectorDecoder
+from .gated_gnn import GatedGNN
+from .ghn3_encoder import GHN3Encoder
+from .graphormer import GraphormerLayer, GraphToken, GraphTransformer
+from .node_encodings import CentralityEncoding, DepthEncoding, ShapeEncoding
+from .node_mlp import NodeMLP
+from .readouts import AttentionReadout, LastReadout, Readout, TokenReadout
+from .sparse_attention import SparseGraphormerLayer, SparseTransformer
+
+__all__ = [
+    "AttentionReadout",
+    "Blocks",
+    "CentralityEncoding",
+    "ConvDecoder",
+    "ConvEncoder",
+    "DepthEncoding",
+    "DistanceBias",
+    "EdgePathEncoding",
+    "GHN3Encoder",
+    "GatedGNN",
+    "GraphToken",
+    "GraphTransformer",
+    "GraphormerLayer",
+    "LastReadout",
+    "MLPDecoder",
+    "NodeMLP",
+    "Readout",
+    "ShapeEncoding",
+    "SparseGraphormerLayer",
+    "SparseTransformer",
+    "SpatialEncoding",
+    "TableBias",
+    "TokenReadout",
+    "VectorDecoder",
+    "add_biases",
+    "dense_attention",
+    "table_attention",
+]

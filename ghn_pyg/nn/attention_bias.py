@@ -1,0 +1,246 @@
+"""Attention biases from the structure of graphs: shortest-path distances, and the edges along shortest paths."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..utils.compat import has_plain_values
+from ..utils.memory_guard import check_memory
+from .attention import SPARSE_INSTEAD, TableBias
+from .blocks import Blocks, to_numpy
+
+MAX_DISTANCE: Final = 254
+
+
+def sinusoids(rows: int, channels: int) -> Tensor:
+    """Sinusoidal position embeddings of shape (rows, channels), the first row zero."""
+    position = torch.arange(rows)[:, None]
+    rate = torch.exp(torch.arange(0, channels, 2) * (-torch.log(torch.tensor(10_000.0)) / channels))
+    table = torch.stack((torch.sin(position * rate), torch.cos(position * rate)), dim=2).flatten(1)[:, :channels]
+    table[0] = 0
+    return table
+
+
+class DistanceEmbedding(nn.Embedding):
+    """A trainable table of embeddings, initialized with :func:`sinusoids`."""
+
+    def reset_parameters(self) -> None:
+        """Resets all embeddings to sinusoids."""
+        with torch.no_grad():
+            self.weight.copy_(sinusoids(*self.weight.shape))
+
+
+def _blocks_of_distances(distance: Tensor, batch: Tensor | Blocks, bytes_per_pair: int) -> Blocks:
+    """The blocks of the batch, after a check of the distances and of the memory for their columns."""
+    blocks = Blocks.of_batch(batch)
+    if not isinstance(distance, Tensor):
+        raise TypeError(f"distance expected a tensor, as AddShortestPathDistance adds it, got {distance!r:.40}")
+    if distance.is_floating_point() or distance.dtype == torch.bool:
+        raise ValueError(f"distance expected integers, 0 for no path, got {distance.dtype}")
+    readable = distance.device.type == "cpu" and has_plain_values(distance)
+    if readable and distance.dtype.is_signed and distance.numel() and distance.min() < 0:
+        raise ValueError(f"distance expected 0 for no path, got {int(distance.min())}")
+    what = f"the bias of {distance.numel():,} pairs of nodes"
+    check_memory(bytes_per_pair * distance.numel(), what, SPARSE_INSTEAD, distance.device)
+    return blocks
+
+
+class DistanceBias(nn.Module):
+    r"""GHN-3's bias for every ordered pair of nodes of a directed acyclic graph, from their two distances.
+
+    The feature of the pair (query :math:`u`, key :math:`v`) is :math:`e_{d(u,v)} \Vert e_{d(v,u)}`, mapped to a bias
+    per head by :math:`W_2\, \mathrm{ReLU}(W_1 \cdot + b_1) + b_2`. In a directed acyclic graph one of the two distances
+    is 0, so there are at most :math:`2 \cdot 254 + 1` different features: their biases are computed once, and pairs
+    look them up by the signed distance :math:`d(u, v) - d(v, u)`. Memory is two bytes per pair of nodes, five while
+    they are computed (0.5 GB for 10,000 nodes). From GHN-3 (arXiv 2303.04143), after Graphormer (arXiv 2106.05234).
+
+    Args:
+        channels: Width :math:`d` of the embeddings.
+        heads: Number of attention heads :math:`H`.
+
+    Shapes:
+        - **input:** distances :math:`(\sum_g N_g^2,)` of acyclic graphs, 0 for no path, larger ones count as 254; and
+          the ``batch`` :math:`(N,)` of the nodes, or its blocks
+        - **output:** a :class:`TableBias`
+
+    Raises:
+        ValueError: If distances are not integers from 0 on.
+        MemoryError: If the pairs do not fit into the free memory.
+
+    Example:
+        >>> bias = DistanceBias(channels=8, heads=2)(torch.tensor([0, 1, 0, 0]), Blocks.of(None, 2))
+        >>> [part.shape for part in bias.dense()]
+        [torch.Size([1, 2, 2, 2])]
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        # Row 0 is the padding row of published checkpoints; distance k has row k + 2.
+        self.distance = DistanceEmbedding(MAX_DISTANCE + 3, channels)
+        self.mlp = nn.Sequential(nn.Linear(2 * channels, channels), nn.ReLU(), nn.Linear(channels, heads))
+
+    def reset_parameters(self) -> None:
+        """Resets the embeddings to sinusoids and draws the other weights anew."""
+        for part in (self.distance, self.mlp[0], self.mlp[2]):
+            part.reset_parameters()  # type: ignore[operator]
+
+    def table(self) -> Tensor:
+        """The bias of each signed distance from -254 to 254, of shape (heads, 509)."""
+        rows = self.distance.weight[2:]
+        none = rows[:1].expand(MAX_DISTANCE, -1)
+        forward = torch.cat((none, rows))
+        backward = torch.cat((rows.flip(0), none))
+        return self.mlp(torch.cat((forward, backward), dim=1)).t()
+
+    def forward(self, distance: Tensor, batch: Tensor | Blocks) -> TableBias:
+        """Computes the biases of a batch."""
+        blocks = _blocks_of_distances(distance, batch, bytes_per_pair=5)
+        return TableBias(self.table(), [signed_distance(part) for part in blocks.split_pairs(distance)], blocks)
+
+
+def signed_distance(distance: Tensor) -> Tensor:
+    """The signed distance :math:`d(u, v) - d(v, u)` plus 254, a column of the table, for blocks (G, N, N)."""
+    clamped = distance.clamp(max=MAX_DISTANCE).to(torch.int16)
+    return (clamped - clamped.mT).add_(MAX_DISTANCE)
+
+
+class SpatialEncoding(nn.Module):
+    r"""Graphormer's bias for every pair of nodes: a trained number :math:`b_{\phi(u, v)}` per head and distance.
+
+    With ``directed`` it is :math:`b_{\phi(u, v)} + b'_{\phi(v, u)}`, which distinguishes nodes before and after a node.
+    Pairs without a path share a number, and so do all distances larger than ``max_distance``. Distances that a
+    transform left out by its cutoff count as pairs without a path. From "Do Transformers Really Perform Bad for Graph
+    Representation?" (arXiv 2106.05234).
+
+    Args:
+        heads: Number of attention heads :math:`H`.
+        max_distance: Largest distance with a number of its own.
+        directed: Whether distances in both directions count.
+
+    Shapes:
+        - **input:** distances :math:`(\sum_g N_g^2,)` as :class:`~ghn_pyg.transforms.AddShortestPathDistance` adds
+          them, 0 for the node itself or no path; and the ``batch`` :math:`(N,)` of the nodes, or its blocks
+        - **output:** a :class:`TableBias`: two bytes per pair of nodes (four with more than 32,766 columns)
+
+    Raises:
+        ValueError: If distances are not integers from 0 on.
+        MemoryError: If the pairs do not fit into the free memory.
+
+    Example:
+        >>> spatial = SpatialEncoding(heads=2)
+        >>> [part.shape for part in spatial(torch.tensor([0, 1, 1, 0]), Blocks.of(None, 2)).dense()]
+        [torch.Size([1, 2, 2, 2])]
+    """
+
+    def __init__(self, heads: int, max_distance: int = 20, directed: bool = False) -> None:
+        super().__init__()
+        if heads < 1:
+            raise ValueError(f"heads must be at least 1, got {heads}")
+        if max_distance < 1:
+            raise ValueError(f"max_distance must be at least 1, got {max_distance}")
+        self.max_distance = max_distance
+        columns = (max_distance + 3) ** (2 if directed else 1)
+        self.column_type = torch.int16 if columns < torch.iinfo(torch.int16).max else torch.int32
+        # Rows: distances 0 to the largest, then longer ones, then no path.
+        self.bias = nn.Embedding(max_distance + 3, heads)
+        self.back = nn.Embedding(max_distance + 3, heads) if directed else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws all numbers anew, with standard deviation 0.02."""
+        for table in (self.bias, self.back):
+            if table is not None:
+                nn.init.normal_(table.weight, std=0.02)
+
+    def extra_repr(self) -> str:
+        """Options shown by ``repr``."""
+        return f"max_distance={self.max_distance}, directed={self.back is not None}"
+
+    def _rows(self, distance: Tensor) -> Tensor:
+        """The row of each distance of a block (G, n, n)."""
+        largest = min(self.max_distance + 1, torch.iinfo(distance.dtype).max)  # GPUs refuse to clamp to more
+        rows = distance.clamp(max=largest).to(self.column_type)
+        no_path = (rows == 0).logical_and_(~torch.eye(rows.size(-1), dtype=torch.bool, device=rows.device))
+        return rows.masked_fill_(no_path, self.max_distance + 2)
+
+    def forward(self, distance: Tensor, batch: Tensor | Blocks) -> TableBias:
+        """Computes the biases of a batch."""
+        blocks = _blocks_of_distances(distance, batch, 4 * self.column_type.itemsize)
+        columns = [self._rows(part) for part in blocks.split_pairs(distance)]
+        table = self.bias.weight
+        if self.back is not None:
+            rows = len(table)
+            table = (table[:, None] + self.back.weight).flatten(0, 1)
+            columns = [column * rows + column.mT for column in columns]
+        return TableBias(table.t(), columns, blocks)
+
+
+class EdgePathEncoding(nn.Module):
+    r"""Graphormer's edge encoding: a bias from the features of the edges along a shortest path (arXiv 2106.05234).
+
+    .. math::
+        c_{uv} = \frac{1}{L} \sum_{n=1}^{L} x_{e_n}^\top w_n \qquad \text{for the path } (e_1, …, e_L)
+        \text{ from } u \text{ to } v,
+
+    with weights :math:`w_n` for each head and position on the path. The products of each edge with all :math:`w_n` are
+    computed once and summed for each pair; no features are gathered.
+
+    Args:
+        channels: Width of the edge features.
+        heads: Number of attention heads :math:`H`.
+        max_hops: Number of edges that count, from the start of the path.
+
+    Shapes:
+        - **input:** edges :math:`(2, E)`, features :math:`(E, \text{channels})`, paths
+          :math:`(\sum_g N_g^2, L)` as :class:`~ghn_pyg.transforms.AddShortestPathEdges` adds them (positions among
+          the edges of the graph, -1 after the end) and the ``batch`` :math:`(N,)` of the nodes, or its blocks
+        - **output:** the biases of each block, :math:`(G, H, n, n)`
+
+    Example:
+        >>> edges, path = torch.tensor([[0], [1]]), torch.tensor([[-1], [0], [-1], [-1]])
+        >>> encoding = EdgePathEncoding(channels=3, heads=2, max_hops=1)
+        >>> [part.shape for part in encoding(edges, torch.ones(1, 3), path, Blocks.of(None, 2))]
+        [torch.Size([1, 2, 2, 2])]
+    """
+
+    def __init__(self, channels: int, heads: int, max_hops: int = 5) -> None:
+        super().__init__()
+        if max_hops < 1:
+            raise ValueError(f"max_hops must be at least 1, got {max_hops}")
+        self.max_hops = max_hops
+        self.heads = heads
+        self.hops = nn.Linear(channels, max_hops * heads, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draws all weights anew."""
+        self.hops.reset_parameters()
+
+    def extra_repr(self) -> str:
+        """Options shown by ``repr``."""
+        return f"heads={self.heads}, max_hops={self.max_hops}"
+
+    def forward(self, edge_index: Tensor, edge_attr: Tensor, path: Tensor, batch: Tensor | Blocks) -> list[Tensor]:
+        """Computes the biases of a batch."""
+        blocks = Blocks.of_batch(batch)
+        if edge_attr.size(0) != edge_index.size(1):
+            raise ValueError(f"edge_attr expected a row for each of {edge_index.size(1)} edges, got {len(edge_attr)}")
+        hops = min(self.max_hops, path.size(1))
+        no_edge = edge_attr.size(0) * self.max_hops
+        products = self.hops(edge_attr).view(no_edge, self.heads)
+        products = torch.cat((products, products.new_zeros(1, self.heads)))
+        path = path[:, :hops].long()
+        edge, hop = path + _first_edges(edge_index, blocks)[:, None], torch.arange(hops, device=path.device)
+        row = (edge * self.max_hops + hop).masked_fill(path < 0, no_edge)
+        return blocks.biases(F.embedding_bag(row, products, mode="mean", padding_idx=no_edge))
+
+
+def _first_edges(edge_index: Tensor, blocks: Blocks) -> Tensor:
+    r"""For every pair of nodes the number of edges in the graphs before its graph, :math:`(\sum_g N_g^2,)`."""
+    sizes = torch.tensor(blocks.sizes)
+    sources = torch.from_numpy(to_numpy(edge_index[0]))
+    counts = torch.bincount(torch.repeat_interleave(sizes)[sources], minlength=len(sizes))
+    return torch.repeat_interleave(counts.cumsum(0) - counts, sizes**2).to(edge_index.device)

@@ -1,0 +1,75 @@
+"""Tensors that depend on neither activations nor parameters, such as masks and position counters: real data on the CPU.
+
+Activations of a trace have no data and so no device. Masks that a network creates on the device of its activations, or
+moves there, must keep their data, so every tensor of a trace reports the CPU as its device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from ..utils.compat import device_constructors
+from ..utils.nested_tensors import map_tensors
+
+Function = Callable[..., Any]
+
+FACTORIES: Final[frozenset[Function]] = frozenset((*device_constructors(), torch.normal))
+"""Functions that create a tensor from numbers."""
+
+RANDOM: Final = frozenset((torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal))
+_SIZED: Final = frozenset((torch.zeros, torch.ones, torch.empty, torch.full, torch.eye))
+_SIZE_LIMIT: Final = 1 << 20
+_MOVES: Final = frozenset((Tensor.to, Tensor.cuda, Tensor.cpu))
+_CPU: Final = torch.device("cpu")
+_DEVICE_FLAGS: Final = frozenset(("is_cpu", "is_cuda", "is_meta"))
+
+
+def on_cpu(attribute: Function, result: Any) -> Any:
+    """What a tensor's attribute reports during a trace: ``result``, or the CPU where it is about the device."""
+    kind = type(result)
+    if kind is torch.device:
+        return _CPU
+    if kind is bool and (name := attribute.__self__.__name__) in _DEVICE_FLAGS:  # type: ignore[attr-defined]
+        return name == "is_cpu"
+    return result
+
+
+def small(sizes: Tensor) -> bool:
+    """Whether a tensor of the shape of ``sizes`` may have data: a large one is no mask or counter."""
+    return sizes.numel() <= _SIZE_LIMIT
+
+
+def created(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A tensor created from numbers. Random and large ones get no data: nothing depends on their values.
+
+    A single random number may decide whether a layer is dropped; 0.5 takes the more likely branch.
+    """
+    if function in RANDOM or function in _SIZED:
+        abstract = function(*args, **kwargs, device="meta")
+        if function is torch.rand and abstract.numel() == 1:
+            return torch.full_like(abstract, 0.5, device="cpu")
+        if function in RANDOM or not small(abstract):
+            return abstract
+    return function(*args, **kwargs, device="cpu")
+
+
+def computed(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor]) -> Any:
+    """A function of tensors with data, on whatever device they are."""
+    if any(tensor.device != _CPU for tensor in tensors):
+        args, kwargs = map_tensors(Tensor.cpu, args), map_tensors(Tensor.cpu, kwargs)
+    if function in FACTORIES:
+        return function(*args, **kwargs, device="cpu")
+    if function not in _MOVES:
+        return function(*args, **kwargs)
+    dtype = wanted_type(args[1:], kwargs)
+    return args[0].to(args[0].dtype if dtype is None else dtype, copy=bool(kwargs.get("copy")))
+
+
+def wanted_type(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.dtype | None:
+    """The type that the arguments of ``Tensor.to`` name, directly or as that of another tensor."""
+    named = [arg for arg in (*args, *kwargs.values()) if isinstance(arg, (torch.dtype, Tensor))]
+    return next((arg if isinstance(arg, torch.dtype) else arg.dtype for arg in named), None)

@@ -1,0 +1,149 @@
+"""Records layers with a weight: which parameters a weight or bias is made of, and how each of them is stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from ...graph.arch_data import Layout, ParamSpec
+from ..kept import Kept, enters
+from ..steps import Sources, union
+from ..tracer import Tracer
+from ..values import CONSTANT, Value
+from ..weight_parts import Part, parts_of, specification, stacked_in
+
+_TAKES_BIAS: Final = ("conv", "sep_conv", "dil_conv", "ln", "bn")
+
+
+def weight_step(
+    tracer: Tracer, kind: str, inputs: Sources, weight: Tensor, bias: Tensor | None, layout: Layout = "out_in",
+    groups: int = 1,
+) -> Sources:  # fmt: skip
+    """Records a layer: its weight and, if it has one, its bias; a weight that is not a parameter is folded away."""
+    specs = []
+    for part in parts_of(tracer, weight) or _modulated(tracer, weight):
+        shape = tuple(tracer.parameters[part.name].shape)
+        stacked = max(stacked_in(part, shape), len(shape) - weight.dim())
+        specs.append(ParamSpec(part.name, shape, "weight", *_stored(part, layout, groups), stacked))
+    return _layer(tracer, kind, inputs, weight, specs, bias)
+
+
+def matrix_step(tracer: Tracer, inputs: Sources, weight: Tensor, roles: str, bias: Tensor | None) -> Sources | None:
+    """Records a linear layer; ``None`` if no parameter of its weight is a matrix.
+
+    ``roles`` says for each dimension of the weight whether it is of the output (``o``), input (``i``) or a stack
+    (``s``).
+    """
+    matrices = [part for part in parts_of(tracer, weight) if not _is_row(tracer, weight, part)]
+    specs = [spec for part in matrices if (spec := specification(tracer, part, roles)) is not None]
+    return _layer(tracer, "conv", inputs, weight, specs, bias) if specs else None
+
+
+def _is_row(tracer: Tracer, weight: Tensor, part: Part) -> bool:
+    """Whether a part consists of rows that were looked up in a table."""
+    looked_up = part.name in tracer.looked_up or bool(tracer.sources(weight))
+    return looked_up and sum(map(bool, part.axes)) < 2
+
+
+def _layer(
+    tracer: Tracer, kind: str, inputs: Sources, weight: Tensor, specs: Sequence[ParamSpec], bias: Tensor | None
+) -> Sources:
+    sources = union(inputs, tracer.sources(weight))
+    if specs:
+        sources = union(*(tracer.step(kind, sources, (spec,)) for spec in specs))
+        sources = _keep_others(tracer, weight, [spec.name for spec in specs], sources)
+    return bias_step(tracer, sources, bias)
+
+
+def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None, flat: bool = False) -> Sources:
+    """Records a layer's bias as a node of its own; ``flat`` if all dimensions of the parameter are of the output."""
+    if bias is None:
+        return inputs
+    parts = parts_of(tracer, bias)
+    for part in parts:
+        shape = tuple(tracer.parameters[part.name].shape)
+        spec = ParamSpec(part.name, shape, "bias")
+        last = set(part.axes[-1]) if part.axes else set()
+        if (flat or {dim for dim, size in enumerate(shape) if size > 1} <= last) and shape[:1] != (math.prod(shape),):
+            spec = dataclasses.replace(spec, axes="o" * len(shape))
+        elif shape[-1:] > (1,) and part.axes[-1:] == ((len(shape) - 1,),):  # one bias for each matrix of a stack
+            spec = dataclasses.replace(spec, stacked=len(shape) - 1)
+        inputs = tracer.step("bias", inputs, (spec,))
+    return _keep_others(tracer, bias, [part.name for part in parts], inputs)
+
+
+def _stored(part: Part, layout: Layout, groups: int) -> tuple[Layout, int]:
+    """Layout and groups of a part of a weight, which may be transposed, or shared by all groups."""
+    if part.axes[:2] == ((1,), (0,)) and groups == 1:
+        return ("in_out" if layout == "out_in" else "out_in"), groups
+    return layout, groups if part.axes[:1] == ((0,),) else 1
+
+
+def _modulated(tracer: Tracer, weight: Tensor) -> tuple[Part, ...]:
+    """The largest parameter of a weight that is a product of activations and parameters."""
+    value = tracer.value(weight)
+    if value is None or not value.params:
+        return ()
+    name = max(value.params, key=lambda name: tracer.parameters[name].numel())
+    return (Part(name, tuple((dim,) for dim in range(tracer.parameters[name].dim()))),)
+
+
+def _keep_others(tracer: Tracer, tensor: Tensor, names: Sequence[str], sources: Sources) -> Sources:
+    """Keeps the other parameters that a weight or bias is computed from, such as a magnitude for each channel."""
+    for other in (tracer.value(tensor) or CONSTANT).params:
+        if other not in names:
+            shape = tracer.parameters[other].shape
+            scales = max(shape, default=1) == math.prod(shape)
+            reason = Kept.MAGNITUDE if scales else enters("the computation of another weight")
+            sources = tracer.fold((other,), reason, sources)
+    return sources
+
+
+def entered(tracer: Tracer, tensor: Tensor) -> Sources:
+    """The sources of a layer's input; a parameter among them is a token."""
+    value = tracer.value(tensor) or CONSTANT
+    return tracer.fold(value.params, Kept.TOKEN, value.sources)
+
+
+def layer_output(
+    tracer: Tracer, shape: Sequence[int], dtype: torch.dtype, sources: Sources, bias: Tensor | None
+) -> Tensor:
+    """The result of a layer; a parameter that is added to it is its bias, unless it has one already."""
+    output = tracer.emit(shape, dtype, Value(sources))
+    return tracer.opened(output) if bias is None else output
+
+
+def offset(tracer: Tracer, value: Any, other: Any) -> Sources | None:
+    """Records a parameter that is added to the result of a layer or norm without a bias: it is the bias."""
+    step = tracer.origin(value).open_step if isinstance(value, Tensor) and isinstance(other, Tensor) else None
+    if step is None or tracer.sources(value) != (step,):
+        return None
+    parts, layer = parts_of(tracer, other), tracer.steps[step]
+    if not parts or layer.kind not in _TAKES_BIAS:
+        return None
+    name, channels = parts[0].name, layer.shape[0]
+    shape = tuple(tracer.parameters[name].shape)
+    flat = math.prod(shape) == channels == other.numel() and not tracer.sources(other)
+    if layer.kind not in ("ln", "bn"):
+        # One number for each channel is a bias if channels are its first dimension, else it may be a token.
+        flat = flat and (shape[0] == channels or max(shape) < channels)
+        stacks = {spec.shape[: spec.stacked] for spec in layer.params if spec.stacked}
+        stacked = shape[:-1] in stacks and shape[-1:] == (channels,)
+        return bias_step(tracer, (step,), other, flat) if flat or stacked else None
+    if shape[:1] != (channels,) or not flat:
+        return None
+    if name not in tracer.claimed:
+        tracer.claimed[name] = step
+        layer.params += (ParamSpec(name, shape, "bias"),)
+    return (step,)
+
+
+def expect(condition: bool, message: str) -> None:
+    """Raises an error as PyTorch would, where shapes are computed by hand."""
+    if not condition:
+        raise RuntimeError(message)

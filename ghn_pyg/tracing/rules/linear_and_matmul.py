@@ -1,0 +1,200 @@
+"""Rules for linear layers and matrix products: a product with a matrix of parameters is a linear layer."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...utils.compat import GROUPED_MM
+from ...utils.nested_tensors import tensors_in
+from ..kept import Kept, enters
+from ..steps import Sources, union
+from ..tracer import Tracer, rule
+from ..values import Value
+from ..weight_parts import Part, made_of, parts_of
+from .attention import attended
+from .layer_steps import entered, expect, layer_output, matrix_step, weight_step
+
+_INDICES: Final = string.ascii_uppercase + string.ascii_lowercase
+_FACTORS: Final = ("mat1", "batch1", "mat", "mat2", "batch2", "vec")
+"""Names of the first factor of a product, then of the second."""
+_ROLES: Final = {(True, True): "s", (True, False): "i", (False, True): "o", (False, False): "?"}
+"""Whether a dimension of a weight is in the input and in the output → its role: stack, input or output."""
+
+
+def _contracted(
+    tracer: Tracer, operands: Sequence[Tensor], terms: Sequence[str], result: str, name: str = "a product",
+    bias: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """The product of tensors whose dimensions have the indices ``terms``, summed over all that are not in ``result``.
+
+    With a matrix of parameters it is a linear layer. If there are parameters among more than two operands, these are
+    multiplied one after the other.
+    """
+    if len(operands) > 2 and any(parts_of(tracer, tensor) for tensor in operands):
+        needed = set(result).union(*terms[2:])
+        between = "".join(index for index in dict.fromkeys(terms[0] + terms[1]) if index in needed)
+        first = _contracted(tracer, operands[:2], terms[:2], between, name)
+        return _contracted(tracer, (first, *operands[2:]), (between, *terms[2:]), result, name, bias)
+    sizes = {index: _size(index, operands, terms) for index in "".join(terms)}
+    shape = [sizes[index] for index in result]
+    own = bias is not None and tracer.parameter(bias) is not None
+    layer = _layer(tracer, operands, terms, result, bias if own else None)
+    out = _layer_or_product(tracer, layer, operands, shape, name)
+    if layer is None and not tracer.sources(out):
+        made_of(tracer, out, _multiplied(tracer, operands, terms, result))
+    return out if bias is None or (own and layer is not None) else tracer.call(torch.add, bias, out)
+
+
+def _layer_or_product(
+    tracer: Tracer, layer: Sources | None, operands: Sequence[Tensor], shape: Sequence[int], name: str
+) -> Tensor:
+    """The result of a layer, or of a product of values if ``layer`` is ``None``."""
+    if layer is not None:
+        return tracer.opened(tracer.emit(shape, operands[0].dtype, Value(layer)))
+    merged = tracer.merged(operands)
+    if merged.sources and len(operands) > 1:
+        reason = Kept.POSITION_BIAS if tracer.looked_up.issuperset(merged.params) else enters(name)
+        tracer.take_back(merged.params, Kept.LAYER_SCALE)  # it is a weight that activations have modulated
+        merged = Value(tracer.fold(merged.params, reason, attended(tracer, operands)))
+    return tracer.emit(shape, operands[0].dtype, merged)
+
+
+def _size(index: str, operands: Sequence[Tensor], terms: Sequence[str]) -> int:
+    """The size of the dimensions with an index, which broadcast."""
+    sizes = {tensor.shape[term.index(index)] for tensor, term in zip(operands, terms, strict=True) if index in term}
+    if len(sizes - {1}) > 1:
+        raise RuntimeError(f"product got shapes {[tuple(tensor.shape) for tensor in operands]}")
+    return max(sizes - {1}, default=1)
+
+
+def _layer(
+    tracer: Tracer, operands: Sequence[Tensor], terms: Sequence[str], result: str, bias: Tensor | None
+) -> Sources | None:
+    """The linear layer that the product of an activation and a matrix of parameters is."""
+    if len(operands) != 2:
+        return None
+    (first, second), (one, other) = operands, terms
+    for value, weight, entering, stored in ((first, second, one, other), (second, first, other, one)):
+        if not tracer.sources(value) or not parts_of(tracer, weight) or len(set(stored)) < len(stored):
+            continue
+        sizes = dict(zip(stored, weight.shape, strict=True))
+        # A dimension of size 1 is repeated for a weight, so it is none of its inputs.
+        inputs = {index for index, size in zip(entering, value.shape, strict=True) if sizes.get(index, size) == size}
+        roles = "".join(_ROLES[index in inputs, index in result] for index in stored)
+        if {"o", "i"} <= set(roles) <= {"o", "i", "s"}:
+            return matrix_step(tracer, tracer.sources(value), weight, roles, bias)
+    return None
+
+
+def _multiplied(tracer: Tracer, operands: Sequence[Tensor], terms: Sequence[str], result: str) -> Iterator[Part]:
+    """The parameters in a product of weights."""
+    for tensor, term in zip(operands, terms, strict=True):
+        for name, axes in parts_of(tracer, tensor):
+            yield Part(name, tuple(axes[term.index(index)] if index in term else () for index in result))
+
+
+# --- the functions ---------------------------------------------------------------------------------------------------
+
+
+@rule(F.linear)
+def linear(tracer: Tracer, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x Wᵀ + b``."""
+    shape, features = tuple(input.shape), weight.shape[-1]
+    expect(shape[-1:] == (features,), f"linear expected {features} input features, got an input of shape {shape}")
+    entering = entered(tracer, input)
+    sources = matrix_step(tracer, entering, weight, "oi"[-weight.dim() :], bias)
+    if sources is None:
+        sources = weight_step(tracer, "conv", entering, weight, bias)
+    return layer_output(tracer, (*shape[:-1], *weight.shape[:-1]), input.dtype, sources, bias)
+
+
+@rule(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm, torch.mv, Tensor.mv)
+def matmul(tracer: Tracer, input: Tensor, *other: Tensor, **named: Tensor) -> Tensor:
+    """A matrix product of two values, or with a parameter (a linear layer)."""
+    return _matrices(tracer, input, *other, *named.values())
+
+
+def _matrices(tracer: Tracer, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    rows, columns = "r" * (a.dim() > 1), "c" * (b.dim() > 1)
+    lead = _INDICES[: max(a.dim(), b.dim(), 2) - 2]
+    terms = (
+        lead[len(lead) - max(a.dim() - 2, 0) :] + rows + "k",
+        lead[len(lead) - max(b.dim() - 2, 0) :] + "k" + columns,
+    )
+    if a.shape[-1] != b.shape[-2 if columns else -1]:
+        raise RuntimeError(f"matrix product got shapes {tuple(a.shape)} and {tuple(b.shape)}")
+    return _contracted(tracer, (a, b), terms, lead + rows + columns, "a matrix product", bias)
+
+
+@rule(torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm, torch.addmv, Tensor.addmv)
+def add_matmul(tracer: Tracer, input: Tensor, *operands: Tensor, beta: float = 1, **named: Any) -> Tensor:
+    """``b + x W``, as layers that store their weight as (in, out) compute it."""
+    given = [*operands, *(named[name] for name in _FACTORS if name in named)]
+    return _matrices(tracer, given[0], given[1], input if beta else None)
+
+
+@rule(torch.addbmm, Tensor.addbmm)
+def add_bmm(tracer: Tracer, input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, **_: Any) -> Tensor:
+    """The same for a sum over a batch of matrix products."""
+    terms, bias = ("brk", "bkc"), input if beta else None
+    return _contracted(tracer, (batch1, batch2), terms, "rc", "a matrix product", bias)
+
+
+@rule(torch.einsum)
+def einsum(tracer: Tracer, equation: Any, *operands: Any) -> Tensor:
+    """A sum of products over indices."""
+    given: Sequence[Any] = operands
+    if not isinstance(equation, str):
+        equation, given = _as_equation((equation, *operands))
+    tensors = list(tensors_in(given))
+    left, arrow, result = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if not arrow:
+        result = "..." * ("..." in left) + "".join(sorted(i for i in set(left) - {",", "."} if left.count(i) == 1))
+    ranks = [tensor.dim() - len(term.replace("...", "")) for tensor, term in zip(tensors, terms, strict=True)]
+    unnamed = "".join(index for index in _INDICES if index not in equation)[: max(ranks, default=0)]
+    named = [term.replace("...", unnamed[len(unnamed) - rank :]) for term, rank in zip(terms, ranks, strict=True)]
+    return _contracted(tracer, tensors, named, result.replace("...", unnamed))
+
+
+def _as_equation(given: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    """The equation of operands that are each followed by a list of indices, perhaps with those of the result last."""
+    count = len(given) // 2
+    lists = [*given[1 : 2 * count : 2], *given[2 * count :]]
+    terms = ["".join("..." if i is ... else _INDICES[i] for i in indices) for indices in lists]
+    return "->".join([",".join(terms[:count]), *terms[count:]]), given[: 2 * count : 2]
+
+
+@rule(*GROUPED_MM)
+def grouped_product(tracer: Tracer, mat_a: Tensor, mat_b: Tensor, *_: Any, **__: Any) -> Tensor:
+    """Groups of rows times a matrix each: the experts of a mixture."""
+    inputs = tracer.sources(mat_a)
+    layer = matrix_step(tracer, inputs, mat_b, "sio"[-mat_b.dim() :], None) if inputs else None
+    shape = (*mat_a.shape[:-1], mat_b.shape[-1])
+    return _layer_or_product(tracer, layer, (mat_a, mat_b), shape, "a matrix product")
+
+
+@rule(torch.tensordot)
+def tensordot(tracer: Tracer, a: Tensor, b: Tensor, dims: Any = 2, **_: Any) -> Tensor:
+    """A product over chosen dimensions."""
+    first, second = (range(-dims, 0), range(dims)) if isinstance(dims, int) else dims
+    one, other = list(_INDICES[: a.dim()]), list(_INDICES[a.dim() : a.dim() + b.dim()])
+    for at, to in zip(first, second, strict=True):
+        other[to] = one[at]
+    result = "".join(index for index in one + other if (index in one) != (index in other))
+    return _contracted(tracer, (a, b), ("".join(one), "".join(other)), result)
+
+
+@rule(F.bilinear)
+def bilinear(tracer: Tracer, input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``xᵀ W y + b``: a linear layer on all products of features of two inputs."""
+    inputs = union(tracer.sources(input1), tracer.sources(input2))
+    layer = matrix_step(tracer, inputs, weight, "oii", bias) if inputs else None
+    shape = F.bilinear(*map(tracer.lift, (input1, input2, weight))).shape
+    return _layer_or_product(tracer, layer, (input1, input2, weight), shape, "a product")

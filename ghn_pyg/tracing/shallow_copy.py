@@ -1,0 +1,186 @@
+"""A copy of a network's modules that shares its tensors, so that a trace leaves the network itself untouched.
+
+Here a layer with a handler of ``register_layer`` becomes the nodes that the handler returned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import types
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from ..graph.arch_data import ParamSpec
+from ..utils.nested_tensors import map_tensors, tensors_in
+from .kept import Kept
+from .registry import LayerNode, check_nodes, handler_for
+from .tracer import Tracer
+from .values import Value
+
+_IMMUTABLE: Final = frozenset(
+    (str, int, float, bool, type(None), bytes, type, types.FunctionType, types.BuiltinFunctionType)
+)
+_MODULE_STATE: Final = frozenset(nn.Module().__dict__) | {"forward"}
+_HOOKS: Final = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
+                 "_forward_pre_hooks_with_kwargs")  # fmt: skip
+_PARALLEL: Final = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+@contextlib.contextmanager
+def shallow_copy(model: nn.Module, tracer: Tracer, training: bool) -> Iterator[nn.Module]:
+    """Copies the modules of ``model``, but not their tensors, in the given mode; the copies report to ``tracer``.
+
+    What the forward pass sets on modules, or appends to their lists, is set on the copy. The copies refer to
+    themselves, so they are cleared at the end of the context: no garbage is left to collect.
+    """
+    copier = _Copier(tracer, training)
+    try:
+        yield copier.copy(model)
+    finally:
+        for copy in copier.modules.values():
+            copy.__dict__.clear()
+        for hooks, before in copier.hooks:  # a hook that removes itself removes it from the original
+            if dict(hooks) != before:
+                hooks.clear()
+                hooks.update(before)
+        for container, contents in copier.collected:
+            container.clear()
+            (container.extend if isinstance(container, list) else container.update)(contents)
+
+
+class _Copier:
+    def __init__(self, tracer: Tracer, training: bool) -> None:
+        self.tracer = tracer
+        self.training = training
+        self.modules: dict[int, nn.Module] = {}  # by id of the original
+        self.copies: dict[int, Any] = dict(tracer.owned)  # what deepcopy finds instead of copying anew
+        self.hooks: list[tuple[dict[int, Any], dict[int, Any]]] = []
+        self.collected: list[tuple[Any, Any]] = []  # containers that hooks may write to, with their contents
+        self.pending: list[tuple[nn.Module, nn.Module, str]] = []
+
+    def copy(self, model: nn.Module) -> nn.Module:
+        copy = self.module(model, "")
+        # Other attributes come after all registered modules, which have a path.
+        while self.pending:
+            self.attributes(*self.pending.pop())
+        return copy
+
+    def module(self, original: nn.Module, path: str) -> nn.Module:
+        if id(original) in self.modules:
+            return self.modules[id(original)]
+        if (inner := wrapped(original)) is not None:
+            return self.module(original._modules[inner], _join(path, inner))  # type: ignore[arg-type]
+        if isinstance(original, torch.jit.ScriptModule):  # its attributes are not in Python
+            self.tracer.reasons.update((name, Kept.SCRIPTED) for name, _ in original.named_parameters(path))
+            return self.modules.setdefault(id(original), deepcopy(original))
+        copy: nn.Module = object.__new__(type(original))
+        self.modules[id(original)] = self.copies[id(original)] = copy
+        self.pending.append((original, copy, path))
+        state = copy.__dict__
+        state.update(original.__dict__)
+        state["training"] = self.training
+        state["_compiled_call_impl"] = None  # it would call the original
+        state["_parameters"] = original._parameters.copy()
+        state["_buffers"] = original._buffers.copy()
+        for name in _HOOKS:
+            hooks = original.__dict__[name]
+            state[name] = hooks.copy()
+            if hooks:
+                self.hooks.append((hooks, dict(hooks)))
+                self.collected += [(kept, kept.copy()) for hook in hooks.values() for kept in _closed_over(hook)]
+        state["_modules"] = {
+            name: None if child is None else self.module(child, _join(path, name))
+            for name, child in original._modules.items()
+        }
+        return copy
+
+    def attributes(self, original: nn.Module, copy: nn.Module, path: str) -> None:
+        copy.__dict__["forward"] = self.forward(copy, original, path)
+        for name in original.__dict__.keys() - _MODULE_STATE:
+            value = original.__dict__[name]
+            if type(value) not in _IMMUTABLE:
+                copy.__dict__[name] = self.attribute(value)
+
+    def attribute(self, value: Any) -> Any:
+        """A copy that refers to the copied modules, and to the original parameters and buffers."""
+        if type(value) in (list, tuple) and all(type(item) in _IMMUTABLE for item in value):
+            return value if type(value) is tuple else self.copies.setdefault(id(value), list(value))
+        if isinstance(value, nn.Module):
+            return self.module(value, "")
+        try:
+            return deepcopy(value, self.copies)
+        except Exception:  # noqa: BLE001  # what cannot be copied (locks, files, ...) is shared
+            return value
+
+    def forward(self, copy: nn.Module, original: nn.Module, path: str) -> Callable[..., Any]:
+        """The module's forward pass, which tells the tracer that it runs."""
+        own = self.attribute(original.__dict__["forward"]) if "forward" in original.__dict__ else None
+        function = own if own is not None else types.MethodType(type(copy).forward, copy)
+        if (handler := handler_for(type(original))) is not None:
+            function = _handled(self.tracer, function, original, check_nodes(original, handler(original)), path)
+        scope = self.tracer.scope
+
+        def scoped(*args: Any, **kwargs: Any) -> Any:
+            scope.append(path)
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                if not hasattr(error, "ghn_scope"):
+                    error.ghn_scope = path  # type: ignore[attr-defined]
+                raise
+            finally:
+                scope.pop()
+
+        return scoped
+
+
+def _handled(
+    tracer: Tracer, function: Callable[..., Any], original: nn.Module, nodes: list[LayerNode], path: str
+) -> Callable[..., Any]:
+    """The forward pass of a layer with a handler: it only gives shapes, and the handler gave the nodes."""
+
+    def spec(name: str, role: Any) -> ParamSpec:
+        name = tracer.tied.get(name, name)
+        return ParamSpec(name, tuple(tracer.parameters[name].shape), role)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        with tracer.muted():
+            result = function(*args, **kwargs)
+        for name, _ in original.named_parameters(path):
+            tracer.reasons.setdefault(tracer.tied.get(name, name), Kept.LEFT_OUT)
+        sources = tracer.merged(tensors_in((args, kwargs))).sources
+        for kind, params in nodes:
+            sources = tracer.step(kind, sources, tuple(spec(_join(path, short), role) for short, role in params))
+
+        def emitted(tensor: Tensor) -> Tensor:
+            has_data = not tensor.is_floating_point() and not tracer.is_abstract(tensor)  # such as lengths
+            return tensor if has_data else tracer.emit(tensor.shape, tensor.dtype, Value(sources))
+
+        return map_tensors(emitted, result)
+
+    return forward
+
+
+def _closed_over(hook: Any) -> list[Any]:
+    """Lists, dictionaries and sets in the closure of a hook, which it can write to."""
+    try:
+        values = inspect.getclosurevars(hook).nonlocals.values()
+    except (TypeError, ValueError):  # no Python function, or an unbound name
+        return []
+    return [value for value in values if isinstance(value, (list, dict, set))]
+
+
+def wrapped(module: nn.Module) -> str | None:
+    """The name under which a compiled or data-parallel wrapper holds its network."""
+    if "_orig_mod" in module._modules:
+        return "_orig_mod"
+    return "module" if "module" in module._modules and isinstance(module, _PARALLEL) else None
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

@@ -1,0 +1,250 @@
+"""Where each tensor of a trace comes from: which recorded steps and which parameters it was computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..utils.compat import unwrap_functorch
+from .steps import Sources, union
+
+
+class Value(NamedTuple):
+    """Where a tensor comes from: steps, and parameters that no step has used yet."""
+
+    sources: Sources = ()
+    params: tuple[str, ...] = ()
+
+
+CONSTANT: Final = Value()
+
+
+class Origin:
+    """What a trace knows about one tensor.
+
+    Attributes:
+        tensor: The tensor. The record keeps it alive, so that no other tensor gets its id.
+        value: Where it comes from.
+        base: The tensor that it is a view of.
+        base_value: Where ``base`` came from when the view was made.
+        stale: Whether its data is not what the network would have written.
+        open_step: The layer or norm without a bias that returns it: a parameter that is added next is the bias.
+        added: The number that was added to the parameter that it is made of; ``None`` after a subtraction.
+        tokens: How many learned tokens a concatenation put first.
+        all_of: If it holds the indices of all elements of a tensor, the shape of that tensor.
+        channels_first: Whether it has three dimensions and was a map (B, C, *positions) before.
+        parts: The parameters that it is made of as a weight, with its shape and value when that was noted.
+    """
+
+    stale = False
+    open_step: int | None = None
+    added: Any = 0
+    tokens = 0
+    all_of: tuple[int, ...] | None = None
+    channels_first = False
+    parts: tuple[tuple[Any, ...], torch.Size, Value | None] | None = None
+
+    def __init__(
+        self, tensor: Tensor, value: Value | None = None, base: Tensor | None = None, base_value: Value | None = None
+    ) -> None:
+        self.tensor = tensor
+        self.value = value
+        self.base = base
+        self.base_value = base_value
+
+
+class ValueTable:
+    """The origins of all tensors of a trace, kept beside the tensors: the network's own are never written to.
+
+    Tensors that depend on the network's input or parameters are *abstract*: meta tensors with a :class:`Value`. Others
+    (masks, position counters) have data, and a value if they are computed from token ids or masks of the input.
+
+    Attributes:
+        parameters: The network's parameters by name.
+        tied: Further names of shared parameters, with the first one.
+        owned: The network's parameters and buffers by id.
+        met: Parameters that some function took.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameters: dict[str, nn.Parameter] = {}
+        self.tied: dict[str, str] = {}
+        self.owned: dict[int, Tensor] = {}
+        self.met: set[str] = set()
+        self._origins: dict[int, Origin] = {}
+        self._names: dict[int, str] = {}
+        self._memory: set[int] | None = None
+        self._data_with_sources = False
+
+    # --- tensors of the network ------------------------------------------------------------------------------------
+
+    def adopt(self, model: nn.Module) -> None:
+        """Makes the parameters and buffers of the network known. A shared parameter keeps its first name."""
+        for path, module in model.named_modules(remove_duplicate=False):
+            for short, parameter in module._parameters.items():
+                if parameter is None:
+                    continue
+                name = f"{path}.{short}" if path else short
+                first = self._names.setdefault(id(parameter), name)
+                if first == name:
+                    self.parameters[name] = self.owned[id(parameter)] = parameter
+                else:
+                    self.tied[name] = first
+            for buffer in module._buffers.values():
+                if buffer is not None:
+                    self.owned[id(buffer)] = buffer
+
+    def own_name(self, tensor: Tensor) -> str | None:
+        """The name of a tensor that is a parameter itself."""
+        return self._names.get(id(tensor))
+
+    def owns(self, tensor: Tensor) -> bool:
+        """Whether ``tensor`` is a parameter or buffer of the network, or shares the memory of one."""
+        if id(tensor) in self.owned:
+            return True
+        if tensor.is_meta:
+            return False
+        if self._memory is None:
+            own = (tensor for tensor in self.owned.values() if not tensor.is_meta)
+            self._memory = {tensor.untyped_storage().data_ptr() for tensor in own}
+        return tensor.untyped_storage().data_ptr() in self._memory
+
+    # --- where tensors come from -----------------------------------------------------------------------------------
+
+    def origin(self, tensor: Tensor) -> Origin:
+        """The record of ``tensor``, to read and to write."""
+        origin = self._origins.get(id(tensor))
+        if origin is None:
+            origin = self._origins[id(tensor)] = Origin(tensor)
+        return origin
+
+    def value(self, tensor: Tensor) -> Value | None:
+        """Where ``tensor`` comes from; ``None`` when it is a plain constant."""
+        origin = self._origins.get(id(tensor))
+        if origin is not None and origin.value is not None:
+            return origin.value if origin.base is None else self._after_writes(origin.value, origin)
+        if (name := self._names.get(id(tensor))) is not None:
+            self.met.add(name)
+            return Value((), (name,))
+        wrapped = unwrap_functorch(tensor)
+        if (base := tensor._base if wrapped is None else wrapped) is not None:
+            return self.value(base)
+        return CONSTANT if tensor.is_meta else None
+
+    def _after_writes(self, value: Value, view: Origin) -> Value:
+        """Where a view comes from, after what was written into its base since."""
+        assert view.base is not None
+        now = self.value(view.base)
+        if now is None or now == view.base_value:
+            return value
+        return now if value == view.base_value else Value(union(value.sources, now.sources), value.params)
+
+    def is_abstract(self, tensor: Tensor) -> bool:
+        """Whether the trace may not look at the data of ``tensor``: it has none, or is a parameter, or is stale."""
+        if tensor.is_meta or id(tensor) in self._names:
+            return True
+        base = None if tensor._base is None else self._origins.get(id(tensor._base))
+        if base is not None and base.stale:
+            return True
+        origin = self._origins.get(id(tensor))
+        return origin is not None and (origin.stale or bool(origin.value and origin.value.params))
+
+    def sources(self, tensor: Any) -> Sources:
+        """The steps that ``tensor`` is computed from directly; none for anything that is not an abstract tensor."""
+        value = self.value(tensor) if isinstance(tensor, Tensor) else None
+        return value.sources if value else ()
+
+    def parameter(self, tensor: Tensor | None) -> str | None:
+        """The parameter that ``tensor`` is, or is computed from alone: of several, one of its shape or the largest."""
+        if tensor is None:
+            return None
+        value = self.value(tensor)
+        if value is None or not value.params or value.sources:
+            return None
+        if len(value.params) == 1:
+            return value.params[0]
+        same = [name for name in value.params if self.parameters[name].shape == tensor.shape]
+        return (same or sorted(value.params, key=lambda name: -self.parameters[name].numel()))[0]
+
+    def merged(self, tensors: Iterable[Tensor]) -> Value:
+        """The joint value of several tensors."""
+        tensors = list(tensors)
+        values = [value for tensor in tensors if (value := self.value(tensor)) is not None]
+        params = tuple(dict.fromkeys(name for value in values for name in value.params))
+        entering = self.entering(tensors) if self._data_with_sources else (value.sources for value in values)
+        return Value(union(*entering), params)
+
+    def entering(self, operands: Sequence[Any]) -> list[Sources]:
+        """The sources of each operand; token ids and masks, which have data, count only without activations."""
+        sources = [self.sources(operand) for operand in operands]
+        if self._data_with_sources:
+            activations = [bool(own) and self.is_abstract(x) for x, own in zip(operands, sources, strict=True)]
+            if any(activations):
+                return [own if activation else () for own, activation in zip(sources, activations, strict=True)]
+        return sources
+
+    # --- new tensors and writes ------------------------------------------------------------------------------------
+
+    def emit(self, shape: Sequence[int], dtype: torch.dtype, value: Value) -> Tensor:
+        """A new abstract tensor."""
+        tensor = torch.empty(shape, dtype=dtype, device="meta")
+        self._origins[id(tensor)] = Origin(tensor, value)
+        return tensor
+
+    def like(self, tensor: Tensor, sources: Sources) -> Tensor:
+        """A new abstract tensor of the same shape and type, computed from ``sources``."""
+        return self.emit(tensor.shape, tensor.dtype, Value(sources))
+
+    def view(self, base: Tensor, shape: Sequence[int]) -> Tensor:
+        """An abstract tensor that shares ``base``'s memory: what is written into it is written into ``base``."""
+        known, value = self._origins.get(id(base)), self.value(base)
+        tensor = torch.empty(shape, dtype=base.dtype, device="meta")
+        origin = self._origins[id(tensor)] = Origin(tensor, value or CONSTANT, base, value)
+        if known is not None:
+            origin.open_step, origin.added = known.open_step, known.added
+        return tensor
+
+    def opened(self, tensor: Tensor) -> Tensor:
+        """Notes that ``tensor`` is the result of a layer or norm that may still get its bias."""
+        if len(sources := self.sources(tensor)) == 1:
+            self.origin(tensor).open_step = sources[0]
+        return tensor
+
+    def remember(self, tensor: Tensor, value: Value) -> Tensor:
+        """Notes where a tensor with data comes from."""
+        self._data_with_sources = True
+        self.origin(tensor).value = value
+        return tensor
+
+    def tag(self, result: Tensor, first: Any, value: Value) -> Tensor:
+        """Notes where a function's result comes from, and that it is a view of its first argument."""
+        if result is first:
+            return result
+        origin = self.origin(result)
+        origin.value = value
+        if result._base is not None and isinstance(first, Tensor):
+            origin.base, origin.base_value = first, self.value(first)
+        return result
+
+    def mark(self, tensor: Tensor, value: Value) -> None:
+        """Sets where ``tensor`` and the tensors that it is a view of come from, after an in-place operation."""
+        target: Tensor | None = tensor
+        while target is not None and id(target) not in self.owned:
+            origin = self.origin(target)
+            base = target._base if origin.base is None else origin.base
+            origin.value = value
+            if not target.is_meta:
+                origin.stale = self._data_with_sources = True
+            elif base is not None:  # what the network owns stays as it is
+                origin.base, origin.base_value = base, self.value(base) if id(base) in self.owned else value
+            target = base
+
+    def lift(self, tensor: Tensor) -> Tensor:
+        """A stand-in without data for a real tensor; a single integer may be a size, whose value counts."""
+        if tensor.is_meta or (tensor.dim() == 0 and tensor.dtype == torch.int64 and not self.is_abstract(tensor)):
+            return tensor
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")

@@ -1,0 +1,82 @@
+import pytest
+import torch
+
+from ghn_pyg.nn import Blocks, GraphormerLayer, SparseGraphormerLayer, SparseTransformer
+from ghn_pyg.nn.sparse_attention import sparse_pairs
+from tests.properties import assert_close, assert_pure, assert_same_gradients, chain
+from tests.textbook import reference_layer
+
+D, HEADS = 12, 3
+SIZES = (5, 1, 2, 19)
+
+
+def layer():
+    torch.manual_seed(5)
+    return SparseGraphormerLayer(D, HEADS).double()
+
+
+def all_pairs():
+    starts = [sum(SIZES[:graph]) for graph in range(len(SIZES))]
+    blocks = [torch.cartesian_prod(torch.arange(size), torch.arange(size)).view(-1, 2) + start
+              for size, start in zip(SIZES, starts, strict=True)]  # fmt: skip
+    return torch.cat(blocks).t()
+
+
+def test_all_pairs_are_the_dense_layer():
+    one = layer()
+    dense = GraphormerLayer(D, HEADS).double()
+    dense.load_state_dict(one.state_dict())
+    x = torch.randn(sum(SIZES), D, dtype=torch.float64, requires_grad=True)
+    values = torch.randn(sum(size**2 for size in SIZES), HEADS, dtype=torch.float64, requires_grad=True)
+    blocks = Blocks.of_sizes(SIZES)
+    for bias, blocked in ((values, blocks.biases(values)), (None, None)):
+        result, expected = one(x, all_pairs(), bias), dense(x, blocks, blocked)
+        assert_close(result, expected)
+        assert_same_gradients(one(x, all_pairs(), bias), result, [x])
+        leaves = [x] if bias is None else [x, values]
+        assert_same_gradients(one(x, all_pairs(), bias), dense(x, blocks, blocked), leaves)
+
+
+def test_other_pairs_do_not_count():
+    one, x = layer(), torch.randn(4, D, dtype=torch.float64)
+    pairs = torch.tensor([[0, 0, 2, 3, 2], [1, 3, 2, 0, 0]])
+    bias = torch.full((HEADS, 4, 4), -torch.inf, dtype=torch.float64)
+    bias[:, pairs[0], pairs[1]] = 0
+    result = one(x, pairs)
+    expected = reference_layer(one, x, bias)
+    assert_close(result[[0, 2, 3]], expected[[0, 2, 3]])
+    alone = x[1:2] + one.out.bias  # attends to nothing
+    assert_close(result[1:2], alone + one.ff(one.norm2(alone)))
+    assert_pure(one, x, pairs)
+
+
+def test_who_attends_to_whom():
+    graph = chain(6, D)
+    pairs, kinds = sparse_pairs(torch.cat((graph.distance, torch.zeros(1, dtype=torch.uint8))), [6, 1])
+    found = {(query, key): kind for (query, key), kind in zip(pairs.t().tolist(), kinds.tolist(), strict=True)}
+    assert len(found) == len(kinds)  # each pair once
+    expected = {(node, node): 0 for node in range(9)}  # nodes 7 and 8 are the global ones
+    for row, distance in enumerate((1, 2, 4)):
+        for node in range(6 - distance):
+            expected[node, node + distance] = row + 1
+            expected[node + distance, node] = row + 7
+    for node, graph in ((0, 7), (1, 7), (2, 7), (3, 7), (4, 7), (5, 7), (6, 8)):
+        expected[node, graph], expected[graph, node] = 13, 14
+    assert found == expected
+
+
+def test_pairs_grow_slowly():
+    counts = []
+    for nodes in (101, 202, 404):
+        pairs, _ = sparse_pairs(chain(nodes, 2, cutoff=50).distance, [nodes])
+        counts.append(pairs.size(1))
+    assert counts[1] < 2.2 * counts[0]
+    assert counts[2] < 2.2 * counts[1]
+
+
+def test_parameters_are_drawn():
+    encoder = SparseTransformer(D, 2, HEADS)
+    assert encoder.bias.weight.shape == (15, HEADS)
+    assert 0.005 < encoder.token.std() < 0.05
+    with pytest.raises(ValueError, match="channels must be a multiple of heads, got 12 and 5"):
+        SparseTransformer(D, 1, 5)
