@@ -16,7 +16,7 @@ from .terminal import make_console, make_table, print_line, status, user_errors
 
 if TYPE_CHECKING:
     from ..bench.config import BenchConfig
-    from ..bench.runner import Result
+    from ..bench.results import Result
 
 app = typer.Typer(help="Compare graph encoders.", no_args_is_help=True)
 

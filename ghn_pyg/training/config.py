@@ -10,14 +10,12 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from ..families.deepnets.meta_batches import NODE_BUDGET
-from ..families.deepnets.width_sampling import CIFAR, IMAGENET, Bound, WidthRule
+from ..families.deepnets.width_sampling import CIFAR, WidthRule
 from ..models.config import GHNConfig
 from ..utils.config import Config
-from ..utils.fields import check_fields
 from ..utils.yaml_config import find_recipe, read_fields
 
 _RECIPES: Final = Path(__file__).parent / "recipes"
-_WIDTH_RULES: Final = {"cifar": CIFAR, "imagenet": IMAGENET}
 
 
 class TrainConfig(Config):
@@ -116,15 +114,6 @@ class TrainConfig(Config):
         preset = GHNConfig.preset(str(changes.pop("preset"))).to_dict() if "preset" in changes else {}
         return GHNConfig.from_dict(preset | changes)
 
-    @field_validator("widths", mode="before")
-    @classmethod
-    def _named_widths(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return _width_rule(value)
-        if isinstance(value, str) and value not in _WIDTH_RULES:
-            raise ValueError(f"expected {' or '.join(_WIDTH_RULES)} or fields of WidthRule")
-        return _WIDTH_RULES[value] if isinstance(value, str) else value
-
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
         if list(self.milestones) != sorted(self.milestones):
@@ -137,18 +126,6 @@ class TrainConfig(Config):
         if self.schedule == "cosine" and self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs expected at most the {self.epochs} epochs, got {self.warmup_epochs}")
         return self
-
-
-def _width_rule(values: Mapping[str, Any]) -> WidthRule:
-    """To be removed once WidthRule is a :class:`~ghn_pyg.utils.config.Config`, which does this by itself."""
-    check_fields(WidthRule, values)
-    try:
-        rule = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        if "bounds" in rule:
-            rule["bounds"] = tuple(Bound(*bound) for bound in rule["bounds"])
-        return WidthRule(**rule)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise ValueError(f"expected lists of numbers, and bounds of three numbers, {error}") from error
 
 
 def recipe_names() -> list[str]:

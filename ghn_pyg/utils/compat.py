@@ -19,9 +19,11 @@ _unwrap = getattr(_functorch, "get_unwrapped", None)
 _is_legacy_batched = getattr(_functorch, "is_legacy_batchedtensor", None)  # of is_grads_batched=True
 _transforms_active = getattr(torch._C, "_are_functorch_transforms_active", None)  # inside vmap, grad, jvp, …
 try:
-    from torch._subclasses.fake_tensor import FakeTensor as _FakeTensor  # a tensor without values, for compilers
+    from torch._subclasses.fake_tensor import FakeTensor  # a tensor without values, for compilers
+
+    _FAKE: tuple[type, ...] = (FakeTensor,)
 except ImportError:
-    _FakeTensor = None  # type: ignore[assignment,misc]
+    _FAKE = ()
 
 
 def unwrap_functorch(tensor: Tensor) -> Tensor | None:
@@ -41,7 +43,7 @@ def has_plain_values(*tensors: Tensor) -> bool:
         return False
     if _transforms_active():
         return False
-    return not any(_is_legacy_batched(x) or (_FakeTensor and isinstance(x, _FakeTensor)) for x in tensors)
+    return not any(_is_legacy_batched(x) or isinstance(x, _FAKE) for x in tensors)
 
 
 def run_uncompiled() -> contextlib.AbstractContextManager[Any]:

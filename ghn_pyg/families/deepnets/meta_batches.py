@@ -31,19 +31,19 @@ class MetaBatch:
 
     Args:
         step: The training step.
-        micro_batches: The graphs in batches within the node budget; a graph above the budget has its own.
+        parts: Micro-batches of graphs within the node budget; a graph above the budget has its own.
         num_classes: Number of classes of the networks.
         image_size: Height and width of the images in pixels.
     """
 
     step: int
-    micro_batches: list[Batch]
+    parts: list[Batch]
     num_classes: int
     image_size: int
 
     def __len__(self) -> int:
         """Number of architectures."""
-        return sum(batch.num_graphs for batch in self.micro_batches)
+        return sum(batch.num_graphs for batch in self.parts)
 
 
 class MetaBatches(IterableDataset[MetaBatch]):
@@ -133,8 +133,8 @@ class MetaBatches(IterableDataset[MetaBatch]):
             for architecture in self.architectures(step)
         ]
         bins = pack_to_budget([graph.num_nodes for graph in graphs], self.node_budget)
-        micro_batches = [Batch.from_data_list([graphs[index] for index in indices]) for indices in bins]
-        return MetaBatch(step, micro_batches, self.num_classes, self.image_size)
+        parts = [Batch.from_data_list([graphs[index] for index in indices]) for indices in bins]
+        return MetaBatch(step, parts, self.num_classes, self.image_size)
 
     def __iter__(self) -> Iterator[MetaBatch]:
         """All steps; in one of n workers every n-th step, which the loader interleaves in order."""

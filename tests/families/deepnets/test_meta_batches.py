@@ -13,10 +13,10 @@ def described(batch):
     """Everything that equal meta-batches have in common."""
     return (
         batch.step,
-        [part.architecture for part in batch.micro_batches],
-        [part.node_shape.tolist() for part in batch.micro_batches],
-        [part.edge_index.tolist() for part in batch.micro_batches],
-        [int(part.distance.sum()) for part in batch.micro_batches],
+        [part.architecture for part in batch.parts],
+        [part.node_shape.tolist() for part in batch.parts],
+        [part.edge_index.tolist() for part in batch.parts],
+        [int(part.distance.sum()) for part in batch.parts],
     )
 
 
@@ -70,11 +70,11 @@ def test_nothing_is_dropped():
     """However small the budget, every architecture of a step is there once."""
     batches = MetaBatches(6, seed=3, node_budget=150)
     batch = batches.meta_batch(0)
-    assert len(batch.micro_batches) > 1
+    assert len(batch.parts) > 1
     assert len(batch) == 6
-    found = [one for part in batch.micro_batches for one in part.architecture]
+    found = [one for part in batch.parts for one in part.architecture]
     assert sorted(one.key for one in found) == sorted(one.key for one in batches.architectures(0))
-    for part in batch.micro_batches:
+    for part in batch.parts:
         assert part.num_graphs == 1 or part.num_nodes <= 150
 
 
