@@ -82,21 +82,23 @@ class ValueTable:
 
     # --- tensors of the network ------------------------------------------------------------------------------------
 
-    def adopt(self, model: nn.Module) -> None:
+    def adopt(self, module: nn.Module, prefix: str = "") -> None:
         """Makes the parameters and buffers of the network known. A shared parameter keeps its first name."""
-        for path, module in model.named_modules(remove_duplicate=False):
-            for short, parameter in module._parameters.items():
-                if parameter is None:
-                    continue
-                name = f"{path}.{short}" if path else short
-                first = self._names.setdefault(id(parameter), name)
-                if first == name:
-                    self.parameters[name] = self.owned[id(parameter)] = parameter
-                else:
-                    self.tied[name] = first
-            for buffer in module._buffers.values():
-                if buffer is not None:
-                    self.owned[id(buffer)] = buffer
+        for short, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            name = prefix + short
+            first = self._names.setdefault(id(parameter), name)
+            if first == name:
+                self.parameters[name] = self.owned[id(parameter)] = parameter
+            else:
+                self.tied[name] = first
+        for buffer in module._buffers.values():
+            if buffer is not None:
+                self.owned[id(buffer)] = buffer
+        for short, child in module._modules.items():
+            if child is not None:
+                self.adopt(child, f"{prefix}{short}.")
 
     def own_name(self, tensor: Tensor) -> str | None:
         """The name of a tensor that is a parameter itself."""
