@@ -29,7 +29,7 @@ def has_plain_values(*tensors: Tensor) -> bool:
         return False
     if _transforms_active():
         return False
-    return not any(_is_legacy_batched(x) or (_FakeTensor and isinstance(x, _FakeTensor)) for x in tensors)
+    return not any(_is_legacy_batched(x) or (_FakeTensor is not None and isinstance(x, _FakeTensor)) for x in tensors)
 
 
 def set_batch_slices(batch: Batch, name: str, ends: Sequence[int]) -> None:

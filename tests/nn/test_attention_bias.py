@@ -282,7 +282,7 @@ def test_distances_that_do_not_fit_into_memory(bias, monkeypatch):
         available = 60_000_000
 
     monkeypatch.setattr(psutil, "virtual_memory", Memory)
-    with pytest.raises(MemoryError, match="bias of 16,008,001 pairs of nodes needs 0.1 GB"):
+    with pytest.raises(MemoryError, match="bias of all pairs of nodes needs"):
         bias(torch.zeros(1, dtype=torch.uint8).expand(4001**2), Blocks.of(None, 4001))
 
 

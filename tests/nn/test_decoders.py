@@ -283,3 +283,8 @@ def test_vectors_of_nodes_together_are_each_alone():
         assert_pure(function, x)
         assert function(torch.zeros(1, D, dtype=torch.float64)).isfinite().all()
     assert_close(vector_decoder().float()(x.float()).double(), model(x), 1e-4)
+
+
+@EACH
+def test_no_groups(kind):
+    assert list(decoder(kind)(embeddings(D), [])) == []

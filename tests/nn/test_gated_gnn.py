@@ -161,7 +161,7 @@ def test_schedule():
     messages = Messages(
         sources=np.array([2, 0, 4, 3, 0]),
         targets=np.array([1, 2, 1, 4, 4]),
-        kinds=np.array([0, 0, 1, 1, 0]),
+        types=np.array([0, 0, 1, 1, 0]),
         weights=np.array([1.0, 0.5, 0.25, 2.0, 4.0]),
     )
     levels = schedule(np.array([0, 2, 1, 0, 1]), messages, like=torch.zeros(1))
@@ -203,3 +203,8 @@ def test_the_diamond():
     two = (one + second).tanh()  # of 1 and 2
     zero = (2 * two + first + second).tanh()  # its successors are 1, 2 and 4
     assert_close(model(*graph), torch.stack([zero, two, two, one, first]))
+
+
+def test_no_message_travels_further_than_50():
+    model = encoder(virtual=True)
+    assert_close(model(*chain(59, D, cutoff=1000)), reference(model, chain(59, D)), 1e-9)

@@ -136,7 +136,7 @@ def test_checkpointing_with_biases_of_a_table(kind):
 
 
 def test_a_list_is_no_batch():
-    with pytest.raises(TypeError, match=r"batch expected the graph of each node, such as data, got list"):
+    with pytest.raises(TypeError, match=r"batch expected the graph of each node, such as data\.batch, got list"):
         GraphormerLayer(8, 2)(torch.zeros(3, 8), [0, 0, 1])
 
 
