@@ -32,6 +32,7 @@ _BYTES_PER_LOOKUP: Final = 12
 _COMPILED_DEVICES: Final = ("cuda", "xpu")
 _MIN_FLEX_CHANNELS: Final = 16
 
+BIAS: Final = "the attention bias of all pairs of nodes"
 SPARSE_INSTEAD: Final = "use a sparse encoder, such as GHNConfig(encoder='exphormer'), or a machine with more memory"
 
 
@@ -69,7 +70,7 @@ class TableBias:
         numbers = sum(map(math.prod, self.shapes))
         pairs = numbers // len(self.table)
         needed = numbers * self.table.element_size() + _BYTES_PER_LOOKUP * pairs
-        check_memory(needed, f"the bias of {pairs:,} pairs of nodes", SPARSE_INSTEAD, self.table.device)
+        check_memory(needed, BIAS, SPARSE_INSTEAD, self.table.device)
         return [cpu.lookup_bias(self.table, column).transpose(0, 1) for column in self.columns]
 
     def dense_if_small(self) -> list[Tensor] | TableBias:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..utils.compat import has_plain_values
 from ..utils.memory_guard import check_memory
-from .attention import SPARSE_INSTEAD, TableBias
+from .attention import BIAS, SPARSE_INSTEAD, TableBias
 from .blocks import Blocks, to_numpy
 
 MAX_DISTANCE: Final = 254
@@ -44,8 +44,7 @@ def _blocks_of_distances(distance: Tensor, batch: Tensor | Blocks, bytes_per_pai
     readable = distance.device.type == "cpu" and has_plain_values(distance)
     if readable and distance.dtype.is_signed and distance.numel() and distance.min() < 0:
         raise ValueError(f"distance expected 0 for no path, got {int(distance.min())}")
-    what = f"the bias of {distance.numel():,} pairs of nodes"
-    check_memory(bytes_per_pair * distance.numel(), what, SPARSE_INSTEAD, distance.device)
+    check_memory(bytes_per_pair * distance.numel(), BIAS, SPARSE_INSTEAD, distance.device)
     return blocks
 
 

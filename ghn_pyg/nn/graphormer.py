@@ -29,8 +29,8 @@ class GraphormerLayer(nn.Module):
         x \leftarrow x + \mathrm{Attn}(\mathrm{LN}(x)), \qquad x \leftarrow x + \mathrm{MLP}(\mathrm{LN}(x)), \qquad
         \mathrm{Attn} = \mathrm{softmax}\left(Q K^\top / \sqrt{d/H} + B\right) V
 
-    with the bias :math:`B` of each head added to the scores (Graphormer, arXiv 2106.05234). Nodes attend only to nodes of
-    their own graph.
+    with the bias :math:`B` of each head added to the scores (Graphormer, arXiv 2106.05234). Nodes attend only to
+    nodes of their own graph.
 
     Args:
         channels: Width :math:`d`.
@@ -40,8 +40,8 @@ class GraphormerLayer(nn.Module):
             :func:`~ghn_pyg.nn.table_attention`, which holds no bias for every pair.
 
     Shapes:
-        - **input:** nodes :math:`(N, d)`, the graph ``batch`` :math:`(N,)` of each node (ascending; one graph by default)
-          and the biases of each block :math:`(G, H, n, n)` (none by default), from
+        - **input:** nodes :math:`(N, d)`, the graph ``batch`` :math:`(N,)` of each node (ascending; one graph by
+          default) and the biases of each block :math:`(G, H, n, n)` (none by default), from
           :class:`~ghn_pyg.nn.SpatialEncoding` or :meth:`Blocks.biases <ghn_pyg.nn.Blocks.biases>`
         - **output:** nodes :math:`(N, d)`
 

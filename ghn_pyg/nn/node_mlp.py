@@ -9,7 +9,7 @@ from .blocks import Blocks
 
 
 class NodeMLP(nn.Module):
-    r"""Encodes every node independently, :math:`\mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1 x + b_1) + b_2)`: the MLP baseline.
+    r"""Encodes every node by itself, :math:`\mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1 x + b_1) + b_2)`: the MLP baseline.
 
     From "Parameter Prediction for Unseen Deep Architectures" (arXiv 2110.13100), to show what the graph adds.
 

@@ -44,9 +44,9 @@ def distance_matrix(edge_index: Tensor, num_nodes: int, cutoff: int | None, dire
 
 
 def _tiny_distances(edges: np.ndarray, num_nodes: int, cutoff: int | None, directed: bool) -> np.ndarray:
-    graph: rustworkx.PyDiGraph[int, None] = rustworkx.PyDiGraph()
+    graph: rustworkx.PyDiGraph[int | None, None] = rustworkx.PyDiGraph()
     graph.add_nodes_from(range(num_nodes))
-    graph.extend_from_edge_list(list(zip(*edges.tolist(), strict=True)))  # type: ignore[arg-type]
+    graph.extend_from_edge_list(list(zip(*edges.tolist(), strict=True)))
     # The threshold is above all sizes: threads would not survive the fork into the workers of a data loader.
     matrix = rustworkx.digraph_distance_matrix(graph, _TINY + 1, as_undirected=not directed, null_value=0.0)
     if cutoff is not None:
@@ -60,7 +60,7 @@ def _search(
     """Fills the matrices; edges are numbered inside their graph."""
     if not directed:
         edges, graph = np.concatenate((edges, edges[::-1]), axis=1), np.concatenate((graph, graph))
-    all_pairs(*edges, graph, matrices, cutoff)
+    all_pairs(edges[0], edges[1], graph, matrices, cutoff)
 
 
 def shortest_paths(edge_index: Tensor, num_nodes: int, cutoff: int = 50) -> Tensor:

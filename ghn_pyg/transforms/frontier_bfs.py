@@ -99,5 +99,4 @@ def near_pairs(neighbors: Neighbors, cutoff: int, instead: str) -> tuple[np.ndar
             count += len(pairs)
             what = f"the list of pairs of {num_nodes:,} nodes within distance {cutoff:,}"
             check_memory(count * _BYTES_PER_NEAR_PAIR, what, instead)
-    pairs, distances = zip(*blocks, strict=True)
-    return np.concatenate(pairs), np.concatenate(distances)
+    return np.concatenate([pairs for pairs, _ in blocks]), np.concatenate([distance for _, distance in blocks])

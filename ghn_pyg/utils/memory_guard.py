@@ -33,7 +33,7 @@ def check_memory(
         Traceback (most recent call last):
         MemoryError: the distance matrix of 1,073,741,824 nodes needs 1,152,921,504.6 GB, ... GB are free; use a ...
     """
-    if needed_bytes < _SMALL or torch.compiler.is_compiling() or torch.device(device).type != "cpu":
+    if torch.compiler.is_compiling() or needed_bytes < _SMALL or torch.device(device).type != "cpu":
         return
     free = psutil.virtual_memory().available
     if needed_bytes > free:

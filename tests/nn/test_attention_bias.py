@@ -80,15 +80,6 @@ def test_distances_of_255_and_more_count_as_254(dtype):
     assert (result[:, 0, 1] != result[:, 0, 2]).all()
 
 
-def test_signed_distances():
-    distance = torch.tensor([[0, 1, 2, 0], [0, 0, 1, 0], [0, 0, 0, 0], [255, 0, 254, 0]], dtype=torch.int16)
-    expected = [[0, 1, 2, -254], [-1, 0, 1, 0], [-2, -1, 0, -254], [254, 0, 254, 0]]
-    result = signed_distance(distance)
-    assert (result - 254).tolist() == expected
-    assert result.dtype == torch.int16
-    assert signed_distance(distance.clamp(max=254).to(torch.uint8)).tolist() == result.tolist()
-
-
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
 def test_distances_are_not_changed(dtype):
     distance = torch.tensor([[0, 255, 1], [0, 0, 254], [0, 0, 0]], dtype=dtype)
@@ -282,7 +273,7 @@ def test_distances_that_do_not_fit_into_memory(bias, monkeypatch):
         available = 60_000_000
 
     monkeypatch.setattr(psutil, "virtual_memory", Memory)
-    with pytest.raises(MemoryError, match="bias of 16,008,001 pairs of nodes needs 0.1 GB"):
+    with pytest.raises(MemoryError, match="bias of all pairs of nodes needs"):
         bias(torch.zeros(1, dtype=torch.uint8).expand(4001**2), Blocks.of(None, 4001))
 
 

@@ -76,34 +76,6 @@ def test_the_first_node_is_the_input():
     assert not torch.allclose(turned, encoder()(*graph)[order])
 
 
-def test_no_gradient_crosses_graphs():
-    x, *rest = join(unequal_graphs(D))
-    x.requires_grad_()
-    sizes = rest[-1].bincount().tolist()
-    for position, part in enumerate(encoder()(x, *rest).split(sizes)):
-        (gradient,) = torch.autograd.grad(part.square().sum(), x, retain_graph=True)
-        reached = [bool(one.any()) for one in gradient.split(sizes)]
-        assert reached == [other == position for other in range(len(sizes))]
-
-
-def test_every_layer_sees_the_same_bias():
-    model, graph = encoder(layers=3), random_graph(7, D)
-    with torch.no_grad():
-        model.spatial.mlp[2].bias.add_(3)  # the same for every pair of a head: softmax does not see it
-        moved = model(*graph)
-        model.spatial.mlp[2].bias.sub_(3)
-    assert_close(moved, model(*graph))
-    assert model.spatial.mlp[2].weight.shape == (3, 12)
-    assert sum(name.startswith("spatial") for name, _ in model.named_parameters()) == 5
-
-
-def test_numbers_of_parameters():
-    counts = [sum(p.numel() for p in GHN3Encoder(D, layers, HEADS).parameters()) for layers in (0, 1, 3)]
-    layer = 2 * 24 + 3 * 144 + (144 + 12) + (576 + 48) + (576 + 12)
-    assert counts == [17_859, 17_859 + layer, 17_859 + 3 * layer]
-    assert layer == 1848
-
-
 # --- other precisions and compilers ----------------------------------------------------------------------------------
 
 

@@ -11,7 +11,6 @@ from ghn_pyg.nn.node_encodings import (
     ShapeEncoding,
     channel_sizes,
     kernel_sizes,
-    nearest_rows,
 )
 from ghn_pyg.transforms import AddCentrality
 from tests.properties import assert_pure, chain, graph_of, join, unequal_graphs
@@ -82,11 +81,6 @@ def test_published_numbers_of_rows(largest, rows):
     encoding = ShapeEncoding(8, 1000, largest)
     assert encoding.channel.weight.shape == (392, 2)
     assert encoding.spatial.weight.shape == (rows, 2)
-
-
-def test_nearest_rows_of_a_small_table():
-    #      no shape, 1, 2 (tie), 3, 4 (nearer to 3), 5 (tie), 6, 7, 8, 9, 10, 11
-    assert nearest_rows([1, 3, 7, 11]).tolist() == [4, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 3]
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------------

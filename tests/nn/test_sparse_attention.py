@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ghn_pyg.nn import Blocks, GraphormerLayer, SparseGraphormerLayer, SparseTransformer
 from ghn_pyg.nn.sparse_attention import sparse_pairs
@@ -80,3 +81,18 @@ def test_parameters_are_drawn():
     assert 0.005 < encoder.token.std() < 0.05
     with pytest.raises(ValueError, match="channels must be a multiple of heads, got 12 and 5"):
         SparseTransformer(D, 1, 5)
+
+
+def test_no_large_numbers_for_all_pairs():
+    """The distances of a graph are as many bytes as pairs; nothing that is eight times as large is made of them."""
+    graph, made = chain(211, 2, cutoff=50), []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            made.append(result.nbytes if isinstance(result, torch.Tensor) else 0)
+            return result
+
+    with Sizes():
+        sparse_pairs(graph.distance, [211])
+    assert max(made) < 3 * 211**2

@@ -64,15 +64,6 @@ def test_destinations_that_are_views(shape, block):
     assert memory.isfinite().sum() == out.numel()
 
 
-@EACH
-def test_blocks_that_are_views(shape, block):
-    values = numbered(*block)
-    spread = numbered(*[2 * size for size in reversed(block)]).zero_().permute(*reversed(range(len(block))))
-    view = spread[tuple(slice(None, None, 2) for _ in block)]
-    view.copy_(values)
-    assert torch.equal(tile_(torch.empty(shape), view), reference(shape, values))
-
-
 def test_memory_order_of_images():
     out = torch.empty(7, 11, 2, 3).contiguous(memory_format=torch.channels_last)
     tile_(out, numbered(3, 5, 2, 3))
