@@ -10,7 +10,7 @@ from ghn_pyg.data import images as images_module
 from ghn_pyg.data.images import Images, ImagesError, TensorImages
 from ghn_pyg.evaluation import report as report_module
 from ghn_pyg.models.published_norms import published_norm
-from ghn_pyg.training import image_stream as streams_module
+from ghn_pyg.training import image_batches as streams_module
 from tests.cli.outcomes import failed
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 import ghn_pyg
 from ghn_pyg import GHN
-from ghn_pyg.models.checkpoints import hub
+from ghn_pyg.models.checkpoints import locate
 from ghn_pyg.zoo.torchvision_models import build
 
 
@@ -86,7 +86,7 @@ def test_predictions_on_a_gpu(device, run, ghn, tmp_path):
 
 @pytest.mark.parametrize("name", ["ghn3tm8", "ghn3tm8.pt"])
 def test_published_norms_are_those_of_published_names(name, run, ghn, monkeypatch):
-    monkeypatch.setattr(hub, "resolve", lambda _: ghn)
+    monkeypatch.setattr(locate, "resolve", lambda _: ghn)
     line = run("predict", "squeezenet1_1", "--ghn", name)[1][4]
     norm, percent = re.fullmatch(r"total norm ([\d.]+), published 69\.3108 \(([+-][\d.]+)%\)", line).groups()
     assert float(percent) == pytest.approx(100 * (float(norm) / 69.3108 - 1), abs=3e-4)

@@ -69,7 +69,7 @@ def test_a_network_may_declare_the_size_of_its_input(declare, size):
 def test_cutoff():
     graph = from_module(small(), MAP, cutoff=2)
     assert graph.distances()[0].tolist() == [0, 1, 2, 0, 0, 0, 0]
-    with pytest.raises(ValueError, match="cutoff must be .*between 1 and 32,?76"):
+    with pytest.raises(ValueError, match=r"cutoff must be .*between 1 and 32,?76"):
         from_module(small(), MAP, cutoff=0)
 
 
