@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from ghn_pyg import GHN, GHNConfig, from_pretrained
 from ghn_pyg.evaluation import report as report_module
 from ghn_pyg.evaluation.subjects import torchvision_subjects
-from ghn_pyg.finetuning import fit
+from ghn_pyg.finetuning import train_network as fit
 from ghn_pyg import data as images_module
 from ghn_pyg.models.published_norms import published_norm
-from ghn_pyg.training import image_stream as streams_module
+from ghn_pyg.training import image_batches as streams_module
 from ghn_pyg.training import run as run_module
 from ghn_pyg.training.config import recipe_names
 from ghn_pyg.training.logs import read_log
@@ -228,7 +228,7 @@ def test_image_data_is_asked_for_as_the_options_say(run, ghn, recipe, monkeypatc
         (("--compare", "sgd"), "--compare expected random, sgd:N or finetuned:N with N epochs, got 'sgd'"),
         (("--split", "tests"), "unknown split 'tests'; did you mean test"),
         (("--network", "resnet19"), "did you mean resnet18"),
-        (("--images", "cifar10", "--data", "/nowhere"), "cannot be read in the folder /nowhere"),
+        (("--images", "cifar10", "--data", "/nowhere"), "in the folder /nowhere"),
         (("--out", "x.txt"), "expected a name that ends in .json, .csv"),
         (("--noise", "loud"), "--noise expected a number of at least 0, or published, got 'loud'"),
         (("--noise", "-1"), "--noise expected a number of at least 0, or published, got '-1'"),
