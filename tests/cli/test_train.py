@@ -6,14 +6,14 @@ import shutil
 
 import pytest
 import torch
-from ghn_pyg.data import Images, TensorImages, load_images
 from safetensors.torch import load_file
 
 from ghn_pyg import GHN, GHNConfig, from_pretrained
+from ghn_pyg import data as images_module
+from ghn_pyg.data import Images, TensorImages, load_images
 from ghn_pyg.evaluation import report as report_module
 from ghn_pyg.evaluation.subjects import torchvision_subjects
 from ghn_pyg.finetuning import train_network as fit
-from ghn_pyg import data as images_module
 from ghn_pyg.models.published_norms import published_norm
 from ghn_pyg.training import image_batches as streams_module
 from ghn_pyg.training import run as run_module
