@@ -61,8 +61,7 @@ def added(tracer: Tracer, input: Any, other: Any) -> Value:
             biased = union(biased, of_partner)
         else:
             operands += [tracer.step("pos_enc", (), (table,)) for table in position_tables(tracer, operand, partner)]
-    new = len(tracer.steps)
-    sources = tracer.join("sum", operands)
+    new, sources = len(tracer.steps), tracer.join("sum", operands)
     if biased and sources == (new,):
         tracer.biased[new] = biased
     return absorb(tracer, Kept.OFFSET, Value(sources, merged.params))
