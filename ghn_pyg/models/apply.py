@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..graph.arch_data import ArchData
+from ..utils.nested_tensors import map_tensors
 from .checkpoints.shard_reader import SavedTensors
 
 
@@ -51,6 +53,29 @@ def load_prediction(model: nn.Module, prediction: Mapping[str, Tensor] | str | o
             for name, value in part.items():
                 parameters[name].copy_(value)
     return model
+
+
+def initialize_lazy_layers(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Gives lazy layers their parameters by a forward pass on zeros; modes and random state stay as they are.
+
+    Raises:
+        ValueError: If the forward pass does not accept the inputs.
+    """
+    args, kwargs = (
+        map_tensors(lambda tensor: torch.zeros_like(tensor, device="cpu"), given) for given in (args, kwargs)
+    )
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            model.eval()(*args, **kwargs)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"{type(model).__name__} has lazy layers, and its forward pass fails on these inputs ({error}); run the "
+            "network once on inputs that it accepts"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def writable_parameters(model: nn.Module, graph: ArchData) -> dict[str, Tensor]:

@@ -17,8 +17,8 @@ from ..graph.arch_data import ArchData
 from ..graph.node_types import PRIMITIVES
 from ..nn.node_encodings import Embedding, ShapeEncoding
 from ..tracing.parameter_coverage import check_coverage
-from ..tracing.trace import from_module
-from .apply import writable_parameters
+from ..tracing.trace import arguments, from_module
+from .apply import initialize_lazy_layers, writable_parameters
 from .checkpoints.errors import CheckpointError
 from .checkpoints.locate import DEFAULT_NAME, resolve
 from .checkpoints.read import read_checkpoint
@@ -229,7 +229,7 @@ class GHN(
         :func:`~ghn_pyg.batch_statistics` and :func:`~ghn_pyg.recalibrate`.
 
         Args:
-            model: The network, on any device.
+            model: The network, on any device. Lazy layers get their parameters by a forward pass, as in PyTorch.
             example_inputs: Inputs of its forward pass, as for :func:`~ghn_pyg.from_module`.
             options: ``keep_classifier``, ``seed`` and ``strict``, as for :meth:`initialize`.
 
@@ -247,6 +247,9 @@ class GHN(
                 f"{type(example_inputs).__name__}; call ghn.predict(...) for the parameters of graphs and lists, or "
                 "ghn.initialize(model, graph)"
             )
+        args, kwargs = arguments(model, example_inputs)
+        if any(map(nn.parameter.is_lazy, model.parameters())):
+            initialize_lazy_layers(model, args, kwargs)
         return self.initialize(model, from_module(model, example_inputs), **options)
 
     def initialize(

@@ -93,6 +93,9 @@ class _Copier:
             if hooks:
                 self.hooks.append((hooks, dict(hooks)))
                 self.collected += [(kept, kept.copy()) for hook in hooks.values() for kept in _closed_over(hook)]
+        if isinstance(attributes := object.__getstate__(original), tuple):  # the class has slots
+            for name, value in attributes[1].items():
+                setattr(copy, name, value)
         state["_modules"] = {
             name: None if child is None else self.module(child, _join(path, name))
             for name, child in original._modules.items()

@@ -34,6 +34,7 @@ _QUERIES: Final = frozenset(
     for name in ("dim", "size", "numel", "stride", "is_contiguous", "is_floating_point", "is_complex", "ndimension",
                  "element_size", "get_device", "__len__", "__hash__", "__repr__", "__str__", "__format__", "data_ptr")
 )  # fmt: skip
+_ARRAYS: Final[frozenset[Any]] = frozenset((Tensor.numpy, Tensor.__array__))
 # NumPy's names of arguments, which PyTorch accepts too, and PyTorch's own for the second operand of a power.
 _ALIASES: Final = {
     "axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1", "x": "input", "exponent": "other",
@@ -166,6 +167,8 @@ class Tracer(Recorder, TorchFunctionMode):
 
     def _compute(self, func: Callable[..., Any], args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
         """Computes a function of tensors with data, and notes where these come from."""
+        if func in _ARRAYS and self.owns(tensors[0]):  # what is written into the array must not reach the network
+            return func(tensors[0].clone(), *args[1:], **kwargs)
         merged = self.merged(tensors)
         result = computed(func, args, kwargs, tensors)
         if merged != CONSTANT:

@@ -4,7 +4,7 @@ from torch import nn
 from torch.func import functional_call
 from torch_geometric.data import Batch
 
-from ghn_pyg import TracingError, from_module
+from ghn_pyg import GHN, GHNConfig, TracingError, from_module
 from tests.models.ghns import ENCODERS, IMAGES, X, dense, make, shape_of, vision
 from tests.tracing.helpers import assert_unchanged, network, snapshot
 
@@ -183,3 +183,20 @@ def test_every_number_is_written(model):
     prediction = make().predict(from_module(model, inputs))
     assert prediction
     assert all(tensor.isfinite().all() for tensor in prediction.values())
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
+def test_lazy_layers_get_their_parameters():
+    model = nn.Sequential(
+        nn.LazyConv2d(5, 3), nn.LazyBatchNorm2d(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(7)
+    )
+    ghn = GHN(GHNConfig(hidden_channels=8, max_channels=5, num_classes=7, layers=1, heads=2))
+    state = torch.get_rng_state()
+    assert ghn(model) is model
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in model.modules())
+    assert model[1].num_batches_tracked == 0
+    for name, value in ghn.predict(model).items():
+        assert torch.equal(value, model.get_parameter(name))
+    with pytest.raises(ValueError, match="run the network once"):
+        ghn(nn.Sequential(nn.Linear(5, 3), nn.LazyLinear(7)))

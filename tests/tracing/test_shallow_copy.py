@@ -113,6 +113,18 @@ class Alias(nn.Module):
         return self.alias(x)
 
 
+class Slots(nn.Module):
+    __slots__ = ("factor",)
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(5, 7)
+        self.factor = 3
+
+    def forward(self, x):
+        return self.layer(x) * self.factor
+
+
 class Switch(nn.Module):
     def __init__(self):
         super().__init__()
@@ -123,7 +135,7 @@ class Switch(nn.Module):
         return self.layer(x)
 
 
-@pytest.mark.parametrize("make", [Alias, Switch])
+@pytest.mark.parametrize("make", [Alias, Slots, Switch])
 def test_modules_with_special_attributes(make):
     assert names(make()) == ["input", "layer.weight", "layer.bias"]
 

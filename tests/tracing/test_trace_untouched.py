@@ -148,6 +148,7 @@ def test_what_a_hook_collects_is_discarded(make, put):
 
 
 WRITES = {
+    "buffer.numpy()": lambda self, x: self.mean.numpy().fill(7),
     "buffer.add_": lambda self, x: self.mean.add_(1),
     "buffer +=": lambda self, x: self.mean.__iadd__(1),
     "buffer[0] =": lambda self, x: self.mean.__setitem__(0, 3),
