@@ -95,9 +95,11 @@ def _search(source: np.ndarray, target: np.ndarray, matrices: Sequence[np.ndarra
                 fill_distances(matrix, own, cutoff)
             return
         block = _numbers([digit[rank] for digit in digits], order.size, width)
-        for matrix, start, stop in zip(matrices, starts.tolist(), ends.tolist(), strict=True):
-            part = matrix[:, column : column + width]
-            part[...] = block[start:stop, : part.shape[1]]
+        start = 0
+        for matrix in matrices:
+            stop, own_width = start + len(matrix), min(width, max(0, len(matrix) - column))
+            matrix[:, column : column + width] = block[start:stop, :own_width]
+            start = stop
 
 
 def _kth_neighbors(targets: np.ndarray, degree: np.ndarray, order: np.ndarray) -> Iterator[np.ndarray]:

@@ -162,9 +162,9 @@ class AddShortestPathDistance(Transform):
         graphs = [copy.copy(data) for data in graphs]
         sizes = np.array([data.num_nodes for data in graphs], dtype=np.int64)
         self._check(sizes)
-        edges = [edges_of(data).cpu().numpy() for data in graphs]
-        graph = np.repeat(np.arange(len(graphs)), [part.shape[1] for part in edges])
-        joined = np.concatenate([np.empty((2, 0), np.int64), *edges], axis=1)
+        edges = [edges_of(data) for data in graphs]
+        graph = np.repeat(np.arange(len(graphs)), [part.size(1) for part in edges])
+        joined = torch.cat([torch.empty(2, 0, dtype=torch.long), *edges], dim=1).cpu().numpy()
         wrong = ((joined < 0) | (joined >= sizes[graph])).any(axis=0)
         if wrong.any():
             first = graph[wrong.argmax()]
@@ -172,7 +172,7 @@ class AddShortestPathDistance(Transform):
         matrices = [np.zeros((size, size), distance_type(self.cutoff)) for size in sizes.tolist()]
         _search(joined, graph, matrices, self.cutoff, self.directed)
         for data, matrix in zip(graphs, matrices, strict=True):
-            data.distance = torch.from_numpy(matrix.reshape(-1))
+            data["distance"] = torch.from_numpy(matrix.reshape(-1))  # faster than as an attribute
         return graphs
 
     def _check(self, sizes: np.ndarray) -> int:
