@@ -23,7 +23,7 @@ from ..utils.nested_tensors import map_tensors, tensors_in
 from . import rules  # noqa: F401  (registers the rules)
 from .default_inputs import default_inputs
 from .kept import Kept, enters
-from .passes import rewrite
+from .rewrite_passes import rewrite
 from .registry import RuleError
 from .shallow_copy import shallow_copy
 from .steps import Sources, Step

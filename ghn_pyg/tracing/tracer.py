@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from ..utils.compat import OpOverloadPacket
 from ..utils.nested_tensors import map_tensors, tensors_in
 from .constant_tensors import FACTORIES, computed, created, on_cpu
-from .kept import Kept, enters
+from .kept import kept_by
 from .recorder import Recorder
 from .steps import Sources
 from .values import CONSTANT, Value
@@ -39,9 +39,6 @@ _ARRAYS: Final[frozenset[Any]] = frozenset((Tensor.numpy, Tensor.__array__))
 _ALIASES: Final = {
     "axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1", "x": "input", "exponent": "other",
 }  # fmt: skip
-_REASONS: Final[dict[Callable[..., Any], Kept]] = {
-    Tensor.__setitem__: Kept.TOKEN, torch.where: Kept.TOKEN, torch.prelu: Kept.SLOPE, Tensor.prelu: Kept.SLOPE
-}  # fmt: skip
 _MAX_CONDITIONS: Final = 1024
 """How often one module may ask for values before it counts as an infinite loop."""
 
@@ -54,11 +51,6 @@ def rule(*functions: Callable[..., Any] | str) -> Callable[[Rule], Rule]:
         return function
 
     return register
-
-
-def _reason(func: Callable[..., Any]) -> str:
-    """Why a parameter is kept that enters a function without a rule."""
-    return _REASONS.get(func) or enters(getattr(func, "__name__", "a function"))
 
 
 class Tracer(Recorder, TorchFunctionMode):
@@ -152,7 +144,7 @@ class Tracer(Recorder, TorchFunctionMode):
             return self._compute(func, args, kwargs, tensors)
         merged = self.merged(tensors)
         if merged.sources:
-            merged = Value(self.fold(merged.params, _reason(func), merged.sources))
+            merged = Value(self.fold(merged.params, kept_by(func), merged.sources))
         result = func(*map_tensors(self.lift, args), **map_tensors(self.lift, kwargs))
         return map_tensors(lambda tensor: self.tag(tensor, args[0] if args else None, merged), result)
 
@@ -187,7 +179,7 @@ class Tracer(Recorder, TorchFunctionMode):
             return self._compute(func, args, kwargs, tensors)
         read = [tensor for tensor in tensors if out is None or not any(tensor is written for written in targets)]
         merged = self.merged(read)
-        sources = self.fold(merged.params if merged.sources else (), _reason(func), merged.sources)
+        sources = self.fold(merged.params if merged.sources else (), kept_by(func), merged.sources)
         if all(tensor.is_meta for tensor in targets):
             func(*map_tensors(self.lift, args), **map_tensors(self.lift, kwargs))
         for tensor in targets:
