@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from .registry import check_node
+from .registry import RuleError, check_nodes
 
 _ABSENT: Final = "which training architectures do not have"
 
@@ -115,7 +115,11 @@ def register_parameter(reason: Kept) -> Callable[[ParameterRule], ParameterRule]
 def wanted(reason: str, name: str, parameter: nn.Parameter) -> tuple[str, str] | None:
     """The node type and role that a user's rule gives a parameter that would be kept for this reason."""
     rule = PARAMETER_RULES.get(reason)
-    answer = None if rule is None else rule(name, parameter)
-    if answer is not None:
-        check_node(f"the rule that register_parameter has for Kept.{Kept(reason).name}", answer, name, parameter)
-    return answer
+    if rule is None or (answer := rule(name, parameter)) is None:
+        return None
+    who = f"the rule that register_parameter has for Kept.{Kept(reason).name}"
+    match answer:
+        case (str(kind), str(role)):
+            check_nodes(who, {name: parameter}, [(kind, [(name, role)])])
+            return kind, role
+    raise RuleError(f"{who} must return (node type, role) or None, got {answer!r:.200}")

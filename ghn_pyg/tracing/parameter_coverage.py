@@ -32,28 +32,16 @@ class CoverageError(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One parameter of a network, under one of its names.
-
-    Args:
-        name: Its name in the network.
-        shape: Its shape in the network.
-        outcome: Whether it is predicted or keeps its value.
-        why: How it is predicted, such as ``"weight of conv"``, or why it is kept.
-        node: The name of the node that it is decoded from; empty if it is kept.
-        node_type: The type of that node.
-        tied_to: For a further name of a shared parameter, its name in the graph.
-        in_layer: Whether it belongs to a weight matrix, convolution, norm or embedding that a GHN could predict. All
-            kept parameters count as such, unless they are kept on purpose.
-    """
+    """One parameter of a network, under one of its names."""
 
     name: str
     shape: tuple[int, ...]
     outcome: Literal["predicted", "kept"]
-    why: str
-    node: str = ""
+    why: str  # how it is predicted, such as "weight of conv", or why it is kept
+    node: str = ""  # the node that it is decoded from; empty if it is kept
     node_type: str = ""
-    tied_to: str = ""
-    in_layer: bool = True
+    tied_to: str = ""  # for a further name of a shared parameter, its name in the graph
+    in_layer: bool = True  # part of a weight matrix, convolution, norm or embedding, or kept, but not on purpose
 
     @property
     def elements(self) -> int:
@@ -237,7 +225,8 @@ def coverage(network: nn.Module | ArchData, example_inputs: Any = None) -> Cover
 def check_coverage(graph: ArchData) -> None:
     """Raises the error of :meth:`Coverage.check` for a graph, or for the first graph of a batch that gives one."""
     if graph.get("ptr") is None:
-        return _of_graph(graph).check()
+        _of_graph(graph).check()
+        return
     for index, part in enumerate(graph.to_data_list()):
         try:
             _of_graph(part).check()

@@ -34,7 +34,8 @@ def rewrite(steps: list[Step], output: Sources) -> tuple[list[Step], list[str], 
     output = union(*(resolved[source] for source in output))
     pool = pool_before_classifier(steps, inputs, output, layer)
     connect_to_input(steps, inputs)
-    order = prune(steps, inputs, output)  # the recorded order is topological
+    with_parameters = [index for index, step in enumerate(steps) if step.params]
+    order = sorted(with_ancestors((0, *output, *with_parameters), inputs))  # the recorded order is topological
     if pool is not None:
         order.remove(pool)
         order.insert(order.index(layer[0]), pool)
@@ -116,38 +117,30 @@ def classifier(steps: Sequence[Step], output: Sources) -> list[int]:
     added to a residual stream, or for products such as similarities.
     """
     layers: set[int] = set()
-    seen: set[int] = set()
-    waiting = list(output)
-    while waiting:
-        index = waiting.pop()
-        if index in seen:
-            continue
-        seen.add(index)
+    reached = list(output)
+    for index in reached:  # grows
         step = steps[index]
         if step.kind == "bias" and step.params:
             layers.update((index, *(source for source in step.inputs if steps[source].kind in _WEIGHT)))
         elif step.kind in _WEIGHT and step.params:
             layers.add(index)
         elif step.kind in _AFTER_CLASSIFIER and step.inputs:
-            waiting.extend(step.inputs)
+            reached += [source for source in step.inputs if source not in reached]
         else:
             return []
     # A weight precedes its own bias, but no layer may precede another.
     before = [source for layer in layers for source in steps[layer].inputs if source not in layers]
     before += [source for layer in layers if steps[layer].kind in _WEIGHT for source in steps[layer].inputs]
-    return [] if layers & _ancestors(steps, before) else sorted(layers)
+    return [] if layers & with_ancestors(before, [step.inputs for step in steps]) else sorted(layers)
 
 
-def _ancestors(steps: Sequence[Step], start: Iterable[int]) -> set[int]:
+def with_ancestors(start: Iterable[int], inputs: Sequence[Sources]) -> set[int]:
     """``start`` and everything that it is computed from."""
-    ancestors: set[int] = set()
-    waiting = list(start)
-    while waiting:
-        index = waiting.pop()
-        if index not in ancestors:
-            ancestors.add(index)
-            waiting.extend(steps[index].inputs)
-    return ancestors
+    reached = set(start)
+    for index in range(len(inputs) - 1, -1, -1):
+        if index in reached:
+            reached.update(inputs[index])
+    return reached
 
 
 def pool_before_classifier(
@@ -168,13 +161,3 @@ def connect_to_input(steps: Sequence[Step], inputs: list[Sources]) -> None:
     for index, step in enumerate(steps[1:], start=1):
         if not inputs[index] and step.kind != "pos_enc":
             inputs[index] = (0,)
-
-
-def prune(steps: Sequence[Step], inputs: Sequence[Sources], output: Sources) -> list[int]:
-    """Steps that hold parameters or lead to the output or to such a step."""
-    used = {0, *output}
-    for index in range(len(steps) - 1, -1, -1):
-        if index in used or steps[index].params:
-            used.add(index)
-            used.update(inputs[index])
-    return sorted(used)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..graph.arch_data import ParamSpec
 from ..utils.nested_tensors import map_tensors, tensors_in
 from .kept import Kept
-from .registry import LayerNode, check_nodes, handler_for
+from .registry import LayerNode, handled_nodes
 from .tracer import Tracer
 from .values import Value
 
@@ -124,8 +124,8 @@ class _Copier:
         """The module's forward pass, which tells the tracer that it runs."""
         own = self.attribute(original.__dict__["forward"]) if "forward" in original.__dict__ else None
         function = own if own is not None else types.MethodType(type(copy).forward, copy)
-        if (handler := handler_for(type(original))) is not None:
-            function = _handled(self.tracer, function, original, check_nodes(original, handler(original)), path)
+        if (nodes := handled_nodes(original)) is not None:
+            function = _handled(self.tracer, function, original, nodes, path)
         scope = self.tracer.scope
 
         def scoped(*args: Any, **kwargs: Any) -> Any:

@@ -16,7 +16,7 @@ from .kept import kept_by
 from .recorder import Recorder
 from .steps import Sources
 from .values import CONSTANT, Value
-from .weight_parts import follow
+from .weight_parts import FOLLOWERS
 
 Rule = Callable[..., Any]
 """``rule(tracer, *args, **kwargs)``: what a PyTorch function does to abstract tensors."""
@@ -101,7 +101,8 @@ class Tracer(Recorder, TorchFunctionMode):
         if func in _QUERIES:
             return func(*args, **kwargs)
         result = self._interpreted(func, args, kwargs)
-        follow(self, func, args, kwargs, result)
+        if args and (follower := FOLLOWERS.get(func)) is not None:
+            follower(self, func, args, kwargs, result)
         return result
 
     def _interpreted(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -22,38 +23,22 @@ class Value(NamedTuple):
 CONSTANT: Final = Value()
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class Origin:
-    """What a trace knows about one tensor.
+    """What a trace knows about one tensor."""
 
-    Attributes:
-        tensor: The tensor. The record keeps it alive, so that no other tensor gets its id.
-        value: Where it comes from.
-        base: The tensor that it is a view of.
-        base_value: Where ``base`` came from when the view was made.
-        stale: Whether its data is not what the network would have written.
-        open_step: The layer or norm without a bias that returns it: a parameter that is added next is the bias.
-        added: The number that was added to the parameter that it is made of; ``None`` after a subtraction.
-        tokens: How many learned tokens a concatenation put first.
-        all_of: If it holds the indices of all elements of a tensor, the shape of that tensor.
-        channels_first: Whether it has three dimensions and was a map (B, C, *positions) before.
-        parts: The parameters that it is made of as a weight, with its shape and value when that was noted.
-    """
-
-    stale = False
-    open_step: int | None = None
-    added: Any = 0
-    tokens = 0
-    all_of: tuple[int, ...] | None = None
-    channels_first = False
+    tensor: Tensor  # kept alive, so that no other tensor gets its id
+    value: Value | None = None
+    base: Tensor | None = None  # the tensor that it is a view of
+    base_value: Value | None = None  # where the base came from when the view was made
+    stale: bool = False  # whether its data is not what the network would have written
+    open_step: int | None = None  # the layer or norm without a bias that returns it; a parameter added next is the bias
+    added: Any = 0  # the number that was added to the parameter that it is made of; None after a subtraction
+    tokens: int = 0  # how many learned tokens a concatenation put first
+    all_of: tuple[int, ...] | None = None  # if it holds the indices of all elements of a tensor, the tensor's shape
+    channels_first: bool = False  # whether it has three dimensions and was a map (B, C, *positions) before
+    # The parameters that it is made of as a weight, with its shape and value when that was noted
     parts: tuple[tuple[Any, ...], torch.Size, Value | None] | None = None
-
-    def __init__(
-        self, tensor: Tensor, value: Value | None = None, base: Tensor | None = None, base_value: Value | None = None
-    ) -> None:
-        self.tensor = tensor
-        self.value = value
-        self.base = base
-        self.base_value = base_value
 
 
 class ValueTable:
@@ -82,23 +67,15 @@ class ValueTable:
 
     # --- tensors of the network ------------------------------------------------------------------------------------
 
-    def adopt(self, module: nn.Module, prefix: str = "") -> None:
+    def adopt(self, network: nn.Module) -> None:
         """Makes the parameters and buffers of the network known. A shared parameter keeps its first name."""
-        for short, parameter in module._parameters.items():
-            if parameter is None:
-                continue
-            name = prefix + short
+        for name, parameter in network.named_parameters(remove_duplicate=False):
             first = self._names.setdefault(id(parameter), name)
             if first == name:
                 self.parameters[name] = self.owned[id(parameter)] = parameter
             else:
                 self.tied[name] = first
-        for buffer in module._buffers.values():
-            if buffer is not None:
-                self.owned[id(buffer)] = buffer
-        for short, child in module._modules.items():
-            if child is not None:
-                self.adopt(child, f"{prefix}{short}.")
+        self.owned.update((id(buffer), buffer) for buffer in network.buffers())
 
     def own_name(self, tensor: Tensor) -> str | None:
         """The name of a tensor that is a parameter itself."""

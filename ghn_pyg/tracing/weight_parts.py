@@ -124,14 +124,6 @@ def _follows(names: str, *others: Any) -> Callable[[Follower], Follower]:
     return register
 
 
-def follow(
-    tracer: ValueTable, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], result: Any
-) -> None:
-    """Notes which parameters the result of a function is made of."""
-    if args and (follower := FOLLOWERS.get(func)) is not None:
-        follower(tracer, func, args, kwargs, result)
-
-
 def made_of(tracer: ValueTable, result: Any, parts: Iterable[Part]) -> None:
     """Notes the parts of a tensor, each parameter once."""
     if isinstance(result, Tensor) and (by_name := {part.name: part for part in parts}):
