@@ -48,8 +48,7 @@ def _transformers_inputs(model: Any, main: str) -> dict[str, Any]:
     config, taken = model.config, inspect.signature(model.forward).parameters
     # A main input that stands for several is taken by other names.
     names = [main if main in taken and main in _CREATORS else next((name for name in _CREATORS if name in taken), main)]
-    names += [name for name, parameter in taken.items() if parameter.default is parameter.empty]
-    names.append("decoder_input_ids")
+    names += [name for name, parameter in taken.items() if parameter.default is parameter.empty] + ["decoder_input_ids"]
     if _part(config, "vision_config") is not None and _part(config, "text_config") is not None:
         names += ["input_ids", "pixel_values"]
     if "bbox" in taken and not hasattr(config, "vision_config"):

@@ -51,15 +51,10 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Coverage:
-    """Which parameters of a network are predicted; see :func:`coverage`.
+    """Which parameters of a network are predicted. Shared parameters count once in all figures."""
 
-    Args:
-        rows: One for each name of each parameter. A shared parameter counts once in all figures.
-        nodes: Number of nodes of the network's graph.
-    """
-
-    rows: tuple[Row, ...]
-    nodes: int
+    rows: tuple[Row, ...]  # one for each name of each parameter
+    nodes: int  # of the network's graph
 
     @property
     def predicted(self) -> tuple[Row, ...]:

@@ -77,14 +77,7 @@ def register_layer(cls: type[nn.Module]) -> Callable[[LayerHandler], LayerHandle
 
 
 def handled_nodes(layer: nn.Module) -> list[LayerNode] | None:
-    """The nodes of ``layer`` by the handler of its class or nearest base class, without parameters that are ``None``.
-
-    Example:
-        >>> HANDLERS[nn.LayerNorm] = lambda layer: [("ln", [("weight", "gain"), ("bias", "bias")])]
-        >>> handled_nodes(nn.LayerNorm(3, bias=False))
-        [('ln', [('weight', 'gain')])]
-        >>> del HANDLERS[nn.LayerNorm]
-    """
+    """The nodes of ``layer`` by the handler of its class or nearest base class, without ``None`` parameters."""
     handler = next((HANDLERS[base] for base in type(layer).__mro__ if base in HANDLERS), None)
     if handler is None:
         return None

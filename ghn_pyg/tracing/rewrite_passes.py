@@ -33,7 +33,9 @@ def rewrite(steps: list[Step], output: Sources) -> tuple[list[Step], list[str], 
     layer = classifier(steps, output)
     output = union(*(resolved[source] for source in output))
     pool = pool_before_classifier(steps, inputs, output, layer)
-    connect_to_input(steps, inputs)
+    for index, step in enumerate(steps[1:], start=1):
+        if not inputs[index] and step.kind != "pos_enc":  # learned positions stay roots
+            inputs[index] = (0,)
     with_parameters = [index for index, step in enumerate(steps) if step.params]
     order = sorted(with_ancestors((0, *output, *with_parameters), inputs))  # the recorded order is topological
     if pool is not None:
@@ -53,10 +55,7 @@ def resolve_gates(steps: Sequence[Step]) -> tuple[list[str], set[int]]:
 
     A product x · g is a gate if g is computed, through at least one layer, from an average of x. That average (the
     squeeze) is folded away, and so is an average that normalises its own input. Products that are no gate are folded
-    away later.
-
-    Returns:
-        The node type of every step, and the averages to fold away.
+    away later. Returns the node type of every step, and the averages to fold away.
     """
     kinds = [step.kind for step in steps]
     dropped: set[int] = set()
@@ -95,8 +94,7 @@ def _averages_of(steps: Sequence[Step], value: Sources, gate: Sources) -> tuple[
 def fold(steps: Sequence[Step], kinds: Sequence[str], dropped: set[int]) -> tuple[list[Sources], list[Sources]]:
     """Connects the inputs of unnamed steps, and of joins with a single remaining operand, to their users.
 
-    Returns:
-        What each step stands for as a source, and its inputs.
+    Returns what each step stands for as a source, and its inputs.
     """
     resolved: list[Sources] = []
     inputs: list[Sources] = []
@@ -154,10 +152,3 @@ def pool_before_classifier(
         return None
     inputs[pool], inputs[layer[0]] = inputs[layer[0]], (pool,)
     return pool
-
-
-def connect_to_input(steps: Sequence[Step], inputs: list[Sources]) -> None:
-    """Gives every node without a predecessor an edge from the input; learned positions stay roots."""
-    for index, step in enumerate(steps[1:], start=1):
-        if not inputs[index] and step.kind != "pos_enc":
-            inputs[index] = (0,)

@@ -93,12 +93,10 @@ def arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], d
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__} {model!r:.80}{hint}")
     if example_inputs is None:
         return default_inputs(model)
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = {}
+    args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    kwargs = {}
     if isinstance(example_inputs, Mapping):
-        kwargs = dict(example_inputs)
-    else:
-        args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+        args, kwargs = (), dict(example_inputs)
     if next(tensors_in((args, kwargs)), None) is None:
         raise TypeError(
             "example_inputs expected a tensor, a tuple of arguments or a dictionary of keyword arguments with at "
@@ -199,8 +197,7 @@ def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
     edge_index = torch.tensor(edges, dtype=torch.long, device="cpu").view(-1, 2).t().contiguous()
     classifier = torch.zeros(len(nodes), dtype=torch.bool, device="cpu")
     classifier[layer] = True
-    predicted = {spec.name for node in nodes for spec in node.params}
-    kept = {name: parameter for name, parameter in tracer.parameters.items() if name not in predicted}
+    kept = {name: parameter for name, parameter in tracer.parameters.items() if name not in tracer.claimed}
     used = dict.fromkeys(tracer.met, enters("a computation of parameters alone"))
     reasons = dict.fromkeys(kept, Kept.UNUSED) | used | tracer.folded | tracer.reasons
     return ArchData(

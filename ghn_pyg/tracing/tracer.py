@@ -62,18 +62,14 @@ class Tracer(Recorder, TorchFunctionMode):
 
     Args:
         chooses: Whether choices that depend on activations take all elements, or none.
-
-    Attributes:
-        chose: Whether there was such a choice.
-        reasons: Why parameters are kept, where that is known without a trace.
     """
 
     def __init__(self, chooses: bool = True) -> None:
         super().__init__()
         self.chooses = chooses
-        self.chose = False
+        self.chose = False  # whether there was such a choice
         self.conditions: dict[str, int] = {}  # how often each module asked whether an activation is true
-        self.reasons: dict[str, str] = {}
+        self.reasons: dict[str, str] = {}  # why parameters are kept, where that is known without a trace
         # Steps that may be part of a handwritten norm: with its type and dimensions, or with a gain before the division
         self.statistics: dict[int, tuple[str, tuple[int, ...]]] = {}
         self.normalised: dict[int, tuple[str, tuple[int, ...]]] = {}

@@ -46,20 +46,14 @@ class ValueTable:
 
     Tensors that depend on the network's input or parameters are *abstract*: meta tensors with a :class:`Value`. Others
     (masks, position counters) have data, and a value if they are computed from token ids or masks of the input.
-
-    Attributes:
-        parameters: The network's parameters by name.
-        tied: Further names of shared parameters, with the first one.
-        owned: The network's parameters and buffers by id.
-        met: Parameters that some function took.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.parameters: dict[str, nn.Parameter] = {}
-        self.tied: dict[str, str] = {}
-        self.owned: dict[int, Tensor] = {}
-        self.met: set[str] = set()
+        self.tied: dict[str, str] = {}  # further names of shared parameters, with the first one
+        self.owned: dict[int, Tensor] = {}  # the network's parameters and buffers by id
+        self.met: set[str] = set()  # parameters that some function took
         self._origins: dict[int, Origin] = {}
         self._names: dict[int, str] = {}
         self._memory: set[int] | None = None
@@ -105,7 +99,11 @@ class ValueTable:
         """Where ``tensor`` comes from; ``None`` when it is a plain constant."""
         origin = self._origins.get(id(tensor))
         if origin is not None and origin.value is not None:
-            return origin.value if origin.base is None else self._after_writes(origin.value, origin)
+            value, now = origin.value, None if origin.base is None else self.value(origin.base)
+            if now is None or now == origin.base_value:
+                return value
+            # Something was written into the base since.
+            return now if value == origin.base_value else Value(union(value.sources, now.sources), value.params)
         if (name := self._names.get(id(tensor))) is not None:
             self.met.add(name)
             return Value((), (name,))
@@ -113,14 +111,6 @@ class ValueTable:
         if (base := tensor._base if wrapped is None else wrapped) is not None:
             return self.value(base)
         return CONSTANT if tensor.is_meta else None
-
-    def _after_writes(self, value: Value, view: Origin) -> Value:
-        """Where a view comes from, after what was written into its base since."""
-        assert view.base is not None
-        now = self.value(view.base)
-        if now is None or now == view.base_value:
-            return value
-        return now if value == view.base_value else Value(union(value.sources, now.sources), value.params)
 
     def is_abstract(self, tensor: Tensor) -> bool:
         """Whether the trace may not look at the data of ``tensor``: it has none, or is a parameter, or is stale."""
@@ -139,15 +129,10 @@ class ValueTable:
 
     def parameter(self, tensor: Tensor | None) -> str | None:
         """The parameter that ``tensor`` is, or is computed from alone: of several, one of its shape or the largest."""
-        if tensor is None:
+        if tensor is None or (value := self.value(tensor)) is None or not value.params or value.sources:
             return None
-        value = self.value(tensor)
-        if value is None or not value.params or value.sources:
-            return None
-        if len(value.params) == 1:
-            return value.params[0]
-        same = [name for name in value.params if self.parameters[name].shape == tensor.shape]
-        return (same or sorted(value.params, key=lambda name: -self.parameters[name].numel()))[0]
+        parameters = {name: self.parameters[name] for name in value.params}
+        return max(parameters, key=lambda name: (parameters[name].shape == tensor.shape, parameters[name].numel()))
 
     def merged(self, tensors: Iterable[Tensor]) -> Value:
         """The joint value of several tensors."""

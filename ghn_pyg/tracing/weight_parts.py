@@ -68,12 +68,9 @@ def stacked_in(part: Part, shape: Sequence[int]) -> int:
 
 
 def specification(tracer: ValueTable, part: Part, roles: str) -> ParamSpec | None:
-    """How to decode a part of a weight; ``None`` if the part is no matrix.
+    """How to decode a part of a weight, whose dimensions are outputs, inputs or stacks; ``None`` if it is no matrix.
 
-    Args:
-        tracer: Knows the parameters.
-        part: The part.
-        roles: For each dimension of the weight ``o`` (output), ``i`` (input) or ``s`` (stack).
+    ``roles`` has a letter for each dimension of the weight: ``o``, ``i`` or ``s``.
     """
     shape = tuple(tracer.parameters[part.name].shape)
     axes = _axes(part, roles, shape)
