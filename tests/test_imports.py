@@ -45,8 +45,8 @@ def imports(module, source):
     [
         ("from ..graph import ArchData", [("graph",)]),
         ("from ..graph.arch_data import ArchData", [("graph", "arch_data")]),
-        ("from .passes import rewrite", [("tracing", "passes")]),
-        ("from . import passes, steps", [("tracing", "passes"), ("tracing", "steps")]),
+        ("from .rewrite_passes import rewrite", [("tracing", "rewrite_passes")]),
+        ("from . import rewrite_passes, steps", [("tracing", "rewrite_passes"), ("tracing", "steps")]),
         ("import ghn_pyg.models.ghn as ghn", [("models", "ghn")]),
         ("import torch\nfrom torch import nn", []),
         ("def main():\n    from ..models.ghn import GHN", [("models", "ghn")]),

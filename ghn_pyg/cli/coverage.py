@@ -18,6 +18,8 @@ from .terminal import fail, make_table, print_failures, print_rows, progress_bar
 from .trace_network import build, check_networks, describe
 
 _logger = logging.getLogger(__name__)
+_FIGURES = ("nodes", "tensors", "tensors_predicted", "elements", "elements_predicted", "share", "layer_share",
+            "kept_weights")  # fmt: skip
 
 
 def coverage(
@@ -73,7 +75,7 @@ def _cover_several(
     names: Sequence[str], inputs: Sequence[InputShape], csv: Path | None, strict: bool
 ) -> dict[str, str]:
     """Prints one row for each network, and returns the failures."""
-    from ..tracing.parameter_coverage import Coverage, percent
+    from ..tracing.parameter_coverage import percent
 
     with progress_bar(len(names), "Tracing") as advance:
         rows = []
@@ -92,7 +94,7 @@ def _cover_several(
         share = sum(row["elements_predicted"] for row in traced) / elements
         lines.append(("elements", f"{percent(share)} of {elements:,} predicted"))
     if csv is not None:
-        save_csv(csv, rows, ["network", *Coverage((), 0).figures(), "seconds", "failure"])
+        save_csv(csv, rows, ["network", *_FIGURES, "seconds", "failure"])
         lines.append(("saved", str(csv)))
     print_rows("Coverage", lines, table)
     return failures
@@ -108,7 +110,8 @@ def _measure(name: str, inputs: Sequence[InputShape], strict: bool) -> dict[str,
     try:
         network, example_inputs = skeleton(name)
         report = measure(network, make_inputs(inputs) if inputs else example_inputs)
-        row |= report.figures()
+        figures = report.to_dict()
+        row |= {name: figures[name] for name in _FIGURES}
         if strict:
             report.check()
     except Exception as error:  # any failure is a result, listed with the others

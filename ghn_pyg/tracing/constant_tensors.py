@@ -15,9 +15,7 @@ from torch import Tensor
 from ..utils.compat import device_constructors
 from ..utils.nested_tensors import map_tensors
 
-Function = Callable[..., Any]
-
-FACTORIES: Final[frozenset[Function]] = frozenset((*device_constructors(), torch.normal))
+FACTORIES: Final[frozenset[Callable[..., Any]]] = frozenset((*device_constructors(), torch.normal))
 """Functions that create a tensor from numbers."""
 
 RANDOM: Final = frozenset((torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal))
@@ -28,7 +26,7 @@ _CPU: Final = torch.device("cpu")
 _DEVICE_FLAGS: Final = frozenset(("is_cpu", "is_cuda", "is_meta"))
 
 
-def on_cpu(attribute: Function, result: Any) -> Any:
+def on_cpu(attribute: Callable[..., Any], result: Any) -> Any:
     """What a tensor's attribute reports during a trace: ``result``, or the CPU where it is about the device."""
     kind = type(result)
     if kind is torch.device:
@@ -43,7 +41,7 @@ def small(sizes: Tensor) -> bool:
     return sizes.numel() <= _SIZE_LIMIT
 
 
-def created(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def created(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A tensor created from numbers. Random and large ones get no data: nothing depends on their values.
 
     A single random number may decide whether a layer is dropped; 0.5 takes the more likely branch.
@@ -57,7 +55,7 @@ def created(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     return function(*args, **kwargs, device="cpu")
 
 
-def computed(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor]) -> Any:
+def computed(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor]) -> Any:
     """A function of tensors with data, on whatever device they are."""
     if any(tensor.device != _CPU for tensor in tensors):
         args, kwargs = map_tensors(Tensor.cpu, args), map_tensors(Tensor.cpu, kwargs)

@@ -11,11 +11,8 @@ from torch import Tensor, nn
 
 from .shallow_copy import wrapped
 
-IMAGE_SIZE: Final = 224
-
-SIZES_BY_CLASS: Final[dict[str, int]] = {"torchvision.models.inception.Inception3": 299}
-"""Image sizes of networks that need one, but do not declare it."""
-
+_IMAGE_SIZE: Final = 224
+_INCEPTION_SIZE: Final = 299  # needed by torchvision's Inception, which does not declare it
 _TOKENS: Final = 16
 _VIDEO_FRAMES: Final = 16
 _SAMPLES: Final = 16_000
@@ -38,29 +35,20 @@ def default_inputs(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def _image_shape(model: nn.Module) -> tuple[int, int, int]:
     """Channels, height and width: timm's ``default_cfg["input_size"]``, ``image_size`` of vision transformers, 224."""
     config: Any = getattr(model, "default_cfg", None)
-    if isinstance(config, dict) and len(config.get("input_size", ())) == 3:
-        channels, height, width = config["input_size"]
-        return channels, height, width
-    declared = getattr(model, "image_size", None)
-    name = f"{type(model).__module__}.{type(model).__qualname__}"
-    side = declared if isinstance(declared, int) else SIZES_BY_CLASS.get(name, IMAGE_SIZE)
+    if isinstance(config, dict) and len(size := tuple(config.get("input_size", ()))) == 3:
+        return size
+    side = getattr(model, "image_size", None)
+    if not isinstance(side, int):
+        side = _INCEPTION_SIZE if type(model).__module__ == "torchvision.models.inception" else _IMAGE_SIZE
     return 3, side, side
 
 
-# --- models of Transformers ------------------------------------------------------------------------------------------
-
-
 def _transformers_inputs(model: Any, main: str) -> dict[str, Any]:
-    """Inputs of a model of Transformers by name: the main one, a decoder's, a second modality's, and required ones.
-
-    Args:
-        model: The model, with its ``config``.
-        main: Its ``main_input_name``. If that stands for several inputs, the forward pass takes them by other names.
-    """
+    """Inputs of a model of Transformers by name: the main one, a decoder's, a second modality's, and required ones."""
     config, taken = model.config, inspect.signature(model.forward).parameters
+    # A main input that stands for several is taken by other names.
     names = [main if main in taken and main in _CREATORS else next((name for name in _CREATORS if name in taken), main)]
-    names += [name for name, parameter in taken.items() if parameter.default is parameter.empty]
-    names.append("decoder_input_ids")
+    names += [name for name, parameter in taken.items() if parameter.default is parameter.empty] + ["decoder_input_ids"]
     if _part(config, "vision_config") is not None and _part(config, "text_config") is not None:
         names += ["input_ids", "pixel_values"]
     if "bbox" in taken and not hasattr(config, "vision_config"):
@@ -78,11 +66,9 @@ def _part(config: Any, name: str) -> Any:
 
 def _setting(config: Any, parts: tuple[str, ...], names: tuple[str, ...], default: Any) -> Any:
     """The first setting with one of these names, of the configuration itself or of one of its parts."""
-    for owner in (config, *(part for name in parts if (part := _part(config, name)) is not None)):
-        for name in names:
-            if (value := getattr(owner, name, None)) is not None:
-                return value
-    return default
+    owners = (config, *(_part(config, part) for part in parts))
+    values = (getattr(owner, name, None) for owner in owners for name in names)
+    return next((value for value in values if value is not None), default)
 
 
 def _ids(config: Any) -> Tensor:
@@ -96,7 +82,7 @@ def _ids(config: Any) -> Tensor:
 
 
 def _image(config: Any) -> Tensor:
-    sizes = _setting(config, _VISION, ("image_size", "img_size", "input_size"), IMAGE_SIZE)
+    sizes = _setting(config, _VISION, ("image_size", "img_size", "input_size"), _IMAGE_SIZE)
     channels = _setting(config, _VISION, ("num_channels", "in_chans", "in_channels"), 3)
     if isinstance(sizes, Mapping):
         sizes = (sizes["height"], sizes["width"])

@@ -1,17 +1,19 @@
 """Why a parameter keeps its value, and ``register_parameter``, with which users predict it all the same.
 
-The rules decide which reason applies, when they call ``tracer.fold(parameters, reason)``.
+The rules decide which reason applies, when they call ``tracer.fold(parameters, reason)``; for functions without a rule,
+``kept_by`` does.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from .registry import check_node
+from .registry import RuleError, check_nodes
 
 _ABSENT: Final = "which training architectures do not have"
 
@@ -44,6 +46,10 @@ DELIBERATE: Final = frozenset(
 )
 """Reasons that are no gap: initial values serve better than predictions of a GHN that never saw such parameters."""
 
+_BY_FUNCTION: Final[dict[Callable[..., Any], Kept]] = {
+    Tensor.__setitem__: Kept.TOKEN, torch.where: Kept.TOKEN, torch.prelu: Kept.SLOPE, Tensor.prelu: Kept.SLOPE
+}  # fmt: skip
+
 ParameterRule = Callable[[str, nn.Parameter], tuple[str, str] | None]
 """``rule(name, parameter)`` → node type and role, or ``None`` to keep the parameter."""
 
@@ -54,6 +60,11 @@ PARAMETER_RULES: Final[dict[str, ParameterRule]] = {}
 def enters(operation: str) -> str:
     """The reason for a parameter that enters an operation without a node type."""
     return f"it enters {operation}, for which the vocabulary has no node type"
+
+
+def kept_by(function: Callable[..., Any]) -> str:
+    """The reason for a parameter that enters a function without a rule."""
+    return _BY_FUNCTION.get(function) or enters(getattr(function, "__name__", "a function"))
 
 
 def register_parameter(reason: Kept) -> Callable[[ParameterRule], ParameterRule]:
@@ -102,13 +113,13 @@ def register_parameter(reason: Kept) -> Callable[[ParameterRule], ParameterRule]
 
 
 def wanted(reason: str, name: str, parameter: nn.Parameter) -> tuple[str, str] | None:
-    """The node type and role that a user's rule gives a parameter that would be kept for this reason.
-
-    Raises:
-        RuleError: If the rule returned something else.
-    """
+    """The node type and role that a user's rule gives a parameter that would be kept for this reason."""
     rule = PARAMETER_RULES.get(reason)
-    answer = None if rule is None else rule(name, parameter)
-    if answer is not None:
-        check_node(f"the rule that register_parameter has for Kept.{Kept(reason).name}", answer, name, parameter)
-    return answer
+    if rule is None or (answer := rule(name, parameter)) is None:
+        return None
+    who = f"the rule that register_parameter has for Kept.{Kept(reason).name}"
+    match answer:
+        case (str(kind), str(role)):
+            check_nodes(who, {name: parameter}, [(kind, [(name, role)])])
+            return kind, role
+    raise RuleError(f"{who} must return (node type, role) or None, got {answer!r:.200}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from torch import nn
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _LISTED: Final = 5
 """How many kept weight matrices an error names."""
 _AXES: Final = {"o": "out", "i": "in", "s": "stack"}
+_COLUMNS: Final = ("parameter", "shape", "elements", "outcome", "rule or reason", "node")
+_GROUP_COLUMNS: Final = ("outcome", "rule or reason", "tensors", "elements", "share", "parameters")
+_NUMBERS: Final = frozenset(("shape", "elements", "tensors", "share"))
 
 
 class CoverageError(ValueError):
@@ -29,76 +32,44 @@ class CoverageError(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One parameter of a network, under one of its names.
-
-    Args:
-        name: Its name in the network.
-        shape: Its shape in the network.
-        outcome: Whether it is predicted or keeps its value.
-        why: How it is predicted, such as ``"weight of conv"``, or why it is kept.
-        node: The name of the node that it is decoded from; empty if it is kept.
-        node_type: The type of that node.
-        tied_to: For a further name of a shared parameter, its name in the graph.
-        in_layer: Whether it belongs to a weight matrix, convolution, norm or embedding that a GHN could predict. All
-            kept parameters count as such, unless they are kept on purpose.
-    """
+    """One parameter of a network, under one of its names."""
 
     name: str
     shape: tuple[int, ...]
     outcome: Literal["predicted", "kept"]
-    why: str
-    node: str = ""
+    why: str  # how it is predicted, such as "weight of conv", or why it is kept
+    node: str = ""  # the node that it is decoded from; empty if it is kept
     node_type: str = ""
-    tied_to: str = ""
-    in_layer: bool = True
+    tied_to: str = ""  # for a further name of a shared parameter, its name in the graph
+    in_layer: bool = True  # part of a weight matrix, convolution, norm or embedding, or kept, but not on purpose
 
     @property
     def elements(self) -> int:
         """Number of its elements."""
         return math.prod(self.shape)
 
-    @property
-    def predicted(self) -> bool:
-        """Whether it is predicted."""
-        return self.outcome == "predicted"
-
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Coverage:
-    """Which parameters of a network are predicted; see :func:`coverage`.
+    """Which parameters of a network are predicted. Shared parameters count once in all figures."""
 
-    Args:
-        rows: One for each name of each parameter. A shared parameter counts once in all figures.
-        nodes: Number of nodes of the network's graph.
-    """
-
-    rows: tuple[Row, ...]
-    nodes: int
+    rows: tuple[Row, ...]  # one for each name of each parameter
+    nodes: int  # of the network's graph
 
     @property
-    def tensors(self) -> int:
-        """Number of parameters."""
-        return len(self._distinct())
+    def predicted(self) -> tuple[Row, ...]:
+        """The predicted parameters, each once."""
+        return tuple(row for row in self._distinct() if row.outcome == "predicted")
+
+    @property
+    def kept(self) -> tuple[Row, ...]:
+        """The parameters that keep their values, each once."""
+        return tuple(row for row in self._distinct() if row.outcome == "kept")
 
     @property
     def elements(self) -> int:
         """Total number of elements of all parameters."""
         return _elements(self._distinct())
-
-    @property
-    def predicted(self) -> tuple[Row, ...]:
-        """The predicted parameters, each once."""
-        return tuple(row for row in self._distinct() if row.predicted)
-
-    @property
-    def kept(self) -> tuple[Row, ...]:
-        """The parameters that keep their values, each once."""
-        return tuple(row for row in self._distinct() if not row.predicted)
-
-    @property
-    def tied(self) -> tuple[Row, ...]:
-        """The further names of shared parameters."""
-        return tuple(row for row in self.rows if row.tied_to)
 
     @property
     def share(self) -> float:
@@ -131,42 +102,33 @@ class Coverage:
             "build the graph with example_inputs for which the forward pass uses it, or drop strict to keep its values"
         )
 
-    def groups(self) -> list[tuple[str, str, tuple[Row, ...]]]:
-        """The parameters by outcome and by rule or reason: kept ones last, then by size."""
-        rows: dict[tuple[str, str], list[Row]] = {}
-        for row in self._distinct():
-            rows.setdefault((row.outcome, str(row.why)), []).append(row)
-        ordered = sorted(rows.items(), key=lambda item: (item[0][0] == "kept", -_elements(item[1])))
-        return [(outcome, why, tuple(group)) for (outcome, why), group in ordered]
-
     def totals(self) -> list[tuple[str, str]]:
         """The figures over all parameters, as labelled lines."""
-        predicted, tied = self.predicted, self.tied
+        predicted = self.predicted
         lines = [
-            ("tensors", f"{len(predicted):,} of {self.tensors:,} predicted"),
+            ("tensors", f"{len(predicted):,} of {len(self._distinct()):,} predicted"),
             ("elements", f"{_elements(predicted):,} of {self.elements:,} predicted, {percent(self.share)}"),
             ("layers", f"{percent(self.layer_share)} of weight matrices, convolutions, norms and embeddings predicted"),
         ]
-        if tied:
-            lines.append(("tied", f"{len(tied):,} further names of shared tensors: {some([row.name for row in tied])}"))
+        if tied := [row.name for row in self.rows if row.tied_to]:
+            lines.append(("tied", f"{len(tied):,} further names of shared tensors: {some(tied)}"))
         return lines
 
     def table(self, full: bool = False) -> Table:
         """A table for a terminal or notebook.
 
         Args:
-            full: One row for each name, in the order of the network, instead of each rule and reason.
+            full: One row for each name, in the order of the network. By default one row for each rule and reason,
+                kept parameters last, then by size.
         """
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        figures = ("shape", "elements") if full else ("tensors", "elements", "share")
-        columns = ("parameter", *figures, "outcome", "rule or reason", "node")
-        for column in columns if full else ("outcome", "rule or reason", *figures, "parameters"):
-            table.add_column(column, justify="right" if column in figures else "left")
-        for cells in self._names() if full else self._groups():
+        for column in _COLUMNS if full else _GROUP_COLUMNS:
+            table.add_column(column, justify="right" if column in _NUMBERS else "left")
+        for cells in map(_cells, self.rows) if full else self._groups():
             table.add_row(*map(Text, cells))
         return table
 
@@ -183,20 +145,17 @@ class Coverage:
 
     def to_dict(self) -> dict[str, Any]:
         """Figures and rows as plain values, for JSON."""
-        return {**self.figures(), "rows": self.to_rows()}
-
-    def figures(self) -> dict[str, Any]:
-        """The figures over all parameters as plain values."""
         predicted = self.predicted
         return {
             "nodes": self.nodes,
-            "tensors": self.tensors,
+            "tensors": len(self._distinct()),
             "tensors_predicted": len(predicted),
             "elements": self.elements,
             "elements_predicted": _elements(predicted),
             "share": self.share,
             "layer_share": self.layer_share,
             "kept_weights": len(self.kept_weights),
+            "rows": self.to_rows(),
         }
 
     def __str__(self) -> str:
@@ -208,22 +167,22 @@ class Coverage:
         return "\n".join([*lines, "", *(f"{label}: {text}" for label, text in self.totals())])
 
     def __repr__(self) -> str:
-        return f"Coverage({len(self.predicted)} of {self.tensors} tensors predicted, {percent(self.share)} of elements)"
+        tensors = f"{len(self.predicted)} of {len(self._distinct())}"
+        return f"Coverage({tensors} tensors predicted, {percent(self.share)} of elements)"
 
     def _distinct(self) -> list[Row]:
         return [row for row in self.rows if not row.tied_to]
 
-    def _names(self) -> Iterator[Sequence[str]]:
-        for row in self.rows:
-            why = f"{row.why}, tied to {row.tied_to}" if row.tied_to else str(row.why)
-            node = f"{row.node} ({row.node_type})" if row.predicted else ""
-            yield row.name, _size(row), f"{row.elements:,}", row.outcome, why, node
-
-    def _groups(self) -> Iterator[Sequence[str]]:
-        for outcome, why, rows in self.groups():
-            elements = _elements(rows)
-            share = percent(elements / self.elements if self.elements else 0.0)
-            yield outcome, why, f"{len(rows):,}", f"{elements:,}", share, some([row.name for row in rows])
+    def _groups(self) -> list[tuple[str, ...]]:
+        groups: dict[tuple[str, str], list[Row]] = {}
+        for row in self._distinct():
+            groups.setdefault((row.outcome, str(row.why)), []).append(row)
+        ordered = sorted(groups.items(), key=lambda item: (item[0][0] == "kept", -_elements(item[1])))
+        return [
+            (*group, f"{len(rows):,}", f"{_elements(rows):,}", percent(_elements(rows) / (self.elements or 1)),
+             some([row.name for row in rows]))
+            for group, rows in ordered
+        ]  # fmt: skip
 
 
 def coverage(network: nn.Module | ArchData, example_inputs: Any = None) -> Coverage:
@@ -259,12 +218,7 @@ def coverage(network: nn.Module | ArchData, example_inputs: Any = None) -> Cover
 
 
 def check_coverage(graph: ArchData) -> None:
-    """Raises the error of :meth:`Coverage.check` for a graph, or for the first graph of a batch that gives one.
-
-    Raises:
-        CoverageError: If a weight matrix is kept.
-        ValueError: If a graph does not have the shapes of its kept parameters.
-    """
+    """Raises the error of :meth:`Coverage.check` for a graph, or for the first graph of a batch that gives one."""
     if graph.get("ptr") is None:
         _of_graph(graph).check()
         return
@@ -276,12 +230,7 @@ def check_coverage(graph: ArchData) -> None:
 
 
 def percent(share: float) -> str:
-    """A share from 0 to 1, rounded down, so that only a complete one reads 100%.
-
-    Example:
-        >>> percent(0.99999), percent(1)
-        ('99.99%', '100.00%')
-    """
+    """A share from 0 to 1, rounded down, so that only a complete one reads 100%."""
     return f"{math.floor(share * 10_000) / 10_000:.2%}"
 
 
@@ -305,10 +254,8 @@ def _of_graph(graph: ArchData) -> Coverage:
 def _rule(spec: ParamSpec, kind: str) -> str:
     """How a parameter is decoded, in words."""
     parts = ["bias" if kind == spec.role else f"{spec.role} of {kind}"]
-    if spec.layout == "in_out":
-        parts.append("stored (in, out)")
-    if spec.axes:
-        parts.append(f"stored ({', '.join(_AXES[axis] for axis in spec.axes)})")
+    if axes := "io" if spec.layout == "in_out" else spec.axes:
+        parts.append(f"stored ({', '.join(_AXES[axis] for axis in axes)})")
     if spec.groups > 1:
         parts.append(f"{spec.groups} groups")
     if spec.stacked:
@@ -322,11 +269,17 @@ def _size(row: Row) -> str:
     return "×".join(map(str, row.shape))
 
 
+def _cells(row: Row) -> tuple[str, ...]:
+    why = f"{row.why}, tied to {row.tied_to}" if row.tied_to else str(row.why)
+    node = f"{row.node} ({row.node_type})" if row.node else ""
+    return row.name, _size(row), f"{row.elements:,}", row.outcome, why, node
+
+
 def _elements(rows: Iterable[Row]) -> int:
     return sum(row.elements for row in rows)
 
 
-def _share(rows: Sequence[Row]) -> float:
+def _share(rows: list[Row]) -> float:
     """The share of elements that are predicted; 1 if there are none."""
     elements = _elements(rows)
-    return _elements(row for row in rows if row.predicted) / elements if elements else 1.0
+    return _elements(row for row in rows if row.outcome == "predicted") / elements if elements else 1.0

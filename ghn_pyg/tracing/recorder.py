@@ -13,21 +13,14 @@ from .values import ValueTable
 
 
 class Recorder(ValueTable):
-    """The steps that were recorded so far, of which the input is the first.
-
-    Attributes:
-        steps: The steps.
-        claimed: Predicted parameters, with the index of their step.
-        folded: Kept parameters, with the reason.
-        scope: Paths of the running modules, the innermost last.
-    """
+    """The steps that were recorded so far, of which the input is the first."""
 
     def __init__(self) -> None:
         super().__init__()
         self.steps: list[Step] = [Step("input", ())]
-        self.claimed: dict[str, int] = {}
-        self.folded: dict[str, str] = {}
-        self.scope: list[str] = [""]
+        self.claimed: dict[str, int] = {}  # predicted parameters, with the index of their step
+        self.folded: dict[str, str] = {}  # kept parameters, with the reason
+        self.scope: list[str] = [""]  # paths of the running modules, the innermost last
         self._muted = False
 
     def step(

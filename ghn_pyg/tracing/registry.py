@@ -20,7 +20,7 @@ _DIMENSIONS: Final = {"weight": range(1, 6), "position": range(2, 7)}
 
 
 class RuleError(ValueError):
-    """A rule of ``register_parameter`` returned an invalid node."""
+    """A handler of ``register_layer`` or a rule of ``register_parameter`` returned an invalid node."""
 
 
 HANDLERS: Final[dict[type[nn.Module], LayerHandler]] = {}
@@ -76,37 +76,24 @@ def register_layer(cls: type[nn.Module]) -> Callable[[LayerHandler], LayerHandle
     return register
 
 
-def handler_for(cls: type[nn.Module]) -> LayerHandler | None:
-    """The handler of ``cls`` or of its nearest base class that has one."""
-    return next((HANDLERS[base] for base in cls.__mro__ if base in HANDLERS), None)
-
-
-def check_nodes(layer: nn.Module, nodes: Any) -> list[LayerNode]:
-    """Checks what a handler returned for ``layer``, and leaves out parameters that the layer has as ``None``.
-
-    Raises:
-        ValueError: If it is no chain of nodes, or a node type, a parameter or a role does not exist.
-
-    Example:
-        >>> check_nodes(nn.LayerNorm(3, bias=False), [("ln", [("weight", "gain"), ("bias", "bias")])])
-        [('ln', [('weight', 'gain')])]
-    """
-    parameters = _parameters(layer)
-    if (fault := next(_faults(parameters, nodes), None)) is not None:
-        raise ValueError(f"the handler that register_layer has for {type(layer).__name__} {fault}")
+def handled_nodes(layer: nn.Module) -> list[LayerNode] | None:
+    """The nodes of ``layer`` by the handler of its class or nearest base class, without ``None`` parameters."""
+    handler = next((HANDLERS[base] for base in type(layer).__mro__ if base in HANDLERS), None)
+    if handler is None:
+        return None
+    parameters = {
+        f"{path}.{name}" if path else name: parameter
+        for path, module in layer.named_modules(remove_duplicate=False)
+        for name, parameter in module._parameters.items()
+    }
+    nodes = handler(layer)
+    check_nodes(f"the handler that register_layer has for {type(layer).__name__}", parameters, nodes)
     return [(kind, [(name, role) for name, role in params if parameters[name] is not None]) for kind, params in nodes]
 
 
-def check_node(who: str, answer: Any, name: str, parameter: nn.Parameter) -> None:
-    """Checks that a rule's answer for a single parameter is a node type and a role.
-
-    Raises:
-        RuleError: If it is no such pair, the type or role does not exist, or the parameter has other dimensions.
-    """
-    if not (_is_list(answer, 2) and all(isinstance(part, str) for part in answer)):
-        raise RuleError(f"{who} must return (node type, role) or None, got {answer!r:.200}")
-    kind, role = answer
-    if (fault := next(_faults({name: parameter}, [(kind, [(name, role)])]), None)) is not None:
+def check_nodes(who: str, parameters: Mapping[str, nn.Parameter | None], nodes: Any) -> None:
+    """Raises a :class:`RuleError` if ``nodes`` is no chain of nodes with these parameters."""
+    if (fault := next(_faults(parameters, nodes), None)) is not None:
         raise RuleError(f"{who} {fault}")
 
 
@@ -123,8 +110,10 @@ def _faults(parameters: Mapping[str, nn.Parameter | None], nodes: Any) -> Iterat
             if role not in (roles := ROLES.get(kind, ())):
                 takes = f"parameters of role {' or '.join(map(repr, roles))}" if roles else "no parameters"
                 yield f"returned {name!r} with role {role!r} in a node of type {kind!r}, which takes {takes}"
-            if (fault := _dimension_fault(parameters[name], role)) is not None:
-                yield f"returned {name!r} with role {role!r}, {fault}"
+            parameter, dims = parameters[name], _DIMENSIONS.get(role)
+            if dims and parameter is not None and not nn.parameter.is_lazy(parameter) and parameter.dim() not in dims:
+                expected = f"expected {dims[0]} to {dims[-1]} dimensions, and it has shape {tuple(parameter.shape)}"
+                yield f"returned {name!r} with role {role!r}, {expected}"
     names = [name for _, params in nodes for name, _ in params]
     yield from (f"returned {name!r} twice, expected each parameter once" for name in names if names.count(name) > 1)
 
@@ -142,21 +131,5 @@ def _is_list(value: Any, size: int | None = None) -> bool:
     return isinstance(value, (list, tuple)) and size in (None, len(value))
 
 
-def _dimension_fault(parameter: nn.Parameter | None, role: str) -> str | None:
-    if parameter is None or nn.parameter.is_lazy(parameter) or parameter.dim() in _DIMENSIONS.get(role, range(64)):
-        return None
-    allowed = _DIMENSIONS[role]
-    return f"expected {allowed[0]} to {allowed[-1]} dimensions, and it has shape {tuple(parameter.shape)}"
-
-
 def _hint(name: str, known: Iterable[str]) -> str:
     return f"expected {', '.join(known) or 'no parameter'}{suggestion(name, known)}"
-
-
-def _parameters(layer: nn.Module) -> dict[str, nn.Parameter | None]:
-    """All parameters of a layer by all of their names, with those that are ``None``."""
-    return {
-        f"{path}.{name}" if path else name: parameter
-        for path, module in layer.named_modules(remove_duplicate=False)
-        for name, parameter in module._parameters.items()
-    }

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..graph.arch_data import ParamSpec
 from ..utils.nested_tensors import map_tensors, tensors_in
 from .kept import Kept
-from .registry import LayerNode, check_nodes, handler_for
+from .registry import LayerNode, handled_nodes
 from .tracer import Tracer
 from .values import Value
 
@@ -40,14 +40,13 @@ def shallow_copy(model: nn.Module, tracer: Tracer, training: bool) -> Iterator[n
     """
     copier = _Copier(tracer, training)
     try:
-        yield copier.copy(model)
+        copy = copier.module(model, "")
+        while copier.pending:  # other attributes come after all registered modules, which have a path
+            copier.attributes(*copier.pending.pop())
+        yield copy
     finally:
         for copy in copier.modules.values():
             copy.__dict__.clear()
-        for hooks, before in copier.hooks:  # a hook that removes itself removes it from the original
-            if dict(hooks) != before:
-                hooks.clear()
-                hooks.update(before)
         for container, contents in copier.collected:
             container.clear()
             (container.extend if isinstance(container, list) else container.update)(contents)
@@ -59,16 +58,9 @@ class _Copier:
         self.training = training
         self.modules: dict[int, nn.Module] = {}  # by id of the original
         self.copies: dict[int, Any] = dict(tracer.owned)  # what deepcopy finds instead of copying anew
-        self.hooks: list[tuple[dict[int, Any], dict[int, Any]]] = []
-        self.collected: list[tuple[Any, Any]] = []  # containers that hooks may write to, with their contents
+        # Containers that hooks may write to, with their contents; among them hooks, as a hook may remove itself
+        self.collected: list[tuple[Any, Any]] = []
         self.pending: list[tuple[nn.Module, nn.Module, str]] = []
-
-    def copy(self, model: nn.Module) -> nn.Module:
-        copy = self.module(model, "")
-        # Other attributes come after all registered modules, which have a path.
-        while self.pending:
-            self.attributes(*self.pending.pop())
-        return copy
 
     def module(self, original: nn.Module, path: str) -> nn.Module:
         if id(original) in self.modules:
@@ -91,8 +83,8 @@ class _Copier:
             hooks = original.__dict__[name]
             state[name] = hooks.copy()
             if hooks:
-                self.hooks.append((hooks, dict(hooks)))
-                self.collected += [(kept, kept.copy()) for hook in hooks.values() for kept in _closed_over(hook)]
+                written = (hooks, *(kept for hook in hooks.values() for kept in _closed_over(hook)))
+                self.collected += [(container, container.copy()) for container in written]
         if isinstance(attributes := object.__getstate__(original), tuple):  # the class has slots
             for name, value in attributes[1].items():
                 setattr(copy, name, value)
@@ -124,8 +116,8 @@ class _Copier:
         """The module's forward pass, which tells the tracer that it runs."""
         own = self.attribute(original.__dict__["forward"]) if "forward" in original.__dict__ else None
         function = own if own is not None else types.MethodType(type(copy).forward, copy)
-        if (handler := handler_for(type(original))) is not None:
-            function = _handled(self.tracer, function, original, check_nodes(original, handler(original)), path)
+        if (nodes := handled_nodes(original)) is not None:
+            function = _handled(self.tracer, function, original, nodes, path)
         scope = self.tracer.scope
 
         def scoped(*args: Any, **kwargs: Any) -> Any:

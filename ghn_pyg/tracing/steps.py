@@ -16,27 +16,17 @@ Sources = tuple[int, ...]
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Step:
-    """A recorded operation.
+    """A recorded operation."""
 
-    Args:
-        kind: A node type, or a type that the passes resolve or fold away: ``"softmax"``, ``"mul"``, ``"product"`` of
-            two values, ``"table"`` of a kept parameter, and ``"statistic"``, ``"centred"`` and ``"normalised"`` of
-            handwritten norms.
-        inputs: Steps whose values enter.
-        scope: Path of the module in whose forward pass it was recorded.
-        params: Parameters that are decoded from it.
-        shape: Shape that the node's encoding sees.
-        operands: For a join, the sources of each operand.
-        whole: Whether a pool averages the whole map at once.
-    """
-
+    # A node type, or a type that the passes resolve or fold away: "softmax", "mul", "product" of two values, "table" of
+    # a kept parameter, and "statistic", "centred" and "normalised" of handwritten norms
     kind: str
-    inputs: Sources
-    scope: str = ""
-    params: tuple[ParamSpec, ...] = ()
-    shape: NodeShape = NO_SHAPE
-    operands: tuple[Sources, ...] = ()
-    whole: bool = False
+    inputs: Sources  # steps whose values enter
+    scope: str = ""  # path of the module in whose forward pass it was recorded
+    params: tuple[ParamSpec, ...] = ()  # decoded from it
+    shape: NodeShape = NO_SHAPE  # as the node's encoding sees it
+    operands: tuple[Sources, ...] = ()  # for a join, the sources of each operand
+    whole: bool = False  # whether a pool averages the whole map at once
 
 
 def channels(steps: Sequence[Step], sources: Sources) -> int:

@@ -23,8 +23,8 @@ from ..utils.nested_tensors import map_tensors, tensors_in
 from . import rules  # noqa: F401  (registers the rules)
 from .default_inputs import default_inputs
 from .kept import Kept, enters
-from .passes import rewrite
 from .registry import RuleError
+from .rewrite_passes import rewrite
 from .shallow_copy import shallow_copy
 from .steps import Sources, Step
 from .tracer import Tracer
@@ -93,12 +93,10 @@ def arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], d
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__} {model!r:.80}{hint}")
     if example_inputs is None:
         return default_inputs(model)
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = {}
+    args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    kwargs = {}
     if isinstance(example_inputs, Mapping):
-        kwargs = dict(example_inputs)
-    else:
-        args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+        args, kwargs = (), dict(example_inputs)
     if next(tensors_in((args, kwargs)), None) is None:
         raise TypeError(
             "example_inputs expected a tensor, a tuple of arguments or a dictionary of keyword arguments with at "
@@ -137,7 +135,12 @@ def _run(
 
     args, kwargs = map_tensors(placeholder, args), map_tensors(placeholder, kwargs)
     tracer.adopt(model)
-    _check_parameters(model, tracer)
+    if not tracer.parameters:
+        raise ValueError(f"{type(model).__name__} has no parameters, so there is nothing to predict")
+    if lazy := [name for name, parameter in tracer.parameters.items() if nn.parameter.is_lazy(parameter)]:
+        raise ValueError(
+            f"parameters {lazy[:3]} are not initialised yet; run the network once before building its graph"
+        )
     with shallow_copy(model, tracer, training) as copy:
         try:
             with _random_state(), run_uncompiled(), torch.no_grad(), tracer:
@@ -148,15 +151,6 @@ def _run(
             raise TracingError(_failure(model, args, kwargs, error)) from error
         output = next(tensors_in([_fields(result)]), None)
     return tracer, tracer.sources(output)
-
-
-def _check_parameters(model: nn.Module, tracer: Tracer) -> None:
-    if not tracer.parameters:
-        raise ValueError(f"{type(model).__name__} has no parameters, so there is nothing to predict")
-    if lazy := [name for name, parameter in tracer.parameters.items() if nn.parameter.is_lazy(parameter)]:
-        raise ValueError(
-            f"parameters {lazy[:3]} are not initialised yet; run the network once before building its graph"
-        )
 
 
 def _fields(result: Any) -> Any:
@@ -203,8 +197,9 @@ def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
     edge_index = torch.tensor(edges, dtype=torch.long, device="cpu").view(-1, 2).t().contiguous()
     classifier = torch.zeros(len(nodes), dtype=torch.bool, device="cpu")
     classifier[layer] = True
-    predicted = {spec.name for node in nodes for spec in node.params}
-    kept = {name: parameter for name, parameter in tracer.parameters.items() if name not in predicted}
+    kept = {name: parameter for name, parameter in tracer.parameters.items() if name not in tracer.claimed}
+    used = dict.fromkeys(tracer.met, enters("a computation of parameters alone"))
+    reasons = dict.fromkeys(kept, Kept.UNUSED) | used | tracer.folded | tracer.reasons
     return ArchData(
         node_type=torch.tensor([PRIMITIVE_ID[kind] for kind in kinds], device="cpu"),
         edge_index=edge_index,
@@ -213,16 +208,11 @@ def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
         distance=shortest_paths(edge_index, len(nodes), cutoff).flatten(),
         params=[list(node.params) for node in nodes],
         node_names=_node_names(nodes, kinds),
-        kept={name: _reason(tracer, name) for name in kept},
+        kept={name: reasons[name] for name in kept},
         kept_shapes={name: tuple(parameter.shape) for name, parameter in kept.items()},
         tied=dict(tracer.tied),
         num_nodes=len(nodes),
     )
-
-
-def _reason(tracer: Tracer, name: str) -> str:
-    met = enters("a computation of parameters alone") if name in tracer.met else Kept.UNUSED
-    return tracer.reasons.get(name) or tracer.folded.get(name, met)
 
 
 def _node_names(nodes: list[Step], kinds: list[str]) -> list[str]:

@@ -12,11 +12,11 @@ from torch.overrides import TorchFunctionMode
 from ..utils.compat import OpOverloadPacket
 from ..utils.nested_tensors import map_tensors, tensors_in
 from .constant_tensors import FACTORIES, computed, created, on_cpu
-from .kept import Kept, enters
+from .kept import kept_by
 from .recorder import Recorder
 from .steps import Sources
 from .values import CONSTANT, Value
-from .weight_parts import follow
+from .weight_parts import FOLLOWERS
 
 Rule = Callable[..., Any]
 """``rule(tracer, *args, **kwargs)``: what a PyTorch function does to abstract tensors."""
@@ -39,9 +39,6 @@ _ARRAYS: Final[frozenset[Any]] = frozenset((Tensor.numpy, Tensor.__array__))
 _ALIASES: Final = {
     "axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1", "x": "input", "exponent": "other",
 }  # fmt: skip
-_REASONS: Final[dict[Callable[..., Any], Kept]] = {
-    Tensor.__setitem__: Kept.TOKEN, torch.where: Kept.TOKEN, torch.prelu: Kept.SLOPE, Tensor.prelu: Kept.SLOPE
-}  # fmt: skip
 _MAX_CONDITIONS: Final = 1024
 """How often one module may ask for values before it counts as an infinite loop."""
 
@@ -56,11 +53,6 @@ def rule(*functions: Callable[..., Any] | str) -> Callable[[Rule], Rule]:
     return register
 
 
-def _reason(func: Callable[..., Any]) -> str:
-    """Why a parameter is kept that enters a function without a rule."""
-    return _REASONS.get(func) or enters(getattr(func, "__name__", "a function"))
-
-
 class Tracer(Recorder, TorchFunctionMode):
     """Interprets a forward pass abstractly.
 
@@ -70,18 +62,14 @@ class Tracer(Recorder, TorchFunctionMode):
 
     Args:
         chooses: Whether choices that depend on activations take all elements, or none.
-
-    Attributes:
-        chose: Whether there was such a choice.
-        reasons: Why parameters are kept, where that is known without a trace.
     """
 
     def __init__(self, chooses: bool = True) -> None:
         super().__init__()
         self.chooses = chooses
-        self.chose = False
+        self.chose = False  # whether there was such a choice
         self.conditions: dict[str, int] = {}  # how often each module asked whether an activation is true
-        self.reasons: dict[str, str] = {}
+        self.reasons: dict[str, str] = {}  # why parameters are kept, where that is known without a trace
         # Steps that may be part of a handwritten norm: with its type and dimensions, or with a gain before the division
         self.statistics: dict[int, tuple[str, tuple[int, ...]]] = {}
         self.normalised: dict[int, tuple[str, tuple[int, ...]]] = {}
@@ -109,7 +97,8 @@ class Tracer(Recorder, TorchFunctionMode):
         if func in _QUERIES:
             return func(*args, **kwargs)
         result = self._interpreted(func, args, kwargs)
-        follow(self, func, args, kwargs, result)
+        if args and (follower := FOLLOWERS.get(func)) is not None:
+            follower(self, func, args, kwargs, result)
         return result
 
     def _interpreted(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -152,7 +141,7 @@ class Tracer(Recorder, TorchFunctionMode):
             return self._compute(func, args, kwargs, tensors)
         merged = self.merged(tensors)
         if merged.sources:
-            merged = Value(self.fold(merged.params, _reason(func), merged.sources))
+            merged = Value(self.fold(merged.params, kept_by(func), merged.sources))
         result = func(*map_tensors(self.lift, args), **map_tensors(self.lift, kwargs))
         return map_tensors(lambda tensor: self.tag(tensor, args[0] if args else None, merged), result)
 
@@ -187,7 +176,7 @@ class Tracer(Recorder, TorchFunctionMode):
             return self._compute(func, args, kwargs, tensors)
         read = [tensor for tensor in tensors if out is None or not any(tensor is written for written in targets)]
         merged = self.merged(read)
-        sources = self.fold(merged.params if merged.sources else (), _reason(func), merged.sources)
+        sources = self.fold(merged.params if merged.sources else (), kept_by(func), merged.sources)
         if all(tensor.is_meta for tensor in targets):
             func(*map_tensors(self.lift, args), **map_tensors(self.lift, kwargs))
         for tensor in targets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -22,38 +23,22 @@ class Value(NamedTuple):
 CONSTANT: Final = Value()
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class Origin:
-    """What a trace knows about one tensor.
+    """What a trace knows about one tensor."""
 
-    Attributes:
-        tensor: The tensor. The record keeps it alive, so that no other tensor gets its id.
-        value: Where it comes from.
-        base: The tensor that it is a view of.
-        base_value: Where ``base`` came from when the view was made.
-        stale: Whether its data is not what the network would have written.
-        open_step: The layer or norm without a bias that returns it: a parameter that is added next is the bias.
-        added: The number that was added to the parameter that it is made of; ``None`` after a subtraction.
-        tokens: How many learned tokens a concatenation put first.
-        all_of: If it holds the indices of all elements of a tensor, the shape of that tensor.
-        channels_first: Whether it has three dimensions and was a map (B, C, *positions) before.
-        parts: The parameters that it is made of as a weight, with its shape and value when that was noted.
-    """
-
-    stale = False
-    open_step: int | None = None
-    added: Any = 0
-    tokens = 0
-    all_of: tuple[int, ...] | None = None
-    channels_first = False
+    tensor: Tensor  # kept alive, so that no other tensor gets its id
+    value: Value | None = None
+    base: Tensor | None = None  # the tensor that it is a view of
+    base_value: Value | None = None  # where the base came from when the view was made
+    stale: bool = False  # whether its data is not what the network would have written
+    open_step: int | None = None  # the layer or norm without a bias that returns it; a parameter added next is the bias
+    added: Any = 0  # the number that was added to the parameter that it is made of; None after a subtraction
+    tokens: int = 0  # how many learned tokens a concatenation put first
+    all_of: tuple[int, ...] | None = None  # if it holds the indices of all elements of a tensor, the tensor's shape
+    channels_first: bool = False  # whether it has three dimensions and was a map (B, C, *positions) before
+    # The parameters that it is made of as a weight, with its shape and value when that was noted
     parts: tuple[tuple[Any, ...], torch.Size, Value | None] | None = None
-
-    def __init__(
-        self, tensor: Tensor, value: Value | None = None, base: Tensor | None = None, base_value: Value | None = None
-    ) -> None:
-        self.tensor = tensor
-        self.value = value
-        self.base = base
-        self.base_value = base_value
 
 
 class ValueTable:
@@ -61,20 +46,14 @@ class ValueTable:
 
     Tensors that depend on the network's input or parameters are *abstract*: meta tensors with a :class:`Value`. Others
     (masks, position counters) have data, and a value if they are computed from token ids or masks of the input.
-
-    Attributes:
-        parameters: The network's parameters by name.
-        tied: Further names of shared parameters, with the first one.
-        owned: The network's parameters and buffers by id.
-        met: Parameters that some function took.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.parameters: dict[str, nn.Parameter] = {}
-        self.tied: dict[str, str] = {}
-        self.owned: dict[int, Tensor] = {}
-        self.met: set[str] = set()
+        self.tied: dict[str, str] = {}  # further names of shared parameters, with the first one
+        self.owned: dict[int, Tensor] = {}  # the network's parameters and buffers by id
+        self.met: set[str] = set()  # parameters that some function took
         self._origins: dict[int, Origin] = {}
         self._names: dict[int, str] = {}
         self._memory: set[int] | None = None
@@ -82,23 +61,15 @@ class ValueTable:
 
     # --- tensors of the network ------------------------------------------------------------------------------------
 
-    def adopt(self, module: nn.Module, prefix: str = "") -> None:
+    def adopt(self, network: nn.Module) -> None:
         """Makes the parameters and buffers of the network known. A shared parameter keeps its first name."""
-        for short, parameter in module._parameters.items():
-            if parameter is None:
-                continue
-            name = prefix + short
+        for name, parameter in network.named_parameters(remove_duplicate=False):
             first = self._names.setdefault(id(parameter), name)
             if first == name:
                 self.parameters[name] = self.owned[id(parameter)] = parameter
             else:
                 self.tied[name] = first
-        for buffer in module._buffers.values():
-            if buffer is not None:
-                self.owned[id(buffer)] = buffer
-        for short, child in module._modules.items():
-            if child is not None:
-                self.adopt(child, f"{prefix}{short}.")
+        self.owned.update((id(buffer), buffer) for buffer in network.buffers())
 
     def own_name(self, tensor: Tensor) -> str | None:
         """The name of a tensor that is a parameter itself."""
@@ -128,7 +99,11 @@ class ValueTable:
         """Where ``tensor`` comes from; ``None`` when it is a plain constant."""
         origin = self._origins.get(id(tensor))
         if origin is not None and origin.value is not None:
-            return origin.value if origin.base is None else self._after_writes(origin.value, origin)
+            value, now = origin.value, None if origin.base is None else self.value(origin.base)
+            if now is None or now == origin.base_value:
+                return value
+            # Something was written into the base since.
+            return now if value == origin.base_value else Value(union(value.sources, now.sources), value.params)
         if (name := self._names.get(id(tensor))) is not None:
             self.met.add(name)
             return Value((), (name,))
@@ -136,14 +111,6 @@ class ValueTable:
         if (base := tensor._base if wrapped is None else wrapped) is not None:
             return self.value(base)
         return CONSTANT if tensor.is_meta else None
-
-    def _after_writes(self, value: Value, view: Origin) -> Value:
-        """Where a view comes from, after what was written into its base since."""
-        assert view.base is not None
-        now = self.value(view.base)
-        if now is None or now == view.base_value:
-            return value
-        return now if value == view.base_value else Value(union(value.sources, now.sources), value.params)
 
     def is_abstract(self, tensor: Tensor) -> bool:
         """Whether the trace may not look at the data of ``tensor``: it has none, or is a parameter, or is stale."""
@@ -162,15 +129,10 @@ class ValueTable:
 
     def parameter(self, tensor: Tensor | None) -> str | None:
         """The parameter that ``tensor`` is, or is computed from alone: of several, one of its shape or the largest."""
-        if tensor is None:
+        if tensor is None or (value := self.value(tensor)) is None or not value.params or value.sources:
             return None
-        value = self.value(tensor)
-        if value is None or not value.params or value.sources:
-            return None
-        if len(value.params) == 1:
-            return value.params[0]
-        same = [name for name in value.params if self.parameters[name].shape == tensor.shape]
-        return (same or sorted(value.params, key=lambda name: -self.parameters[name].numel()))[0]
+        parameters = {name: self.parameters[name] for name in value.params}
+        return max(parameters, key=lambda name: (parameters[name].shape == tensor.shape, parameters[name].numel()))
 
     def merged(self, tensors: Iterable[Tensor]) -> Value:
         """The joint value of several tensors."""

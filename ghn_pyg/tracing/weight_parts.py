@@ -68,12 +68,9 @@ def stacked_in(part: Part, shape: Sequence[int]) -> int:
 
 
 def specification(tracer: ValueTable, part: Part, roles: str) -> ParamSpec | None:
-    """How to decode a part of a weight; ``None`` if the part is no matrix.
+    """How to decode a part of a weight, whose dimensions are outputs, inputs or stacks; ``None`` if it is no matrix.
 
-    Args:
-        tracer: Knows the parameters.
-        part: The part.
-        roles: For each dimension of the weight ``o`` (output), ``i`` (input) or ``s`` (stack).
+    ``roles`` has a letter for each dimension of the weight: ``o``, ``i`` or ``s``.
     """
     shape = tuple(tracer.parameters[part.name].shape)
     axes = _axes(part, roles, shape)
@@ -122,14 +119,6 @@ def _follows(names: str, *others: Any) -> Callable[[Follower], Follower]:
         return follower
 
     return register
-
-
-def follow(
-    tracer: ValueTable, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], result: Any
-) -> None:
-    """Notes which parameters the result of a function is made of."""
-    if args and (follower := FOLLOWERS.get(func)) is not None:
-        follower(tracer, func, args, kwargs, result)
 
 
 def made_of(tracer: ValueTable, result: Any, parts: Iterable[Part]) -> None:

@@ -33,8 +33,11 @@ def rewrite(steps: list[Step], output: Sources) -> tuple[list[Step], list[str], 
     layer = classifier(steps, output)
     output = union(*(resolved[source] for source in output))
     pool = pool_before_classifier(steps, inputs, output, layer)
-    connect_to_input(steps, inputs)
-    order = prune(steps, inputs, output)  # the recorded order is topological
+    for index, step in enumerate(steps[1:], start=1):
+        if not inputs[index] and step.kind != "pos_enc":  # learned positions stay roots
+            inputs[index] = (0,)
+    with_parameters = [index for index, step in enumerate(steps) if step.params]
+    order = sorted(with_ancestors((0, *output, *with_parameters), inputs))  # the recorded order is topological
     if pool is not None:
         order.remove(pool)
         order.insert(order.index(layer[0]), pool)
@@ -52,10 +55,7 @@ def resolve_gates(steps: Sequence[Step]) -> tuple[list[str], set[int]]:
 
     A product x · g is a gate if g is computed, through at least one layer, from an average of x. That average (the
     squeeze) is folded away, and so is an average that normalises its own input. Products that are no gate are folded
-    away later.
-
-    Returns:
-        The node type of every step, and the averages to fold away.
+    away later. Returns the node type of every step, and the averages to fold away.
     """
     kinds = [step.kind for step in steps]
     dropped: set[int] = set()
@@ -94,8 +94,7 @@ def _averages_of(steps: Sequence[Step], value: Sources, gate: Sources) -> tuple[
 def fold(steps: Sequence[Step], kinds: Sequence[str], dropped: set[int]) -> tuple[list[Sources], list[Sources]]:
     """Connects the inputs of unnamed steps, and of joins with a single remaining operand, to their users.
 
-    Returns:
-        What each step stands for as a source, and its inputs.
+    Returns what each step stands for as a source, and its inputs.
     """
     resolved: list[Sources] = []
     inputs: list[Sources] = []
@@ -116,38 +115,30 @@ def classifier(steps: Sequence[Step], output: Sources) -> list[int]:
     added to a residual stream, or for products such as similarities.
     """
     layers: set[int] = set()
-    seen: set[int] = set()
-    waiting = list(output)
-    while waiting:
-        index = waiting.pop()
-        if index in seen:
-            continue
-        seen.add(index)
+    reached = list(output)
+    for index in reached:  # grows
         step = steps[index]
         if step.kind == "bias" and step.params:
             layers.update((index, *(source for source in step.inputs if steps[source].kind in _WEIGHT)))
         elif step.kind in _WEIGHT and step.params:
             layers.add(index)
         elif step.kind in _AFTER_CLASSIFIER and step.inputs:
-            waiting.extend(step.inputs)
+            reached += [source for source in step.inputs if source not in reached]
         else:
             return []
     # A weight precedes its own bias, but no layer may precede another.
     before = [source for layer in layers for source in steps[layer].inputs if source not in layers]
     before += [source for layer in layers if steps[layer].kind in _WEIGHT for source in steps[layer].inputs]
-    return [] if layers & _ancestors(steps, before) else sorted(layers)
+    return [] if layers & with_ancestors(before, [step.inputs for step in steps]) else sorted(layers)
 
 
-def _ancestors(steps: Sequence[Step], start: Iterable[int]) -> set[int]:
+def with_ancestors(start: Iterable[int], inputs: Sequence[Sources]) -> set[int]:
     """``start`` and everything that it is computed from."""
-    ancestors: set[int] = set()
-    waiting = list(start)
-    while waiting:
-        index = waiting.pop()
-        if index not in ancestors:
-            ancestors.add(index)
-            waiting.extend(steps[index].inputs)
-    return ancestors
+    reached = set(start)
+    for index in range(len(inputs) - 1, -1, -1):
+        if index in reached:
+            reached.update(inputs[index])
+    return reached
 
 
 def pool_before_classifier(
@@ -161,20 +152,3 @@ def pool_before_classifier(
         return None
     inputs[pool], inputs[layer[0]] = inputs[layer[0]], (pool,)
     return pool
-
-
-def connect_to_input(steps: Sequence[Step], inputs: list[Sources]) -> None:
-    """Gives every node without a predecessor an edge from the input; learned positions stay roots."""
-    for index, step in enumerate(steps[1:], start=1):
-        if not inputs[index] and step.kind != "pos_enc":
-            inputs[index] = (0,)
-
-
-def prune(steps: Sequence[Step], inputs: Sequence[Sources], output: Sources) -> list[int]:
-    """Steps that hold parameters or lead to the output or to such a step."""
-    used = {0, *output}
-    for index in range(len(steps) - 1, -1, -1):
-        if index in used or steps[index].params:
-            used.add(index)
-            used.update(inputs[index])
-    return sorted(used)
