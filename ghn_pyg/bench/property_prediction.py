@@ -21,7 +21,7 @@ from torch import nn
 
 from ..data.images import Images
 from ..evaluation.accuracy import Batches, evaluation_mode, measure
-from ..evaluation.ranking import kendall_tau
+from ..evaluation.report import kendall_tau
 from ..families.deepnets.dataset import DeepNets
 from ..families.deepnets.network import Network
 from ..finetuning import Epoch, FitConfig, fit

@@ -17,7 +17,7 @@ import numpy as np
 from ..utils.atomic_files import replacing
 from ..utils.optional import require
 from .base_task import Task
-from .results import Result
+from .runner import Result
 
 
 class Cell(NamedTuple):

@@ -98,8 +98,8 @@ def evaluate(
     options.check_device(device)
     with status("Loading"):
         from ..data.load import load_images
+        from ..evaluation.accuracy import published_noise
         from ..evaluation.evaluate import evaluate as measure
-        from ..evaluation.image_noise import published_noise
         from ..evaluation.subjects import trained_subject
         from ..finetuning.config import FitConfig
         from ..finetuning.train_network import check_fit

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from ghn_pyg.bench import BenchConfig, load_bench
+from ghn_pyg.bench.config import TASKS
 from ghn_pyg.bench.parameter_prediction import ParameterTask
-from ghn_pyg.bench.tasks import TASKS
 from ghn_pyg.models.encoders import ENCODERS
 from tests.bench.tiny import bench
 
