@@ -55,10 +55,7 @@ class RunLog:
     """Writes the log of a run, in a ``with`` statement. Rows survive when the process is killed.
 
     Fabric's ``CSVLogger`` would keep rows in memory, delete an existing file and sort the columns.
-
-    Args:
-        folder: Folder of the run.
-        step: The first step to write. Rows of this step and later ones, of a run that was killed, are removed.
+    Rows of ``step`` and later ones, of a run that was killed, are removed.
     """
 
     def __init__(self, folder: Path, step: int) -> None:

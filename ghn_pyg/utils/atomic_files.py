@@ -18,13 +18,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields the path of a temporary file, which replaces ``path`` when the context ends.
 
     The temporary file is in the same folder, so that the replacement is atomic. On an error it is removed, and
-    ``path`` stays unchanged.
-
-    Args:
-        path: The file to write; its folder must exist.
-
-    Raises:
-        OSError: If the file cannot be written.
+    ``path`` stays unchanged; an OSError names it.
 
     Example:
         >>> import tempfile

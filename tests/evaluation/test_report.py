@@ -80,6 +80,4 @@ def test_the_best_come_first():
 )
 def test_agreement(other, tau):
     report = of_accuracies(a=0.1, b=0.2, c=0.3, d=0.4)
-    assert agreement(report, of_accuracies(**other)) == pytest.approx(
-        tau, nan_ok=True
-    )
+    assert agreement(report, of_accuracies(**other)) == pytest.approx(tau, nan_ok=True)
