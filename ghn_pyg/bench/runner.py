@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
-from ..utils.atomic_files import replacing
+from ..utils.atomic_files import write_text
 from ..version import __version__
 from .base_task import Task
 from .config import BenchConfig, make_task
@@ -72,8 +72,7 @@ def run_bench(
                 result = load_result(path) if path.exists() else None
                 if result is None or (result.error and path.stat().st_mtime < start):
                     result = _measure(config, task, encoder, seed, folder)
-                    with replacing(path) as temporary:
-                        temporary.write_text(json.dumps(dataclasses.asdict(result), indent=1) + "\n", encoding="utf-8")
+                    write_text(path, json.dumps(dataclasses.asdict(result), indent=1) + "\n")
                 progress(result)
                 results[key] = result
     return [results[key] for key in keys]
@@ -112,8 +111,8 @@ def load_results(folder: str | os.PathLike[str]) -> tuple[dict[str, Task], list[
 def add_config(config: BenchConfig, folder: Path) -> None:
     """Adds tasks, encoders, seeds and the version of this package to ``bench.json``, unless results would differ."""
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"), replacing(folder / CONFIG_FILE) as temporary:
-        temporary.write_text(json.dumps(_merged(config, folder), indent=2) + "\n", encoding="utf-8")
+    with FileLock(folder / ".lock"):
+        write_text(folder / CONFIG_FILE, json.dumps(_merged(config, folder), indent=2) + "\n")
 
 
 def _merged(config: BenchConfig, folder: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import math
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..models.published_norms import published_norm
-from ..utils.atomic_files import replacing
+from ..utils.atomic_files import write_csv, write_text
 from ..utils.optional import require
 
 
@@ -118,13 +117,11 @@ class Report:
         path = Path(path)
         if path.suffix not in (".json", ".csv"):
             raise ValueError(f"cannot save a report as {path}; expected a name that ends in .json or .csv")
-        with replacing(path) as unfinished, open(unfinished, "w", encoding="utf-8", newline="") as stream:
-            if path.suffix == ".json":
-                stream.write(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
-            else:
-                writer = csv.DictWriter(stream, [field.name for field in dataclasses.fields(Row)])
-                writer.writeheader()
-                writer.writerows(dataclasses.asdict(row) for row in self.rows)
+        if path.suffix == ".json":
+            write_text(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+        else:
+            names = [field.name for field in dataclasses.fields(Row)]
+            write_csv(path, [names, *map(dataclasses.astuple, self.rows)])
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from ..models.checkpoints.errors import CheckpointError
 from ..models.checkpoints.torch_reader import load_weights
-from ..utils.atomic_files import replacing
+from ..utils.atomic_files import replacing, write_text
 from .config import TrainConfig
 from .state import Progress, TrainingState
 
@@ -107,8 +107,7 @@ def _changed_fields(before: Mapping[str, Any], config: TrainConfig) -> list[str]
 
 def write_config(folder: Path, config: TrainConfig) -> None:
     """Writes the configuration of a run into its folder."""
-    with replacing(folder / CONFIG_FILE) as temporary:
-        temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    write_text(folder / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
 
 
 def load_checkpoint(state: TrainingState, path: Path, config: TrainConfig, data: str) -> None:

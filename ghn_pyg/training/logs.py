@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, Final, Self
 
-from ..utils.atomic_files import replacing
+from ..utils.atomic_files import write_csv
 
 LOG_FILE: Final = "log.csv"
 TENSORBOARD: Final = "tensorboard"
@@ -64,8 +64,7 @@ class RunLog:
             with open(path, encoding="utf-8", errors="replace", newline="") as stream:
                 rows = [row for row in csv.reader(stream) if len(row) == len(FIELDS) and row[0].isdecimal()]
             kept = [row for row in rows if int(row[0]) < step]
-        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
-            csv.writer(stream).writerows([FIELDS, *kept])
+        write_csv(path, [FIELDS, *kept])
         self._stream = open(path, "a", encoding="utf-8", newline="", buffering=1)  # noqa: SIM115 - see __exit__
         self._writer = csv.writer(self._stream)
         self._board = _tensorboard(folder, step)
