@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -97,7 +96,7 @@ class PropertyTask(MetaTrainedTask):
     def trained_network(self, graph: ArchData, images: Images, folder: Path) -> dict[str, float]:
         """The properties of one network, from its file in the folder if it was trained before."""
         training = FitConfig(epochs=self.epochs)
-        architecture = json.dumps(dataclasses.asdict(graph.architecture), sort_keys=True, default=str)
+        architecture = json.dumps(graph.architecture.to_dict(), sort_keys=True)
         settings = {"architecture": architecture, "images": images.name, "size": images.image_size,
                     "training": dict(vars(training)), "noise": self.noise}  # fmt: skip
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
