@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ghn_pyg.bench.config import load_bench
-from ghn_pyg.bench.results import CONFIG_FILE, Result, load_results
-from ghn_pyg.bench.runner import run_bench
+from ghn_pyg.bench.runner import CONFIG_FILE, Result, load_results, run_bench
 from ghn_pyg.bench.summary import markdown, save_summary
 
 from .harness import Run, arguments

@@ -19,7 +19,7 @@ class Task(Config, abc.ABC):
     """A measurement of an encoder; its fields are the settings.
 
     Attributes:
-        kind: Name of the task in :data:`~ghn_pyg.bench.tasks.TASKS`.
+        kind: Name of the task in :data:`~ghn_pyg.bench.config.TASKS`.
         sign: 1 if larger values are better, -1 if smaller values are.
     """
 

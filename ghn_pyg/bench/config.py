@@ -1,8 +1,9 @@
-"""The configuration of a benchmark of graph encoders."""
+"""The configuration of a benchmark of graph encoders, and its tasks by name."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -11,18 +12,41 @@ from pydantic import Field, NonNegativeInt, field_serializer, field_validator, m
 
 from ..models import ENCODERS, GHNConfig
 from ..utils.config import Config
+from ..utils.suggest import choice
 from ..utils.yaml_config import find_recipe, read_fields
 from .base_task import Task, Texts
-from .tasks import TASKS, make_task
+from .encoder_time_and_memory import CostTask
+from .graph_tasks import LongRangeTask, ZINCTask
+from .parameter_prediction import ParameterTask
+from .property_prediction import PropertyTask
+
+TASKS: Final[dict[str, type[Task]]] = {
+    task.kind: task for task in (ParameterTask, PropertyTask, ZINCTask, LongRangeTask, CostTask)
+}
 
 _FOLDER: Final = Path(__file__).parent / "recipes"
+
+
+def make_task(name: str, fields: Any) -> Task:
+    """Makes a task from its fields, among them ``kind``, its key in :data:`TASKS`; by default it is the name."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):  # it names a folder
+        raise ValueError(f"a task's name expected letters, digits, '-', '_' and '.', got {name!r}")
+    if isinstance(fields, Task):
+        return fields
+    if not isinstance(fields, Mapping | None):
+        raise ValueError(f"the task {name!r} expected fields such as epochs: 5, got {fields!r}")
+    values = dict(fields or {})
+    kind = str(values.pop("kind", name))
+    if kind not in TASKS:
+        raise ValueError(f"there is no task {kind!r}{choice(kind, TASKS)}")
+    return TASKS[kind](**values)
 
 
 class BenchConfig(Config):
     """A benchmark of graph encoders.
 
     Args:
-        tasks: The tasks by name; see :data:`~ghn_pyg.bench.tasks.TASKS` and :func:`~ghn_pyg.bench.tasks.make_task`.
+        tasks: The tasks by name; see :data:`TASKS` and :func:`make_task`.
         encoders: Names of encoders; see :data:`~ghn_pyg.models.encoders.ENCODERS`.
         seeds: Each task is run with each encoder and seed.
         hidden_channels: Width :math:`d` of all encoders.

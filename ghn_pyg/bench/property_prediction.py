@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import hashlib
 import json
 import os
@@ -21,7 +19,7 @@ from torch import nn
 
 from ..data.images import Images
 from ..evaluation.accuracy import Batches, evaluation_mode, measure
-from ..evaluation.ranking import kendall_tau
+from ..evaluation.report import kendall_tau
 from ..families.deepnets.dataset import DeepNets
 from ..families.deepnets.network import Network
 from ..finetuning import Epoch, FitConfig, fit
@@ -30,7 +28,7 @@ from ..models import GHN, GHNConfig
 from ..training import load_config
 from ..training.fabric import make_fabric
 from ..training.image_batches import ImageBatches, run_images
-from ..utils.atomic_files import replacing
+from ..utils.atomic_files import write_csv, write_text
 from ..utils.optional import require
 from .base_task import Task
 from .parameter_prediction import MetaTrainedTask
@@ -98,7 +96,7 @@ class PropertyTask(MetaTrainedTask):
     def trained_network(self, graph: ArchData, images: Images, folder: Path) -> dict[str, float]:
         """The properties of one network, from its file in the folder if it was trained before."""
         training = FitConfig(epochs=self.epochs)
-        architecture = json.dumps(dataclasses.asdict(graph.architecture), sort_keys=True, default=str)
+        architecture = json.dumps(graph.architecture.to_dict(), sort_keys=True)
         settings = {"architecture": architecture, "images": images.name, "size": images.image_size,
                     "training": dict(vars(training)), "noise": self.noise}  # fmt: skip
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
@@ -110,8 +108,7 @@ class PropertyTask(MetaTrainedTask):
                     torch.default_generator.manual_seed(0)
                     network = Network(graph.architecture, images.num_classes, images.image_size)
                     values = properties(network, images, training, self.noise)
-                with replacing(path) as temporary:
-                    temporary.write_text(json.dumps({**settings, "properties": values}) + "\n", encoding="utf-8")
+                write_text(path, json.dumps({**settings, "properties": values}) + "\n")
             saved: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["properties"]
         return saved
 
@@ -202,8 +199,7 @@ def make_networks(tasks: Mapping[str, Task], folder: str | os.PathLike[str]) -> 
                 for split in SPLITS
                 for position, (_, values) in enumerate(task.trained_networks(split, images, files[-1].parent))
             ]
-            with replacing(files[-1]) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
-                csv.writer(stream).writerows([("split", "position", *PROPERTIES), *rows])
+            write_csv(files[-1], [("split", "position", *PROPERTIES), *rows])
     if not files:
         raise ValueError(f"expected a task of the kind {PropertyTask.kind}, got {', '.join(tasks)}")
     return files

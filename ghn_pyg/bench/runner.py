@@ -1,25 +1,42 @@
-"""Runs a benchmark: every encoder with every seed on every task."""
+"""Runs a benchmark, every encoder with every seed on every task, and keeps the results in its folder."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
+import json
 import os
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
-from .config import BenchConfig
-from .results import Result, add_config, load_result, save_result
+from ..utils.atomic_files import write_text
+from ..version import __version__
+from .base_task import Task
+from .config import BenchConfig, make_task
 
+CONFIG_FILE: Final = "bench.json"
 FAILURES: Final = (
     ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 """Errors that faults of an encoder raise. Others, such as those of a full disk or a missing package, stop the run."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """Values (``figures``) of one encoder with one seed on one task, by the name of the metric, or its error."""
+
+    task: str
+    encoder: str
+    seed: int
+    figures: dict[str, float]
+    seconds: float
+    error: str = ""
 
 
 def run_bench(
@@ -55,7 +72,7 @@ def run_bench(
                 result = load_result(path) if path.exists() else None
                 if result is None or (result.error and path.stat().st_mtime < start):
                     result = _measure(config, task, encoder, seed, folder)
-                    save_result(result, path)
+                    write_text(path, json.dumps(dataclasses.asdict(result), indent=1) + "\n")
                 progress(result)
                 results[key] = result
     return [results[key] for key in keys]
@@ -71,3 +88,43 @@ def _measure(config: BenchConfig, task: str, encoder: str, seed: int, folder: Pa
         error = " ".join(message.split())
     seconds = time.perf_counter() - start
     return Result(task=task, encoder=encoder, seed=seed, figures=figures, seconds=seconds, error=error)
+
+
+def load_result(path: Path) -> Result:
+    """Reads a result; raises a ValueError if the file is damaged."""
+    try:
+        return Result(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it to measure again") from error
+
+
+def load_results(folder: str | os.PathLike[str]) -> tuple[dict[str, Task], list[Result]]:
+    """All tasks and results in the folder of a benchmark, ordered by task, encoder and seed."""
+    folder = Path(folder)
+    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    tasks = {name: make_task(name, fields) for name, fields in config["tasks"].items()}
+    keys = itertools.product(tasks, config["encoders"], config["seeds"])
+    paths = (folder / "results" / task / encoder / f"{seed}.json" for task, encoder, seed in keys)
+    return tasks, [load_result(path) for path in paths if path.exists()]
+
+
+def add_config(config: BenchConfig, folder: Path) -> None:
+    """Adds tasks, encoders, seeds and the version of this package to ``bench.json``, unless results would differ."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        write_text(folder / CONFIG_FILE, json.dumps(_merged(config, folder), indent=2) + "\n")
+
+
+def _merged(config: BenchConfig, folder: Path) -> dict[str, Any]:
+    new = {**config.to_dict(), "versions": [__version__]}
+    if not (folder / CONFIG_FILE).exists():
+        return new
+    old = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    differences = [name for name in ("hidden_channels", "layers", "heads") if old.get(name) != new[name]]
+    differences += [f"tasks.{name}" for name, task in new["tasks"].items() if old["tasks"].get(name, task) != task]
+    if differences:
+        raise ValueError(
+            f"{folder} holds another benchmark, which differs in {', '.join(differences)}; use another folder"
+        )
+    lists = {name: list(dict.fromkeys(old.get(name, []) + new[name])) for name in ("encoders", "seeds", "versions")}
+    return {**new, **lists, "seeds": sorted(lists["seeds"]), "tasks": {**old["tasks"], **new["tasks"]}}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import math
 import os
 import statistics
@@ -14,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..utils.atomic_files import replacing
+from ..utils.atomic_files import replacing, write_csv, write_text
 from ..utils.optional import require
 from .base_task import Task
-from .results import Result
+from .runner import Result
 
 
 class Cell(NamedTuple):
@@ -92,18 +91,17 @@ def save_summary(tasks: Mapping[str, Task], results: Sequence[Result], folder: s
     """Writes ``results.csv``, ``results.md`` and, if matplotlib is installed, a bar chart for each task."""
     folder = Path(folder)
     files = [folder / "results.csv", folder / "results.md"]
-    with replacing(files[0]) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("task", "figure", "encoder", "seed", "value"))
-        for result in results:
-            for metric, value in result.figures.items():
-                writer.writerow((result.task, metric, result.encoder, result.seed, value))
-    with replacing(files[1]) as temporary:
-        temporary.write_text(markdown(tasks, results), encoding="utf-8")
+    rows = [
+        (result.task, metric, result.encoder, result.seed, value)
+        for result in results
+        for metric, value in result.figures.items()
+    ]
+    write_csv(files[0], [("task", "figure", "encoder", "seed", "value"), *rows])
+    write_text(files[1], markdown(tasks, results))
     with contextlib.suppress(ImportError):
-        for task, rows in cells(results).items():
-            if rows:
-                _save_chart(rows, folder / f"{task}.png")
+        for task, metrics in cells(results).items():
+            if metrics:
+                _save_chart(metrics, folder / f"{task}.png")
                 files.append(folder / f"{task}.png")
     return files
 

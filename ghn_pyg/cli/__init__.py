@@ -1,4 +1,4 @@
-"""The command line ``ghn-pyg``, one module for each command.
+"""The command line ``ghn-pyg``, mostly one module for each command.
 
 Commands import what they need when they run: torch takes seconds, and ``--help`` should not.
 """
@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ..version import __version__
-from . import bench, convert, coverage, deepnets, demo, finetune, graph, init, models, predict, rank, train
+from . import bench, checkpoints, coverage, deepnets, demo, finetune, graph, models, predict, rank, train
 from . import eval as evaluation
 
 app = typer.Typer(
@@ -26,8 +26,8 @@ for _command in (
     predict.predict,
     graph.graph,
     coverage.coverage,
-    init.init,
-    convert.convert,
+    checkpoints.init,
+    checkpoints.convert,
     models.models,
     train.train,
     finetune.finetune,

@@ -16,7 +16,7 @@ from .terminal import make_console, make_table, print_line, status, user_errors
 
 if TYPE_CHECKING:
     from ..bench.config import BenchConfig
-    from ..bench.results import Result
+    from ..bench.runner import Result
 
 app = typer.Typer(help="Compare graph encoders.", no_args_is_help=True)
 
@@ -46,8 +46,7 @@ def encoders(
         import importlib
 
         from ..bench.config import load_bench
-        from ..bench.results import load_results
-        from ..bench.runner import run_bench
+        from ..bench.runner import load_results, run_bench
         from ..bench.summary import save_summary, tables
         from ..training.checkpoints import TrainingError
     if modules:
@@ -75,7 +74,7 @@ def encoders(
 
 def _print_kept(chosen: BenchConfig, out: Path) -> None:
     """Prints how many results are kept, because a change of an encoder's code does not show in them."""
-    from ..bench.results import CONFIG_FILE, load_results
+    from ..bench.runner import CONFIG_FILE, load_results
 
     if not (out / CONFIG_FILE).exists():
         return

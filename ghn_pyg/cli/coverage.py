@@ -12,10 +12,9 @@ import typer
 
 from . import options
 from .files import save_csv
-from .input_shapes import InputShape, make_inputs
 from .options import argument, flag, option
 from .terminal import fail, make_table, print_failures, print_rows, progress_bar, status, user_errors
-from .trace_network import build, check_networks, describe
+from .trace_network import InputShape, build, check_networks, describe, make_inputs
 
 _logger = logging.getLogger(__name__)
 _FIGURES = ("nodes", "tensors", "tensors_predicted", "elements", "elements_predicted", "share", "layer_share",

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -90,7 +90,7 @@ def evaluate(
     if weights is not None:
         if ghn or split or compare or len(network or ()) != 1:
             fail("--weights needs one --network, and neither a GHN nor --split nor --compare")
-        methods = {"trained": _Method(predicted=False)}
+        methods = {"trained": (False, 0)}
     elif ghn:
         methods = {name: _parse_method(name) for name in ("predicted", *(compare or ()))}
     else:
@@ -98,8 +98,8 @@ def evaluate(
     options.check_device(device)
     with status("Loading"):
         from ..data.load import load_images
+        from ..evaluation.accuracy import published_noise
         from ..evaluation.evaluate import evaluate as measure
-        from ..evaluation.image_noise import published_noise
         from ..evaluation.subjects import trained_subject
         from ..finetuning.config import FitConfig
         from ..finetuning.train_network import check_fit
@@ -108,7 +108,7 @@ def evaluate(
     source = ghn or str(weights)
     with user_errors(ValueError, ImportError):
         dataset = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
-        trainings = {name: FitConfig(epochs=how.epochs, seed=seed) for name, how in methods.items() if how.epochs}
+        trainings = {name: FitConfig(epochs=epochs, seed=seed) for name, (_, epochs) in methods.items() if epochs}
         for training in trainings.values():  # before networks that may take hours
             check_fit(dataset, training)
         std = published_noise(dataset) if noise == _PUBLISHED else float(noise)
@@ -122,9 +122,9 @@ def evaluate(
         reports: Reports = {}
         with progress_bar(len(methods) * sum(map(len, groups.values())), "Evaluating") as advance:
             for group, subjects in groups.items():
-                for name, method in methods.items():
+                for name, (predicted, _) in methods.items():
                     report = measure(
-                        model if method.predicted else None,
+                        model if predicted else None,
                         subjects,
                         dataset,
                         statistics=statistics.value,
@@ -149,20 +149,14 @@ def evaluate(
         raise typer.Exit(2)
 
 
-class _Method(NamedTuple):
+def _parse_method(name: str) -> tuple[bool, int]:
     """Whether parameters are predicted, and for how many epochs they are trained after that."""
-
-    predicted: bool
-    epochs: int = 0
-
-
-def _parse_method(name: str) -> _Method:
     if name in ("predicted", "random"):
-        return _Method(name == "predicted")
+        return name == "predicted", 0
     kind, _, epochs = name.partition(":")
     if kind not in ("sgd", "finetuned") or not epochs.isdecimal() or not int(epochs):
         fail(f"--compare expected random, sgd:N or finetuned:N with N epochs, got {name!r}")
-    return _Method(kind == "finetuned", int(epochs))
+    return kind == "finetuned", int(epochs)
 
 
 def _find_networks(

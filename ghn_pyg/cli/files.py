@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..utils.atomic_files import replacing, write_csv, write_text
 from .terminal import status, user_errors
 
 if TYPE_CHECKING:
@@ -28,30 +29,21 @@ def load_ghn(name: str, device: str = "cpu") -> GHN:
 
 def save_csv(path: Path, rows: Sequence[Mapping[str, Any]], fields: Iterable[str] = ()) -> None:
     """Saves rows as CSV; by default the fields are those of the first row."""
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*(fields or rows[0])])
-    writer.writeheader()
-    writer.writerows(rows)
-    save_text(path, text.getvalue())
+    names = [*(fields or rows[0])]
+    with user_errors(OSError):
+        write_csv(path, [names, *([row.get(name) for name in names] for row in rows)])
 
 
 def save_text(path: Path, text: str) -> None:
     """Saves a text."""
-    from ..utils.atomic_files import replacing
-
-    with user_errors(OSError), replacing(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8", newline="")
+    with user_errors(OSError):
+        write_text(path, text)
 
 
 @contextlib.contextmanager
 def safetensors_file(path: Path) -> Iterator[Path]:
     """A temporary path that replaces ``path`` in the end. Errors of safetensors become OSErrors."""
     from safetensors import SafetensorError
-
-    from ..utils.atomic_files import replacing
 
     with status(f"Saving {path}"), replacing(path) as unfinished:
         try:

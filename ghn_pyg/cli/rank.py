@@ -35,8 +35,7 @@ def rank(
     with status("Loading"):
         from ..data.load import load_images
         from ..evaluation.evaluate import evaluate
-        from ..evaluation.ranking import agreement, ranked
-        from ..evaluation.report import Report
+        from ..evaluation.report import Report, agreement, ranked
         from ..evaluation.subjects import deepnets_subjects
         from ..families.deepnets.dataset import DeepNets
         from ..finetuning.config import FitConfig

@@ -6,8 +6,7 @@ so that both ``from ghn_pyg.evaluation import evaluate`` and ``from ghn_pyg.eval
 
 from .accuracy import Accuracy, measure
 from .evaluate import evaluate
-from .ranking import agreement, ranked
-from .report import Report, Row
+from .report import Report, Row, agreement, ranked
 from .subjects import Subject, deepnets_subjects, torchvision_subjects
 
 __all__ = [

@@ -43,7 +43,7 @@ def evaluate(
             :func:`~ghn_pyg.evaluation.accuracy.evaluation_mode`.
         batch_size: Batch size.
         noise: Standard deviation of Gaussian noise on the test images, for pixels from 0 to 1; see
-            :func:`~ghn_pyg.evaluation.image_noise.published_noise`.
+            :func:`~ghn_pyg.evaluation.accuracy.published_noise`.
         seed: Seed of the order of images, of noise, of class tokens and of initial parameters.
         device: Where networks run; by default the device of the GHN.
         workers: Processes that read images.

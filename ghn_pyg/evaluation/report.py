@@ -1,8 +1,7 @@
-"""Results of an evaluation: a row for each network, and means over all of them."""
+"""Results of an evaluation: a row for each network, means over all of them, and their ranking."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import math
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..models.published_norms import published_norm
-from ..utils.atomic_files import replacing
+from ..utils.atomic_files import write_csv, write_text
+from ..utils.optional import require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,15 +117,48 @@ class Report:
         path = Path(path)
         if path.suffix not in (".json", ".csv"):
             raise ValueError(f"cannot save a report as {path}; expected a name that ends in .json or .csv")
-        with replacing(path) as unfinished, open(unfinished, "w", encoding="utf-8", newline="") as stream:
-            if path.suffix == ".json":
-                stream.write(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
-            else:
-                writer = csv.DictWriter(stream, [field.name for field in dataclasses.fields(Row)])
-                writer.writeheader()
-                writer.writerows(dataclasses.asdict(row) for row in self.rows)
+        if path.suffix == ".json":
+            write_text(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+        else:
+            names = [field.name for field in dataclasses.fields(Row)]
+            write_csv(path, [names, *map(dataclasses.astuple, self.rows)])
 
 
 def _plain(value: Any) -> Any:
     """``None`` for NaN and infinity, which JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def ranked(report: Report) -> list[Row]:
+    """The networks that ran, by decreasing top-1 accuracy; ties keep their order.
+
+    With predicted parameters, ranking a network costs one forward pass of the GHN and one over the test images instead
+    of a training run, as in the architecture search of SMASH (arXiv 1708.05344) and GHN-1 (arXiv 1810.05749).
+
+    Example:
+        >>> [row.name for row in ranked(Report([Row(name="a", top1=0.5), Row(name="b", top1=0.7)], {}))]
+        ['b', 'a']
+    """
+    return sorted(report.successes, key=lambda row: -(row.top1 or 0.0))
+
+
+def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:
+    """Kendall's τ-b between two lists of values, from -1 to 1; NaN where it is undefined, as for constant values.
+
+    Example:
+        >>> round(kendall_tau([1, 2, 3], [2, 4, 3]), 3)
+        0.333
+    """
+    if len(first) < 2:
+        return math.nan
+    return float(require("scipy.stats", "train", "rank correlations").kendalltau(first, second).statistic)
+
+
+def agreement(report: Report, other: Report) -> float:
+    """Kendall's τ between the top-1 accuracies of the same networks in two reports; see :func:`kendall_tau`.
+
+    Networks that failed in either report are left out.
+    """
+    top1 = {row.name: row.top1 or 0.0 for row in other.successes}
+    common = [row for row in report.successes if row.name in top1]
+    return kendall_tau([row.top1 or 0.0 for row in common], [top1[row.name] for row in common])

@@ -90,11 +90,7 @@ def _build(name: str, num_classes: int, image_size: int) -> nn.Module:
 
 
 def trained_subject(name: str, weights: str | os.PathLike[str], num_classes: int, image_size: int) -> Subject:
-    """A network of torchvision with trained weights, as ``ghn-pyg finetune --out`` writes them.
-
-    Raises:
-        ValueError: If the name is unknown, or the file is missing or does not fit the network.
-    """
+    """A network of torchvision with trained weights, as ``ghn-pyg finetune --out`` writes them."""
     (subject,) = torchvision_subjects([name], num_classes, image_size)
     network = subject.build()
     try:

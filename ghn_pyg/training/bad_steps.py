@@ -20,11 +20,7 @@ _logger = logging.getLogger(__name__)
 
 
 def clip_and_step(state: TrainingState, fabric: Fabric, clip: float, *, finite: bool) -> float:
-    """Clips the gradient and takes a step of the optimizer, unless the loss or the gradient is not finite.
-
-    Returns:
-        The norm of the gradient before clipping; not finite if the step was skipped.
-    """
+    """Clips the gradient and takes a step, unless something is not finite; returns the norm before clipping."""
     norm = math.nan
     if finite:
         tensor: Any = fabric.clip_gradients(

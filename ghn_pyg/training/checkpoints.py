@@ -1,18 +1,32 @@
-"""Training checkpoints: files with all that a run needs to resume."""
+"""Checkpoints of a run, and checks of its folder: it must have the same run, and no other process trains in it."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from filelock import FileLock, Timeout
 
 from ..models.checkpoints.errors import CheckpointError
 from ..models.checkpoints.torch_reader import load_weights
-from ..utils.atomic_files import replacing
+from ..utils.atomic_files import replacing, write_text
+from .config import TrainConfig
+from .state import Progress, TrainingState
+
+CONFIG_FILE: Final = "train.json"
+LOCK_FILE: Final = ".lock"
+LOCK_TIMEOUT: Final = 5.0
+"""Seconds: a killed run may hold its lock for a moment."""
+
+_MAY_CHANGE: Final = ("images", "folder", "download", "compile", "node_budget", "checkpoint_every", "keep")
+"""Fields that a resumed run may change: they do not affect what is trained. ``images`` and ``folder`` are among them
+because data may move; checkpoints have the name of the data set and the number of its images."""
 
 _NAME: Final = re.compile(r"step-(\d{9})\.pt")
 _KEYS: Final = ("config", "data", "ghn", "average", "optimizer", "scaler", "progress")
@@ -29,11 +43,7 @@ def checkpoint_paths(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def write_checkpoint(folder: Path, state: Mapping[str, Any], keep: int) -> None:
-    """Writes the checkpoint of a step and removes all but the last ``keep`` checkpoints.
-
-    Raises:
-        CheckpointError: If it cannot be written, for example on a full disk; older checkpoints stay unchanged.
-    """
+    """Writes the checkpoint of a step and removes all but the last ``keep`` checkpoints."""
     path = folder / f"step-{state['progress']['step']:09d}.pt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,11 +58,7 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any], keep: int) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a training checkpoint, which may contain tensors and plain values only: no code of the file is run.
-
-    Raises:
-        CheckpointError: If it cannot be read or is not a training checkpoint.
-    """
+    """Reads a training checkpoint, which may contain tensors and plain values only: no code of the file is run."""
     try:
         state = load_weights(path)
     except Exception as error:  # the errors of a damaged file are not documented
@@ -61,3 +67,58 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or set(state) != set(_KEYS):
         raise CheckpointError(f"{path} is not a training checkpoint, expected one with {', '.join(_KEYS)}")
     return state
+
+
+def lock_folder(folder: Path) -> AbstractContextManager[object]:
+    """A context in which no other process can train in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return FileLock(folder / LOCK_FILE).acquire(timeout=LOCK_TIMEOUT)
+    except Timeout as error:
+        raise TrainingError(
+            f"another process trains in {folder} and holds {LOCK_FILE}; wait until it ends, or use another folder"
+        ) from error
+
+
+def check_same_run(folder: Path, config: TrainConfig) -> None:
+    """Raises a TrainingError if the folder has another run, or its configuration cannot be read."""
+    path = folder / CONFIG_FILE
+    if not path.exists():
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(before, dict):
+            raise ValueError(f"expected fields, got {before!r}")
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"cannot read the configuration of the run, {path}: {error}; remove the file to resume with the given one"
+        ) from error
+    if changed := _changed_fields(before, config):
+        raise TrainingError(
+            f"{folder} has another run, which differs in {', '.join(changed)}; use another folder, or resume that run "
+            f"with the configuration in {path}"
+        )
+
+
+def _changed_fields(before: Mapping[str, Any], config: TrainConfig) -> list[str]:
+    now = config.to_dict()
+    return [name for name in {**before, **now} if name not in _MAY_CHANGE and before.get(name) != now.get(name)]
+
+
+def write_config(folder: Path, config: TrainConfig) -> None:
+    """Writes the configuration of a run into its folder."""
+    write_text(folder / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
+
+
+def load_checkpoint(state: TrainingState, path: Path, config: TrainConfig, data: str) -> None:
+    """Loads the state of a run from a checkpoint, which must have the same configuration and data."""
+    values = read_checkpoint(path)
+    try:
+        if changed := _changed_fields(values["config"], config):
+            raise ValueError(f"it differs in {', '.join(changed)}")
+        if values["data"] != data:
+            raise ValueError(f"it was trained on {values['data']}, not on {data}")
+        state.load_weights(values)
+        state.progress = Progress(**values["progress"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"the checkpoint {path} is of another run: {error}") from error

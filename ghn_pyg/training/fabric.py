@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,8 +14,6 @@ from ..utils.optional import require
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from lightning_fabric.plugins import MixedPrecision
-
-GROWTH_INTERVAL: Final = 100
 
 _logger = logging.getLogger(__name__)
 
@@ -31,9 +29,6 @@ def make_fabric(precision: str = "32-true", device: str = "auto") -> Fabric:
             good steps and never falls below 1024. On a CPU, where half precision is slow, ``"16-mixed"`` becomes
             ``"32-true"`` with a warning.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
-
-    Raises:
-        ImportError: If Lightning Fabric is not installed.
 
     Example:
         >>> make_fabric(device="cpu").world_size
@@ -84,10 +79,4 @@ def half_precision(device: str) -> MixedPrecision:
     """Mixed 16-bit precision with GHN-3's gradient scaler."""
     from lightning_fabric.plugins import MixedPrecision
 
-    return MixedPrecision("16-mixed", device, torch.amp.GradScaler(device, growth_interval=GROWTH_INTERVAL))
-
-
-def gradient_scaler(fabric: Fabric) -> torch.amp.GradScaler | None:
-    """The gradient scaler of ``16-mixed``."""
-    scaler: torch.amp.GradScaler | None = getattr(fabric.strategy.precision, "scaler", None)
-    return scaler
+    return MixedPrecision("16-mixed", device, torch.amp.GradScaler(device, growth_interval=100))

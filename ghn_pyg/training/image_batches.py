@@ -31,16 +31,7 @@ class ImageBatches(IterableDataset[tuple[Tensor, Tensor]]):
 
     Use it with ``DataLoader(ImageBatches(…), batch_size=None, num_workers=…)``.
 
-    Args:
-        images: The images.
-        size: Images in a batch, on all ranks together.
-        seed: Seed of order and augmentation.
-        first_step: The step to start with.
-        rank: Rank of this process.
-        world_size: Number of processes.
-
-    Raises:
-        ValueError: If the batch size is not a multiple of the number of processes, or exceeds the number of images.
+    ``size`` counts the images of a batch on all ranks together, and ``first_step`` is the step to start with.
 
     Example:
         >>> from ghn_pyg.data import load_images

@@ -22,11 +22,7 @@ _CALIBRATION_NETWORKS: Final = 8
 
 
 def initial_ghn(config: TrainConfig, images: Images) -> GHN:
-    """The GHN of a run before its first step, the same on all ranks.
-
-    Raises:
-        CheckpointError: If the GHN that the run starts from does not exist or has another configuration.
-    """
+    """The GHN of a run before its first step, the same on all ranks."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         ghn = GHN(config.ghn)

@@ -16,13 +16,8 @@ def warmup_cosine(
 ) -> float:
     r"""A linear warm-up, then a cosine to 0: :math:`\tfrac{1}{2} r (1 + \cos \pi t)`, with :math:`t` from 0 to 1.
 
-    Args:
-        step: From 0 on.
-        peak: :math:`r`.
-        steps: Length of the whole run, where the learning rate would be 0.
-        warmup_steps: Length of the warm-up.
-        warmup_rate: Learning rate of step 0. By default the warm-up starts one step after 0, so that its last step
-            has the peak learning rate.
+    Here :math:`r` is ``peak``, and ``steps`` the length of the run, where the learning rate would be 0. Step 0 has
+    ``warmup_rate``. By default the warm-up starts one step after 0, so that its last step has the peak learning rate.
 
     Example:
         >>> [warmup_cosine(step, peak=0.5, steps=12, warmup_steps=6) for step in (0, 5, 9)]

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, Final, Self
 
-from ..utils.atomic_files import replacing
+from ..utils.atomic_files import write_csv
 
 LOG_FILE: Final = "log.csv"
 TENSORBOARD: Final = "tensorboard"
@@ -55,10 +55,7 @@ class RunLog:
     """Writes the log of a run, in a ``with`` statement. Rows survive when the process is killed.
 
     Fabric's ``CSVLogger`` would keep rows in memory, delete an existing file and sort the columns.
-
-    Args:
-        folder: Folder of the run.
-        step: The first step to write. Rows of this step and later ones, of a run that was killed, are removed.
+    Rows of ``step`` and later ones, of a run that was killed, are removed.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -67,8 +64,7 @@ class RunLog:
             with open(path, encoding="utf-8", errors="replace", newline="") as stream:
                 rows = [row for row in csv.reader(stream) if len(row) == len(FIELDS) and row[0].isdecimal()]
             kept = [row for row in rows if int(row[0]) < step]
-        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
-            csv.writer(stream).writerows([FIELDS, *kept])
+        write_csv(path, [FIELDS, *kept])
         self._stream = open(path, "a", encoding="utf-8", newline="", buffering=1)  # noqa: SIM115 - see __exit__
         self._writer = csv.writer(self._stream)
         self._board = _tensorboard(folder, step)

@@ -22,7 +22,15 @@ from ..models.checkpoints.write import write_folder
 from ..models.ghn import GHN
 from ..utils.atomic_files import remove_temporary_files
 from .bad_steps import clip_and_step, record_step, roll_back
-from .checkpoints import TrainingError, checkpoint_paths, write_checkpoint
+from .checkpoints import (
+    TrainingError,
+    check_same_run,
+    checkpoint_paths,
+    load_checkpoint,
+    lock_folder,
+    write_checkpoint,
+    write_config,
+)  # fmt: skip
 from .config import TrainConfig
 from .distributed import (
     all_gather,
@@ -36,7 +44,6 @@ from .image_batches import ImageBatches, run_images
 from .initial_weights import initial_ghn
 from .learning_rate import learning_rate
 from .logs import LogRow, RunLog
-from .resume import check_same_run, load_checkpoint, lock_folder, write_config
 from .seeds import preserve_rng
 from .state import TrainingState
 from .step import meta_gradient

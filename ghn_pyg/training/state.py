@@ -12,7 +12,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..models.ghn import GHN
 from .config import TrainConfig
-from .fabric import gradient_scaler
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -49,7 +48,7 @@ class TrainingState:
     def __init__(self, ghn: GHN, config: TrainConfig, fabric: Fabric) -> None:
         self.ghn = ghn
         self.progress = Progress()
-        self.scaler = gradient_scaler(fabric)
+        self.scaler: torch.amp.GradScaler | None = getattr(fabric.strategy.precision, "scaler", None)
         # The fused optimizer updates all weights at once, 5 times faster; Fabric cannot clip with it and a scaler.
         self._fused = self.scaler is None
         kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW

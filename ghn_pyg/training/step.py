@@ -28,15 +28,7 @@ def meta_loss(
 ) -> Tensor:
     r"""The loss of one network: :math:`\mathrm{CE}(z, y) + \lambda \sum_p \lVert p \rVert_F` (GHN-3, arXiv 2303.04143).
 
-    Args:
-        logits: Of shape (B, K).
-        labels: Of shape (B,).
-        parameters: All predicted tensors of the network.
-        penalty: :math:`\lambda`.
-        label_smoothing: Share of a label that is spread over all classes.
-
-    Returns:
-        A scalar in single precision.
+    Logits have the shape (B, K), labels (B,), and :math:`\lambda` is ``penalty``. The loss is in single precision.
 
     Example:
         >>> meta_loss(torch.zeros(3, 7), torch.tensor([0, 1, 2]), [torch.full((2, 2), 3.0)], penalty=0.5)
@@ -84,21 +76,13 @@ def meta_gradient(
     the other, so that only one network's activations are in memory. One backward pass takes the gradients of all
     predicted parameters through the GHN.
 
-    Args:
-        ghn: The GHN.
-        meta_batch: The architectures of this rank.
-        images: Of shape (B, 3, H, W).
-        labels: Of shape (B,).
-        architectures: Number of architectures on all ranks, over which the mean is taken.
-        penalty: See :func:`meta_loss`.
-        label_smoothing: See :func:`meta_loss`.
-        seed: Seed of dropout, which does not depend on the division into parts.
-        balance: Whether to scale the gradient of each network's loss with respect to its own parameters to the norm 1,
-            so that all networks have the same influence. Otherwise a network without norms, whose loss may be orders of
-            magnitude larger, dominates. A network whose gradient is not finite is then left out, and a loss counts as
-            at most 10.
-        backward: Called with each network's share of the loss; it may scale it.
-        autocast: Context for the GHN's encoder and the networks. Decoder, classifiers and loss use single precision.
+    The mean is taken over ``architectures``, their number on all ranks. Dropout depends on ``seed``, not on the
+    division into parts. ``backward`` is called with each network's share of the loss, and may scale it. The GHN's
+    encoder and the networks run in the context ``autocast``; decoder, classifiers and loss use single precision.
+
+    With ``balance``, the gradient of each network's loss with respect to its own parameters is scaled to the norm 1, so
+    that all networks have the same influence. Otherwise a network without norms, whose loss may be orders of magnitude
+    larger, dominates. A network whose gradient is not finite is then left out, and a loss counts as at most 10.
 
     Returns:
         This rank's shares of the mean loss, of the mean top-1 accuracy and of the fraction of networks left out, of

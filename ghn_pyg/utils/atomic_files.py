@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,13 +20,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields the path of a temporary file, which replaces ``path`` when the context ends.
 
     The temporary file is in the same folder, so that the replacement is atomic. On an error it is removed, and
-    ``path`` stays unchanged.
-
-    Args:
-        path: The file to write; its folder must exist.
-
-    Raises:
-        OSError: If the file cannot be written.
+    ``path`` stays unchanged; an OSError names it.
 
     Example:
         >>> import tempfile
@@ -49,6 +45,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text in UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def write_csv(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:
+    """Writes rows, of which the first has the names of the columns."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def remove_temporary_files(folder: str | os.PathLike[str]) -> None:

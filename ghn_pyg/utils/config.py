@@ -24,9 +24,6 @@ class Config(BaseModel):
     A validator of a field raises ``ValueError("expected ...")``. A validator of the whole model begins its message
     with the name of the field: ``ValueError("warmup_epochs expected at most 3, got 5")``.
 
-    Raises:
-        ConfigError: If a field is unknown (similar names are suggested), missing or has a bad value.
-
     Example:
         >>> from pydantic import Field
         >>> class Optimizer(Config):

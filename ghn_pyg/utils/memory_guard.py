@@ -19,14 +19,7 @@ def check_memory(
 ) -> None:
     """Raises an error if more memory is needed than is free: Linux would end the process instead of refusing.
 
-    Args:
-        needed_bytes: Bytes that are needed.
-        what: What needs them, as the subject of the message.
-        instead: What to do instead.
-        device: Where they are needed. Only the memory of the CPU is checked: elsewhere PyTorch raises an error itself.
-
-    Raises:
-        MemoryError: If there are fewer bytes free.
+    Only the memory of the CPU is checked: on other devices PyTorch raises an error itself.
 
     Example:
         >>> check_memory(1 << 60, "the distance matrix of 1,073,741,824 nodes")

@@ -9,13 +9,7 @@ from types import ModuleType
 def require(module: str, extra: str, purpose: str) -> ModuleType:
     """Imports a module of an optional package.
 
-    Args:
-        module: Its full name, such as ``"matplotlib.figure"``.
-        extra: The extra of ghn_pyg that installs the package.
-        purpose: What needs it, as the subject of the error: ``"plots"``.
-
-    Raises:
-        ImportError: If the package is not installed; the message names it and the command that installs it.
+    If that is not installed, the error names what needs it and the command that installs it.
 
     Example:
         >>> require("math", extra="plot", purpose="plots").sqrt(9)

@@ -9,13 +9,7 @@ _MAX_SUGGESTIONS = 5
 
 
 def similar(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
-    """Suggestions for an unknown name: first the names that start with it, then those with a similar spelling.
-
-    Args:
-        name: The unknown name; its case is ignored.
-        known: All names.
-        cutoff: Least similarity from 0 to 1; see :func:`difflib.get_close_matches`.
-    """
+    """Known names that start with an unknown one, then those with a similar spelling, in upper or lower case."""
     name, lower = name.lower(), {other.lower(): other for other in known}
     longer = [other for other in lower if name and other.startswith(name)][:_MAX_SUGGESTIONS]
     alike = difflib.get_close_matches(name, lower, cutoff=cutoff)

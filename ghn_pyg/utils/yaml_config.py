@@ -22,11 +22,7 @@ _Loader.add_implicit_resolver(
 
 
 def find_recipe(source: str, folder: Path) -> Path:
-    """The YAML file of a path, or of the name of a recipe in ``folder``.
-
-    Raises:
-        ValueError: If there is no such recipe; similar names are suggested.
-    """
+    """The YAML file of a path, or of the name of a recipe in ``folder``."""
     path = Path(source).expanduser()
     if path.suffix in (".yaml", ".yml") or path.is_file():
         return path
@@ -38,15 +34,7 @@ def find_recipe(source: str, folder: Path) -> Path:
 
 
 def read_fields(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
-    """Reads the fields of a YAML file and applies changes to them.
-
-    Args:
-        path: The file.
-        changes: Changes such as ``"epochs=7"`` or ``"ghn.layers=5"``, with values in YAML.
-
-    Raises:
-        ValueError: If the file cannot be read, is not YAML or has no fields, or a change cannot be applied.
-    """
+    """Reads the fields of a YAML file and applies changes such as ``"ghn.layers=5"``, with values in YAML."""
     try:
         values = _parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:

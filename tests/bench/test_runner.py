@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from ghn_pyg.bench import load_results, run_bench
 from ghn_pyg.bench.base_task import Task
-from ghn_pyg.bench.tasks import TASKS
+from ghn_pyg.bench.config import TASKS
 from ghn_pyg.version import __version__
 from tests.bench.tiny import bench
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from ghn_pyg.data import images as images_module
+from ghn_pyg.data import load as load_module
 from ghn_pyg.data.images import Images, ImagesError, TensorImages
 from ghn_pyg.evaluation import report as report_module
 from ghn_pyg.models.published_norms import published_norm
@@ -52,7 +52,7 @@ def few_pictures(name, classes):
 
 def test_norms_of_published_ghns_are_compared_on_imagenet(run, ghn, tmp_path, monkeypatch):
     shutil.copytree(ghn, tmp_path / "ghn3tm8")
-    monkeypatch.setattr(images_module, "load_images", lambda name, *_, **__: few_pictures(name, 1000))
+    monkeypatch.setattr(load_module, "load_images", lambda name, *_, **__: few_pictures(name, 1000))
     _, out, _ = run("eval", tmp_path / "ghn3tm8", "--network", "shufflenet_v2_x0_5")
     (line,) = [line for line in out if line.startswith("norms: ")]
     found, published = line.removeprefix("norms: shufflenet_v2_x0_5 ").split(", published ")
@@ -67,15 +67,15 @@ def test_norms_of_other_networks_are_not_compared(run, digits_ghn, tmp_path, mon
     """With other classes, or on small images, networks have other parameters than the published ones."""
     shutil.copytree(digits_ghn, tmp_path / "ghn3tm8")
     if large:
-        monkeypatch.setattr(images_module, "load_images", lambda name, *_, **__: few_pictures(name, 10))
+        monkeypatch.setattr(load_module, "load_images", lambda name, *_, **__: few_pictures(name, 10))
     code, out, _ = run("eval", tmp_path / "ghn3tm8", "--network", "shufflenet_v2_x0_5")
     assert code == 0
     assert not any(line.startswith("norms: ") for line in out)
 
 
 def test_published_noise(run, digits_ghn, tmp_path, monkeypatch):
-    digits = dataclasses.replace(images_module.load_images("digits", image_size=8), name="CIFAR10")
-    monkeypatch.setattr(images_module, "load_images", lambda *_, **__: digits)
+    digits = dataclasses.replace(load_module.load_images("digits", image_size=8), name="CIFAR10")
+    monkeypatch.setattr(load_module, "load_images", lambda *_, **__: digits)
     path = tmp_path / "found.json"
     options = ("--split", "val", "--count", 1, "--width", 8, "--noise", "published", "--out", path)
     assert run("eval", digits_ghn, *options)[0] == 0
@@ -102,7 +102,7 @@ def test_options_of_image_data_are_passed_on(run, digits_ghn, recipe, monkeypatc
         asked.append((name, options.get("num_classes"), options["download"]))
         raise ImagesError("none here")
 
-    monkeypatch.setattr(images_module, "load_images", refuse)
+    monkeypatch.setattr(load_module, "load_images", refuse)
     monkeypatch.setattr(streams_module, "load_images", refuse)
     for command, classes, download in (
         (f"eval {digits_ghn} --images svhn --download", None, True),

@@ -10,7 +10,7 @@ import torch
 from filelock import FileLock
 
 from ghn_pyg import CheckpointError, from_pretrained
-from ghn_pyg.training import Run, TrainingError, resume
+from ghn_pyg.training import Run, TrainingError, checkpoints
 from ghn_pyg.training.checkpoints import checkpoint_paths, read_checkpoint
 from ghn_pyg.training.fabric import make_fabric
 from tests.cli.outcomes import small_disk
@@ -102,7 +102,7 @@ def test_another_run_in_the_folder(tmp_path):
 def test_another_process_in_the_folder(tmp_path, monkeypatch):
     run(tmp_path, 2)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    monkeypatch.setattr(resume, "LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr(checkpoints, "LOCK_TIMEOUT", 0.1)
     with FileLock(tmp_path / ".lock"), pytest.raises(TrainingError, match=r"another process trains in .*use another"):
         run(tmp_path, 4)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ghn_pyg.cli.input_shapes import make_inputs, parse_inputs
+from ghn_pyg.cli.trace_network import make_inputs, parse_inputs
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``ghn-pyg init``: makes an untrained GHN."""
+"""``ghn-pyg init`` and ``ghn-pyg convert``: make a checkpoint of a new GHN, or of another file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from . import options
-from .options import argument, option
+from .files import load_ghn
+from .options import argument, flag, option
 from .terminal import print_rows, status, user_errors
 
 if TYPE_CHECKING:
@@ -32,10 +33,21 @@ def init(
 
         torch.default_generator.manual_seed(seed)
         ghn = GHN(config)
-    save_ghn(ghn, model, out)
+    _save(ghn, model, out)
 
 
-def save_ghn(ghn: GHN, name: str, out: Path) -> None:
+def convert(
+    checkpoint: Annotated[str, argument("CHECKPOINT", options.GHN_FORMS)],
+    out: options.CheckpointFolder,
+    half: Annotated[bool, flag("--half", "Save in half precision, which halves the size.")] = False,
+) -> None:
+    """Convert a checkpoint to a folder with config.json and model.safetensors."""
+    options.check_folder(out)
+    ghn = load_ghn(checkpoint)
+    _save(ghn.half() if half else ghn, checkpoint, out)
+
+
+def _save(ghn: GHN, name: str, out: Path) -> None:
     """Saves a GHN as a checkpoint, and prints its size."""
     from ..models.checkpoints.errors import CheckpointError
 
