@@ -8,7 +8,7 @@ import pytest
 
 NAMES = {
     "deepnets": "families.deepnets",
-    "images": "data.images",
+    "images": "data",
     "networks.building": "zoo.build",
     "small_inputs": "zoo.small_images",
 }
@@ -30,7 +30,7 @@ def test_a_former_name_warns_at_the_import_and_gives_todays_module(tmp_path):
 def test_a_pickle_with_a_former_name_is_loaded():
     from ghn_pyg.data.augmentation import shift_and_mirror
 
-    content = pickle.dumps(shift_and_mirror, protocol=0).replace(b"ghn_pyg.data.images", b"ghn_pyg.images")
+    content = pickle.dumps(shift_and_mirror, protocol=0).replace(b"ghn_pyg.data.augmentation", b"ghn_pyg.images")
     sys.modules.pop("ghn_pyg.images", None)
-    with pytest.warns(DeprecationWarning, match=r"import ghn_pyg\.data\.images"):
+    with pytest.warns(DeprecationWarning, match=r"import ghn_pyg\.data"):
         assert pickle.loads(content) is shift_and_mirror  # noqa: S301

@@ -11,7 +11,7 @@ import torchvision
 import ghn_pyg
 from ghn_pyg import GHN, GHNConfig
 from ghn_pyg.models.encoders import ENCODERS
-from ghn_pyg.tracing import kept as reasons
+from ghn_pyg.tracing import kept_reasons as reasons
 from ghn_pyg.tracing import registry as layers
 
 TEXT = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

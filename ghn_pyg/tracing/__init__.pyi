@@ -1,4 +1,4 @@
-from .kept import Kept, register_parameter
+from .kept_reasons import Kept, register_parameter
 from .parameter_coverage import Coverage, CoverageError, coverage
 from .registry import register_layer
 from .trace import TracingError, from_module

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..graph.arch_data import ArchData, ParamSpec
 from ..utils.suggest import some
-from .kept import DELIBERATE
+from .kept_reasons import DELIBERATE
 from .trace import from_module
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..graph.arch_data import NO_SHAPE, ParamSpec
-from .kept import wanted
+from .kept_reasons import wanted
 from .steps import Sources, Step, union
 from .values import ValueTable
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..graph.arch_data import ParamSpec
 from ..utils.nested_tensors import map_tensors, tensors_in
-from .kept import Kept
+from .kept_reasons import Kept
 from .registry import LayerNode, handled_nodes
 from .tracer import Tracer
 from .values import Value

@@ -22,7 +22,7 @@ from ..utils.compat import run_uncompiled
 from ..utils.nested_tensors import map_tensors, tensors_in
 from . import rules  # noqa: F401  (registers the rules)
 from .default_inputs import default_inputs
-from .kept import Kept, enters
+from .kept_reasons import Kept, enters
 from .registry import RuleError
 from .rewrite_passes import rewrite
 from .shallow_copy import shallow_copy

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from ..utils.compat import OpOverloadPacket
 from ..utils.nested_tensors import map_tensors, tensors_in
 from .constant_tensors import FACTORIES, computed, created, on_cpu
-from .kept import kept_by
+from .kept_reasons import kept_by
 from .recorder import Recorder
 from .steps import Sources
 from .values import CONSTANT, Value

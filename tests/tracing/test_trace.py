@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ghn_pyg import ArchData, from_module
-from ghn_pyg.tracing.kept import Kept
+from ghn_pyg.tracing.kept_reasons import Kept
 from tests.golden import fingerprint, labelled
 from tests.tracing.helpers import assert_unchanged, network, snapshot, weight
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ghn_pyg import ParamSpec, from_module
-from ghn_pyg.tracing.kept import Kept, enters
+from ghn_pyg.tracing.kept_reasons import Kept, enters
 from tests.tracing.helpers import kinds, network, sources, weight
 
 X = torch.rand(2, 5)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..kept import Kept
+from ..kept_reasons import Kept
 from ..steps import Sources, union
 from ..tracer import Tracer, rule
 from ..values import CONSTANT, Value

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..kept import Kept, enters
+from ..kept_reasons import Kept, enters
 from ..tracer import Tracer, rule
 from ..values import CONSTANT
 from .elementwise import absorb

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...utils.nested_tensors import tensors_in
-from ..kept import Kept, enters
+from ..kept_reasons import Kept, enters
 from ..steps import Sources, union
 from ..tracer import Tracer, rule
 from ..values import CONSTANT, Value

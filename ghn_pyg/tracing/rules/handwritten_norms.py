@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..kept import Kept
+from ..kept_reasons import Kept
 from ..steps import Sources
 from ..tracer import Tracer
 from .norms import norm_step

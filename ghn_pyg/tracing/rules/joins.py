@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...utils.nested_tensors import tensors_in
-from ..kept import Kept
+from ..kept_reasons import Kept
 from ..steps import Sources, union
 from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT, Value

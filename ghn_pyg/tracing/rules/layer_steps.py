@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...graph.arch_data import Layout, ParamSpec
-from ..kept import Kept, enters
+from ..kept_reasons import Kept, enters
 from ..steps import Sources, union
 from ..tracer import Tracer
 from ..values import CONSTANT, Value

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ...graph.arch_data import Layout, ParamSpec
-from ..kept import Kept
+from ..kept_reasons import Kept
 from ..steps import channels
 from ..tracer import Tracer
 from ..values import CONSTANT

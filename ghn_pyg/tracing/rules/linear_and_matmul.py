@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...utils.compat import GROUPED_MM
 from ...utils.nested_tensors import tensors_in
-from ..kept import Kept, enters
+from ..kept_reasons import Kept, enters
 from ..steps import Sources, union
 from ..tracer import Tracer, rule
 from ..values import Value

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...graph.arch_data import ParamSpec
-from ..kept import Kept, enters
+from ..kept_reasons import Kept, enters
 from ..steps import Sources
 from ..tracer import Tracer, rule
 from .layer_steps import entered, expect

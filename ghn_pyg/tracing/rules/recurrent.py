@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...utils.compat import PACK_SEQUENCE, PAD_SEQUENCE, RECURRENT, RECURRENT_CELLS
 from ...utils.nested_tensors import map_tensors, tensors_in
-from ..kept import Kept
+from ..kept_reasons import Kept
 from ..tracer import Tracer, rule
 from ..values import CONSTANT, Value
 from .layer_steps import bias_step, weight_step

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...utils.nested_tensors import map_tensors, tensors_in
-from ..kept import enters
+from ..kept_reasons import enters
 from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT, Value
 from .data_dependent import nonzero

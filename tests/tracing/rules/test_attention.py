@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ghn_pyg import from_module
-from ghn_pyg.tracing.kept import Kept
+from ghn_pyg.tracing.kept_reasons import Kept
 from tests.tracing.helpers import kinds, sources
 from tests.tracing.rules.helpers import graph_of, linear
 

@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from ghn_pyg import TracingError, from_module
-from ghn_pyg.tracing.kept import Kept, enters
+from ghn_pyg.tracing.kept_reasons import Kept, enters
 from ghn_pyg.tracing.tracer import Tracer
 from ghn_pyg.tracing.values import Value
 from tests.tracing.helpers import kinds, sources

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ghn_pyg.tracing.kept import Kept, enters
+from ghn_pyg.tracing.kept_reasons import Kept, enters
 from tests.tracing.helpers import kinds, sources, weight
 from tests.tracing.rules.helpers import graph_of, linear
 

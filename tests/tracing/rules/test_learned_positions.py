@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ghn_pyg.tracing.kept import Kept
+from ghn_pyg.tracing.kept_reasons import Kept
 from tests.tracing.helpers import kinds, sources, weight
 from tests.tracing.rules.helpers import graph_of, linear, small_ghn
 

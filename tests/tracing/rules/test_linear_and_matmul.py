@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ghn_pyg import ParamSpec
-from ghn_pyg.tracing.kept import enters
+from ghn_pyg.tracing.kept_reasons import enters
 from tests.tracing.helpers import kinds, sources, weight
 from tests.tracing.rules.helpers import graph_of, linear, small_ghn
 

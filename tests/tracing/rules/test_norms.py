@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ghn_pyg import from_module
-from ghn_pyg.tracing.kept import Kept, enters
+from ghn_pyg.tracing.kept_reasons import Kept, enters
 from tests.tracing.helpers import kinds, weight
 from tests.tracing.rules.helpers import graph_of
 

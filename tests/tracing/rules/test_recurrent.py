@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 from ghn_pyg import from_module
-from ghn_pyg.tracing.kept import Kept
+from ghn_pyg.tracing.kept_reasons import Kept
 from ghn_pyg.utils import compat
 from tests.tracing.helpers import kinds, shapes, sources, weight
 from tests.tracing.rules.helpers import graph_of

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from ghn_pyg import from_module, register_parameter
-from ghn_pyg.tracing import kept as reasons
-from ghn_pyg.tracing.kept import Kept, enters
+from ghn_pyg.tracing import kept_reasons as reasons
+from ghn_pyg.tracing.kept_reasons import Kept, enters
 from tests.tracing.helpers import kinds, network, weight
 
 X = torch.zeros(2, 11, 5)
