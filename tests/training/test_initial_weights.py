@@ -73,7 +73,7 @@ def test_new_weights_are_a_function_of_the_seed():
 @pytest.mark.parametrize(
     ("start", "message"),
     [
-        ("digit", r"'digit' is no file or folder.*did you mean digits"),
+        ("digit", r"'digit' is not a file or folder.*did you mean digits"),
         (
             "nowhere/digits/ghn",
             r"Train that one first \(`ghn-pyg train digits --out nowhere/digits`\), or set start to",
