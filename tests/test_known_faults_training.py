@@ -27,7 +27,7 @@ def test_13_a_compiled_run_is_saved_and_resumed(tmp_path, monkeypatch, ema):
 
     monkeypatch.setattr(torch, "compile", quickly)
     # Compilers use the formula of attention, so that the other run has to: Adam amplifies the last digit.
-    monkeypatch.setattr("ghn_pyg.nn.attention.can_look_up", lambda *_: False)
+    monkeypatch.setattr("ghn_pyg.nn.cpu_table_attention.supports", lambda *_: False)
     expected = run(tmp_path / "plain", 3, {"ema": ema})
     assert not compiled
     changes = {"compile": True, "ema": ema}

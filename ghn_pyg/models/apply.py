@@ -56,11 +56,7 @@ def load_prediction(model: nn.Module, prediction: Mapping[str, Tensor] | str | o
 
 
 def initialize_lazy_layers(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Gives lazy layers their parameters by a forward pass on zeros; modes and random state stay as they are.
-
-    Raises:
-        ValueError: If the forward pass does not accept the inputs.
-    """
+    """Gives lazy layers their parameters by a forward pass on zeros; modes and random state stay as they are."""
     args, kwargs = (
         map_tensors(lambda tensor: torch.zeros_like(tensor, device="cpu"), given) for given in (args, kwargs)
     )
@@ -79,11 +75,7 @@ def initialize_lazy_layers(model: nn.Module, args: Sequence[Any], kwargs: Mappin
 
 
 def writable_parameters(model: nn.Module, graph: ArchData) -> dict[str, Tensor]:
-    """The parameters of ``model`` by name, to be written in place, if the graph is that of the network.
-
-    Raises:
-        ValueError: If the graph is a batch, or a name or shape differs.
-    """
+    """The parameters of ``model`` by name, to be written in place, if the graph is that of the network."""
     if graph.get("ptr") is not None:
         raise ValueError("expected the graph of one network, got a batch; call predict for several networks")
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}

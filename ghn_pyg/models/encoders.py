@@ -99,11 +99,7 @@ def register_encoder(
 
 
 def build_encoder(config: EncoderConfig) -> nn.Module:
-    """Builds the encoder of a configuration.
-
-    Raises:
-        ValueError: If checkpoints cannot hold its tensors, or its ``forward`` has other arguments.
-    """
+    """Builds the encoder of a configuration."""
     encoder = ENCODERS[config.encoder].build(config)
     names: dict[int, str] = {}
     for name, tensor in encoder.state_dict(keep_vars=True).items():

@@ -55,7 +55,14 @@ def enlarge(weight: Tensor, kernel: Kernel) -> Tensor:
     return flat.view(*weight.shape[:-2], *kernel)
 
 
-class ConvDecoder(nn.Module):
+class _Decoder(nn.Module):
+    def reset_parameters(self) -> None:
+        """Draws all weights anew."""
+        for part in self.children():
+            reset(part)
+
+
+class ConvDecoder(_Decoder):
     r"""Decodes weights position by position (GHN-2, arXiv 2110.13100; GHN-3, arXiv 2303.04143).
 
     .. math::
@@ -96,11 +103,6 @@ class ConvDecoder(nn.Module):
             nn.Linear(4 * channels, 8 * channels), nn.ReLU(), nn.Linear(8 * channels, max_channels**2)
         )
         self.classifier = nn.Linear(max_channels, num_classes)
-
-    def reset_parameters(self) -> None:
-        """Draws all weights anew."""
-        for part in self.children():
-            reset(part)
 
     def last_layers(self) -> list[nn.Linear]:
         """The layers that compute the blocks."""
@@ -151,7 +153,7 @@ class ConvDecoder(nn.Module):
         return enlarge(blocks, group.kernel)
 
 
-class MLPDecoder(nn.Module):
+class MLPDecoder(_Decoder):
     r"""Decodes all weights at once, :math:`W_1\, \mathrm{ReLU}(W_0 x + b_0) + b_1`: an ablation of arXiv 2110.13100.
 
     A classification layer has a last layer of its own, :math:`W_2 \in \mathbb{R}^{K C \times 2d}`.
@@ -184,11 +186,6 @@ class MLPDecoder(nn.Module):
         )
         self.classifier = nn.Linear(2 * channels, num_classes * max_channels)
 
-    def reset_parameters(self) -> None:
-        """Draws all weights anew."""
-        for part in self.children():
-            reset(part)
-
     def last_layers(self) -> list[nn.Linear]:
         """The layers that compute the blocks."""
         return [cast(nn.Linear, self.fc[2]), self.classifier]
@@ -211,7 +208,7 @@ class MLPDecoder(nn.Module):
         return enlarge(flat.view(-1, *weight.shape[:-1]), group.kernel)
 
 
-class VectorDecoder(nn.Module):
+class VectorDecoder(_Decoder):
     r"""Decodes vectors, :math:`W_1\, \mathrm{ReLU}(W_0 x + b_0) + b_1 \in \mathbb{R}^{2 \times C}`.
 
     Row 0 is a norm's gain, row 1 a norm's or layer's bias. From arXiv 2110.13100.
@@ -238,11 +235,6 @@ class VectorDecoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Decodes gains and biases."""
         return self.fc(x).view(x.size(0), 2, -1)
-
-    def reset_parameters(self) -> None:
-        """Draws all weights anew."""
-        for part in self.children():
-            reset(part)
 
     def last_layers(self) -> list[nn.Linear]:
         """The layers that compute the blocks."""

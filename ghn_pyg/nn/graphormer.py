@@ -22,7 +22,36 @@ from .attention import (
 from .blocks import Blocks
 
 
-class GraphormerLayer(nn.Module):
+class PreNormLayer(nn.Module):
+    """The weights of a pre-norm transformer layer; subclasses compute the attention.
+
+    Args:
+        channels: Width.
+        heads: Number of heads; it divides the width.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        if heads < 1 or channels % heads:
+            raise ValueError(f"channels must be a multiple of heads, got {channels} and {heads}")
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.out = nn.Linear(channels, channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.ff = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
+
+    def reset_parameters(self) -> None:
+        """Draws all weights anew."""
+        for part in self.children():
+            reset(part)
+
+    def extra_repr(self) -> str:
+        """Options shown by ``repr``."""
+        return f"heads={self.heads}"
+
+
+class GraphormerLayer(PreNormLayer):
     r"""A pre-norm transformer layer over the nodes of each graph.
 
     .. math::
@@ -59,24 +88,11 @@ class GraphormerLayer(nn.Module):
     """
 
     def __init__(self, channels: int, heads: int, dropout: float = 0.0, attention: Attention = dense_attention) -> None:
-        super().__init__()
-        if heads < 1 or channels % heads:
-            raise ValueError(f"channels must be a multiple of heads, got {channels} and {heads}")
+        super().__init__(channels, heads)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be from 0 to less than 1, got {dropout}")
-        self.heads = heads
         self.dropout = dropout
         self.attention = attention
-        self.norm1 = nn.LayerNorm(channels)
-        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
-        self.out = nn.Linear(channels, channels)
-        self.norm2 = nn.LayerNorm(channels)
-        self.ff = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
-
-    def reset_parameters(self) -> None:
-        """Draws all weights anew."""
-        for part in self.children():
-            reset(part)
 
     def extra_repr(self) -> str:
         """Options shown by ``repr``."""

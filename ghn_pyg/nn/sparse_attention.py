@@ -10,13 +10,14 @@ from torch_geometric.nn.inits import reset
 from torch_geometric.utils import softmax
 
 from .blocks import Blocks, distance_matrices
+from .graphormer import PreNormLayer
 
 _HOPS: Final = (1, 2, 4, 8, 16, 32)
 _PAIR_TYPES: Final = 3 + 2 * len(_HOPS)
 """A node itself; each number of hops ahead, then behind; node to global node; global node to node."""
 
 
-class SparseGraphormerLayer(nn.Module):
+class SparseGraphormerLayer(PreNormLayer):
     r"""A pre-norm transformer layer whose attention goes over given pairs of nodes.
 
     With all pairs of each graph it equals :class:`~ghn_pyg.nn.GraphormerLayer`, whose weights it can load. Time and
@@ -40,26 +41,6 @@ class SparseGraphormerLayer(nn.Module):
         >>> layer(torch.zeros(3, 8), torch.tensor([[0, 1, 2], [0, 0, 2]])).shape
         torch.Size([3, 8])
     """
-
-    def __init__(self, channels: int, heads: int) -> None:
-        super().__init__()
-        if heads < 1 or channels % heads:
-            raise ValueError(f"channels must be a multiple of heads, got {channels} and {heads}")
-        self.heads = heads
-        self.norm1 = nn.LayerNorm(channels)
-        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
-        self.out = nn.Linear(channels, channels)
-        self.norm2 = nn.LayerNorm(channels)
-        self.ff = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
-
-    def reset_parameters(self) -> None:
-        """Draws all weights anew."""
-        for part in self.children():
-            reset(part)
-
-    def extra_repr(self) -> str:
-        """Options shown by ``repr``."""
-        return f"heads={self.heads}"
 
     def attend(self, x: Tensor, pair_index: Tensor, bias: Tensor | None) -> Tensor:
         """Attention over the pairs."""

@@ -41,9 +41,6 @@ def all_pairs(
         matrices: For each graph zeros :math:`(N, N)` that are filled, uint8 or int16.
         cutoff: Largest distance that is written.
 
-    Raises:
-        ValueError: If there is no ``cutoff`` and a distance does not fit into int16.
-
     Example:
         >>> matrix = np.zeros((3, 3), np.uint8)
         >>> all_pairs(np.array([0, 1]), np.array([1, 2]), np.array([0, 0]), [matrix], cutoff=None)

@@ -21,11 +21,7 @@ class Transform(BaseTransform):
 
 
 def edges_of(data: Data) -> Tensor:
-    """The ``edge_index`` of a graph or of a batch.
-
-    Raises:
-        ValueError: If it is missing or not of shape (2, E).
-    """
+    """The ``edge_index`` of a graph or of a batch."""
     edge_index: Tensor | None = data.edge_index
     if edge_index is None or edge_index.dim() != 2 or edge_index.size(0) != 2:
         shape = "none" if edge_index is None else tuple(edge_index.shape)
@@ -34,11 +30,7 @@ def edges_of(data: Data) -> Tensor:
 
 
 def edge_array(edge_index: Tensor, num_nodes: int) -> np.ndarray:
-    """The edges of one graph as an array of shape (2, E).
-
-    Raises:
-        ValueError: If an edge names a node that the graph does not have.
-    """
+    """The edges of one graph as an array of shape (2, E)."""
     edges = edge_index.cpu().numpy()
     if edges.size and (edges.min() < 0 or edges.max() >= num_nodes):
         raise ValueError(

@@ -27,12 +27,7 @@ INSTEAD: Final = "keep only pairs within a small distance with AddShortestPathPa
 
 
 def distance_matrix(edge_index: Tensor, num_nodes: int, cutoff: int | None, directed: bool) -> np.ndarray:
-    """The distances of one graph, of shape (N, N).
-
-    Raises:
-        ValueError: If an edge names a node that the graph does not have, or a distance does not fit into int16.
-        MemoryError: If the matrix does not fit into the free memory.
-    """
+    """The distances of one graph, of shape (N, N)."""
     edges = edge_array(edge_index, num_nodes)
     dtype = np.dtype(distance_type(cutoff))
     check_memory(num_nodes**2 * dtype.itemsize, f"the distance matrix of {num_nodes:,} nodes", INSTEAD)

@@ -67,11 +67,7 @@ def _start_blocks(num_nodes: int) -> Iterator[np.ndarray]:
 
 
 def fill_distances(matrix: np.ndarray, neighbors: Neighbors, cutoff: int | None) -> None:
-    """Writes all distances of one graph into a matrix of zeros, :math:`(N, N)`.
-
-    Raises:
-        ValueError: If there is no ``cutoff`` and a distance does not fit into int16.
-    """
+    """Writes all distances of one graph into a matrix of zeros, :math:`(N, N)`."""
     num_nodes = len(matrix)
     for starts in _start_blocks(num_nodes):
         flat = matrix[starts[0] : starts[-1] + 1].reshape(-1)
@@ -82,11 +78,7 @@ def fill_distances(matrix: np.ndarray, neighbors: Neighbors, cutoff: int | None)
 
 
 def near_pairs(neighbors: Neighbors, cutoff: int, instead: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of nodes within a distance, as :math:`u N + v` in ascending order, and their distances.
-
-    Raises:
-        MemoryError: If the pairs do not fit into the free memory; the message ends with ``instead``.
-    """
+    """Pairs of nodes within a distance, as :math:`u N + v` in ascending order, and their distances."""
     num_nodes, count = len(neighbors.first), 0
     blocks = [(np.empty(0, np.int64), np.empty(0, np.int16))]
     for starts in _start_blocks(num_nodes):

@@ -75,4 +75,5 @@ def _message(config: type[BaseModel], error: ErrorDetails) -> str:
         return f"{config.__name__}.{path}: {expected}"
     for comparison in ("greater", "less"):
         expected = expected.replace(f"expected {comparison}", f"expected a value {comparison}")
-    return f"{config.__name__}.{path} {expected}, got {error['input']!r}"
+    expected, mark, hint = expected.partition("; did you mean")
+    return f"{config.__name__}.{path} {expected}, got {error['input']!r}{mark}{hint}"

@@ -47,7 +47,11 @@ def read_fields(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _parse(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _apply(change: str, values: dict[str, Any]) -> None:

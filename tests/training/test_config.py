@@ -104,7 +104,7 @@ def test_faulty_sources_and_changes(source, changes, message):
         ({"optimizer": "sgd"}, "optimizer expected 'adam' or 'adamw', got 'sgd'"),
         ({"milestones": [True]}, "milestones.0 expected a valid integer, got True"),
         ({"milestones": [5, 3]}, "milestones expected ascending epochs"),
-        ({"widths": "mnist"}, "widths expected cifar or imagenet or fields of WidthRule, got 'mnist'"),
+        ({"widths": "mnist"}, "unknown rule 'mnist'; expected one of cifar, imagenet"),
         ({"widths": {"width": [8]}}, "WidthRule has no field 'width'; did you mean widths"),
         ({"widths": {"widths": 3}}, "widths expected"),
         ({"widths": {"bounds": [3]}}, "bounds"),

@@ -159,13 +159,7 @@ def plan_network(
     architecture: Architecture, num_classes: int = 10, image_size: int = 32, width: int | None = None,
     hidden: int | None = None, auxiliary: bool = False,
 ) -> NetworkPlan:  # fmt: skip
-    """Plans the network of an architecture; see :class:`~ghn_pyg.families.deepnets.Network` for the arguments.
-
-    Raises:
-        TypeError: If an argument is no integer.
-        ValueError: If an argument is out of range, if an operation cannot have this number of channels, or if the
-            output or the auxiliary classifier does not depend on the input.
-    """
+    """Plans the network of an architecture; see :class:`~ghn_pyg.families.deepnets.Network` for the arguments."""
     width = architecture.width if width is None else width
     hidden = architecture.hidden if hidden is None else hidden
     minima = {"num_classes": (num_classes, 1), "image_size": (image_size, SMALLEST_IMAGE), "width": (width, 2),

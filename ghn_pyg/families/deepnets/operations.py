@@ -238,9 +238,6 @@ def make_operation(name: str, channels: int, stride: int, norm: str | None) -> B
         stride: 1 or 2; networks with ``msa`` never stride.
         norm: ``"bnorm"`` or ``None``.
 
-    Raises:
-        ValueError: If the operation cannot have this number of channels.
-
     Example:
         >>> make_operation("conv_3x3", 8, 1, None).num_parameters
         576

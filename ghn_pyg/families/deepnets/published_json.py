@@ -42,9 +42,6 @@ def meta_path(path: str | os.PathLike[str]) -> Path:
 def index_splits(content: bytes) -> dict[str, SplitIndex]:
     """Locates the arguments of all architectures in ``{split: {"nets": [arguments, …], "meta": …}, …}``.
 
-    Raises:
-        ValueError: If the file has another structure.
-
     Example:
         >>> content = b'{"val": {"nets": [{"ks": 3}, {"ks": 5}], "meta": {}}}'
         >>> val = index_splits(content)["val"]

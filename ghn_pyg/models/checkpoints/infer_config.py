@@ -28,9 +28,6 @@ def infer_config(state: Mapping[str, Tensor]) -> GHNConfig:
     Returns:
         The configuration. The tensors do not show ``weight_norm`` and ``kernel_crop``; these are as published.
 
-    Raises:
-        CheckpointError: If tensors are missing or contradict each other.
-
     Example:
         >>> infer_config(from_published(published_state)).heads  # doctest: +SKIP
         8
@@ -62,9 +59,6 @@ def checked_config(stated: Mapping[str, Any], state: Mapping[str, Tensor]) -> GH
     Args:
         stated: The fields in the file, ours or published ones.
         state: Tensors by our name.
-
-    Raises:
-        CheckpointError: If the fields are not valid, or are not those of the tensors.
     """
     ours = "encoder" in stated
     # Before anything prints or hashes them: nested values of a hostile file can take for ever.

@@ -35,10 +35,6 @@ def load_joblib(path: str | os.PathLike[str]) -> Any:
     """Reads what ``joblib.dump`` wrote: nested dictionaries of tensors, numbers and strings.
 
     Reads plain, zlib- and gzip-compressed files, but no NumPy arrays, which joblib stores beside the pickle.
-
-    Raises:
-        pickle.UnpicklingError: If the file asks for anything that a state dict does not need.
-        Exception: Whatever else a damaged file leads to, such as :class:`EOFError` or :class:`KeyError`.
     """
     with open(path, "rb") as file:
         compressed = file.read(2).startswith(_COMPRESSED)

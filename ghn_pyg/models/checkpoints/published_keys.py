@@ -53,9 +53,6 @@ def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Args:
         state: Tensors by published name.
 
-    Raises:
-        CheckpointError: If a name is not in the table.
-
     Example:
         >>> import torch
         >>> list(from_published({"gnn.1.attn.to_qkv.weight": torch.ones(6, 2)}))
@@ -81,9 +78,6 @@ def to_published(state: Mapping[str, Tensor], config: GHNConfig) -> dict[str, Te
         state: Tensors by our name.
         config: Configuration of the model; all but GHN-3 get 1×1 convolutions in the decoder.
 
-    Raises:
-        CheckpointError: If a tensor has no published name, as in the MLP decoder.
-
     Example:
         >>> import torch
         >>> list(to_published({"norm.weight": torch.ones(3)}, GHNConfig()))
@@ -102,11 +96,7 @@ def to_published(state: Mapping[str, Tensor], config: GHNConfig) -> dict[str, Te
 
 
 def our_weights(content: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Checks that a file's values are weights, strips wrappers, and translates published names.
-
-    Raises:
-        CheckpointError: If a value is not a weight, or the names belong to another family of models.
-    """
+    """Checks that a file's values are weights, strips wrappers, and translates published names."""
     for name, value in content.items():
         if not isinstance(name, str):
             raise CheckpointError(f"expected tensors by name, got a name of type {type(name).__name__}")

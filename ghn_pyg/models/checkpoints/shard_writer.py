@@ -91,11 +91,7 @@ def check_disk(folder: Path, needed: int) -> None:
 
 
 def existing_shards(folder: Path) -> list[Path]:
-    """The index and the shards of an earlier prediction in a folder, the index first.
-
-    Raises:
-        FileExistsError: If the folder holds other weights.
-    """
+    """The index and the shards of an earlier prediction in a folder, the index first."""
     shards: list[Path] = []
     with contextlib.suppress(OSError, ValueError):
         index = ShardIndex.read(folder)

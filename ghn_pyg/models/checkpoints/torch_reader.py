@@ -60,11 +60,6 @@ def _load_with_arguments(path: Path, *, mmap: bool) -> Any:
 def load_weights(file: str | os.PathLike[str] | IO[bytes], *, mmap: bool | None = None) -> Any:
     """``torch.load`` of tensors and plain values, on the CPU.
 
-    Raises:
-        pickle.UnpicklingError: If the file asks for anything else. PyTorch's own message advises to trust the file;
-            this one names what it asks for.
-        Exception: Whatever else a damaged file leads to.
-
     Example:
         >>> import io
         >>> file = io.BytesIO()

@@ -105,7 +105,7 @@ def test_rules_in_yaml():
     assert Run(widths="cifar").widths == CIFAR
     assert Run(widths="imagenet").widths == Run(widths=IMAGENET).widths == IMAGENET
     assert Run(widths={"widths": [8, 16], "bounds": [[11, 13, 1]]}).widths == rule
-    with pytest.raises(ConfigError, match=r"Run\.widths unknown rule 'imagnet'; did you mean imagenet"):
+    with pytest.raises(ConfigError, match=r"Run\.widths: unknown rule 'imagnet'; did you mean imagenet"):
         Run(widths="imagnet")
 
 
