@@ -110,7 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.note(f"graph of {traced['nodes']} nodes: {number(traced['trace_seconds'])} s")
     rows = []
     for layers in options.layers or (2 if quick else 4,):
-        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        # Absolute, because the new process has another working directory.
+        with tempfile.TemporaryDirectory(dir=options.folder and Path(options.folder).absolute()) as folder:
             size = options.shard_size or (10_000 if quick else 10**9)
             row = in_new_process(
                 "language:shards", layers=layers, shard_size=size, ghn=options.ghn, folder=folder, quick=quick
