@@ -42,7 +42,16 @@ def strip_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         >>> list(strip_wrappers({"_orig_mod.ln.weight": torch.ones(3)}))
         ['ln.weight']
     """
-    return {_WRAPPERS.sub("", name): tensor for name, tensor in state.items()}
+    return _renamed(state, [_WRAPPERS.sub("", name) for name in state])
+
+
+def _renamed(state: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:
+    """The tensors under new names, which must differ: one of two tensors would be lost otherwise."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise CheckpointError(
+            f"expected each tensor once, got several for {twice[0]}; keep one of them"
+        )
+    return dict(zip(names, state.values(), strict=True))
 
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -58,13 +67,13 @@ def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         >>> list(from_published({"gnn.1.attn.to_qkv.weight": torch.ones(6, 2)}))
         ['encoder.layers.1.qkv.weight']
     """
-    ours = {_translate(name, _FROM_PUBLISHED): tensor for name, tensor in state.items()}
     if unknown := [name for name in state if not _translate(name, _FROM_PUBLISHED)]:
         raise CheckpointError(
             f"{len(unknown)} of {len(state)} tensors belong to no published GHN: {_quote(unknown)}. "
             f"Expected names such as 'embed.weight', 'gnn.0.ln1.weight' or 'decoder.fc.0.weight'; "
             f"this looks like the state dict of another family of models"
         )
+    ours = _renamed(state, [_translate(name, _FROM_PUBLISHED) for name in state])
     for name in _CONVOLUTIONS:
         if name in ours and ours[name].dim() == 4 and ours[name].shape[2:] == (1, 1):
             ours[name] = ours[name].flatten(1)

@@ -115,3 +115,15 @@ def test_names_of_other_families_are_refused(name):
 def test_tensors_without_a_published_name():
     with pytest.raises(CheckpointError, match=r"1 of 1 tensors have no published name: 'decoder.weight.fc.2.weight'"):
         to_published({"decoder.weight.fc.2.weight": torch.ones(2)}, TINY)
+
+
+@pytest.mark.parametrize(
+    ("rename", "names"),
+    [
+        (strip_wrappers, ["ln.weight", "_orig_mod.ln.weight"]),
+        (from_published, ["centrality_embed_in.weight", "gnn.0.centrality_embed_in.weight"]),
+    ],
+)
+def test_two_tensors_for_one_name_are_refused(rename, names):
+    with pytest.raises(CheckpointError, match="got several for"):
+        rename({name: torch.ones(2, 3) for name in names})
