@@ -6,7 +6,6 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ghn_pyg import PRIMITIVES, TracingError, from_module
-from ghn_pyg.tracing.tracer import RULES
 
 
 def kinds(graph):
@@ -121,13 +120,6 @@ def assert_refused(function, args, kwargs):
         function(*args, **kwargs)
     with pytest.raises(TracingError):
         traced(function, args, kwargs)
-
-
-def rules_without_case(modules, cases):
-    """The functions that have a rule in these modules, and no case."""
-    names = {module.__name__ for module in modules}
-    own = {function for function, rule in RULES.items() if rule.__module__ in names}
-    return own - functions_called(cases)
 
 
 def calls(cases):
