@@ -48,9 +48,7 @@ def strip_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _renamed(state: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:
     """The tensors under new names, which must differ: one of two tensors would be lost otherwise."""
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise CheckpointError(
-            f"expected each tensor once, got several for {twice[0]}; keep one of them"
-        )
+        raise CheckpointError(f"expected each tensor once, got several for {twice[0]}; keep one of them")
     return dict(zip(names, state.values(), strict=True))
 
 
