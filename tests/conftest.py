@@ -1,6 +1,7 @@
 """Settings of all tests."""
 
 import errno
+import gc
 import os
 import sys
 
@@ -12,6 +13,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Each of the many processes that tests start would compile all libraries anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+@pytest.fixture(autouse=True, scope="module")
+def imported_modules_are_no_garbage():
+    """A full collection goes through the millions of objects of all libraries, unless they are frozen."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish():
+    """Libraries free their objects at the exit."""
+    gc.unfreeze()
 
 
 @pytest.fixture
