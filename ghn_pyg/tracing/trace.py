@@ -27,7 +27,7 @@ from .registry import RuleError
 from .rewrite_passes import rewrite
 from .shallow_copy import shallow_copy
 from .steps import Sources, Step
-from .tracer import Tracer
+from .tracer import OperatorTracer, Tracer
 from .values import Value
 
 _logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def _run(
         )
     with shallow_copy(model, tracer, training) as copy:
         try:
-            with _random_state(), run_uncompiled(), torch.no_grad(), tracer:
+            with _random_state(), run_uncompiled(), torch.no_grad(), OperatorTracer(), tracer:
                 result = copy(*args, **kwargs)
         except RuleError:
             raise

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..utils.compat import OpOverloadPacket
+from ..utils.compat import OPERATORS, TorchDispatchMode, operator_name, without_dispatch
 from ..utils.nested_tensors import map_tensors, tensors_in
 from .constant_tensors import FACTORIES, computed, created, on_cpu
 from .kept_reasons import kept_by
@@ -34,6 +36,7 @@ _QUERIES: Final = frozenset(
     for name in ("dim", "size", "numel", "stride", "is_contiguous", "is_floating_point", "is_complex", "ndimension",
                  "element_size", "get_device", "__len__", "__hash__", "__repr__", "__str__", "__format__", "data_ptr")
 )  # fmt: skip
+_DATA: Final = Tensor.data.__get__  # type: ignore[attr-defined]
 _ARRAYS: Final[frozenset[Any]] = frozenset((Tensor.numpy, Tensor.__array__))
 # NumPy's names of arguments, which PyTorch accepts too, and PyTorch's own for the second operand of a power.
 _ALIASES: Final = {
@@ -51,6 +54,29 @@ def rule(*functions: Callable[..., Any] | str) -> Callable[[Rule], Rule]:
         return function
 
     return register
+
+
+@functools.cache
+def python_function(operator: Any) -> Callable[..., Any] | str:
+    """The name of an operator if that has a rule, else the Python function of its name and arguments, or itself."""
+    full = operator_name(operator)
+    namespace, _, name = full.partition(".")
+    if full in RULES:
+        return full
+    spaces = (torch, Tensor, F, torch.special, getattr(torch._C, "_nn", None)) if namespace == "aten" else ()
+    functions = [getattr(space, name) for space in spaces if hasattr(space, name)]
+    known = [function for function in functions if function in RULES or function in FOLLOWERS]
+    return (*known, *functions, operator)[0]
+
+
+class OperatorTracer(TorchDispatchMode):
+    """Hands operators that run without a Python function, as those of TorchScript do, to the tracer."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Called by PyTorch for every such operator; calling it from Python reaches the tracer."""
+        return func(*args, **(kwargs or {}))
 
 
 class Tracer(Recorder, TorchFunctionMode):
@@ -96,14 +122,26 @@ class Tracer(Recorder, TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _QUERIES:
             return func(*args, **kwargs)
-        result = self._interpreted(func, args, kwargs)
-        if args and (follower := FOLLOWERS.get(func)) is not None:
-            follower(self, func, args, kwargs, result)
+        with without_dispatch():
+            if type(func) in OPERATORS:
+                return self._operator(func, args, kwargs)
+            result = self._interpreted(func, args, kwargs)
+            if args and (follower := FOLLOWERS.get(func)) is not None:
+                follower(self, func, args, kwargs, result)
         return result
+
+    def _operator(self, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The result of an operator, by its own rule or as the Python function of the same name."""
+        function = python_function(operator)
+        if not isinstance(function, str):
+            return self.default(operator, args, kwargs) if function is operator else self.call(function, *args, **kwargs)
+        if not any(map(self.is_abstract, tensors_in((args, kwargs)))):
+            return self.default(operator, args, kwargs)
+        return RULES[function](self, *args, **kwargs)
 
     def _interpreted(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result by the function's rule, where there is one and an argument is abstract."""
-        handler = RULES.get(func if type(func) is not OpOverloadPacket else str(func))
+        handler = RULES.get(func)
         if handler is None or not any(map(self.is_abstract, tensors_in((args, kwargs)))):
             return self.default(func, args, kwargs)
         if kwargs:
@@ -114,13 +152,13 @@ class Tracer(Recorder, TorchFunctionMode):
             self.mark(out, self.value(handler(self, *args, **kwargs)) or CONSTANT)
         return out
 
-    def call(self, func: Callable[..., Any], *args: Any) -> Any:
+    def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The result of ``func`` in the trace, for rules that reduce to another function."""
-        return self.__torch_function__(func, (), args)
+        return self.__torch_function__(func, (), args, kwargs)
 
     def default(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A function without a rule: computed if all arguments have data, else run for its shape and folded away."""
-        name = getattr(func, "__name__", "")
+        name = getattr(func, "__name__", "").partition(".")[0]  # of an operator without its overload
         if name == "__get__":
             return self._attribute(func, args)
         if name == "__set__":
@@ -150,6 +188,8 @@ class Tracer(Recorder, TorchFunctionMode):
         result = func(*args)
         if not isinstance(result, Tensor):
             return on_cpu(func, result)
+        if func == _DATA and self.is_abstract(args[0]) and args[0].is_meta:
+            return self.view(args[0], args[0].shape)
         if (value := self.value(args[0])) is None:
             return result
         return self.tag(result, args[0], value) if result.is_meta else self.remember(result, value)

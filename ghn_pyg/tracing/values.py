@@ -31,7 +31,6 @@ class Origin:
     value: Value | None = None
     base: Tensor | None = None  # the tensor that it is a view of
     base_value: Value | None = None  # where the base came from when the view was made
-    stale: bool = False  # whether its data is not what the network would have written
     open_step: int | None = None  # the layer or norm without a bias that returns it; a parameter added next is the bias
     added: Any = 0  # the number that was added to the parameter that it is made of; None after a subtraction
     tokens: int = 0  # how many learned tokens a concatenation put first
@@ -39,6 +38,14 @@ class Origin:
     channels_first: bool = False  # whether it has three dimensions and was a map (B, C, *positions) before
     # The parameters that it is made of as a weight, with its shape and value when that was noted
     parts: tuple[tuple[Any, ...], torch.Size, Value | None] | None = None
+
+
+def memory(tensor: Tensor) -> int:
+    """The address of a tensor's storage; 0 if it has none, as sparse tensors and those inside of transforms."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):
+        return 0
 
 
 class ValueTable:
@@ -57,6 +64,8 @@ class ValueTable:
         self._origins: dict[int, Origin] = {}
         self._names: dict[int, str] = {}
         self._memory: set[int] | None = None
+        # Memory of tensors with data that the trace wrote values without data to, with one of them, which keeps it alive
+        self._written: dict[int, tuple[Value, Tensor]] = {}
         self._data_with_sources = False
 
     # --- tensors of the network ------------------------------------------------------------------------------------
@@ -82,9 +91,9 @@ class ValueTable:
         if tensor.is_meta:
             return False
         if self._memory is None:
-            own = (tensor for tensor in self.owned.values() if not tensor.is_meta)
-            self._memory = {tensor.untyped_storage().data_ptr() for tensor in own}
-        return tensor.untyped_storage().data_ptr() in self._memory
+            own = (memory(tensor) for tensor in self.owned.values() if not tensor.is_meta)
+            self._memory = {address for address in own if address}
+        return memory(tensor) in self._memory
 
     # --- where tensors come from -----------------------------------------------------------------------------------
 
@@ -97,6 +106,8 @@ class ValueTable:
 
     def value(self, tensor: Tensor) -> Value | None:
         """Where ``tensor`` comes from; ``None`` when it is a plain constant."""
+        if self._written and not tensor.is_meta and (written := self._written.get(memory(tensor))) is not None:
+            return written[0]
         origin = self._origins.get(id(tensor))
         if origin is not None and origin.value is not None:
             value, now = origin.value, None if origin.base is None else self.value(origin.base)
@@ -116,11 +127,10 @@ class ValueTable:
         """Whether the trace may not look at the data of ``tensor``: it has none, or is a parameter, or is stale."""
         if tensor.is_meta or id(tensor) in self._names:
             return True
-        base = None if tensor._base is None else self._origins.get(id(tensor._base))
-        if base is not None and base.stale:
+        if self._written and memory(tensor) in self._written:
             return True
         origin = self._origins.get(id(tensor))
-        return origin is not None and (origin.stale or bool(origin.value and origin.value.params))
+        return origin is not None and bool(origin.value and origin.value.params)
 
     def sources(self, tensor: Any) -> Sources:
         """The steps that ``tensor`` is computed from directly; none for anything that is not an abstract tensor."""
@@ -202,7 +212,9 @@ class ValueTable:
             base = target._base if origin.base is None else origin.base
             origin.value = value
             if not target.is_meta:
-                origin.stale = self._data_with_sources = True
+                self._data_with_sources = True
+                if address := memory(target):
+                    self._written[address] = (value, target)
             elif base is not None:  # what the network owns stays as it is
                 origin.base, origin.base_value = base, self.value(base) if id(base) in self.owned else value
             target = base

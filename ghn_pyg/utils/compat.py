@@ -59,12 +59,28 @@ def run_uncompiled() -> contextlib.AbstractContextManager[Any]:
 
 # --- functions that tracing treats; one that torch does not have needs no rule ---------------------------------------
 
-try:  # an operator of an extension such as torchvision.ops
-    from torch._ops import OpOverloadPacket as OpOverloadPacket
-except ImportError:  # extension operators then run for the shape of their result only
+try:  # what ``torch.ops`` holds: an operator, and one of its overloads
+    from torch._ops import OpOverload, OpOverloadPacket
 
-    class OpOverloadPacket:  # type: ignore[no-redef]
-        """Stands for a type that no function has."""
+    OPERATORS: Final[tuple[type, ...]] = (OpOverload, OpOverloadPacket)
+except ImportError:  # operators then run for the shape of their result only
+    OPERATORS = ()
+
+
+def operator_name(operator: Any) -> str:
+    """The name of an operator without its overload, such as ``"aten.add_"``."""
+    return str(getattr(operator, "overloadpacket", operator))
+
+
+try:
+    from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+except ImportError:  # operators of TorchScript then run for the shape of their result only
+    from contextlib import nullcontext as TorchDispatchMode  # type: ignore[assignment]
+
+without_dispatch: Final[Callable[[], contextlib.AbstractContextManager[Any]]] = getattr(
+    torch._C, "_DisableTorchDispatch", contextlib.nullcontext
+)
+"""Within this context functions do not reach modes of ``__torch_dispatch__``."""
 
 
 def device_constructors() -> Iterable[Callable[..., Any]]:

@@ -22,7 +22,7 @@ _UNARY: Final = """
     hardsigmoid rrelu rrelu_ sigmoid_ tanh_ logsigmoid softplus softsign tanhshrink hardshrink softshrink
     threshold softmin log_softmax dropout dropout_ dropout1d dropout2d dropout3d alpha_dropout
     feature_alpha_dropout exp_ sqrt_ rsqrt_ square abs abs_ neg neg_ __neg__ __abs__ clamp clamp_ clamp_min clamp_max
-    clip round floor ceil sign positive contiguous clone detach requires_grad_ nan_to_num local_response_norm flip roll
+    clip round floor ceil sign positive contiguous clone requires_grad_ nan_to_num local_response_norm flip roll
     tril triu silu_
 """
 _NAMESPACES: Final = (torch, Tensor, F, torch.special)

@@ -83,6 +83,7 @@ def _reshaping(function: Callable[..., Any], view: Callable[[Tracer, Tensor, Seq
 
 for _function in named("flatten view reshape"):
     rule(_function)(_reshaping(_function, _view))
+rule(*named("detach"))(lambda tracer, input: tracer.view(input, input.shape))
 for _function in named("permute transpose unsqueeze squeeze chunk split"):
     rule(_function)(_reshaping(_function, Tracer.view))
 rule(*named("swapaxes"))(_reshaping(torch.transpose, Tracer.view))  # with the names of its arguments
