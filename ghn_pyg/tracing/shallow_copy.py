@@ -27,7 +27,9 @@ _IMMUTABLE: Final = frozenset(
 )
 _MODULE_STATE: Final = frozenset(nn.Module().__dict__) | {"forward"}
 _FUNCTIONS: Final = ("_forward_hooks", "_forward_pre_hooks")
-_HOOKS: Final = (*_FUNCTIONS, "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs")
+_HOOKS: Final = (
+    *_FUNCTIONS, "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs"
+)  # fmt: skip
 _PARALLEL: Final = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 

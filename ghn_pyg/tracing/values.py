@@ -64,7 +64,7 @@ class ValueTable:
         self._origins: dict[int, Origin] = {}
         self._names: dict[int, str] = {}
         self._memory: set[int] | None = None
-        # Memory of tensors with data that the trace wrote values without data to, with one of them, which keeps it alive
+        # Memory with data that something without data was written to, with a tensor that keeps it alive
         self._written: dict[int, tuple[Value, Tensor]] = {}
         self._data_with_sources = False
 

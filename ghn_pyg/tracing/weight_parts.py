@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..graph.arch_data import ParamSpec
+from ..utils.compat import batch_dimension, unwrap_functorch
 from ..utils.nested_tensors import tensors_in
 from .values import ValueTable
 
@@ -43,6 +44,9 @@ def _known(tracer: ValueTable, tensor: Any) -> tuple[Part, ...]:
         return ()
     if (name := tracer.own_name(tensor)) is not None:
         return (Part(name, tuple((dim,) for dim in range(tensor.dim()))),)
+    if (wrapped := unwrap_functorch(tensor)) is not None:
+        dim, parts = batch_dimension(tensor), _known(tracer, wrapped)
+        return parts if dim is None else tuple(Part(name, (*axes[:dim], *axes[dim + 1 :])) for name, axes in parts)
     if (noted := tracer.origin(tensor).parts) is None:
         return ()
     parts, shape, value = noted

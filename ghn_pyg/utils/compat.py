@@ -16,6 +16,7 @@ from torch import Tensor
 _functorch: Any = getattr(torch._C, "_functorch", None)
 _is_wrapped = getattr(_functorch, "is_functorch_wrapped_tensor", None)
 _unwrap = getattr(_functorch, "get_unwrapped", None)
+_batch_dimension = getattr(_functorch, "maybe_get_bdim", None)
 _is_legacy_batched = getattr(_functorch, "is_legacy_batchedtensor", None)  # of is_grads_batched=True
 _transforms_active = getattr(torch._C, "_are_functorch_transforms_active", None)  # inside vmap, grad, jvp, …
 try:
@@ -32,6 +33,12 @@ def unwrap_functorch(tensor: Tensor) -> Tensor | None:
     Without the private names, tensors inside of function transforms count as constants.
     """
     return _unwrap(tensor) if _is_wrapped and _unwrap and _is_wrapped(tensor) else None
+
+
+def batch_dimension(tensor: Tensor) -> int | None:
+    """The dimension of the wrapped tensor that ``torch.func.vmap`` maps over; ``None`` if it maps over none."""
+    dim: int = _batch_dimension(tensor) if _batch_dimension else -1
+    return None if dim < 0 else dim
 
 
 def has_plain_values(*tensors: Tensor) -> bool:
@@ -59,10 +66,10 @@ def run_uncompiled() -> contextlib.AbstractContextManager[Any]:
 
 # --- functions that tracing treats; one that torch does not have needs no rule ---------------------------------------
 
-try:  # what ``torch.ops`` holds: an operator, and one of its overloads
-    from torch._ops import OpOverload, OpOverloadPacket
+try:  # what ``torch.ops`` holds: an operator, one of its overloads, and one that takes functions
+    from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 
-    OPERATORS: Final[tuple[type, ...]] = (OpOverload, OpOverloadPacket)
+    OPERATORS: Final[tuple[type, ...]] = (OpOverload, OpOverloadPacket, HigherOrderOperator)
 except ImportError:  # operators then run for the shape of their result only
     OPERATORS = ()
 

@@ -8,6 +8,7 @@ from . import (  # noqa: F401
     data_dependent,
     elementwise,
     embedding,
+    gradients,
     joins,
     linear_and_matmul,
     means,

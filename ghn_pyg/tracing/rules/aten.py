@@ -51,7 +51,7 @@ _aten("_softmax", "_safe_softmax")(_as(F.softmax, 0, 1))
 _aten("_log_softmax")(_as(F.log_softmax, 0, 1))
 _aten("_prelu_kernel")(_as(torch.prelu, 0, 1))
 _aten("_local_scalar_dense")(_as(Tensor.item, 0))
-_aten("native_dropout")(lambda tracer, input, *_: (tracer.call(F.dropout, input), torch.ones_like(input, dtype=torch.bool)))
+_aten("native_dropout")(_as(F.dropout, 0, results=2))
 _aten("_adaptive_avg_pool2d")(_as(F.adaptive_avg_pool2d, 0, 1))
 _aten("_adaptive_avg_pool3d")(_as(F.adaptive_avg_pool3d, 0, 1))
 _aten("adaptive_max_pool2d", "adaptive_max_pool3d")(

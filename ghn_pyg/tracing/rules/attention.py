@@ -93,6 +93,19 @@ def scaled_dot_product_attention(
     return tracer.emit(shape, query.dtype, Value(tracer.step("msa", merged.sources)))
 
 
+@rule("flex_attention")
+def flex_attention(
+    tracer: Tracer, query: Tensor, key: Tensor, value: Tensor, score_mod: Any, *args: Any, **_: Any
+) -> tuple[Tensor, ...]:
+    """FlexAttention; what its function adds to the scores keeps its value."""
+    scores = tracer.emit((), query.dtype, Value(tracer.step("product", union(*map(tracer.sources, (query, key))))))
+    with tracer:
+        score_mod(scores, *(torch.zeros((), dtype=torch.int32, device="cpu") for _ in range(4)))
+    out = scaled_dot_product_attention(tracer, query, key, value)
+    rows = tracer.emit(query.shape[:-1], torch.float32, CONSTANT)
+    return out, rows, rows
+
+
 @rule(F.multi_head_attention_forward)
 def multi_head_attention(
     tracer: Tracer, query: Tensor, key: Tensor, value: Tensor, embed_dim: int, num_heads: int,

@@ -25,11 +25,13 @@ def _made_like(function: Callable[..., Tensor]) -> Rule:
     """A new tensor with the shape and type of another; it has data unless it is random or large."""
 
     def like(tracer: Tracer, *args: Any, **kwargs: Any) -> Tensor:
-        args = map_tensors(tracer.lift, args)
-        abstract = function(*args, **{**kwargs, "device": "meta"})
+        # An element of a buffer may be the value to fill with. One that depends on activations does not matter.
+        given = (tracer.lift(args[0]), *map_tensors(lambda value: 1 if tracer.is_abstract(value) else value, args[1:]))
+        kwargs = map_tensors(lambda value: 1 if tracer.is_abstract(value) else value, kwargs)
+        abstract = function(*given, **{**kwargs, "device": "meta"})
         if "rand" in function.__name__ or not small(abstract):
             return abstract
-        return function(*args, **{**kwargs, "device": "cpu"})
+        return function(*given, **{**kwargs, "device": "cpu"})
 
     return like
 
@@ -45,6 +47,13 @@ def move(tracer: Tracer, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     if not tracer.is_abstract(input):  # if it is moved to an activation's device, it keeps its values
         return tracer.call(Tensor.to, input, dtype)
     return tracer.emit(input.shape, dtype, tracer.value(input) or CONSTANT)
+
+
+@rule(Tensor.type)
+def to_type(tracer: Tracer, input: Tensor, dtype: Any = None, *_: Any, **__: Any) -> Any:
+    """A change of type, or the name of the tensor's type."""
+    plain = torch.empty(0, dtype=input.dtype, device="cpu")
+    return plain.type() if dtype is None else tracer.call(Tensor.to, input, plain.type(dtype).dtype)
 
 
 def _as(function: Callable[..., Tensor], attribute: str) -> Rule:

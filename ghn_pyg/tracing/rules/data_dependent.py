@@ -1,20 +1,22 @@
 """Rules for choices that depend on the values of activations: how many elements they select is unknown.
 
 The graph does not depend on it. A trace selects all elements, so that sizes fit, and none in a second try if the
-forward pass looks at what was selected. Likewise conditions are true at first, and false in a second try.
+forward pass looks at what was selected. Conditions are answered as the trace assumes (``assumptions.py``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...utils.nested_tensors import tensors_in
 from ..kept_reasons import Kept, enters
-from ..tracer import Tracer, rule
+from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT
-from .elementwise import absorb
+from .elementwise import absorb, named
 
 
 @rule(torch.nonzero, Tensor.nonzero, torch.argwhere, Tensor.argwhere)
@@ -67,11 +69,74 @@ def condition(tracer: Tracer, input: Tensor) -> bool:
     """Whether a single value is true, such as whether an expert gets any token."""
     if input.numel() != 1:
         raise RuntimeError(f"a condition takes a single value, got a tensor of shape {tuple(input.shape)}")
-    tracer.ask()
-    return bool(tracer.chosen(1))
+    return tracer.holds()
 
 
-@rule(Tensor.item)
-def item(tracer: Tracer, input: Tensor) -> Any:
-    """A number is unknown, but a truth value is a condition."""
-    return condition(tracer, input) if input.dtype == torch.bool else tracer.default(Tensor.item, (input,), {})
+def _number(function: Callable[..., Any]) -> Rule:
+    def number(tracer: Tracer, input: Tensor) -> Any:
+        """A parameter has a value. A truth value is a condition, and a fraction is unknown until it is compared."""
+        if tracer.own_name(input) is not None and not input.is_meta:
+            tracer.value(input)  # notes that the parameter is used
+            return function(input.detach())
+        if input.numel() == 1 and function in (Tensor.item, Tensor.__float__):
+            if input.dtype == torch.bool:
+                return condition(tracer, input)
+            if input.is_floating_point():
+                return UnknownNumber(tracer)
+        return tracer.default(function, (input,), {})
+
+    return number
+
+
+for _function in (Tensor.item, Tensor.tolist, Tensor.__float__, Tensor.__int__, Tensor.__index__):
+    rule(_function)(_number(_function))
+
+
+class UnknownNumber(float):
+    """A number that depends on activations: comparisons are conditions."""
+
+    def __new__(cls, _: Tracer) -> UnknownNumber:
+        """Any number."""
+        return super().__new__(cls, 1.0)
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+
+    def _compared(self, _: Any) -> bool:
+        return self.tracer.holds()
+
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _compared  # type: ignore[assignment]
+    __hash__ = float.__hash__
+
+
+@rule(torch.equal, Tensor.equal, torch.allclose, Tensor.allclose)
+def compared(tracer: Tracer, input: Tensor, other: Tensor, *_: Any, **__: Any) -> bool:
+    """Whether two tensors are equal."""
+    return tracer.holds()
+
+
+def _distinct(function: Callable[..., Any]) -> Rule:
+    """The distinct elements: all of them, where a choice takes all; further results have the shape of the input."""
+
+    def distinct(tracer: Tracer, input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        value, dim = tracer.value(input) or CONSTANT, kwargs.get("dim")
+        shape = list(input.shape if dim is not None else (input.numel(),))
+        shape[dim or 0] = tracer.chosen(shape[dim or 0])
+        out = tracer.emit(shape, input.dtype, value)
+        further = [kwargs.get("return_inverse", False), kwargs.get("return_counts", False)]
+        sizes = [tuple(input.shape) if dim is None else (input.shape[dim],), (shape[dim or 0],)]
+        others = [tracer.emit(size, torch.int64, value) for size, wanted in zip(sizes, further, strict=True) if wanted]
+        return (out, *others) if others else out
+
+    return distinct
+
+
+for _function in named("unique unique_consecutive"):
+    rule(_function)(_distinct(_function))
+
+
+@rule(torch.bincount, Tensor.bincount)
+def bincount(tracer: Tracer, input: Tensor, weights: Any = None, minlength: int = 0) -> Tensor:
+    """How often each integer occurs: of those below ``minlength``, or of as many as there are elements."""
+    value = tracer.merged(tensors_in((input, weights)))
+    return tracer.emit((minlength or input.numel(),), torch.int64 if weights is None else weights.dtype, value)
