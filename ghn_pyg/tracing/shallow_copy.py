@@ -22,9 +22,7 @@ from .registry import LayerNode, handled_nodes
 from .tracer import Tracer
 from .values import Value
 
-_IMMUTABLE: Final = frozenset(
-    (str, int, float, bool, type(None), bytes, type, types.BuiltinFunctionType)
-)
+_IMMUTABLE: Final = frozenset((str, int, float, bool, type(None), bytes, type, types.BuiltinFunctionType))
 _MODULE_STATE: Final = frozenset(nn.Module().__dict__) | {"forward"}
 _FUNCTIONS: Final = ("_forward_hooks", "_forward_pre_hooks")
 _HOOKS: Final = (
@@ -84,11 +82,11 @@ class _Copier:
         state["_parameters"] = original._parameters.copy()
         state["_buffers"] = original._buffers.copy()
         for name in _HOOKS:
-            if hooks := original.__dict__[name]:
-                state[name] = hooks.copy()
+            state[name] = original.__dict__[name].copy()
+            if state[name]:
+                self.restore(original.__dict__[name])  # a hook may remove itself
                 if name in _FUNCTIONS:
                     self.hooks.append(state[name])
-                self.restore(hooks)  # a hook may remove itself
         if isinstance(attributes := object.__getstate__(original), tuple):  # the class has slots
             for name, value in attributes[1].items():
                 setattr(copy, name, value)

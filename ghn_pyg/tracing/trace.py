@@ -149,9 +149,7 @@ def _best_trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
 
     def attempt(**changes: Any) -> None:
         nonlocal best
-        trace = _run(
-            Tracer(dataclasses.replace(best.tracer.assumed, **changes)), model, args, kwargs, training
-        )
+        trace = _run(Tracer(dataclasses.replace(best.tracer.assumed, **changes)), model, args, kwargs, training)
         best = max(best, trace, key=_Trace.rank)
 
     if first.tracer.asked:
@@ -171,9 +169,7 @@ def _best_trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
     return best
 
 
-def _run(
-    tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
-) -> _Trace:
+def _run(tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> _Trace:
     def placeholder(tensor: Tensor) -> Tensor:
         # Token ids, lengths and masks keep their values, which a forward pass may look at.
         if tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta:

@@ -48,7 +48,7 @@ _ARRAYS: Final[frozenset[Any]] = frozenset((Tensor.numpy, Tensor.__array__))
 _ALIASES: Final = {
     "axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1", "x": "input", "exponent": "other",
 }  # fmt: skip
-_MAX_ASKED: Final = 1024
+_MAX_ASKED: Final = 512
 """How often one line may ask for values before it counts as an infinite loop."""
 _MAX_VALUES: Final = 1 << 24
 """How many elements stand-ins with data have at most."""

@@ -82,7 +82,10 @@ def operator_name(operator: Any) -> str:
 try:
     from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 except ImportError:  # operators of TorchScript then run for the shape of their result only
-    from contextlib import nullcontext as TorchDispatchMode  # type: ignore[assignment]
+
+    class TorchDispatchMode(contextlib.nullcontext[None]):  # type: ignore[no-redef]
+        """Stands for a mode that sees nothing."""
+
 
 without_dispatch: Final[Callable[[], contextlib.AbstractContextManager[Any]]] = getattr(
     torch._C, "_DisableTorchDispatch", contextlib.nullcontext

@@ -1,6 +1,7 @@
 import math
 import warnings
 
+import networkx as nx
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ghn_pyg import from_module
 from tests.tracing.helpers import kinds, network, weight
+from tests.tracing.rules.helpers import linear
 
 X = torch.rand(2, 3, 5)
 LAYERS = ["input", "a.weight", "a.bias", "b.weight", "b.bias"]
@@ -210,6 +212,27 @@ def test_a_constant_that_activations_are_written_into_is_an_activation():
         return out
 
     assert between(use).node_names == LAYERS
+
+
+WRITES = {
+    "data": lambda memory, y: memory.data.copy_(y),
+    "part of data": lambda memory, y: memory.data.__setitem__((..., 0), y[:, 0]),
+    "detach": lambda memory, y: memory.detach().add_(y),
+    "a view made before": lambda memory, y: memory.view(-1).detach()[:10].copy_(y.flatten()),
+    "numbered": lambda memory, y: memory.index_copy_(0, torch.tensor([1, 0]), y),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize("make", [lambda self, x: torch.zeros(2, 5), lambda self, x: self.b(x)], ids=["new", "layer"])
+def test_writes_reach_all_tensors_of_the_memory(make, write):
+    def forward(self, x):
+        memory = make(self, x)
+        write(memory, self.a(x))
+        return self.c(memory)
+
+    graph = from_module(network(forward, a=linear(), b=linear(), c=linear()), torch.rand(2, 5))
+    assert nx.has_path(graph.to_networkx(), *map(graph.node_names.index, ("a.weight", "c.weight")))
 
 
 def test_a_buffer_that_activations_are_written_into_is_a_constant():

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...utils.nested_tensors import tensors_in
+from ...utils.nested_tensors import map_tensors, tensors_in
 from ..kept_reasons import Kept, enters
 from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT
@@ -46,6 +46,12 @@ def where(tracer: Tracer, condition: Tensor, *others: Any, **named: Any) -> Any:
     """A choice between two values for each element; with one operand the indices that are not zero."""
     if not others and not named:
         return nonzero(tracer, condition, as_tuple=True)
+    chosen = tracer.merged(tensors_in((others, named)))
+    if len(chosen.sources) == 1 and not chosen.params:
+        step = tracer.steps[chosen.sources[0]]
+        if step.kind == "softmax" and set(tracer.sources(condition)) <= set(step.inputs):  # rows that are masked
+            out = tracer.shaped(torch.where, (condition, *others), named)
+            return tracer.emit(out.shape, out.dtype, chosen)
     return tracer.default(torch.where, (condition, *others), named)
 
 
@@ -59,9 +65,9 @@ def masked_select(tracer: Tracer, input: Tensor, mask: Tensor, **_: Any) -> Tens
 
 @rule("torchvision.nms")
 def non_maximum_suppression(tracer: Tracer, boxes: Tensor, scores: Tensor, *_: Any) -> Tensor:
-    """The indices of the boxes that no better one overlaps."""
+    """The indices of the boxes that no better one overlaps: two, as a loop may run for each of them."""
     value = absorb(tracer, enters("a choice"), tracer.merged((boxes, scores)))
-    return tracer.emit((tracer.chosen(boxes.shape[0]),), torch.int64, value)
+    return tracer.emit((tracer.chosen(min(boxes.shape[0], 2)),), torch.int64, value)
 
 
 @rule(Tensor.__bool__, Tensor.is_nonzero, torch.is_nonzero)
@@ -78,11 +84,13 @@ def _number(function: Callable[..., Any]) -> Rule:
         if tracer.own_name(input) is not None and not input.is_meta:
             tracer.value(input)  # notes that the parameter is used
             return function(input.detach())
-        if input.numel() == 1 and function in (Tensor.item, Tensor.__float__):
-            if input.dtype == torch.bool:
-                return condition(tracer, input)
-            if input.is_floating_point():
-                return UnknownNumber(tracer)
+        if input.numel() == 1 and input.dtype == torch.bool:
+            return function(torch.tensor(condition(tracer, input)))
+        if input.numel() == 1 and input.is_floating_point() and function is Tensor.item:
+            return UnknownNumber(tracer)
+        if input.numel() == 1 and input.is_floating_point() and function is Tensor.__float__:
+            tracer.draw()  # must return a float
+            return tracer.assumed.drawn
         return tracer.default(function, (input,), {})
 
     return number
@@ -116,17 +124,13 @@ def compared(tracer: Tracer, input: Tensor, other: Tensor, *_: Any, **__: Any) -
 
 
 def _distinct(function: Callable[..., Any]) -> Rule:
-    """The distinct elements: all of them, where a choice takes all; further results have the shape of the input."""
+    """The distinct elements: one, as a loop may run for each of them; further results have the shape of the input."""
 
     def distinct(tracer: Tracer, input: Tensor, *args: Any, **kwargs: Any) -> Any:
-        value, dim = tracer.value(input) or CONSTANT, kwargs.get("dim")
-        shape = list(input.shape if dim is not None else (input.numel(),))
-        shape[dim or 0] = tracer.chosen(shape[dim or 0])
-        out = tracer.emit(shape, input.dtype, value)
-        further = [kwargs.get("return_inverse", False), kwargs.get("return_counts", False)]
-        sizes = [tuple(input.shape) if dim is None else (input.shape[dim],), (shape[dim or 0],)]
-        others = [tracer.emit(size, torch.int64, value) for size, wanted in zip(sizes, further, strict=True) if wanted]
-        return (out, *others) if others else out
+        result = function(torch.zeros(input.shape, dtype=input.dtype, device="cpu"), *args, **kwargs)
+        tracer.chosen(1)
+        value = tracer.value(input) or CONSTANT
+        return map_tensors(lambda tensor: tracer.emit(tensor.shape, tensor.dtype, value), result)
 
     return distinct
 
