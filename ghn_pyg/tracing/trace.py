@@ -197,9 +197,10 @@ def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
     edge_index = torch.tensor(edges, dtype=torch.long, device="cpu").view(-1, 2).t().contiguous()
     classifier = torch.zeros(len(nodes), dtype=torch.bool, device="cpu")
     classifier[layer] = True
-    kept = {name: parameter for name, parameter in tracer.parameters.items() if name not in tracer.claimed}
+    fixed = tracer.of_other_types
+    kept = {name: each for name, each in tracer.parameters.items() if name not in tracer.claimed or name in fixed}
     used = dict.fromkeys(tracer.met, enters("a computation of parameters alone"))
-    reasons = dict.fromkeys(kept, Kept.UNUSED) | used | tracer.folded | tracer.reasons
+    reasons = dict.fromkeys(kept, Kept.UNUSED) | used | tracer.folded | tracer.reasons | fixed
     return ArchData(
         node_type=torch.tensor([PRIMITIVE_ID[kind] for kind in kinds], device="cpu"),
         edge_index=edge_index,
