@@ -272,14 +272,15 @@ class GHN(
 
         Raises:
             TypeError: If ``graph`` is not a graph.
-            ValueError: If the graph belongs to another network. Nothing is written then.
+            ValueError: If the graph belongs to another network, or a predicted parameter cannot be written, such as one
+                whose elements share memory. Nothing is written then.
         """
         if not isinstance(graph, ArchData):
             raise TypeError(
                 f"initialize expected a graph, got {type(graph).__name__}; build it by from_module(model, "
                 "example_inputs), or call ghn(model, example_inputs)"
             )
-        parameters = writable_parameters(model, graph)
+        parameters = writable_parameters(model, graph, keep_classifier)
         if strict:
             check_coverage(graph)
         with torch.no_grad():
