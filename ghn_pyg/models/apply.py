@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..graph.arch_data import ArchData
 from ..tracing.kept_reasons import kept_for_type
-from ..utils.nested_tensors import map_tensors
+from ..utils.nested_tensors import copy_with_tensors
 from .checkpoints.shard_reader import SavedTensors
 from .parameter_decoder import node_parameters
 from .write_checks import check_writable
@@ -62,9 +62,10 @@ def load_prediction(model: nn.Module, prediction: Mapping[str, Tensor] | str | o
 
 
 def initialize_lazy_layers(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Gives lazy layers their parameters by a forward pass on zeros; modes and random state stay as they are."""
-    args, kwargs = (
-        map_tensors(lambda tensor: torch.zeros_like(tensor, device="cpu"), given) for given in (args, kwargs)
+    """Gives lazy layers their parameters by a forward pass on the inputs; modes and random state stay as they are."""
+    args, kwargs = copy_with_tensors(
+        lambda tensor: torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone().cpu(),
+        (args, kwargs),
     )
     modes = [(module, module.training) for module in model.modules()]
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import inspect
 import logging
 import random
@@ -19,8 +18,8 @@ from ..graph.arch_data import ArchData
 from ..graph.node_types import PRIMITIVE_ID
 from ..transforms import shortest_paths
 from ..utils.compat import run_uncompiled
-from ..utils.nested_tensors import map_tensors, tensors_in
-from . import rules  # noqa: F401  (registers the rules)
+from ..utils.nested_tensors import copy_with_tensors, tensors_inside
+from . import other_layouts, rules  # noqa: F401  (registers the rules)
 from .default_inputs import default_inputs
 from .kept_reasons import Kept, enters
 from .registry import RuleError
@@ -93,11 +92,12 @@ def arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], d
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__} {model!r:.80}{hint}")
     if example_inputs is None:
         return default_inputs(model)
-    args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
-    kwargs = {}
+    args, kwargs = (example_inputs,), {}
     if isinstance(example_inputs, Mapping):
         args, kwargs = (), dict(example_inputs)
-    if next(tensors_in((args, kwargs)), None) is None:
+    elif isinstance(example_inputs, (tuple, list)) and not hasattr(example_inputs, "_fields"):
+        args = tuple(example_inputs)
+    if next(tensors_inside((args, kwargs)), None) is None:
         raise TypeError(
             "example_inputs expected a tensor, a tuple of arguments or a dictionary of keyword arguments with at "
             f"least one tensor, got {example_inputs!r:.80}; for a shape, pass torch.zeros(shape)"
@@ -128,12 +128,14 @@ def _run(
     tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
 ) -> tuple[Tracer, Sources]:
     def placeholder(tensor: Tensor) -> Tensor:
+        if not other_layouts.is_dense(tensor):
+            return other_layouts.placeholder(tracer, tensor, Value((0,)))
         # Token ids, lengths and masks keep their values, which a forward pass may look at.
         if tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta:
             return tracer.emit(tensor.shape, tensor.dtype, Value((0,)))
         return tracer.remember(tensor.to("cpu", copy=True), Value((0,)))
 
-    args, kwargs = map_tensors(placeholder, args), map_tensors(placeholder, kwargs)
+    args, kwargs = copy_with_tensors(placeholder, (args, kwargs))
     tracer.adopt(model)
     if not tracer.parameters:
         raise ValueError(f"{type(model).__name__} has no parameters, so there is nothing to predict")
@@ -149,15 +151,8 @@ def _run(
             raise
         except Exception as error:
             raise TracingError(_failure(model, args, kwargs, error)) from error
-        output = next(tensors_in([_fields(result)]), None)
+        output = next(tensors_inside(result), None)
     return tracer, tracer.sources(output)
-
-
-def _fields(result: Any) -> Any:
-    """The fields of an output that is an object, such as a dataclass."""
-    if dataclasses.is_dataclass(result) and not isinstance(result, dict):
-        return [getattr(result, field.name) for field in dataclasses.fields(result)]
-    return result if isinstance(result, (Tensor, list, tuple, dict)) else list(getattr(result, "__dict__", {}).values())
 
 
 @contextlib.contextmanager
@@ -173,7 +168,7 @@ def _random_state() -> Iterator[None]:
 
 
 def _failure(model: nn.Module, args: Any, kwargs: Any, error: Exception) -> str:
-    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in((args, kwargs)))
+    shapes = ", ".join(str(other_layouts.dense_shape(tensor)) for tensor in tensors_inside((args, kwargs)))
     path = getattr(error, "ghn_scope", "")
     where = f" in {path!r}" if path else ""
     hint = (

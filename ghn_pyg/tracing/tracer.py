@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..utils.compat import OpOverloadPacket
 from ..utils.nested_tensors import map_tensors, tensors_in
+from . import other_layouts
 from .constant_tensors import FACTORIES, computed, created, on_cpu
 from .kept_reasons import kept_by
 from .recorder import Recorder
@@ -96,6 +97,8 @@ class Tracer(Recorder, TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _QUERIES:
             return func(*args, **kwargs)
+        if self.has_layouts and other_layouts.concerns(self, args, kwargs):
+            return other_layouts.interpret(self, self.__torch_function__, func, args, kwargs)
         result = self._interpreted(func, args, kwargs)
         if args and (follower := FOLLOWERS.get(func)) is not None:
             follower(self, func, args, kwargs, result)

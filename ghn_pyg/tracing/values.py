@@ -41,6 +41,14 @@ class Origin:
     parts: tuple[tuple[Any, ...], torch.Size, Value | None] | None = None
 
 
+def memory(tensor: Tensor) -> int:
+    """The address of a tensor's storage; 0 if it has none, as sparse tensors and those inside of transforms."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):
+        return 0
+
+
 class ValueTable:
     """The origins of all tensors of a trace, kept beside the tensors: the network's own are never written to.
 
@@ -82,9 +90,9 @@ class ValueTable:
         if tensor.is_meta:
             return False
         if self._memory is None:
-            own = (tensor for tensor in self.owned.values() if not tensor.is_meta)
-            self._memory = {tensor.untyped_storage().data_ptr() for tensor in own}
-        return tensor.untyped_storage().data_ptr() in self._memory
+            own = (memory(tensor) for tensor in self.owned.values() if not tensor.is_meta)
+            self._memory = {address for address in own if address}
+        return memory(tensor) in self._memory
 
     # --- where tensors come from -----------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from . import (  # noqa: F401
     elementwise,
     embedding,
     joins,
+    layouts,
     linear_and_matmul,
     means,
     norms,
