@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import bisect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -50,12 +49,15 @@ def _fault(tensor: Tensor, read_only: list[range]) -> str:
         if not _takes_values(tensor):
             return f"a {type(tensor).__name__} does not take new values"
     elif tensor.layout is torch.strided and tensor.device.type == "cpu":
-        at = bisect.bisect(read_only, tensor.data_ptr(), key=lambda memory: memory.start)
-        if at and tensor.data_ptr() in read_only[at - 1]:
+        address = tensor.data_ptr()
+        if tensor.numel() and not address:
+            return "its memory is freed"
+        at = bisect.bisect(read_only, address, key=lambda memory: memory.start)
+        if at and address in read_only[at - 1]:
             return "its memory is read-only"
     if tensor.layout is not torch.strided or tensor.is_quantized:
         return "it is sparse or quantised"
-    if tensor.is_inference():
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
         return "it was made in inference mode"
     return "several of its elements share memory, as after expand()" if _overlaps(tensor) else ""
 
@@ -82,7 +84,7 @@ def _takes_values(tensor: Tensor) -> bool:
 
 
 def _read_only_memory() -> Iterator[range]:
-    """Addresses in ascending order that cannot be written to, such as those of files mapped for reading; known on Linux only."""
+    """Addresses that cannot be written to, such as those of files mapped for reading, ascending; empty but on Linux."""
     if _MAPPINGS.exists():
         for line in _MAPPINGS.read_text("utf-8", "replace").splitlines():
             addresses, permissions = line.split(maxsplit=2)[:2]

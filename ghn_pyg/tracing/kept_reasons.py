@@ -51,7 +51,7 @@ DELIBERATE: Final = frozenset(
 """Reasons that are no gap: initial values serve better than predictions of a GHN that never saw such parameters."""
 
 NO_GAP: Final = DELIBERATE | {Kept.INTEGER, Kept.QUANTISED, Kept.SPARSE}
-"""Also those that no GHN could predict. A complex weight is a gap: it keeps its values, although real ones would fit."""
+"""Also those for types that cannot hold a prediction. A complex weight is a gap, as it has the role of a real one."""
 
 _BY_FUNCTION: Final[dict[Callable[..., Any], Kept]] = {
     Tensor.__setitem__: Kept.TOKEN, torch.where: Kept.TOKEN, torch.prelu: Kept.SLOPE, Tensor.prelu: Kept.SLOPE

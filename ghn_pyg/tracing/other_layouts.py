@@ -81,7 +81,9 @@ def interpret(
     results: list[Tensor] = []
     if not all(is_dense(x) or x.is_meta for x in given):
         try:
-            results = [dense(x) for x in tensors_in([call(func, (), map_tensors(dense, args), map_tensors(dense, kwargs))])]
+            results = [
+                dense(x) for x in tensors_in([call(func, (), map_tensors(dense, args), map_tensors(dense, kwargs))])
+            ]
         except RuleError:
             raise
         except Exception:  # noqa: BLE001  # functions of a layout do not take dense tensors

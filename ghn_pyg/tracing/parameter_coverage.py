@@ -78,7 +78,10 @@ class Coverage:
 
     @property
     def layer_share(self) -> float:
-        """The share of elements of weight matrices, convolutions, norms and embeddings that are predicted."""
+        """The share of elements of weight matrices, convolutions, norms and embeddings that are predicted.
+
+        Parameters that cannot hold a prediction, such as integers, do not count.
+        """
         return _share([row for row in self._distinct() if row.in_layer])
 
     @property
@@ -190,7 +193,8 @@ def coverage(network: nn.Module | ArchData, example_inputs: Any = None) -> Cover
 
     Args:
         network: The network, which stays as it is, or its graph.
-        example_inputs: Inputs of its forward pass, as for :func:`~ghn_pyg.from_module`.
+        example_inputs: Inputs of its forward pass, as for :func:`~ghn_pyg.from_module`: a tensor of any layout, an
+            object that holds tensors, such as PyG's ``Data``, a tuple of arguments, or a mapping of keyword arguments.
 
     Returns:
         One row for each name of each parameter, and figures over all of them.

@@ -47,9 +47,11 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
 
     Args:
         model: The network, on any device, in any mode.
-        example_inputs: Inputs of its forward pass: a tensor, a tuple or list of arguments, or a dictionary of keyword
-            arguments. Only shapes and types matter. By default an image of the size that the network declares, else
-            1×3×224×224; for models of Transformers, what their configuration asks for.
+        example_inputs: Inputs of its forward pass: one argument, a tuple or list of arguments, or a mapping of keyword
+            arguments. Arguments are tensors, also sparse and nested ones, or hold tensors: containers, named tuples,
+            dataclasses, PyG's ``Data``, and objects of any kind, which are copied. Of floating-point tensors only
+            shapes, types and layouts matter; integers keep their values. By default an image of the size that the
+            network declares, else 1×3×224×224; for models of Transformers, what their configuration asks for.
         cutoff: Largest shortest-path distance that is kept, in edges.
 
     Returns:
@@ -92,15 +94,17 @@ def arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], d
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__} {model!r:.80}{hint}")
     if example_inputs is None:
         return default_inputs(model)
-    args, kwargs = (example_inputs,), {}
+    args: tuple[Any, ...] = (example_inputs,)
+    kwargs: dict[str, Any] = {}
     if isinstance(example_inputs, Mapping):
         args, kwargs = (), dict(example_inputs)
     elif isinstance(example_inputs, (tuple, list)) and not hasattr(example_inputs, "_fields"):
         args = tuple(example_inputs)
     if next(tensors_inside((args, kwargs)), None) is None:
         raise TypeError(
-            "example_inputs expected a tensor, a tuple of arguments or a dictionary of keyword arguments with at "
-            f"least one tensor, got {example_inputs!r:.80}; for a shape, pass torch.zeros(shape)"
+            "example_inputs expected a tensor, a tuple of arguments or a dictionary of keyword arguments, or objects "
+            f"that hold tensors, with at least one tensor, got {example_inputs!r:.80}; for a shape, pass "
+            "torch.zeros(shape)"
         )
     return args, kwargs
 
