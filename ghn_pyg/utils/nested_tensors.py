@@ -44,6 +44,7 @@ def tensors_inside(value: Any) -> Iterator[Tensor]:
     """All tensors in a value of any kind, each once: in containers, and in attributes of objects.
 
     Example:
+        >>> import torch
         >>> from torch_geometric.data import Data
         >>> [tuple(tensor.shape) for tensor in tensors_inside([Data(x=torch.rand(3, 5)), {"y": torch.rand(7)}])]
         [(3, 5), (7,)]
@@ -55,6 +56,7 @@ def copy_with_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
     """A deep copy of a value of any kind that has ``function(tensor)`` in place of each tensor.
 
     Example:
+        >>> import torch
         >>> from types import SimpleNamespace
         >>> copy_with_tensors(torch.Tensor.tolist, SimpleNamespace(x=torch.zeros(2)))
         namespace(x=[0.0, 0.0])
