@@ -18,7 +18,7 @@ _FACTORIES: Final = "coo csr csc bsr bsc compressed"
 
 def _made(function: Callable[..., Any]) -> Rule:
     def made(tracer: Tracer, *args: Any, **kwargs: Any) -> Any:
-        return interpret(tracer, tracer.call, function, args, kwargs)
+        return interpret(tracer, tracer.__torch_function__, function, args, kwargs)
 
     return made
 
