@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..utils.compat import NESTED_FACTORIES
 from ..utils.nested_tensors import map_tensors, tensors_in
 from .constant_tensors import computed, on_cpu
 from .kept_reasons import kept_by
@@ -25,6 +26,12 @@ _INDICES: Final = frozenset(
     for name in ("indices", "_indices", "crow_indices", "col_indices", "ccol_indices", "row_indices")
 )
 """Functions whose results are part of a sparse tensor and have data."""
+MAKERS: Final[frozenset[Callable[..., Any]]] = frozenset((
+    *(getattr(Tensor, f"to_sparse{kind}") for kind in ("", "_coo", "_csr", "_csc", "_bsr", "_bsc")),
+    *(getattr(torch, f"sparse_{kind}_tensor") for kind in ("coo", "csr", "csc", "bsr", "bsc", "compressed")),
+    *NESTED_FACTORIES,
+))  # fmt: skip
+"""Functions that make a sparse or nested tensor of dense ones."""
 
 
 def is_dense(tensor: Tensor) -> bool:
@@ -49,16 +56,18 @@ def placeholder(tracer: Recorder, tensor: Tensor, value: Value) -> Tensor:
     return _stands_for(tracer, tracer.emit(dense_shape(copy), copy.dtype, value), copy)
 
 
-def concerns(tracer: Recorder, args: Any, kwargs: Any) -> bool:
-    """Whether a function takes a sparse or nested tensor, and a tensor with unknown values."""
+def concerns(tracer: Recorder, func: Callable[..., Any], args: Any, kwargs: Any) -> bool:
+    """Whether a function takes or makes a sparse or nested tensor, and takes a tensor with unknown values."""
     tensors = list(tensors_in((args, kwargs)))
-    return not all(map(is_dense, tensors)) and any(id(x) in tracer.dense or tracer.is_abstract(x) for x in tensors)
+    if func not in MAKERS and all(map(is_dense, tensors)):
+        return False
+    return any(id(tensor) in tracer.dense or tracer.is_abstract(tensor) for tensor in tensors)
 
 
 def interpret(
     tracer: Recorder, call: Callable[..., Any], func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """The result of a function of sparse or nested tensors, or one that makes them; ``call`` runs it by the rules."""
+    """The result of a function that takes or makes sparse or nested tensors; ``call`` runs it by the rules."""
     kwargs = {name: value for name, value in kwargs.items() if name != "device"}
 
     def dense(tensor: Tensor) -> Tensor:

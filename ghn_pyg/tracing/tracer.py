@@ -97,7 +97,7 @@ class Tracer(Recorder, TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _QUERIES:
             return func(*args, **kwargs)
-        if self.has_layouts and other_layouts.concerns(self, args, kwargs):
+        if (self.has_layouts or func in other_layouts.MAKERS) and other_layouts.concerns(self, func, args, kwargs):
             return other_layouts.interpret(self, self.__torch_function__, func, args, kwargs)
         result = self._interpreted(func, args, kwargs)
         if args and (follower := FOLLOWERS.get(func)) is not None:

@@ -8,7 +8,6 @@ from . import (  # noqa: F401
     elementwise,
     embedding,
     joins,
-    layouts,
     linear_and_matmul,
     means,
     norms,
