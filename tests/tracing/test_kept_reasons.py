@@ -8,7 +8,7 @@ from torch import nn
 from ghn_pyg import GHN, CoverageError, GHNConfig, coverage, from_module, register_parameter
 from ghn_pyg.tracing import kept_reasons as reasons
 from ghn_pyg.tracing.kept_reasons import Kept, enters
-from tests.tracing.helpers import kinds, network, weight
+from tests.tracing.helpers import kinds, network, sources, weight
 
 X = torch.zeros(2, 11, 5)
 
@@ -262,6 +262,17 @@ def test_layers_around_a_quantised_weight_stay_in_order():
     assert kinds(graph) == ["input", "conv", "bias", "conv", "bias", "conv", "bias"]
     assert graph.params[3] == []
     assert graph.kept == {"w": Kept.INTEGER, "scale": Kept.MAGNITUDE}
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+def test_parameters_of_quantised_types():
+    stored = torch.quantize_per_tensor(torch.rand(5, 5), 0.1, 0, torch.qint8)
+    model = network(
+        lambda self, x: self.b(F.linear(x, self.w.dequantize())), b=nn.Linear(5, 2),
+        w=nn.Parameter(stored, requires_grad=False),
+    )  # fmt: skip
+    assert from_module(model, X).kept == {"w": Kept.QUANTISED}
+    assert sources(from_module(model, X))["b.weight"] == ["conv"]
 
 
 def test_sparse_parameters_are_kept():
