@@ -6,6 +6,7 @@ tensor results; on the dense ones, by the rules of the trace, where the result c
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -70,12 +71,12 @@ def interpret(
     """The result of a function that takes or makes sparse or nested tensors; ``call`` runs it by the rules."""
     kwargs = {name: value for name, value in kwargs.items() if name != "device"}
 
-    def dense(tensor: Tensor) -> Tensor:
-        return _dense(tracer, tensor)
+    dense = functools.partial(_dense, tracer)
 
     def with_data(tensor: Tensor) -> Tensor:
         if is_dense(tensor) and tracer.is_abstract(tensor):
-            return torch.ones(tensor.shape, dtype=tensor.dtype, device="cpu")
+            is_index = not tensor.is_floating_point() and tensor.dtype != torch.bool  # 0 is always in range
+            return torch.full(tensor.shape, 0 if is_index else 1, dtype=tensor.dtype, device="cpu")
         if tracer.owns(tensor):  # the network's own memory stays as it is
             return tensor.to("cpu", copy=True)
         return tensor if tensor.is_meta else tensor.cpu()
@@ -90,9 +91,8 @@ def interpret(
     results: list[Tensor] = []
     if not all(is_dense(x) or x.is_meta for x in given):
         try:
-            results = [
-                dense(x) for x in tensors_in([call(func, (), map_tensors(dense, args), map_tensors(dense, kwargs))])
-            ]
+            result = call(func, (), map_tensors(dense, args), map_tensors(dense, kwargs))
+            results = list(map(dense, tensors_in([result])))
         except RuleError:
             raise
         except Exception:  # noqa: BLE001  # functions of a layout do not take dense tensors

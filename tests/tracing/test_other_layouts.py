@@ -131,6 +131,14 @@ def test_sparse_tensors_of_activations(make):
     assert sorted(before) == ["a.bias", "input"]
 
 
+def test_rows_that_activations_choose():
+    def forward(self, h, a):
+        rows = self.a(h).argmax(0)
+        return self.o(a.index_select(0, rows) @ h)
+
+    assert sorted(predecessors(forward, (H, COO), a=nn.Linear(3, 3))) == ["a.bias", "input"]
+
+
 def test_sparse_buffers():
     def forward(self, h):
         hidden = torch.sparse.mm(self.adj, self.a(h)).add_(1)
