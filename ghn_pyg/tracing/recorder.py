@@ -6,8 +6,11 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from ..graph.arch_data import NO_SHAPE, ParamSpec
-from .kept_reasons import wanted
+from .kept_reasons import kept_for_type, wanted
 from .steps import Sources, Step, union
 from .values import ValueTable
 
@@ -20,8 +23,20 @@ class Recorder(ValueTable):
         self.steps: list[Step] = [Step("input", ())]
         self.claimed: dict[str, int] = {}  # predicted parameters, with the index of their step
         self.folded: dict[str, str] = {}  # kept parameters, with the reason
+        self.of_other_types: dict[str, str] = {}  # those that cannot hold a prediction, with the reason
+        self.dense: dict[int, Tensor] = {}  # what stands for a sparse or nested tensor, by its id
+        self.has_layouts = False  # whether there are such tensors
         self.scope: list[str] = [""]  # paths of the running modules, the innermost last
         self._muted = False
+
+    def adopt(self, network: nn.Module) -> None:
+        """Makes the parameters known. Those that cannot hold a prediction are kept, whatever the network does."""
+        super().adopt(network)
+        self.has_layouts |= any(tensor.layout is not torch.strided for tensor in self.owned.values())
+        for name, parameter in self.parameters.items():
+            if (reason := kept_for_type(parameter)) is not None:
+                self.of_other_types[name] = reason
+                self.claimed[name] = 0  # so that no step claims it
 
     def step(
         self,

@@ -16,8 +16,8 @@ from ..graph.arch_data import ArchData
 from ..graph.node_types import PRIMITIVE_ID
 from ..transforms import shortest_paths
 from ..utils.compat import run_uncompiled
-from ..utils.nested_tensors import map_tensors, tensors_in
-from . import rules  # noqa: F401  (registers the rules)
+from ..utils.nested_tensors import copy_with_tensors, tensors_inside
+from . import other_layouts, rules  # noqa: F401  (registers the rules)
 from .assumptions import CONDITIONS, Assumptions, drawing
 from .default_inputs import default_inputs
 from .kept_reasons import Kept, enters
@@ -47,9 +47,11 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
 
     Args:
         model: The network, on any device, in any mode.
-        example_inputs: Inputs of its forward pass: a tensor, a tuple or list of arguments, or a dictionary of keyword
-            arguments. Only shapes and types matter. By default an image of the size that the network declares, else
-            1×3×224×224; for models of Transformers, what their configuration asks for.
+        example_inputs: Inputs of its forward pass: one argument, a tuple or list of arguments, or a mapping of keyword
+            arguments. Arguments are tensors, also sparse and nested ones, or hold tensors: containers, named tuples,
+            dataclasses, PyG's ``Data``, and objects of any kind, which are copied. Of floating-point tensors only
+            shapes, types and layouts matter; integers keep their values. By default an image of the size that the
+            network declares, else 1×3×224×224; for models of Transformers, what their configuration asks for.
         cutoff: Largest shortest-path distance that is kept, in edges.
 
     Returns:
@@ -98,14 +100,17 @@ def arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], d
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__} {model!r:.80}{hint}")
     if example_inputs is None:
         return default_inputs(model)
-    args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
-    kwargs = {}
+    args: tuple[Any, ...] = (example_inputs,)
+    kwargs: dict[str, Any] = {}
     if isinstance(example_inputs, Mapping):
         args, kwargs = (), dict(example_inputs)
-    if next(tensors_in((args, kwargs)), None) is None:
+    elif isinstance(example_inputs, (tuple, list)) and not hasattr(example_inputs, "_fields"):
+        args = tuple(example_inputs)
+    if next(tensors_inside((args, kwargs)), None) is None:
         raise TypeError(
-            "example_inputs expected a tensor, a tuple of arguments or a dictionary of keyword arguments with at "
-            f"least one tensor, got {example_inputs!r:.80}; for a shape, pass torch.zeros(shape)"
+            "example_inputs expected a tensor, a tuple of arguments or a dictionary of keyword arguments, or objects "
+            f"that hold tensors, with at least one tensor, got {example_inputs!r:.80}; for a shape, pass "
+            "torch.zeros(shape)"
         )
     return args, kwargs
 
@@ -171,12 +176,14 @@ def _best_trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
 
 def _run(tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> _Trace:
     def placeholder(tensor: Tensor) -> Tensor:
+        if not other_layouts.is_dense(tensor):
+            return other_layouts.placeholder(tracer, tensor, Value((0,)))
         # Token ids, lengths and masks keep their values, which a forward pass may look at.
         if tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta:
             return tracer.emit(tensor.shape, tensor.dtype, Value((0,)))
         return tracer.remember(tensor.to("cpu", copy=True), Value((0,)))
 
-    args, kwargs = map_tensors(placeholder, args), map_tensors(placeholder, kwargs)
+    args, kwargs = copy_with_tensors(placeholder, (args, kwargs))
     tracer.adopt(model)
     if not tracer.parameters:
         raise ValueError(f"{type(model).__name__} has no parameters, so there is nothing to predict")
@@ -194,19 +201,12 @@ def _run(tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[s
             failure = TracingError(_failure(model, args, kwargs, error))
             failure.__cause__ = error
             return _Trace(tracer, (len(tracer.steps) - 1,), failure)
-        output = next(tensors_in([_fields(result)]), None)
+        output = next(tensors_inside(result), None)
     return _Trace(tracer, tracer.sources(output))
 
 
-def _fields(result: Any) -> Any:
-    """The fields of an output that is an object, such as a dataclass."""
-    if dataclasses.is_dataclass(result) and not isinstance(result, dict):
-        return [getattr(result, field.name) for field in dataclasses.fields(result)]
-    return result if isinstance(result, (Tensor, list, tuple, dict)) else list(getattr(result, "__dict__", {}).values())
-
-
 def _failure(model: nn.Module, args: Any, kwargs: Any, error: Exception) -> str:
-    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in((args, kwargs)))
+    shapes = ", ".join(str(other_layouts.dense_shape(tensor)) for tensor in tensors_inside((args, kwargs)))
     path = getattr(error, "ghn_scope", "")
     where = f" in {path!r}" if path else ""
     hint = (
@@ -230,9 +230,10 @@ def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
     edge_index = torch.tensor(edges, dtype=torch.long, device="cpu").view(-1, 2).t().contiguous()
     classifier = torch.zeros(len(nodes), dtype=torch.bool, device="cpu")
     classifier[layer] = True
-    kept = {name: parameter for name, parameter in tracer.parameters.items() if name not in tracer.claimed}
+    fixed = tracer.of_other_types
+    kept = {name: each for name, each in tracer.parameters.items() if name not in tracer.claimed or name in fixed}
     used = dict.fromkeys(tracer.met, enters("a computation of parameters alone"))
-    reasons = dict.fromkeys(kept, Kept.UNUSED) | used | tracer.folded | tracer.reasons
+    reasons = dict.fromkeys(kept, Kept.UNUSED) | used | tracer.folded | tracer.reasons | fixed
     return ArchData(
         node_type=torch.tensor([PRIMITIVE_ID[kind] for kind in kinds], device="cpu"),
         edge_index=edge_index,

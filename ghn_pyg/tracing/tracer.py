@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..utils.compat import OPERATORS, TorchDispatchMode, operator_name, without_dispatch
 from ..utils.nested_tensors import map_tensors, tensors_in
+from . import other_layouts
 from .assumptions import CONDITIONS, Assumptions, Site
 from .constant_tensors import DRAWING, FACTORIES, RANDOM, computed, created, drawn, on_cpu
 from .kept_reasons import kept_by
@@ -154,6 +155,8 @@ class Tracer(Recorder, TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _QUERIES:
             return func(*args, **kwargs)
+        if (self.has_layouts or func in other_layouts.MAKERS) and other_layouts.concerns(self, func, args, kwargs):
+            return other_layouts.interpret(self, self.__torch_function__, func, args, kwargs)
         with without_dispatch():
             if isinstance(func, OPERATORS):
                 return self._operator(func, args, kwargs)

@@ -130,6 +130,8 @@ RECURRENT: Final = _functions(_VF, "lstm gru rnn_tanh rnn_relu")
 """Recurrent layers of :mod:`torch.nn`."""
 RECURRENT_CELLS: Final = _functions(_VF, "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell")
 """Single steps of recurrent layers."""
+NESTED_FACTORIES: Final = _functions(torch, "_nested_tensor_from_tensor_list _nested_view_from_jagged")
+"""Called by the functions of :mod:`torch.nested` that make a nested tensor of others."""
 
 # --- batches of PyTorch Geometric ------------------------------------------------------------------------------------
 

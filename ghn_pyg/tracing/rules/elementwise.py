@@ -43,7 +43,7 @@ def unary(tracer: Tracer, input: Tensor, *_: Any, dtype: torch.dtype | None = No
     return tracer.emit(input.shape, dtype or input.dtype, tracer.value(input) or CONSTANT)
 
 
-@rule(*named("sigmoid tanh exp log log1p sqrt rsqrt erf sin cos logit"))
+@rule(*named("sigmoid tanh exp log log1p sqrt rsqrt erf sin cos logit dequantize"))
 def floating(tracer: Tracer, input: Tensor, *_: Any, **__: Any) -> Tensor:
     """The same; integers become floating-point numbers."""
     return tracer.emit(input.shape, _float(input.dtype), tracer.value(input) or CONSTANT)
