@@ -35,6 +35,7 @@ class Kept(enum.StrEnum):
     OFFSET = f"it is added to activations without being the bias of a layer or norm, {_ABSENT}"
     SLOPE = f"it is a slope of an activation function, {_ABSENT}"
     MAGNITUDE = f"it scales another weight, {_ABSENT}"
+    FLAT = "it is a flat vector that weights are cut from, and only whole weights are predicted"
     SCRIPTED = "it belongs to a TorchScript module, which cannot be traced"
     LEFT_OUT = "the handler of its layer leaves it out"
     UNUSED = "the forward pass does not use it"

@@ -22,6 +22,7 @@ class Recorder(ValueTable):
         self.folded: dict[str, str] = {}  # kept parameters, with the reason
         self.scope: list[str] = [""]  # paths of the running modules, the innermost last
         self._muted = False
+        self._constant: set[int] = set()  # steps that no data reaches
 
     def step(
         self,
@@ -34,14 +35,28 @@ class Recorder(ValueTable):
         """Records a step and returns it as a source.
 
         A parameter is decoded from the first step that uses it; a shared layer gives further nodes without parameters.
+        A step on constants, such as a first state of zeros, makes way for the first one on data.
         """
         if self._muted:
             return inputs
+        if not self._constant.issuperset(inputs):
+            self._make_way(kind, params)
+        elif kind != "pos_enc":
+            self._constant.add(len(self.steps))
         new = tuple(param for param in params if param.name not in self.claimed)
         self.claimed.update((param.name, len(self.steps)) for param in new)
         shape = params[0].node_shape() if params else (1, 1, *kernel) if kernel else NO_SHAPE
         self.steps.append(Step(kind, inputs, self.scope[-1], new, shape, operands))
         return (len(self.steps) - 1,)
+
+    def _make_way(self, kind: str, params: tuple[ParamSpec, ...]) -> None:
+        """Folds away the steps of this kind that have used the parameters on constants."""
+        for first in {self.claimed[param.name] for param in params if param.name in self.claimed}:
+            step = self.steps[first]
+            if step.kind == kind and (first in self._constant or not step.inputs):
+                for spec in step.params:
+                    del self.claimed[spec.name]
+                step.kind, step.params = "table", ()
 
     def join(self, kind: str, operands: Sequence[Sources]) -> Sources:
         """Joins several operands; a step is recorded when they come from different nodes."""
@@ -96,6 +111,13 @@ class Recorder(ValueTable):
             del self.claimed[spec.name]
             self.folded.setdefault(spec.name, reason)
         self.steps[step].kind, self.steps[step].params = "table", ()
+
+    def keep(self, name: str, reason: str) -> None:
+        """Keeps a parameter even if a step has claimed it."""
+        if not self._muted:
+            if name in self.claimed:
+                self.unclaim(self.claimed[name], reason)
+            self.folded[name] = reason
 
     def kinds(self, tensor: Any) -> set[str]:
         """The kinds of the steps that ``tensor`` is computed from directly."""

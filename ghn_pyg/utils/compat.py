@@ -85,6 +85,8 @@ def _functions(owner: Any, names: str) -> tuple[Callable[..., Any], ...]:
     return tuple(getattr(owner, name) for name in names.split() if hasattr(owner, name))
 
 
+BUILT_IN: Final = getattr(torch._C, "_VariableFunctions", torch)
+"""The functions of torch as they are before another package, such as PyTorch Geometric, puts its own in their place."""
 _VF: Final = getattr(torch, "_VF", None)
 IS_ALL_TRUE: Final = (*_functions(torch, "_is_all_true"), *_functions(Tensor, "_is_all_true"))
 """Checks of ``torch.distributions`` that all elements of a mask are true."""

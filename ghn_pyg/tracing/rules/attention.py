@@ -118,7 +118,8 @@ def multi_head_attention(
     tracer.fold((name for extra in (bias_k, bias_v) if (name := tracer.parameter(extra))), Kept.TOKEN)
     if isinstance(attn_mask, Tensor):
         position_bias(tracer, attn_mask)
-    out = tracer.like(query, weight_step(tracer, "conv", attention, out_proj_weight, out_proj_bias))
+    sources = weight_step(tracer, "conv", attention, out_proj_weight, out_proj_bias)
+    out = tracer.emit((*query.shape[:-1], out_proj_weight.shape[0]), query.dtype, Value(sources))
     if not need_weights:
         return out, None
     batch = (query.shape[1],) if query.dim() == 3 else ()

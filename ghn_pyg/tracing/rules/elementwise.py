@@ -10,22 +10,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...utils.compat import BUILT_IN
 from ...utils.nested_tensors import tensors_in
 from ..kept_reasons import Kept, enters
 from ..steps import Sources, union
 from ..tracer import Tracer, rule
 from ..values import CONSTANT, Value
 from .handwritten_norms import normalised, scaled
+from .open_layers import carry, multiplied, open_in, opened
 
 _UNARY: Final = """
     relu relu_ relu6 leaky_relu leaky_relu_ elu elu_ selu selu_ celu celu_ gelu silu mish hardtanh hardtanh_ hardswish
     hardsigmoid rrelu rrelu_ sigmoid_ tanh_ logsigmoid softplus softsign tanhshrink hardshrink softshrink
-    threshold softmin log_softmax dropout dropout_ dropout1d dropout2d dropout3d alpha_dropout
-    feature_alpha_dropout exp_ sqrt_ rsqrt_ square abs abs_ neg neg_ __neg__ __abs__ clamp clamp_ clamp_min clamp_max
-    clip round floor ceil sign positive contiguous clone detach requires_grad_ nan_to_num local_response_norm flip roll
-    tril triu silu_
+    threshold softmin log_softmax alpha_dropout feature_alpha_dropout exp_ sqrt_ rsqrt_ square abs abs_ __abs__ clamp
+    clamp_ clamp_min clamp_max clip round floor ceil sign positive nan_to_num local_response_norm flip roll tril triu
+    silu_
 """
-_NAMESPACES: Final = (torch, Tensor, F, torch.special)
+_LINEAR: Final = """
+    contiguous clone detach requires_grad_ neg neg_ __neg__ dropout dropout_ dropout1d dropout2d dropout3d
+"""
+_NAMESPACES: Final = (torch, Tensor, F, torch.special, BUILT_IN)
 
 # Shapes are computed by hand: meta kernels of elementwise functions take 0.2 to 0.8 ms, the rules 0.01 ms. Those of the
 # activation functions and sums alone would double the time that tracing a ResNet-50 takes.
@@ -41,6 +45,12 @@ def named(names: str) -> set[Callable[..., Any]]:
 def unary(tracer: Tracer, input: Tensor, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
     """Keeps the shape, and where its input comes from."""
     return tracer.emit(input.shape, dtype or input.dtype, tracer.value(input) or CONSTANT)
+
+
+@rule(*named(_LINEAR))
+def linear_unary(tracer: Tracer, input: Tensor, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
+    """The same; a layer's bias may come later."""
+    return carry(tracer, unary(tracer, input, dtype=dtype), open_in(tracer, input), input.shape)
 
 
 @rule(*named("sigmoid tanh exp log log1p sqrt rsqrt erf sin cos logit"))
@@ -86,7 +96,9 @@ def divide(tracer: Tracer, input: Any, other: Any, *, rounding_mode: str | None 
     norm = normalised(tracer, tracer.sources(input), tracer.sources(other))
     value = tracer.value(quotient) or CONSTANT if norm is None else Value(norm)
     out = tracer.emit(quotient.shape, _float(quotient.dtype), value)
-    return out if norm is None else tracer.opened(out)
+    if norm is None:
+        return carry(tracer, out, multiplied(tracer, input, other), quotient.shape)
+    return opened(tracer, out)
 
 
 @rule(*named("mul multiply __mul__ __rmul__"))
@@ -95,10 +107,13 @@ def multiply(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
     merged = tracer.merged(tensors_in((input, other)))
     norm = _norm(tracer, input, other, merged)
     if norm is not None:
-        return tracer.opened(binary(tracer, input, other, Value(norm)))
+        return opened(tracer, binary(tracer, input, other, Value(norm)))
     if len(merged.sources) > 1:
         merged = Value(tracer.join("mul", tracer.entering((input, other))), merged.params)
-    return binary(tracer, input, other, _keep_factors(tracer, merged, _factor(tracer, input, other)))
+    out = binary(tracer, input, other, _keep_factors(tracer, merged, _factor(tracer, input, other)))
+    if merged.params and isinstance(input, Tensor) and isinstance(other, Tensor):
+        tracer.origin(out).factors = (input, other)
+    return carry(tracer, out, multiplied(tracer, input, other) or multiplied(tracer, other, input), out.shape)
 
 
 def _factor(tracer: Tracer, input: Any, other: Any) -> Kept:
