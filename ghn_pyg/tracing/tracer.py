@@ -75,6 +75,7 @@ class Tracer(Recorder, TorchFunctionMode):
         self.normalised: dict[int, tuple[str, tuple[int, ...]]] = {}
         self.gains: dict[int, Tensor] = {}
         self.biased: dict[int, Sources] = {}  # sums of attention scores and biases, with the scores
+        self.tables: dict[int, list[int]] = {}  # products that may be attention scores, with what is added to them
         self.looked_up: set[str] = set()  # matrices whose rows are looked up
 
     def chosen(self, count: int) -> int:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..graph.arch_data import ParamSpec
-from ..utils.compat import BUILT_IN
+from ..utils.compat import INDEX_SELECT, SELECT
 from ..utils.nested_tensors import tensors_in
 from .values import ValueTable
 
@@ -108,7 +108,7 @@ FOLLOWERS: Final[dict[Callable[..., Any], Follower]] = {}
 
 
 def _functions(names: str) -> frozenset[Any]:
-    spaces = (torch, Tensor, F, BUILT_IN)
+    spaces = (torch, Tensor, F)
     return frozenset(getattr(space, name) for name in names.split() for space in spaces if hasattr(space, name))
 
 
@@ -136,6 +136,7 @@ _JOINING: Final = _functions(_RESHAPING)
     f"""{_RESHAPING} transpose swapaxes swapdims permute t adjoint movedim moveaxis unsqueeze squeeze chunk split
     tensor_split narrow select unbind __getitem__ expand expand_as""",
     *(getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH")),
+    *SELECT,
 )
 def _view(
     tracer: ValueTable, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], result: Any
@@ -205,7 +206,7 @@ def _forget(tracer: ValueTable, _: Any, __: Sequence[Any], ___: dict[str, Any], 
     tracer.origin(result).parts = None
 
 
-@_follows("pad interpolate index_select gather take_along_dim")
+@_follows("pad interpolate index_select gather take_along_dim", *INDEX_SELECT)
 def _resized(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
     made_of(tracer, result, known_parts(tracer, args[0]))
 

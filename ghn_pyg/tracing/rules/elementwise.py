@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...utils.compat import BUILT_IN
 from ...utils.nested_tensors import tensors_in
 from ..kept_reasons import Kept, enters
 from ..steps import Sources, union
@@ -29,7 +28,7 @@ _UNARY: Final = """
 _LINEAR: Final = """
     contiguous clone detach requires_grad_ neg neg_ __neg__ dropout dropout_ dropout1d dropout2d dropout3d
 """
-_NAMESPACES: Final = (torch, Tensor, F, torch.special, BUILT_IN)
+_NAMESPACES: Final = (torch, Tensor, F, torch.special)
 
 # Shapes are computed by hand: meta kernels of elementwise functions take 0.2 to 0.8 ms, the rules 0.01 ms. Those of the
 # activation functions and sums alone would double the time that tracing a ResNet-50 takes.
@@ -107,13 +106,19 @@ def multiply(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
     merged = tracer.merged(tensors_in((input, other)))
     norm = _norm(tracer, input, other, merged)
     if norm is not None:
-        return opened(tracer, binary(tracer, input, other, Value(norm)))
+        return opened(tracer, _noted(tracer, binary(tracer, input, other, Value(norm)), input, other))
     if len(merged.sources) > 1:
         merged = Value(tracer.join("mul", tracer.entering((input, other))), merged.params)
     out = binary(tracer, input, other, _keep_factors(tracer, merged, _factor(tracer, input, other)))
-    if merged.params and isinstance(input, Tensor) and isinstance(other, Tensor):
-        tracer.origin(out).factors = (input, other)
+    _noted(tracer, out, input, other)
     return carry(tracer, out, multiplied(tracer, input, other) or multiplied(tracer, other, input), out.shape)
+
+
+def _noted(tracer: Tracer, product: Tensor, *factors: Any) -> Tensor:
+    """Notes the factors of a product with a parameter: a sum over it may be a linear layer."""
+    if all(isinstance(factor, Tensor) for factor in factors) and tracer.merged(factors).params:
+        tracer.origin(product).factors = factors
+    return product
 
 
 def _factor(tracer: Tracer, input: Any, other: Any) -> Kept:

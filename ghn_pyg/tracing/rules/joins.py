@@ -19,7 +19,7 @@ from .elementwise import absorb, binary, multiply, named, scores
 from .handwritten_norms import centred
 from .layer_steps import offset
 from .learned_positions import position_tables, with_tokens
-from .open_layers import Open, carry, multiplied, summed
+from .open_layers import Open, carry, concatenated, multiplied, summed
 from .shapes import axis_of
 
 
@@ -111,7 +111,8 @@ def concatenate(tracer: Tracer, tensors: Sequence[Tensor], dim: int = 0, **_: An
     shape = list(shapes[0])
     shape[axis] = sum(other[axis] for other in shapes)
     dtype = functools.reduce(torch.promote_types, {tensor.dtype for tensor in tensors})
-    return with_tokens(tracer, tracer.emit(shape, dtype, _joined(tracer, tensors)), tensors, axis)
+    out = with_tokens(tracer, tracer.emit(shape, dtype, _joined(tracer, tensors)), tensors, axis)
+    return concatenated(tracer, out, tensors) if axis == len(shape) - 1 else out
 
 
 def _stack(function: Callable[..., Tensor]) -> Rule:

@@ -53,9 +53,10 @@ def _is_row(tracer: Tracer, weight: Tensor, part: Part) -> bool:
 
 
 def _is_flat(tracer: Tracer, tensor: Tensor, part: Part) -> bool:
-    """Whether a part is a flat vector that matrices are cut from, which is kept."""
+    """Whether a part is a flat vector, along which several dimensions of a weight run: it is kept."""
+    axes = [axis for along, size in zip(part.axes, tensor.shape, strict=False) if size > 1 for axis in along]
     shape = tracer.parameters[part.name].shape
-    if shape.numel() == max(shape, default=1) and sum(bool(axes) for axes in part.axes) > 1:
+    if len(set(axes)) < len(axes) and shape.numel() == max(shape, default=0):
         tracer.keep(part.name, Kept.FLAT)
     return tracer.folded.get(part.name) == Kept.FLAT
 
@@ -136,13 +137,14 @@ def offset(tracer: Tracer, value: Any, other: Any) -> Sources | None:
     layers = [tracer.steps[step] for step in found.layers]
     name, channels = parts[0].name, found.channels
     shape = tuple(tracer.parameters[name].shape)
-    flat = math.prod(shape) == channels == other.numel() and not tracer.sources(other)
+    size, stacks = math.prod(shape), [spec.shape[: spec.stacked] for layer in layers for spec in layer.params]
+    whole = size == value.shape[-1] and any(math.prod(stack) * channels % size == 0 for stack in stacks)
+    flat = size == other.numel() and (size == channels or whole) and not tracer.sources(other)
     if layers[0].kind in LAYERS:
         # One number for each channel is a bias if no channels of size 1 come before, else it may be a token.
         no_token = value.dim() < 3 or other.shape[-1] == 1
         flat = flat and (shape[0] == channels or max(shape) < channels or no_token)
-        stacks = {_stack(spec.shape[: spec.stacked]) for layer in layers for spec in layer.params if spec.stacked}
-        stacked = _stack(shape[:-1]) in stacks and shape[-1:] == (channels,)
+        stacked = _stack(shape[:-1]) in [_stack(stack) for stack in stacks if stack] and shape[-1:] == (channels,)
         return bias_step(tracer, found.sources, other, flat) if flat or stacked else None
     if layers[0].kind not in ("ln", "bn") or found.sources != found.layers or not flat:
         return None

@@ -20,7 +20,7 @@ from ..weight_parts import Part, known_parts, made_of, parts_of
 from .attention import attended
 from .elementwise import named
 from .layer_steps import entered, expect, layer_output, matrix_step, weight_step
-from .open_layers import Open, carry, open_in, opened, trailing
+from .open_layers import Open, open_in, opened
 
 _INDICES: Final = string.ascii_uppercase + string.ascii_lowercase
 _FACTORS: Final = ("mat1", "batch1", "mat", "mat2", "batch2", "vec")
@@ -53,7 +53,7 @@ def _contracted(
         if (tracer.value(out) or CONSTANT).params and shape:  # of a constant, such as a first state of zeros
             tracer.origin(out).open = Open((), (), shape[-1])
     elif layer is None and len(operands) == 2:
-        carry(tracer, out, _mixed(tracer, operands, terms, result), operands[1].shape)
+        _carry_mixed(tracer, out, operands, terms, result)
     return out if bias is None or (own and layer is not None) else tracer.call(torch.add, bias, out)
 
 
@@ -71,13 +71,14 @@ def _layer_or_product(
     return tracer.emit(shape, operands[0].dtype, merged)
 
 
-def _mixed(tracer: Tracer, operands: Sequence[Tensor], terms: Sequence[str], result: str) -> Open | None:
-    """What a product leaves open that mixes rows, as of a graph's adjacency matrix and the features of its nodes."""
+def _carry_mixed(tracer: Tracer, out: Tensor, operands: Sequence[Tensor], terms: Sequence[str], result: str) -> None:
+    """A product that mixes rows, as of an adjacency matrix and the features of nodes, leaves a layer open."""
     (matrix, value), (mixing, term) = operands, terms
-    if (found := open_in(tracer, value)) is None or (tracer.value(matrix) or CONSTANT).params:
-        return None
-    features = term[-run:] if (run := trailing(value.shape, found.channels)) else ""
-    return found if features and result.endswith(features) and not set(features) & set(mixing) else None
+    found, features = open_in(tracer, value), term[-1:]
+    if found is None or (tracer.value(matrix) or CONSTANT).params or features in mixing or features != result[-1:]:
+        return
+    if found.channels % value.shape[-1] == 0:
+        tracer.origin(out).open = found._replace(sources=tracer.sources(out))
 
 
 def _size(index: str, operands: Sequence[Tensor], terms: Sequence[str]) -> int:
@@ -119,13 +120,19 @@ def weighted_sum(tracer: Tracer, product: Tensor) -> Tensor | None:
     if (factors := tracer.origin(product).factors) is None:
         return None
     value, weight = factors if tracer.sources(factors[0]) else factors[::-1]
-    if tracer.sources(value) != tracer.sources(product) or not known_parts(tracer, weight):
+    same = {_averaged(tracer, tracer.sources(tensor)) for tensor in (value, product)}
+    if len(same) > 1 or not known_parts(tracer, weight):
         return None
     indices = _INDICES[: product.dim()]
     terms = [indices[len(indices) - factor.dim() :] for factor in (value, weight)]
     if (layer := _layer(tracer, (value, weight), terms, indices[:-1], None)) is None:
         return None
     return opened(tracer, tracer.emit(product.shape[:-1], product.dtype, Value(layer)))
+
+
+def _averaged(tracer: Tracer, sources: Sources) -> Sources:
+    """What a mean is the mean of."""
+    return tracer.steps[sources[0]].inputs if len(sources) == 1 and sources[0] in tracer.statistics else sources
 
 
 def _multiplied(tracer: Tracer, operands: Sequence[Tensor], terms: Sequence[str], result: str) -> Iterator[Part]:

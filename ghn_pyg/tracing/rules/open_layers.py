@@ -56,8 +56,10 @@ def summed(tracer: Tracer, *operands: Any) -> Open | None:
 
 
 def is_constant(tracer: Tracer, operand: Any) -> bool:
-    """Whether an operand depends on neither activations nor parameters."""
-    return not isinstance(operand, Tensor) or tracer.value(operand) in (None, CONSTANT)
+    """Whether an operand depends on neither activations nor parameters, but perhaps on indices and masks."""
+    if not isinstance(operand, Tensor) or not tracer.is_abstract(operand):
+        return True
+    return tracer.value(operand) in (None, CONSTANT)
 
 
 def _side_by_side(tracer: Tracer, layers: Sources) -> bool:
@@ -81,6 +83,18 @@ def multiplied(tracer: Tracer, value: Any, factor: Any) -> Open | None:
         return found
     for_all = factor.shape[-1:] in ((), (1,)) and trailing(value.shape, found.channels) > 0
     return found if for_all and not (tracer.value(factor) or CONSTANT).params else None
+
+
+def concatenated(tracer: Tracer, result: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+    """Notes that layers whose channels were put one after the other are open for one bias."""
+    found = [summed(tracer, tensor) for tensor in tensors]
+    if all(
+        part is not None and part.layers and part.channels == tensor.shape[-1]
+        for part, tensor in zip(found, tensors, strict=True)
+    ):
+        layers = union(*(part.layers for part in found))
+        tracer.origin(result).open = Open(layers, tracer.sources(result), result.shape[-1])
+    return result
 
 
 def carry(tracer: Tracer, result: Tensor, found: Open | None, shape: Sequence[int]) -> Tensor:

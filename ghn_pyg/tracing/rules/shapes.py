@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...utils.compat import INDEX_SELECT
 from ...utils.nested_tensors import map_tensors, tensors_in
 from ..kept_reasons import enters
 from ..tracer import Rule, Tracer, rule
@@ -64,7 +65,7 @@ def _is_table(tracer: Tracer, tensor: Tensor, ids: Tensor) -> bool:
     return are_ids and tensor.dim() == 2 and tracer.parameter(tensor) is not None
 
 
-@rule(*named("index_select"))
+@rule(*named("index_select"), *INDEX_SELECT)
 def index_select(tracer: Tracer, input: Tensor, dim: int, index: Tensor) -> Tensor:
     """Chosen indices of one dimension."""
     return tracer.call(Tensor.__getitem__, input, (*(slice(None),) * axis_of(dim, input.dim()), index.view(-1)))
@@ -111,6 +112,6 @@ def _reshaping(function: Callable[..., Any], view: Callable[[Tracer, Tensor, Seq
 
 for _function in named("flatten view reshape"):
     rule(_function)(_reshaping(_function, _view))
-for _function in named("permute transpose unsqueeze squeeze chunk split"):
+for _function in named("permute transpose unsqueeze squeeze chunk split movedim unflatten"):
     rule(_function)(_reshaping(_function, Tracer.view))
 rule(*named("swapaxes"))(_reshaping(torch.transpose, Tracer.view))  # with the names of its arguments
