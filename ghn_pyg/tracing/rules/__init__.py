@@ -15,4 +15,5 @@ from . import (  # noqa: F401
     pools,
     recurrent,
     shapes,
+    sparse,
 )

@@ -138,11 +138,11 @@ def offset(tracer: Tracer, value: Any, other: Any) -> Sources | None:
     name, channels = parts[0].name, found.channels
     shape = tuple(tracer.parameters[name].shape)
     size, stacks = math.prod(shape), [spec.shape[: spec.stacked] for layer in layers for spec in layer.params]
-    whole = size == value.shape[-1] and any(math.prod(stack) * channels % size == 0 for stack in stacks)
+    whole = channels < size == value.shape[-1] and any(math.prod(stack) * channels % size == 0 for stack in stacks)
     flat = size == other.numel() and (size == channels or whole) and not tracer.sources(other)
     if layers[0].kind in LAYERS:
         # One number for each channel is a bias if no channels of size 1 come before, else it may be a token.
-        no_token = value.dim() < 3 or other.shape[-1] == 1
+        no_token = value.dim() < 3 or other.shape[-1:] == (1,)
         flat = flat and (shape[0] == channels or max(shape) < channels or no_token)
         stacked = _stack(shape[:-1]) in [_stack(stack) for stack in stacks if stack] and shape[-1:] == (channels,)
         return bias_step(tracer, found.sources, other, flat) if flat or stacked else None

@@ -17,6 +17,7 @@ from .data_dependent import nonzero
 from .elementwise import absorb, named
 from .embedding import looked_up
 from .open_layers import carry, open_in
+from .sparse import sparse
 
 
 def axis_of(dim: int, rank: int) -> int:
@@ -35,6 +36,8 @@ def getitem(tracer: Tracer, input: Tensor, index: Any) -> Tensor:
     result = tracer.lift(input)[map_tensors(tracer.lift, index)]
     if _are_rows(indices) and _is_table(tracer, input, indices[0]):
         return tracer.emit(result.shape, result.dtype, Value(looked_up(tracer, indices[0], input)))
+    if tracer.value(input) is None and input.numel() and (input == (first := input.flatten()[0])).all():
+        return first.expand(result.shape).clone()  # whatever the indices are
     value = absorb(tracer, enters("indexing"), tracer.merged(tensors_in((input, index))))
     if any(isinstance(at, Tensor) for at in indices):
         tracer.looked_up.update(name for name in value.params if tracer.parameters[name].dim() == 2)
@@ -68,6 +71,9 @@ def _is_table(tracer: Tracer, tensor: Tensor, ids: Tensor) -> bool:
 @rule(*named("index_select"), *INDEX_SELECT)
 def index_select(tracer: Tracer, input: Tensor, dim: int, index: Tensor) -> Tensor:
     """Chosen indices of one dimension."""
+    if input.layout != torch.strided:
+        shape = [index.numel() if d == axis_of(dim, input.dim()) else size for d, size in enumerate(input.shape)]
+        return sparse(tracer, shape, input.dtype, input.layout, tracer.value(input))
     return tracer.call(Tensor.__getitem__, input, (*(slice(None),) * axis_of(dim, input.dim()), index.view(-1)))
 
 
