@@ -143,7 +143,7 @@ def offset(tracer: Tracer, value: Any, other: Any) -> Sources | None:
     if layers[0].kind in LAYERS:
         # One number for each channel is a bias if no channels of size 1 come before, else it may be a token.
         no_token = value.dim() < 3 or other.shape[-1:] == (1,)
-        flat = flat and (shape[0] == channels or max(shape) < channels or no_token)
+        flat = flat and (shape[0] == size or max(shape) < size or no_token)
         stacked = _stack(shape[:-1]) in [_stack(stack) for stack in stacks if stack] and shape[-1:] == (channels,)
         return bias_step(tracer, found.sources, other, flat) if flat or stacked else None
     if layers[0].kind not in ("ln", "bn") or found.sources != found.layers or not flat:

@@ -87,12 +87,9 @@ def multiplied(tracer: Tracer, value: Any, factor: Any) -> Open | None:
 
 def concatenated(tracer: Tracer, result: Tensor, tensors: Sequence[Tensor]) -> Tensor:
     """Notes that layers whose channels were put one after the other are open for one bias."""
-    found = [summed(tracer, tensor) for tensor in tensors]
-    if all(
-        part is not None and part.layers and part.channels == tensor.shape[-1]
-        for part, tensor in zip(found, tensors, strict=True)
-    ):
-        layers = union(*(part.layers for part in found))
+    found = [part for tensor in tensors if (part := summed(tracer, tensor)) and part.channels == tensor.shape[-1]]
+    layers = union(*(part.layers for part in found))
+    if layers and len(found) == len(tensors):
         tracer.origin(result).open = Open(layers, tracer.sources(result), result.shape[-1])
     return result
 

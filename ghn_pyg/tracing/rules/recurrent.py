@@ -13,7 +13,7 @@ from ...utils.nested_tensors import map_tensors, tensors_in
 from ..steps import Sources
 from ..tracer import Tracer, rule
 from ..values import CONSTANT, Value
-from .layer_steps import bias_step, entered, weight_step
+from .layer_steps import entered, weight_step
 
 
 @rule(*PACK_SEQUENCE)
@@ -57,13 +57,13 @@ def recurrent(tracer: Tracer, data: Tensor, *args: Any) -> tuple[Tensor, ...]:
     return (out, *(tracer.emit(tensor.shape, tensor.dtype, value) for tensor in states))
 
 
-def _reordered(weights: Sequence[Tensor], has_biases: bool) -> Sequence[Tensor | None]:
+def _reordered(weights: Sequence[Tensor], has_biases: bool) -> Sequence[Any]:
     """The weights and biases of input and state, and perhaps the weight of a projection."""
     return weights if has_biases else (*weights[:2], None, None, *weights[2:])
 
 
 @rule(*RECURRENT_CELLS)
-def cell(tracer: Tracer, data: Tensor, state: Any, *weights: Tensor | None) -> Any:
+def cell(tracer: Tracer, data: Tensor, state: Any, *weights: Any) -> Any:
     """One time step of a recurrent layer."""
     states = list(tensors_in([state]))
     entering, *of_states = [entered(tracer, tensor) for tensor in (data, *states)]
@@ -71,22 +71,16 @@ def cell(tracer: Tracer, data: Tensor, state: Any, *weights: Tensor | None) -> A
     return map_tensors(lambda tensor: tracer.emit(tensor.shape, tensor.dtype, value), state)
 
 
-def _carried(of_states: Sequence[Sources], states: Sequence[Tensor], weights: Sequence[Tensor | None]) -> Sources:
+def _carried(of_states: Sequence[Sources], states: Sequence[Tensor], weights: Sequence[Any]) -> Sources:
     """The state that gates add to the new one: that of a GRU, or the memory of an LSTM."""
-    gated = weights[0] is not None and weights[0].shape[0] > states[-1].shape[-1]
-    return of_states[-1] if gated else ()
+    return of_states[-1] if weights[0].shape[0] > states[-1].shape[-1] else ()
 
 
-def _step(tracer: Tracer, data: Sources, state: Sources, carried: Sources, weights: Sequence[Tensor | None]) -> Sources:
+def _step(tracer: Tracer, data: Sources, state: Sources, carried: Sources, weights: Sequence[Any]) -> Sources:
     """Records layers of the input and of the state side by side, their sum, and the projection of an LSTM."""
     of_input, of_state, input_bias, state_bias, *projections = weights
-    new = tracer.join(
-        "sum",
-        [
-            bias_step(tracer, weight_step(tracer, "conv", data, of_input, None), input_bias),
-            bias_step(tracer, weight_step(tracer, "conv", state, of_state, None), state_bias),
-        ],
-    )
+    sides = ((data, of_input, input_bias), (state, of_state, state_bias))
+    new = tracer.join("sum", [weight_step(tracer, "conv", *side) for side in sides])
     new = tracer.join("sum", [new, carried])
     for projection in projections:
         new = weight_step(tracer, "conv", new, projection, None)

@@ -36,9 +36,9 @@ def getitem(tracer: Tracer, input: Tensor, index: Any) -> Tensor:
     result = tracer.lift(input)[map_tensors(tracer.lift, index)]
     if _are_rows(indices) and _is_table(tracer, input, indices[0]):
         return tracer.emit(result.shape, result.dtype, Value(looked_up(tracer, indices[0], input)))
-    if tracer.value(input) is None and input.numel() and (input == (first := input.flatten()[0])).all():
-        return first.expand(result.shape).clone()  # whatever the indices are
     value = absorb(tracer, enters("indexing"), tracer.merged(tensors_in((input, index))))
+    if not tracer.is_abstract(input) and input.numel() and (input == (first := input.flatten()[0])).all():
+        return tracer.remember(first.expand(result.shape).clone(), value)  # the same for all indices
     if any(isinstance(at, Tensor) for at in indices):
         tracer.looked_up.update(name for name in value.params if tracer.parameters[name].dim() == 2)
     elif result.numel() == input.numel():  # only dimensions of size 1 come or go
@@ -72,7 +72,8 @@ def _is_table(tracer: Tracer, tensor: Tensor, ids: Tensor) -> bool:
 def index_select(tracer: Tracer, input: Tensor, dim: int, index: Tensor) -> Tensor:
     """Chosen indices of one dimension."""
     if input.layout != torch.strided:
-        shape = [index.numel() if d == axis_of(dim, input.dim()) else size for d, size in enumerate(input.shape)]
+        axis, sizes = axis_of(dim, input.dim()), tuple(input.shape)
+        shape = (*sizes[:axis], index.numel(), *sizes[axis + 1 :])
         return sparse(tracer, shape, input.dtype, input.layout, tracer.value(input))
     return tracer.call(Tensor.__getitem__, input, (*(slice(None),) * axis_of(dim, input.dim()), index.view(-1)))
 

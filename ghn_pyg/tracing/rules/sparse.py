@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from ..values import CONSTANT, Value
 
 
 def sparse(
-    tracer: Tracer, shape: Sequence[int], dtype: torch.dtype, layout: torch.layout, value: Value | None
+    tracer: Tracer, shape: tuple[int, ...], dtype: torch.dtype, layout: torch.layout, value: Value | None
 ) -> Tensor:
     """A new abstract tensor of a sparse layout."""
     count = tracer.chosen(math.prod(shape))
@@ -29,7 +29,7 @@ def sparse(
     return out
 
 
-def _ends(shape: Sequence[int], layout: torch.layout) -> int:
+def _ends(shape: tuple[int, ...], layout: torch.layout) -> int:
     """How many numbers say where the rows of a compressed matrix end, or its columns."""
     return 1 + (shape[0] if layout == torch.sparse_csr else shape[1])
 
