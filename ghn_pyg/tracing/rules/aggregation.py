@@ -16,8 +16,7 @@ from .means import dimensions
 from .open_layers import carry, open_in, reduced, summed
 
 _ROWWISE: Final = """
-    expand index_add index_add_ index_reduce index_reduce_ repeat scatter_add scatter_add_ scatter_reduce
-    scatter_reduce_ segment_reduce
+    expand index_add index_add_ repeat scatter_add scatter_add_ scatter_reduce scatter_reduce_ segment_reduce
 """
 
 

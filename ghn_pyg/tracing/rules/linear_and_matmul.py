@@ -158,7 +158,7 @@ def linear(tracer: Tracer, input: Tensor, weight: Tensor, bias: Tensor | None = 
     return layer_output(tracer, (*shape[:-1], *weight.shape[:-1]), input.dtype, sources, bias)
 
 
-@rule(*named("matmul __matmul__ bmm mm mv spmm dsmm hsmm"), torch.sparse.mm)
+@rule(*named("matmul __matmul__ bmm mm mv"), torch.sparse.mm)
 def matmul(tracer: Tracer, input: Tensor, *other: Any, **named: Any) -> Tensor:
     """A matrix product of two values, or with a parameter (a linear layer); sparse ones may reduce otherwise."""
     operands = list(tensors_in((input, *other, *named.values())))

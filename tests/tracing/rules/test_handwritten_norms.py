@@ -138,5 +138,5 @@ def test_a_single_number_is_no_gain():
 
 def test_a_norm_after_a_layer_with_a_handler():
     graph = graph_of(lambda self, x: rms(self.a(x)[0]) * self.g, TOKENS, a=nn.LSTM(5, 5), g=weight(5))
-    assert kinds(graph) == ["input", "conv", "conv", "bias", "bias", "ln"]
-    assert sources(graph)["g"] == ["a.bias_hh_l0"]
+    assert kinds(graph) == ["input", "conv", "bias", "conv", "bias", "sum", "ln"]
+    assert sources(graph)["g"] == ["a:sum"]
