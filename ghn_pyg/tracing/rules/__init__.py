@@ -15,5 +15,4 @@ from . import (  # noqa: F401
     pools,
     recurrent,
     shapes,
-    sparse,
 )

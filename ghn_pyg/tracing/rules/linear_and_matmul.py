@@ -21,7 +21,6 @@ from .attention import attended
 from .elementwise import named
 from .layer_steps import entered, expect, layer_output, matrix_step, weight_step
 from .open_layers import Open, open_in, opened
-from .sparse import sparse
 
 _INDICES: Final = string.ascii_uppercase + string.ascii_lowercase
 _FACTORS: Final = ("mat1", "batch1", "mat", "mat2", "batch2", "vec")
@@ -161,11 +160,7 @@ def linear(tracer: Tracer, input: Tensor, weight: Tensor, bias: Tensor | None = 
 @rule(*named("matmul __matmul__ bmm mm mv"), torch.sparse.mm)
 def matmul(tracer: Tracer, input: Tensor, *other: Any, **named: Any) -> Tensor:
     """A matrix product of two values, or with a parameter (a linear layer); sparse ones may reduce otherwise."""
-    operands = list(tensors_in((input, *other, *named.values())))
-    out = _matrices(tracer, *operands)
-    if all(tensor.layout != torch.strided for tensor in operands):
-        return sparse(tracer, out.shape, out.dtype, input.layout, tracer.value(out))
-    return out
+    return _matrices(tracer, *tensors_in((input, *other, *named.values())))
 
 
 def _matrices(tracer: Tracer, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:

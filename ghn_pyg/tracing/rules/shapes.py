@@ -17,7 +17,6 @@ from .data_dependent import nonzero
 from .elementwise import absorb, named
 from .embedding import looked_up
 from .open_layers import carry, open_in
-from .sparse import sparse
 
 
 def axis_of(dim: int, rank: int) -> int:
@@ -71,10 +70,6 @@ def _is_table(tracer: Tracer, tensor: Tensor, ids: Tensor) -> bool:
 @rule(*named("index_select"), *INDEX_SELECT)
 def index_select(tracer: Tracer, input: Tensor, dim: int, index: Tensor) -> Tensor:
     """Chosen indices of one dimension."""
-    if input.layout != torch.strided:
-        axis, sizes = axis_of(dim, input.dim()), tuple(input.shape)
-        shape = (*sizes[:axis], index.numel(), *sizes[axis + 1 :])
-        return sparse(tracer, shape, input.dtype, input.layout, tracer.value(input))
     return tracer.call(Tensor.__getitem__, input, (*(slice(None),) * axis_of(dim, input.dim()), index.view(-1)))
 
 
