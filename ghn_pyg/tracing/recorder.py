@@ -23,6 +23,7 @@ class Recorder(ValueTable):
         self.scope: list[str] = [""]  # paths of the running modules, the innermost last
         self._muted = False
         self._constant: set[int] = set()  # steps that no data reaches
+        self._on_constants: dict[str, list[int]] = {}  # steps that use a parameter on constants, by its name
 
     def step(
         self,
@@ -41,8 +42,11 @@ class Recorder(ValueTable):
             return inputs
         if not self._constant.issuperset(inputs):
             self._make_way(kind, params)
-        elif kind != "pos_enc":
-            self._constant.add(len(self.steps))
+        else:
+            if kind != "pos_enc":
+                self._constant.add(len(self.steps))
+            for param in params:
+                self._on_constants.setdefault(param.name, []).append(len(self.steps))
         new = tuple(param for param in params if param.name not in self.claimed)
         self.claimed.update((param.name, len(self.steps)) for param in new)
         shape = params[0].node_shape() if params else (1, 1, *kernel) if kernel else NO_SHAPE
@@ -51,9 +55,8 @@ class Recorder(ValueTable):
 
     def _make_way(self, kind: str, params: tuple[ParamSpec, ...]) -> None:
         """Folds away the steps of this kind that have used the parameters on constants."""
-        for first in {self.claimed[param.name] for param in params if param.name in self.claimed}:
-            step = self.steps[first]
-            if step.kind == kind and (first in self._constant or not step.inputs):
+        for first in (step for param in params for step in self._on_constants.pop(param.name, ())):
+            if (step := self.steps[first]).kind == kind:
                 for spec in step.params:
                     del self.claimed[spec.name]
                 step.kind, step.params = "table", ()

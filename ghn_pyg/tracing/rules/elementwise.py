@@ -149,7 +149,10 @@ def _norm(tracer: Tracer, input: Any, other: Any, merged: Value) -> Sources | No
     """What a product is if it is part of a norm that is written out."""
     first, second = tracer.sources(input), tracer.sources(other)
     if merged.params and merged.sources:
-        return scaled(tracer, first, other) if first else scaled(tracer, second, input)
+        value, gain = (input, other) if first else (other, input)
+        if tracer.kinds(value) == {"normalised"} and open_in(tracer, value) is None:  # an activation function follows
+            return None
+        return scaled(tracer, first or second, gain)
     if len(merged.sources) < 2:
         return None
     norm = normalised(tracer, first, second)

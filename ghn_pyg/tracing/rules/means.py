@@ -15,7 +15,7 @@ from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT, Value
 from .elementwise import named
 from .handwritten_norms import normalised, statistic
-from .open_layers import has_heads, reduced
+from .open_layers import has_heads, opened, reduced
 from .shapes import axis_of
 
 
@@ -92,4 +92,4 @@ def normalize(tracer: Tracer, input: Tensor, p: float = 2.0, dim: int = 1, *_: A
     value, rank = tracer.value(input) or CONSTANT, input.dim()
     length = statistic(tracer, value.sources, rank, dimensions(dim, rank))
     sources = normalised(tracer, value.sources, length) or value.sources
-    return tracer.emit(input.shape, input.dtype, Value(sources, value.params))
+    return opened(tracer, tracer.emit(input.shape, input.dtype, Value(sources, value.params)))

@@ -30,7 +30,7 @@ def _norm(
     if normed == sources:
         normed = normalised_step(tracer, sources, (kind, tuple(dim - x.dim() for dim in over)))
     out = tracer.like(x, normed)
-    return out if gain is None or bias is not None else opened(tracer, out)
+    return out if tracer.parameter(bias) is not None else opened(tracer, out)
 
 
 def normalised_step(tracer: Tracer, inputs: Sources, norm: tuple[str, tuple[int, ...]]) -> Sources:
