@@ -39,6 +39,7 @@ class Kept(enum.StrEnum):
     QUANTISED = "its elements have less than two bytes, too few for a prediction"
     COMPLEX = "its elements are complex numbers, which GHNs do not predict"
     SPARSE = "it is a sparse tensor, which cannot hold a prediction"
+    FLAT = "it is a flat vector that weights are cut from, and only whole weights are predicted"
     SCRIPTED = "it belongs to a TorchScript module, which cannot be traced"
     LEFT_OUT = "the handler of its layer leaves it out"
     UNUSED = "the forward pass does not use it"

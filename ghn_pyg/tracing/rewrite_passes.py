@@ -102,7 +102,8 @@ def fold(steps: Sequence[Step], kinds: Sequence[str], dropped: set[int]) -> tupl
         entering = union(*(resolved[source] for source in step.inputs))
         operands = {union(*(resolved[source] for source in operand)) for operand in step.operands} - {()}
         single = kinds[index] in _JOINS and len(operands) <= 1
-        folded = kinds[index] in _UNNAMED or index in dropped or single
+        constant = bool(step.inputs) and not entering and not step.params  # of a layer that was moved to its real use
+        folded = kinds[index] in _UNNAMED or index in dropped or single or constant
         resolved.append(entering if folded else (index,))
         inputs.append(() if folded else entering)
     return resolved, inputs

@@ -120,6 +120,7 @@ class Tracer(Recorder, TorchFunctionMode):
         self.gains: dict[int, Tensor] = {}
         self.differentiated: Sources | None = None  # the sources of what the forward pass called ``backward`` on
         self.biased: dict[int, Sources] = {}  # sums of attention scores and biases, with the scores
+        self.tables: dict[int, list[int]] = {}  # products that may be attention scores, with what is added to them
         self.looked_up: set[str] = set()  # matrices whose rows are looked up
 
     def chosen(self, count: int) -> int:

@@ -31,7 +31,8 @@ class Origin:
     value: Value | None = None
     base: Tensor | None = None  # the tensor that it is a view of
     base_value: Value | None = None  # where the base came from when the view was made
-    open_step: int | None = None  # the layer or norm without a bias that returns it; a parameter added next is the bias
+    open: Any = None  # the layers or norm without a bias that it is the result of (``rules/open_layers.py``)
+    factors: Any = None  # the activation and the parameter whose product it is
     added: Any = 0  # the number that was added to the parameter that it is made of; None after a subtraction
     tokens: int = 0  # how many learned tokens a concatenation put first
     all_of: tuple[int, ...] | None = None  # if it holds the indices of all elements of a tensor, the tensor's shape
@@ -179,13 +180,7 @@ class ValueTable:
         tensor = torch.empty(shape, dtype=base.dtype, device="meta")
         origin = self._origins[id(tensor)] = Origin(tensor, value or CONSTANT, base, value)
         if known is not None:
-            origin.open_step, origin.added = known.open_step, known.added
-        return tensor
-
-    def opened(self, tensor: Tensor) -> Tensor:
-        """Notes that ``tensor`` is the result of a layer or norm that may still get its bias."""
-        if len(sources := self.sources(tensor)) == 1:
-            self.origin(tensor).open_step = sources[0]
+            origin.open, origin.added = known.open, known.added
         return tensor
 
     def remember(self, tensor: Tensor, value: Value) -> Tensor:

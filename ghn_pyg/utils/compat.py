@@ -120,6 +120,11 @@ ASSERT_ASYNC: Final = _functions(torch, "_assert_async")
 """An assertion on a tensor that does not wait for its values."""
 IS_LEFT_ALIGNED: Final = _functions(torch, "_nested_tensor_from_mask_left_aligned")
 """The check of :class:`torch.nn.TransformerEncoder` whether padding can be dropped."""
+_BUILT_IN: Final = getattr(torch._C, "_VariableFunctions", None)
+INDEX_SELECT: Final = _functions(_BUILT_IN, "index_select")
+"""``torch.index_select`` before PyTorch Geometric puts a function of its own in its place."""
+SELECT: Final = _functions(_BUILT_IN, "select")
+"""The same for ``torch.select``."""
 GROUPED_MM: Final = (*_functions(torch, "_grouped_mm"), *_functions(F, "grouped_mm"))
 """Products of groups of rows with a matrix each, as mixtures of experts compute them."""
 PACK_SEQUENCE: Final = _functions(_VF, "_pack_padded_sequence")

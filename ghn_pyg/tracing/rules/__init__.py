@@ -1,6 +1,7 @@
 """What PyTorch functions do to the graph, one file for each kind of layer. Importing it registers all rules."""
 
 from . import (  # noqa: F401
+    aggregation,
     aten,
     attention,
     constants,

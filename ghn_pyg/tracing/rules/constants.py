@@ -14,6 +14,7 @@ from ..constant_tensors import small, wanted_type
 from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT
 from .elementwise import named
+from .open_layers import carry, open_in
 
 _LIKE: Final = """
     zeros_like ones_like empty_like full_like new_zeros new_ones new_empty new_full new_tensor
@@ -46,7 +47,12 @@ def move(tracer: Tracer, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     dtype = wanted_type(args, kwargs) or input.dtype
     if not tracer.is_abstract(input):  # if it is moved to an activation's device, it keeps its values
         return tracer.call(Tensor.to, input, dtype)
-    return tracer.emit(input.shape, dtype, tracer.value(input) or CONSTANT)
+    moved = tracer.emit(input.shape, dtype, tracer.value(input) or CONSTANT)
+    return carry(tracer, moved, open_in(tracer, input), input.shape)
+
+
+for _name, _dtype in (("float", torch.float32), ("double", torch.float64), ("half", torch.float16)):
+    rule(getattr(Tensor, _name))(lambda tracer, input, dtype=_dtype, **_: tracer.call(Tensor.to, input, dtype))
 
 
 @rule(Tensor.type)

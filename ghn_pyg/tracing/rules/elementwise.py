@@ -16,14 +16,17 @@ from ..steps import Sources, union
 from ..tracer import Tracer, rule
 from ..values import CONSTANT, Value
 from .handwritten_norms import normalised, scaled
+from .open_layers import carry, multiplied, open_in, opened
 
 _UNARY: Final = """
     relu relu_ relu6 leaky_relu leaky_relu_ elu elu_ selu selu_ celu celu_ gelu silu mish hardtanh hardtanh_ hardswish
     hardsigmoid rrelu rrelu_ sigmoid_ tanh_ logsigmoid softplus softsign tanhshrink hardshrink softshrink
-    threshold softmin log_softmax dropout dropout_ dropout1d dropout2d dropout3d alpha_dropout
-    feature_alpha_dropout exp_ sqrt_ rsqrt_ square abs abs_ neg neg_ __neg__ __abs__ clamp clamp_ clamp_min clamp_max
-    clip round floor ceil sign positive contiguous clone requires_grad_ nan_to_num local_response_norm flip roll
-    tril triu silu_
+    threshold softmin log_softmax alpha_dropout feature_alpha_dropout exp_ sqrt_ rsqrt_ square abs abs_ __abs__ clamp
+    clamp_ clamp_min clamp_max clip round floor ceil sign positive nan_to_num local_response_norm flip roll tril triu
+    silu_
+"""
+_LINEAR: Final = """
+    contiguous clone requires_grad_ neg neg_ __neg__ dropout dropout_ dropout1d dropout2d dropout3d
 """
 _NAMESPACES: Final = (torch, Tensor, F, torch.special)
 
@@ -41,6 +44,12 @@ def named(names: str) -> set[Callable[..., Any]]:
 def unary(tracer: Tracer, input: Tensor, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
     """Keeps the shape, and where its input comes from."""
     return tracer.emit(input.shape, dtype or input.dtype, tracer.value(input) or CONSTANT)
+
+
+@rule(*named(_LINEAR))
+def linear_unary(tracer: Tracer, input: Tensor, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
+    """The same; a layer's bias may come later."""
+    return carry(tracer, unary(tracer, input, dtype=dtype), open_in(tracer, input), input.shape)
 
 
 @rule(*named("sigmoid tanh exp log log1p sqrt rsqrt erf sin cos logit dequantize"))
@@ -86,7 +95,9 @@ def divide(tracer: Tracer, input: Any, other: Any, *, rounding_mode: str | None 
     norm = normalised(tracer, tracer.sources(input), tracer.sources(other))
     value = tracer.value(quotient) or CONSTANT if norm is None else Value(norm)
     out = tracer.emit(quotient.shape, _float(quotient.dtype), value)
-    return out if norm is None else tracer.opened(out)
+    if norm is None:
+        return carry(tracer, out, multiplied(tracer, input, other), quotient.shape)
+    return opened(tracer, out)
 
 
 @rule(*named("mul multiply __mul__ __rmul__"))
@@ -95,10 +106,19 @@ def multiply(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
     merged = tracer.merged(tensors_in((input, other)))
     norm = _norm(tracer, input, other, merged)
     if norm is not None:
-        return tracer.opened(binary(tracer, input, other, Value(norm)))
+        return opened(tracer, _noted(tracer, binary(tracer, input, other, Value(norm)), input, other))
     if len(merged.sources) > 1:
         merged = Value(tracer.join("mul", tracer.entering((input, other))), merged.params)
-    return binary(tracer, input, other, _keep_factors(tracer, merged, _factor(tracer, input, other)))
+    out = binary(tracer, input, other, _keep_factors(tracer, merged, _factor(tracer, input, other)))
+    _noted(tracer, out, input, other)
+    return carry(tracer, out, multiplied(tracer, input, other) or multiplied(tracer, other, input), out.shape)
+
+
+def _noted(tracer: Tracer, product: Tensor, *factors: Any) -> Tensor:
+    """Notes the factors of a product with a parameter: a sum over it may be a linear layer."""
+    if all(isinstance(factor, Tensor) for factor in factors) and tracer.merged(factors).params:
+        tracer.origin(product).factors = factors
+    return product
 
 
 def _factor(tracer: Tracer, input: Any, other: Any) -> Kept:
@@ -129,7 +149,10 @@ def _norm(tracer: Tracer, input: Any, other: Any, merged: Value) -> Sources | No
     """What a product is if it is part of a norm that is written out."""
     first, second = tracer.sources(input), tracer.sources(other)
     if merged.params and merged.sources:
-        return scaled(tracer, first, other) if first else scaled(tracer, second, input)
+        value, gain = (input, other) if first else (other, input)
+        if tracer.kinds(value) == {"normalised"} and open_in(tracer, value) is None:  # an activation function follows
+            return None
+        return scaled(tracer, first or second, gain)
     if len(merged.sources) < 2:
         return None
     norm = normalised(tracer, first, second)

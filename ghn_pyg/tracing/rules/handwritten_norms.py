@@ -15,7 +15,7 @@ from torch import Tensor
 from ..kept_reasons import Kept
 from ..steps import Sources
 from ..tracer import Tracer
-from .norms import norm_step
+from .norms import norm_step, normalised_step
 
 
 def statistic(tracer: Tracer, sources: Sources, rank: int, dims: Sequence[int], kind: str = "statistic") -> Sources:
@@ -48,10 +48,7 @@ def normalised(tracer: Tracer, value: Sources, other: Sources) -> Sources | None
     gain = next((tracer.gains[step] for step in (*value, *other) if step in tracer.gains), None)
     if gain is not None and _scales(gain, norm):
         return norm_step(tracer, norm[0], origin, gain, None)
-    step = tracer.step("normalised", origin)
-    if step != origin:
-        tracer.normalised[step[0]] = norm
-    return step
+    return normalised_step(tracer, origin, norm)
 
 
 def scaled(tracer: Tracer, value: Sources, gain: Any) -> Sources | None:
@@ -94,10 +91,13 @@ def _is_gain(tracer: Tracer, tensor: Any) -> bool:
     name = tracer.parameter(tensor) if isinstance(tensor, Tensor) else None
     if name is None or tracer.origin(tensor).added not in (0, 1):
         return False
-    return tracer.parameters[name].dim() > 0 and tracer.parameters[name].shape[0] > 1
+    shape = tracer.parameters[name].shape
+    return shape[:1] > (1,) or 1 < shape.numel() == max(shape)
 
 
 def _scales(gain: Tensor, norm: tuple[str, tuple[int, ...]]) -> bool:
     """Whether a gain has a number for each channel, or in a layer norm for the features that it is over."""
     kind, dims = norm
+    if kind == "bn" and gain.dim() > 1:
+        return any(size > 1 and dim not in dims for dim, size in enumerate(gain.shape, start=-gain.dim()))
     return kind == "bn" or any(gain.dim() >= -dim and gain.shape[dim] > 1 for dim in dims)

@@ -19,17 +19,18 @@ from .elementwise import absorb, binary, multiply, named, scores
 from .handwritten_norms import centred
 from .layer_steps import offset
 from .learned_positions import position_tables, with_tokens
+from .open_layers import Open, carry, concatenated, multiplied, summed
 from .shapes import axis_of
 
 
 @rule(*named("add __add__ __radd__"))
 def add(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
     """A sum, or an offset by a constant."""
-    value = added(tracer, input, other)
+    found, value = summed(tracer, input, other), added(tracer, input, other)
     out, number = binary(tracer, input, other, value), other if isinstance(input, Tensor) else input
     if value.params and not value.sources and not isinstance(number, Tensor):
         tracer.origin(out).added = number
-    return out
+    return carry(tracer, out, found, out.shape)
 
 
 @rule(*named("sub subtract __sub__ __rsub__"))
@@ -82,18 +83,20 @@ rule(torch.addcdiv, Tensor.addcdiv)(_add_result_of(torch.div))
 rule(torch.lerp, Tensor.lerp)(_add_result_of(torch.mul))  # (1 - w) x + w y
 
 
-def _in_place(function: Callable[..., Value]) -> Rule:
+def _in_place(function: Callable[..., Value], left_open: Callable[..., Open | None]) -> Rule:
     def apply(tracer: Tracer, input: Tensor, other: Any, **_: Any) -> Tensor:
         if not tracer.owns(input):  # the network's own memory stays as it is
+            found = left_open(tracer, input, other)
             tracer.mark(input, function(tracer, input, other))
+            carry(tracer, input, found, input.shape)
         return input
 
     return apply
 
 
-rule(Tensor.add_, Tensor.__iadd__, Tensor.sub_, Tensor.__isub__)(_in_place(added))
+rule(Tensor.add_, Tensor.__iadd__, Tensor.sub_, Tensor.__isub__)(_in_place(added, summed))
 rule(Tensor.mul_, Tensor.__imul__)(
-    _in_place(lambda tracer, input, other: tracer.value(multiply(tracer, input, other)) or CONSTANT)
+    _in_place(lambda tracer, input, other: tracer.value(multiply(tracer, input, other)) or CONSTANT, multiplied)
 )
 
 
@@ -108,7 +111,8 @@ def concatenate(tracer: Tracer, tensors: Sequence[Tensor], dim: int = 0, **_: An
     shape = list(shapes[0])
     shape[axis] = sum(other[axis] for other in shapes)
     dtype = functools.reduce(torch.promote_types, {tensor.dtype for tensor in tensors})
-    return with_tokens(tracer, tracer.emit(shape, dtype, _joined(tracer, tensors)), tensors, axis)
+    out = with_tokens(tracer, tracer.emit(shape, dtype, _joined(tracer, tensors)), tensors, axis)
+    return concatenated(tracer, out, tensors) if axis == len(shape) - 1 else out
 
 
 def _stack(function: Callable[..., Tensor]) -> Rule:
