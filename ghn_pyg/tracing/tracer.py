@@ -43,7 +43,8 @@ _QUERIES: Final = frozenset(
 )  # fmt: skip
 _DATA: Final = Tensor.data.__get__  # type: ignore[attr-defined]
 _GRAD: Final = Tensor.grad.__get__  # type: ignore[attr-defined]
-_REQUIRES_GRAD: Final = Tensor.requires_grad.__set__  # type: ignore[attr-defined]
+_REQUIRES_GRAD: Final = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
+_SET_REQUIRES_GRAD: Final = Tensor.requires_grad.__set__  # type: ignore[attr-defined]
 _ARRAYS: Final[frozenset[Any]] = frozenset((Tensor.numpy, Tensor.__array__))
 # NumPy's names of arguments, which PyTorch accepts too, and PyTorch's own for the second operand of a power.
 _ALIASES: Final = {
@@ -198,7 +199,7 @@ class Tracer(Recorder, TorchFunctionMode):
         if name == "__get__":
             return self._attribute(func, args)
         if name == "__set__":
-            kept = id(args[0]) in self.owned or func == _REQUIRES_GRAD  # of activations that no gradient reaches
+            kept = id(args[0]) in self.owned or func == _SET_REQUIRES_GRAD  # of activations that no gradient reaches
             return None if kept else func(*args)
         if "device" in kwargs:
             if str(kwargs["device"]) == "meta":  # the network asks for a tensor without data
@@ -246,11 +247,13 @@ class Tracer(Recorder, TorchFunctionMode):
 
     def _attribute(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Attributes that are tensors, such as ``.data`` and ``.T``, come from where their tensor comes from."""
+        if func == _GRAD and self.differentiated is not None and args[0].is_meta:
+            return self.like(args[0], self.differentiated)
+        if func == _REQUIRES_GRAD and torch.is_grad_enabled() and self.sources(args[0]):
+            return True
         result = func(*args)
         if not isinstance(result, Tensor):
             return on_cpu(func, result)
-        if func == _GRAD and self.differentiated is not None and args[0].is_meta:
-            return self.like(args[0], self.differentiated)
         if func == _DATA and self.is_abstract(args[0]) and args[0].is_meta:
             return self.view(args[0], args[0].shape)
         if (value := self.value(args[0])) is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,4 +35,4 @@ def retain_grad(tracer: Tracer, _: Tensor) -> None:
 @rule(Tensor.register_hook)
 def register_hook(tracer: Tracer, *_: Any) -> RemovableHandle:
     """Hooks on gradients are not called."""
-    return RemovableHandle({})
+    return RemovableHandle(OrderedDict())

@@ -4,7 +4,6 @@ import operator
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor
 
 from ghn_pyg.tracing.rules import elementwise
@@ -22,7 +21,6 @@ FLAGS = torch.tensor([True, False, True, True, False, False, True])
 ALL, INTO = torch.arange(3).view(1, 3, 1, 1), torch.tensor([1, 0, 1])
 SCALAR = torch.tensor(3.0)
 ROWS, STACK, ENDS = torch.rand(6, 4), torch.rand(3, 4, 8), torch.tensor([2, 3, 6], dtype=torch.int32)
-BOXES = torch.tensor([[0.0, 0.0, 2.0, 3.0], [5.0, 5.0, 7.0, 11.0], [0.0, 7.0, 3.0, 13.0]])
 
 # What the functions of one operand need besides it.
 FURTHER = {
@@ -170,6 +168,8 @@ MOVED = [
 CONSTANTS = [
     *((getattr(torch, f"{name}_like"), (A,), {}) for name in ("zeros", "ones", "empty", "rand", "randn")),
     (torch.full_like, (A, 3.0), {}),
+    (torch.detach, (torch.rand(3, 5),), {}),
+    (Tensor.type, (torch.rand(3, 5), torch.float64), {}),
     (Tensor.type_as, (IDS, A), {}),
     (Tensor.type_as, (A, IDS), {}),
     (Tensor.expand_as, (B, A), {}),
@@ -253,7 +253,6 @@ CHOSEN = [
     (Tensor.masked_select, (TOKENS, torch.tensor([True, False, True, True, False])), {}),
     *((Tensor.__getitem__, (TOKENS, at), {}) for at in (TOKENS > -1, TOKENS[:, :, 0] > -1)),
     (Tensor.__getitem__, (TOKENS, (slice(None), TOKENS[0, :, 0] > -1)), {}),
-    (torchvision.ops.nms, (BOXES, torch.rand(3), 0.5), {}),
     *((Tensor.unbind, args, {}) for args in ((TOKENS,), ((TOKENS + 1).nonzero(), 1))),
     (torch.unbind, (TOKENS, 1), {}),
     *((function, ((TOKENS > -1).any(),), {}) for function in (Tensor.__bool__, Tensor.is_nonzero, Tensor.item)),
