@@ -9,11 +9,11 @@ from .steps import Sources, Step, union
 
 _LAYER: Final = frozenset(("conv", "sep_conv", "dil_conv", "bias"))
 _WEIGHT: Final = _LAYER - {"bias"}
-_UNNAMED: Final = frozenset(("softmax", "mul", "product", "table", "statistic", "centred", "normalised"))
+_UNNAMED: Final = frozenset(("softmax", "mul", "product", "table", "statistic", "centred", "shifted", "normalised"))
 _JOINS: Final = frozenset(("sum", "concat"))
 # Between the classification layer and the output there may be these.
 _AFTER_CLASSIFIER: Final = _JOINS | {
-    "glob_avg", "avg_pool", "max_pool", "softmax", "statistic", "centred", "normalised",
+    "glob_avg", "avg_pool", "max_pool", "softmax", "statistic", "centred", "shifted", "normalised",
 }  # fmt: skip
 
 

@@ -15,14 +15,14 @@ from ..kept_reasons import Kept, enters
 from ..steps import Sources, union
 from ..tracer import Tracer, rule
 from ..values import CONSTANT, Value
-from .handwritten_norms import normalised, scaled
+from .handwritten_norms import normalised, over_deviation, scaled
 from .open_layers import carry, multiplied, open_in, opened
 
 _UNARY: Final = """
     relu relu_ relu6 leaky_relu leaky_relu_ elu elu_ selu selu_ celu celu_ gelu silu mish hardtanh hardtanh_ hardswish
     hardsigmoid rrelu rrelu_ sigmoid_ tanh_ logsigmoid softplus softsign tanhshrink hardshrink softshrink
     threshold softmin log_softmax alpha_dropout feature_alpha_dropout exp_ sqrt_ rsqrt_ square abs abs_ __abs__ clamp
-    clamp_ clamp_min clamp_max clip round floor ceil sign positive nan_to_num local_response_norm flip roll tril triu
+    clamp_ clamp_min clamp_max clip round floor ceil sign positive nan_to_num local_response_norm flip tril triu
     silu_
 """
 _LINEAR: Final = """
@@ -93,6 +93,8 @@ def divide(tracer: Tracer, input: Any, other: Any, *, rounding_mode: str | None 
     if rounding_mode:
         return quotient
     norm = normalised(tracer, tracer.sources(input), tracer.sources(other))
+    if norm is None:
+        norm = over_deviation(tracer, tracer.sources(input), other)
     value = tracer.value(quotient) or CONSTANT if norm is None else Value(norm)
     out = tracer.emit(quotient.shape, _float(quotient.dtype), value)
     if norm is None:
@@ -152,8 +154,9 @@ def _norm(tracer: Tracer, input: Any, other: Any, merged: Value) -> Sources | No
         value, gain = (input, other) if first else (other, input)
         if tracer.kinds(value) == {"normalised"} and open_in(tracer, value) is None:  # an activation function follows
             return None
-        return scaled(tracer, first or second, gain)
+        base = tracer.origin(value).base
+        return scaled(tracer, first or second, gain, base is not None and base.shape != value.shape)
     if len(merged.sources) < 2:
-        return None
+        return over_deviation(tracer, first or second, other if first else input)
     norm = normalised(tracer, first, second)
     return normalised(tracer, second, first) if norm is None else norm

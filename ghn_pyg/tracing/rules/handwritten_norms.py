@@ -16,6 +16,7 @@ from ..kept_reasons import Kept
 from ..steps import Sources
 from ..tracer import Tracer
 from .norms import norm_step, normalised_step
+from .open_layers import is_constant
 
 
 def statistic(tracer: Tracer, sources: Sources, rank: int, dims: Sequence[int], kind: str = "statistic") -> Sources:
@@ -51,19 +52,43 @@ def normalised(tracer: Tracer, value: Sources, other: Sources) -> Sources | None
     return normalised_step(tracer, origin, norm)
 
 
-def scaled(tracer: Tracer, value: Sources, gain: Any) -> Sources | None:
-    """The product of a value and a parameter if this is the gain of a norm, else ``None``."""
+def shifted(tracer: Tracer, difference: Tensor, mean: Any) -> Sources | None:
+    """A value less a constant for each channel, such as the running mean of a batch norm; else ``None``."""
+    if not _is_constant_vector(tracer, mean) or not (sources := tracer.sources(difference)):
+        return None
+    return tracer.step("shifted", sources)
+
+
+def over_deviation(tracer: Tracer, value: Sources, deviation: Any) -> Sources | None:
+    """The quotient of such a difference and another constant for each channel, else ``None``."""
+    if len(value) != 1 or tracer.steps[value[0]].kind != "shifted" or not _is_constant_vector(tracer, deviation):
+        return None
+    inputs, gain = tracer.steps[value[0]].inputs, tracer.gains.get(value[0])
+    return (
+        norm_step(tracer, "bn", inputs, gain, None) if gain is not None else normalised_step(tracer, inputs, ("bn", ()))
+    )
+
+
+def _is_constant_vector(tracer: Tracer, tensor: Any) -> bool:
+    return isinstance(tensor, Tensor) and is_constant(tracer, tensor) and 1 < tensor.numel() == max(tensor.shape)
+
+
+def scaled(tracer: Tracer, value: Sources, gain: Any, moved: bool = False) -> Sources | None:
+    """The product of a value and a parameter if this is the gain of a norm, else ``None``.
+
+    ``moved`` tells that the dimensions of the value are not those that it was normalised over.
+    """
     if len(value) != 1 or not _is_gain(tracer, gain):
         return None
     (step,) = value
     inputs, kind = tracer.steps[step].inputs, tracer.steps[step].kind
     if step in tracer.normalised:
         norm = tracer.normalised[step]
-        return norm_step(tracer, norm[0], inputs, gain, None) if _scales(gain, norm) else None
-    if step not in tracer.statistics and kind != "centred":
+        return norm_step(tracer, norm[0], inputs, gain, None) if moved or _scales(gain, norm) else None
+    if step not in tracer.statistics and kind not in ("centred", "shifted"):
         return None
     # The gain comes before the division.
-    later = tracer.step("statistic" if step in tracer.statistics else "centred", inputs)
+    later = tracer.step("statistic" if step in tracer.statistics else kind, inputs)
     if later != inputs:
         tracer.gains[later[0]] = gain
         if (name := tracer.parameter(gain)) is not None:
@@ -98,6 +123,4 @@ def _is_gain(tracer: Tracer, tensor: Any) -> bool:
 def _scales(gain: Tensor, norm: tuple[str, tuple[int, ...]]) -> bool:
     """Whether a gain has a number for each channel, or in a layer norm for the features that it is over."""
     kind, dims = norm
-    if kind == "bn" and gain.dim() > 1:
-        return any(size > 1 and dim not in dims for dim, size in enumerate(gain.shape, start=-gain.dim()))
     return kind == "bn" or any(gain.dim() >= -dim and gain.shape[dim] > 1 for dim in dims)

@@ -16,10 +16,10 @@ from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT, Value
 from .attention import position_bias
 from .elementwise import absorb, binary, multiply, named, scores
-from .handwritten_norms import centred
+from .handwritten_norms import centred, shifted
 from .layer_steps import offset
 from .learned_positions import position_tables, with_tokens
-from .open_layers import Open, carry, concatenated, multiplied, summed
+from .open_layers import Open, carry, constant_layer, joined, multiplied, summed
 from .shapes import axis_of
 
 
@@ -35,8 +35,10 @@ def add(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
 
 @rule(*named("sub subtract __sub__ __rsub__"))
 def subtract(tracer: Tracer, input: Any, other: Any, **options: Any) -> Tensor:
-    """A difference, which is not the gain of a norm."""
+    """A difference, which is not the gain of a norm; less a constant mean it may be part of one."""
     out = add(tracer, input, other, **options)
+    if (less_mean := shifted(tracer, out, other)) is not None:
+        out = tracer.like(out, less_mean)
     tracer.origin(out).added = None
     return out
 
@@ -60,8 +62,10 @@ def added(tracer: Tracer, input: Any, other: Any) -> Value:
         if of_partner and isinstance(operand, Tensor):
             position_bias(tracer, operand, of_partner)
             biased = union(biased, of_partner)
-        else:
-            operands += [tracer.step("pos_enc", (), (table,)) for table in position_tables(tracer, operand, partner)]
+        elif tables := position_tables(tracer, operand, partner):
+            operands += [tracer.step("pos_enc", (), (table,)) for table in tables]
+        elif (layer := constant_layer(tracer, operand, partner)) is not None:
+            operands.append(layer)
     new, sources = len(tracer.steps), tracer.join("sum", operands)
     if biased and sources == (new,):
         tracer.biased[new] = biased
@@ -112,7 +116,7 @@ def concatenate(tracer: Tracer, tensors: Sequence[Tensor], dim: int = 0, **_: An
     shape[axis] = sum(other[axis] for other in shapes)
     dtype = functools.reduce(torch.promote_types, {tensor.dtype for tensor in tensors})
     out = with_tokens(tracer, tracer.emit(shape, dtype, _joined(tracer, tensors)), tensors, axis)
-    return concatenated(tracer, out, tensors) if axis == len(shape) - 1 else out
+    return joined(tracer, out, tensors) if axis == len(shape) - 1 else out
 
 
 def _stack(function: Callable[..., Tensor]) -> Rule:
@@ -120,7 +124,7 @@ def _stack(function: Callable[..., Tensor]) -> Rule:
 
     def stack(tracer: Tracer, tensors: Sequence[Tensor], *args: Any, **options: Any) -> Tensor:
         out = function([tracer.lift(tensor) for tensor in tensors], *args, **options)
-        return tracer.emit(out.shape, out.dtype, _joined(tracer, tensors))
+        return joined(tracer, tracer.emit(out.shape, out.dtype, _joined(tracer, tensors)), tensors)
 
     return stack
 

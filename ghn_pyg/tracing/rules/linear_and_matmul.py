@@ -20,7 +20,7 @@ from ..weight_parts import Part, known_parts, made_of, parts_of
 from .attention import attended
 from .elementwise import named
 from .layer_steps import entered, expect, layer_output, matrix_step, weight_step
-from .open_layers import Open, open_in, opened
+from .open_layers import Open, is_constant, open_in, opened
 
 _INDICES: Final = string.ascii_uppercase + string.ascii_lowercase
 _FACTORS: Final = ("mat1", "batch1", "mat", "mat2", "batch2", "vec")
@@ -52,6 +52,7 @@ def _contracted(
         made_of(tracer, out, _multiplied(tracer, operands, terms, result))
         if (tracer.value(out) or CONSTANT).params and shape:  # of a constant, such as a first state of zeros
             tracer.origin(out).open = Open((), (), shape[-1])
+            tracer.origin(out).factors = lambda: _layer(tracer, operands, terms, result, None, of_constant=True)
     elif layer is None and len(operands) == 2:
         _carry_mixed(tracer, out, operands, terms, result)
     return out if bias is None or (own and layer is not None) else tracer.call(torch.add, bias, out)
@@ -90,14 +91,16 @@ def _size(index: str, operands: Sequence[Tensor], terms: Sequence[str]) -> int:
 
 
 def _layer(
-    tracer: Tracer, operands: Sequence[Tensor], terms: Sequence[str], result: str, bias: Tensor | None
-) -> Sources | None:
-    """The linear layer that the product of an activation and a matrix of parameters is."""
+    tracer: Tracer, operands: Sequence[Tensor], terms: Sequence[str], result: str, bias: Tensor | None,
+    of_constant: bool = False,
+) -> Sources | None:  # fmt: skip
+    """The linear layer that the product of an activation, or of a constant, and a matrix of parameters is."""
     if len(operands) != 2:
         return None
     (first, second), (one, other) = operands, terms
     for value, weight, entering, stored in ((first, second, one, other), (second, first, other, one)):
-        if not tracer.sources(value) or not parts_of(tracer, weight) or len(set(stored)) < len(stored):
+        fits = is_constant(tracer, value) if of_constant else bool(tracer.sources(value))
+        if not fits or not parts_of(tracer, weight) or len(set(stored)) < len(stored):
             continue
         sizes = dict(zip(stored, weight.shape, strict=True))
         # A dimension of size 1 is repeated for a weight, so it is none of its inputs.

@@ -41,16 +41,22 @@ def open_in(tracer: Tracer, tensor: Any) -> Open | None:
 
 
 def summed(tracer: Tracer, *operands: Any) -> Open | None:
-    """What a sum leaves open: layers of which none comes after another, as in a residual sum."""
+    """What a sum leaves open: layers without a bias beside other values, none of which comes after another.
+
+    In a residual sum, a layer comes after the value that it is added to.
+    """
     layers: Sources = ()
+    others: Sources = ()
     sizes = set()
     for operand in operands:
         if (found := open_in(tracer, operand)) is not None:
             layers = union(layers, found.layers)
             sizes.add(found.channels)
-        elif isinstance(operand, Tensor) and not is_constant(tracer, operand):
-            return None
-    if len(sizes) != 1 or not _side_by_side(tracer, layers):
+        elif not is_constant(tracer, operand):
+            if (value := tracer.value(operand) or CONSTANT).params or not value.sources:
+                return None
+            others = union(others, value.sources)
+    if len(sizes) != 1 or (others and not layers) or not _side_by_side(tracer, layers, others):
         return None
     return Open(layers, (), sizes.pop())
 
@@ -62,15 +68,28 @@ def is_constant(tracer: Tracer, operand: Any) -> bool:
     return tracer.value(operand) in (None, CONSTANT)
 
 
-def _side_by_side(tracer: Tracer, layers: Sources) -> bool:
+def constant_layer(tracer: Tracer, operand: Any, partner: Any) -> Sources | None:
+    """Records the layer that the product of a constant and a weight is if it is added to the result of a layer."""
+    ours, other = open_in(tracer, operand), open_in(tracer, partner)
+    if ours is None or ours.layers or other is None or not other.layers:
+        return None
+    layer: Sources | None = tracer.origin(operand).factors()
+    return layer
+
+
+def _side_by_side(tracer: Tracer, layers: Sources, others: Sources) -> bool:
+    """Whether none of these steps comes after another, and none is a position."""
     if any(tracer.steps[layer].kind not in LAYERS for layer in layers):
         return False
-    waiting = [source for layer in layers[1:] for source in tracer.steps[layer].inputs]
+    if any(tracer.steps[other].kind == "pos_enc" for other in others):
+        return False
+    steps = union(layers, others)
+    waiting = [source for step in steps[1:] for source in tracer.steps[step].inputs]
     seen = set(waiting)
     while waiting:
-        if (step := waiting.pop()) in layers:
+        if (step := waiting.pop()) in steps:
             return False
-        if step > layers[0]:
+        if step > steps[0]:
             new = set(tracer.steps[step].inputs) - seen
             seen |= new
             waiting += new
@@ -85,11 +104,11 @@ def multiplied(tracer: Tracer, value: Any, factor: Any) -> Open | None:
     return found if for_all and not (tracer.value(factor) or CONSTANT).params else None
 
 
-def concatenated(tracer: Tracer, result: Tensor, tensors: Sequence[Tensor]) -> Tensor:
-    """Notes that layers whose channels were put one after the other are open for one bias."""
+def joined(tracer: Tracer, result: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+    """Notes that layers whose channels were put one after the other, or that were stacked, are open for one bias."""
     found = [part for tensor in tensors if (part := summed(tracer, tensor)) and part.channels == tensor.shape[-1]]
-    layers = union(*(part.layers for part in found))
-    if layers and len(found) == len(tensors):
+    layers, sizes = union(*(part.layers for part in found)), sum(part.channels for part in found)
+    if layers and len(found) == len(tensors) and result.shape[-1] in (sizes, found[0].channels):
         tracer.origin(result).open = Open(layers, tracer.sources(result), result.shape[-1])
     return result
 

@@ -29,7 +29,6 @@ FURTHER = {
     **dict.fromkeys(("log_softmax", "softmin", "special_log_softmax", "clamp_min", "clamp_max"), (1,)),
     "flip": ((1, 3),),
     "local_response_norm": (3,),
-    "roll": (2, 1),
 }
 ELEMENTWISE = (elementwise.unary, elementwise.linear_unary, elementwise.floating)
 ONE_OPERAND = [function for function, rule in RULES.items() if rule in ELEMENTWISE]
@@ -199,7 +198,7 @@ SCATTERED = [
     (getattr(space, f"{name}{ending}"), (torch.rand(4, 5), 0, index, MATRIX, *reduction), {})
     for name, index, *reduction in (
         ("index_add", INTO), ("scatter_add", INTO[:, None].expand(3, 5)),
-        ("scatter_reduce", INTO[:, None].expand(3, 5), "amax"),
+        ("scatter_reduce", INTO[:, None].expand(3, 5), "amax"), ("scatter", INTO[:, None].expand(3, 5)),
     )
     for space, ending in ((torch, ""), (Tensor, ""), (Tensor, "_"))
 ]  # fmt: skip
@@ -210,6 +209,13 @@ ROWS_AGAIN = [
     (torch.sum, (IDS > 1, 0), {}),
     (Tensor.expand, (B, 3, -1, 7), {}),
     (Tensor.repeat, (MATRIX, 2, 1, 3), {}),
+    *((function, (A, 2, 1), {}) for function in (torch.roll, Tensor.roll)),
+    *((function, (MATRIX, IDS[:1, :1] > 1, 0.5), {}) for function in (torch.masked_fill, Tensor.masked_fill)),
+    (Tensor.masked_fill_, (MATRIX, IDS[:1, :1] > 1, 0.5), {}),
+    *(
+        (function, (torch.rand(4, 5), (INTO,), MATRIX, True), {})
+        for function in (torch.index_put, Tensor.index_put, torch.index_put_, Tensor.index_put_)
+    ),
     (torch.segment_reduce, (MATRIX, "sum"), {"lengths": torch.tensor([1, 2])}),
     *((function, (A, 2), {"dim": 1}) for function in (torch.repeat_interleave, Tensor.repeat_interleave)),
     *((torch.repeat_interleave, (MATRIX, counts, 0), {}) for counts in (torch.tensor([0, 4, 3]), torch.tensor(2))),
@@ -224,7 +230,6 @@ OTHERS = [
     (F.pad, (A, (1, 2, 2, 1)), {"mode": "reflect"}),
     (F.one_hot, (IDS, 7), {}),
     (torch.fft.rfft2, (A,), {}),
-    (torch.masked_fill, (A, FLAGS, 2.5), {}),
     (torch.cumsum, (FLAGS, 0), {}),
     (operator.floordiv, (IDS, 2), {}),
     (operator.mod, (IDS, 2.5), {}),

@@ -103,18 +103,16 @@ CONVOLUTIONS = {
     "RGCN, fast": (layers.FastRGCNConv(5, 7, 3), (NODES, EDGES, TYPES)),
     "PNA": (layers.PNAConv(5, 7, ["mean", "max"], ["identity"], DEGREES), (NODES, EDGES)),
     "GPS": (layers.GPSConv(5, layers.GINConv(dense(out=5)), heads=1), (NODES, EDGES)),
+    "gated": (layers.ResGatedGraphConv(5, 7), (NODES, EDGES)),
     "Transformer": (layers.TransformerConv(5, 7, heads=2, beta=True, edge_dim=3), (NODES, EDGES, OF_EDGES)),
     "MixHop": (layers.MixHopConv(5, 7), (NODES, EDGES)),
     "FeaSt": (layers.FeaStConv(5, 7, heads=2, bias=True), (NODES, EDGES)),
     "dense": (layers.DenseGATConv(5, 7, heads=2), (torch.rand(2, 3, 5), torch.ones(2, 3, 3))),
-    "of an edge network": (layers.NNConv(5, 7, dense(3, 35), bias=False), (NODES, EDGES, OF_EDGES)),
-    "U-Net": (layers.GraphUNet(5, 7, 2, depth=2), (NODES, EDGES)),
-    "pooling by assignment": (layers.ASAPooling(5), (NODES, EDGES)),
+    "of an edge network": (layers.NNConv(5, 7, dense(3, 35)), (NODES, EDGES, OF_EDGES)),
     "pooling by attention": (layers.SAGPooling(5), (NODES, EDGES)),
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
 @pytest.mark.parametrize(("layer", "inputs"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
 def test_all_parameters_of_a_graph_network_are_predicted(layer, inputs):
     graph = from_module(layer, inputs)

@@ -102,6 +102,9 @@ NO_NORMS = {
         self.g * (x * (lambda n: n / n.mean(-1, keepdim=True))(x.norm(dim=1, keepdim=True)))
     ),
     "no gain": lambda self, x: standard(x),
+    "of numbers": lambda self, x: (x - 0.5) / 0.25 * self.g,
+    "of a constant for each element": lambda self, x: (x - torch.rand(7, 5)) / torch.rand(7, 5) * self.g,
+    "a difference alone": lambda self, x: (x - torch.rand(5)) * self.g,
 }
 
 
@@ -142,6 +145,7 @@ def test_a_norm_after_a_layer_with_a_handler():
     assert sources(graph)["g"] == ["a:sum"]
 
 
+MEAN = torch.rand(1, 5, 1, 1)
 IN_FRONT = {
     "batch norm, before the division": (
         lambda self, x: self.g * (x - x.mean((0, 2, 3), keepdim=True))
@@ -153,6 +157,15 @@ IN_FRONT = {
     "channels": (lambda self, x: standard(x, 1) * (1 + self.g) + self.b, "ln"),
     "filter response": (lambda self, x: rms(x, (2, 3)) * self.g + self.b, "bn"),
 }  # fmt: skip
+
+
+IN_FRONT |= {
+    "running statistics": (lambda self, x: self.g * ((x - MEAN) / torch.sqrt(MEAN.square() + 1e-5)) + self.b, "bn"),
+    "running statistics, gain first": (lambda self, x: self.g * (x - MEAN) / (MEAN.abs() + 1e-5) + self.b, "bn"),
+    "running statistics, a root": (lambda self, x: (x - MEAN) * torch.rsqrt(MEAN.abs() + 1) * self.g + self.b, "bn"),
+    "groups": (lambda self, x: standard(x.view(2, 5, 1, -1), -1).view(x.shape) * self.g + self.b, "ln"),
+    "groups of three dimensions": (lambda self, x: standard(x.view(2, 1, -1)).view_as(x) * self.g + self.b, "ln"),
+}
 
 
 @pytest.mark.parametrize(("norm", "kind"), IN_FRONT.values(), ids=IN_FRONT)

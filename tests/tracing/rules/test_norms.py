@@ -116,7 +116,6 @@ NO_GAINS = {
     "of tokens": (lambda self, x: F.layer_norm(x, (5,)) * self.g, (7, 1)),
     "after an activation function": (lambda self, x: F.layer_norm(x, (5,)).relu() * self.g, (5,)),
     "of no norm": (lambda self, x: x.relu() * self.g, (5,)),
-    "of other features": (lambda self, x: F.batch_norm(x, None, None, training=True) * self.g, (1, 1, 5)),
 }
 
 

@@ -18,11 +18,15 @@ INDEX = INTO[:, None].expand(3, 7)
 SUMS = {
     "of two layers": (lambda self, x: x @ self.w + x @ self.v, ["sum"]),
     "in place": (lambda self, x: (x @ self.w).add_(x @ self.v), ["sum"]),
+    "with a layer that has one": (lambda self, x: F.linear(x, self.v.t(), self.c) + x @ self.w, ["sum"]),
+    "with gates": (lambda self, x: x @ self.w + (x @ self.v).relu() * (x @ self.v).sigmoid(), ["sum"]),
+    "of a stack": (lambda self, x: torch.stack([x @ self.w, x @ self.v]).sum(0), ["concat"]),
     "of a list": (lambda self, x: sum([x @ self.w, x @ self.v]), ["sum"]),
     "a difference": (lambda self, x: x @ self.w - x @ self.v, ["sum"]),
     "with a constant": (lambda self, x: x @ self.w + 1 + torch.ones(7), ["w"]),
     "into zeros": (lambda self, x: torch.zeros(3, 7) + x @ self.w + x @ self.v, ["sum"]),
-    "with a weight of a constant": (lambda self, x: x @ self.w + torch.ones(3, 5) @ self.v, ["w"]),
+    "with a weight of a constant": (lambda self, x: x @ self.w + torch.ones(3, 5) @ self.v, ["sum"]),
+    "with a weight of a constant, first": (lambda self, x: torch.ones(3, 5) @ self.v + x @ self.w, ["sum"]),
 }
 ONE = {
     "a factor": lambda self, x: 0.5 * (x @ self.w) / 3,
@@ -36,6 +40,10 @@ ONE = {
     "index_add_": lambda self, x: torch.zeros(3, 7).index_add_(0, INTO, x @ self.w),
     "scatter_add": lambda self, x: torch.zeros(3, 7).scatter_add(0, INDEX, x @ self.w),
     "scatter_reduce": lambda self, x: torch.zeros(3, 7).scatter_reduce_(0, INDEX, x @ self.w, "amax"),
+    "index_put": lambda self, x: torch.zeros(3, 7).index_put((INTO,), x @ self.w, accumulate=True),
+    "a mask that fills": lambda self, x: (x @ self.w).masked_fill(MATRIX[:, :1] > 1, 0.0),
+    "another type": lambda self, x: (x @ self.w).double().float().to(torch.float32),
+    "shifted rows": lambda self, x: torch.roll(x @ self.w, 1, 0),
     "gathered rows": lambda self, x: (x @ self.w)[INTO],
     "chosen rows": lambda self, x: (x @ self.w).index_select(0, INTO),
     "a sum over rows": lambda self, x: (x @ self.w).sum(0),
@@ -51,7 +59,7 @@ OF_ACTIVATIONS = {
 
 def with_bias(layer, x=ROWS, bias=(7,), **members):
     """The graph of a network that adds b to a layer's result before an activation function and a last layer."""
-    members = {"w": weight(5, 7), "v": weight(5, 7), "u": weight(5, 14), "b": weight(*bias)} | members
+    members = {"w": weight(5, 7), "v": weight(5, 7), "u": weight(5, 14), "b": weight(*bias), "c": weight(7)} | members
     return graph_of(lambda self, x: self.last((layer(self, x) + self.b).tanh()), x, last=linear(7, 2), **members)
 
 
@@ -115,6 +123,29 @@ def test_a_recurrence_has_one_bias_after_the_layers_of_input_and_state():
     ]
 
 
+def test_a_recurrence_may_have_a_bias_for_the_input_and_one_for_the_state():
+    def forward(self, x, state):
+        return self.last(torch.tanh(x @ self.w + self.b + state @ self.u + self.c))
+
+    members = {"w": weight(5, 11), "b": weight(11), "u": weight(11, 11), "c": weight(11), "last": linear(11, 2)}
+    graph = graph_of(forward, (ROWS, STATE), **members)
+    assert not graph.kept
+    assert sources(graph)["b"] == ["w"]
+    assert sources(graph)["u"] == ["input"]
+    assert sources(graph)["sum"] == ["b", "u"]
+    assert sources(graph)["c"] == ["sum"]
+
+
+def test_a_weight_of_a_state_of_zeros_is_a_layer():
+    def forward(self, x):
+        return self.last(torch.tanh(x @ self.w + torch.zeros(3, 11) @ self.u + self.b))
+
+    graph = graph_of(forward, ROWS, w=weight(5, 11), u=weight(11, 11), b=weight(11), last=linear(11, 2))
+    assert not graph.kept
+    assert sources(graph)["sum"] == ["w", "u"]
+    assert sources(graph)["b"] == ["sum"]
+
+
 def test_a_bias_of_groups_that_are_joined():
     def grouped(self, x):
         return torch.einsum("ngi,gio->ngo", x.view(3, 2, 5), self.w).reshape(3, 14)
@@ -128,7 +159,7 @@ CLOSED = {
     "an activation function": lambda self, x: (x @ self.w + x @ self.v).relu(),
     "a residual sum": lambda self, x: (lambda h: h + h.relu() @ self.s)(x @ self.w),
     "an input": lambda self, x: x @ self.w + x.repeat(1, 2)[:, :7],
-    "a layer with a bias": lambda self, x: x @ self.w + F.linear(x, self.v.t(), self.c),
+    "positions": lambda self, x: (F.embedding(torch.arange(3), self.p) + x @ self.w)[None],
     "gates": lambda self, x: x @ self.w * (x @ self.v).sigmoid(),
     "a scale": lambda self, x: x @ self.w * self.c,
     "a matrix from the right": lambda self, x: x @ self.w @ torch.ones(7, 7),
@@ -144,7 +175,7 @@ def write(result, x):
 
 @pytest.mark.parametrize("layer", CLOSED.values(), ids=CLOSED)
 def test_an_offset_of_anything_else_is_kept(layer):
-    graph = with_bias(layer, c=weight(7), s=weight(7, 7))
+    graph = with_bias(layer, c=weight(7), s=weight(7, 7), p=weight(3, 7))
     assert graph.kept["b"] == Kept.OFFSET
 
 
