@@ -66,6 +66,11 @@ except ImportError:  # extension operators then run for the shape of their resul
     class OpOverloadPacket:  # type: ignore[no-redef]
         """Stands for a type that no function has."""
 
+try:
+    from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+except ImportError:
+    from contextlib import nullcontext as TorchDispatchMode  # type: ignore[assignment]
+
 
 def device_constructors() -> Iterable[Callable[..., Any]]:
     """The functions of torch that create a tensor on a ``device``."""

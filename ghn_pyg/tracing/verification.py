@@ -1,0 +1,237 @@
+"""``verify``: proves the graph of a network by one real run, which :mod:`.run_recorder` follows.
+
+Both sides are reduced to nodes with parameters: the graph by leaving out sums, pools, attention and repeated nodes of
+shared layers, the run because its operators have no nodes. Then the predecessors of each node must be the same. The
+successors are the same edges, seen from their other end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import random
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..graph.arch_data import ArchData
+from ..utils.compat import run_uncompiled
+from ..utils.nested_tensors import map_tensors
+from ..utils.suggest import some
+from .kept_reasons import Kept
+from .run_recorder import RunRecorder, unfused
+from .shallow_copy import shallow_copy
+from .trace import arguments, from_module, restored_random_state
+from .tracer import Tracer
+
+_logger = logging.getLogger(__name__)
+_LISTED = 5
+"""How many predecessors, and parameters that the run does not use, a sentence names."""
+
+
+class Difference(NamedTuple):
+    """What the graph and the run say differently."""
+
+    node: str  # the name of a node or, if it has none, of a parameter
+    explanation: str
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.explanation}."
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """How well a graph agrees with a real run. It is true if nothing differs.
+
+    Args:
+        differences: What differs, in the order of the graph.
+        compared: Number of nodes with parameters that the run uses.
+        not_exercised: Predicted parameters that the run does not use, because it takes another branch.
+    """
+
+    differences: tuple[Difference, ...]
+    compared: int
+    not_exercised: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.differences
+
+    def __str__(self) -> str:
+        count, number = len(self.differences), f"{self.compared:,} node{'s' * (self.compared != 1)}"
+        outcome = f"{count:,} difference{'s' * (count != 1)}" if count else "no difference"
+        lines = [*map(str, self.differences), f"{number} with parameters compared with a real run, {outcome}."]
+        if self.not_exercised:
+            lines.append(f"Not exercised by the run: {some(self.not_exercised, _LISTED)}.")
+        return "\n".join(lines)
+
+
+def verify(model: nn.Module, example_inputs: Any = None, graph: ArchData | None = None) -> Verification:
+    """Proves the graph of a network by running the network once for real, on a copy.
+
+    A recorder follows every operator that PyTorch executes, and knows from it which parameters each activation depends
+    on. It uses none of the rules that :func:`~ghn_pyg.from_module` works with. For each node with parameters it
+    compares the nodes with parameters that come directly before, and whether biases are added and weights are not.
+
+    The network runs in evaluation mode, and in training mode if that uses more of its parameters. What follows is no
+    difference, because a graph cannot say it in another way:
+
+    - A layer that is used again is passed through. Slices of one parameter that are used side by side are one node.
+    - A matrix of a recurrent layer that meets its initial state first, which is constant, depends on its own results
+      from then on. A graph has no circles, so there its predecessors may be any of the nodes that these results depend
+      on.
+    - A node that the run does not use, since a condition takes another branch or an expert gets no token, may or may
+      not connect its neighbours.
+    - Masks and token ids that meet activations do not count as an input.
+
+    Args:
+        model: The network. It stays as it is. Parameters without memory get random values.
+        example_inputs: Inputs as for :func:`~ghn_pyg.from_module`. Those without data get random values, and small
+            inputs are faster.
+        graph: Its graph, by default that of :func:`~ghn_pyg.from_module`.
+
+    Returns:
+        The differences, which it prints as sentences.
+
+    Raises:
+        TypeError: As :func:`~ghn_pyg.from_module` does.
+        ValueError: If ``graph`` has parameters that the network does not have, or as from_module does.
+        TracingError: If the network cannot be traced.
+        Exception: Whatever the forward pass raises on the inputs.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+        >>> graph = from_module(network, torch.zeros(1, 3))
+        >>> print(verify(network, torch.zeros(1, 3), graph))
+        4 nodes with parameters compared with a real run, no difference.
+        >>> graph.edge_index = graph.edge_index[:, graph.edge_index[0] != 2]
+        >>> print(verify(network, torch.zeros(1, 3), graph))
+        2.weight follows nothing in the graph, and 0.bias in the run.
+        4 nodes with parameters compared with a real run, 1 difference.
+    """
+    args, kwargs = arguments(model, example_inputs)
+    graph = from_module(model, example_inputs) if graph is None else graph
+    _check(graph, model)
+    run = _run(model, graph, args, kwargs, training=False)
+    if len(run.predecessors) < sum(map(bool, graph.params)):
+        try:
+            in_training = _run(model, graph, args, kwargs, training=True)
+        except Exception as error:  # noqa: BLE001  # whatever a forward pass raises
+            _logger.info("the network does not run in training mode: %s", error)
+        else:
+            if len(in_training.predecessors) > len(run.predecessors):
+                run = in_training
+    used = [node for node, specs in enumerate(graph.params) if specs and node in run.predecessors]
+    differences = [*_predecessors(graph, run, used), *_parameters(graph, run)]
+    if any(graph.params) and not used:
+        differences.append(Difference("the graph", "has parameters, and the run uses none of them"))
+    unused = [spec.name for node, specs in enumerate(graph.params) if node not in run.predecessors for spec in specs]
+    return Verification(tuple(differences), len(used), tuple(unused))
+
+
+def _check(graph: ArchData, model: nn.Module) -> None:
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters(remove_duplicate=False)}
+    for spec in (spec for specs in graph.params for spec in specs):
+        if shapes.get(spec.name) != tuple(spec.shape):
+            raise ValueError(
+                f"verify expected a graph of {type(model).__name__}, got one with {spec.name} of shape {spec.shape}; "
+                "leave it out to build it"
+            )
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+def _run(model: nn.Module, graph: ArchData, args: Any, kwargs: Any, training: bool) -> RunRecorder:
+    tracer = Tracer()
+    tracer.adopt(model)
+    real = {key: _with_values(tensor) for key, tensor in tracer.owned.items() if tensor.is_meta}
+    tracer.owned |= real
+    device = next(iter(tracer.owned.values())).device
+    with shallow_copy(model, tracer, training, handled=False) as copy, restored_random_state():
+        torch.manual_seed(0)
+        random.seed(0)
+        for module in copy.modules():
+            for tensors in (module._parameters, module._buffers):
+                tensors.update((name, real.get(id(tensor), tensor)) for name, tensor in tuple(tensors.items()))
+            if hasattr(module, "running_mean"):  # one sample has no statistics
+                module.training = False
+        parameters = {name: real.get(id(parameter), parameter) for name, parameter in tracer.parameters.items()}
+        recorder = RunRecorder(graph, parameters, tracer.owned.values())
+
+        def entered(tensor: Tensor) -> Tensor:
+            tensor = (_with_values(tensor) if tensor.is_meta else tensor.clone()).to(device)
+            recorder.enter(tensor)
+            return tensor
+
+        args, kwargs = map_tensors(entered, args), map_tensors(entered, kwargs)
+        try:
+            with unfused(), run_uncompiled(), torch.no_grad(), recorder:
+                copy(*args, **kwargs)
+        finally:
+            recorder.restore()
+    return recorder
+
+
+def _with_values(tensor: Tensor) -> Tensor:
+    """A tensor of the same shape and type with values: small random ones, or zeros if they are whole numbers."""
+    values = torch.zeros_like(tensor, device="cpu")
+    if tensor.is_floating_point() or tensor.is_complex():
+        values.data.normal_(std=0.1)
+    return nn.Parameter(values, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else values
+
+
+# --- the comparison --------------------------------------------------------------------------------------------------
+
+
+def _predecessors(graph: ArchData, run: RunRecorder, used: Sequence[int]) -> Iterator[Difference]:
+    """Nodes whose predecessors differ."""
+    direct: list[list[int]] = [[] for _ in graph.params]
+    for source, target in graph.edge_index.t().tolist():
+        direct[target].append(source)
+    unused = {node for node, specs in enumerate(graph.params) if specs} - set(used)
+    for node in used:
+        most = _reached(graph, direct, node, unused) or {0}
+        least = _reached(graph, direct, node) - unused
+        found = _nodes(next(nodes for nodes in reversed(run.predecessors[node]) if nodes is not None))
+        through_time = _nodes(run.through_time.get(node, 0))
+        missing = found - most
+        # A shared layer that is used again on a constant follows the input in a graph.
+        extra = least - found - through_time - {0}
+        if missing or extra:
+            graph_says, run_says = (_listed(graph, nodes) for nodes in (least, found))
+            yield Difference(graph.node_names[node], f"follows {graph_says} in the graph, and {run_says} in the run")
+
+
+def _parameters(graph: ArchData, run: RunRecorder) -> Iterator[Difference]:
+    """Parameters whose use differs."""
+    yield from (Difference(name, explanation) for name, explanation in run.misused.items())
+    for name, reason in graph.kept.items():
+        if reason == Kept.UNUSED and name in run.met:
+            yield Difference(name, "is not used according to the graph, and the run uses it")
+
+
+def _reached(graph: ArchData, direct: Sequence[Sequence[int]], node: int, through: Collection[int] = ()) -> set[int]:
+    """The nodes with parameters, and the input, from which ``node`` is reached without passing another one.
+
+    Nodes in ``through`` are passed all the same.
+    """
+    reached, waiting, seen = set(), list(direct[node]), set(direct[node])
+    while waiting:
+        source = waiting.pop()
+        if source == 0 or (graph.params[source] and source not in through):
+            reached.add(source)
+        else:
+            waiting += set(direct[source]) - seen
+            seen.update(direct[source])
+    return reached
+
+
+def _nodes(bits: int) -> set[int]:
+    return {node for node in range(bits.bit_length()) if bits >> node & 1}
+
+
+def _listed(graph: ArchData, nodes: Collection[int]) -> str:
+    names = [graph.node_names[node] if node else "the input" for node in sorted(nodes)]
+    return some(names, _LISTED) if names else "nothing"
