@@ -7,11 +7,11 @@ without passing another node, and the parameters that it is made of as a weight.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from ..graph.arch_data import ArchData, ParamSpec
@@ -33,7 +33,7 @@ _SCALES: Final = frozenset(("mul", "mul_", "div", "div_"))
 _KEEP_WEIGHTS: Final = _SCALES | {"clone", "_to_copy", "_unsafe_view", "repeat"}
 _SUMS: Final = frozenset(("add", "add_", "sub", "sub_", "rsub"))
 _SUMS_WITH_PRODUCT: Final = frozenset(("addmm", "baddbmm", "addmv", "addbmm", "addcmul"))
-_OVERWRITE: Final = frozenset(("copy_", "fill_", "zero_", "normal_", "uniform_", "bernoulli_", "random_", "exponential_"))
+_OVERWRITE: Final = frozenset(("copy_", "fill_", "zero_", "normal_", "uniform_", "bernoulli_", "random_"))
 
 CONSTANT_USE, SCALED_USE, FULL_USE = range(3)
 """How a parameter meets other tensors: constants only, an activation that scales it, or an activation otherwise."""
@@ -64,9 +64,10 @@ class RunRecorder(TorchDispatchMode):
         buffers: What else must keep its values.
     """
 
-    def __init__(self, graph: ArchData, parameters: dict[str, nn.Parameter], buffers: Iterable[Tensor]) -> None:
+    def __init__(self, graph: ArchData, parameters: Mapping[str, Tensor], buffers: Iterable[Tensor]) -> None:
         super().__init__()
-        self.ids = 1 << len(graph.params)  # stands for token ids and masks, beside the nodes
+        self._count = len(graph.params)
+        self.ids = 1 << self._count  # stands for token ids and masks, beside the nodes
         self.spec_of: dict[str, tuple[int, ParamSpec]] = {
             spec.name: (node, spec) for node, specs in enumerate(graph.params) for spec in specs
         }
@@ -76,13 +77,13 @@ class RunRecorder(TorchDispatchMode):
         self.met: set[str] = set()  # parameters that some operator used
         self.misused: dict[str, str] = {}
         self._uses: dict[Key, int] = {}
-        self._used: set[str] = set()
+        self._most: dict[str, int] = {}  # for each parameter, its use that says most
         self._touched: set[str] = set()
         self._origins: dict[Any, Origin] = {}
         self._alive: list[Tensor] = []  # tensors without storage, so that no other one gets their id
         self._owners: dict[Any, list[tuple[int, int, str]]] = {}
         for name, parameter in parameters.items():
-            start = parameter.storage_offset()
+            start = int(parameter.storage_offset())
             self._owners.setdefault(self._memory(parameter), []).append((start, start + parameter.numel(), name))
         self._owned = {*self._owners, *map(self._memory, buffers)}
         self._before: dict[Any, tuple[Any, Any]] = {}
@@ -170,7 +171,11 @@ class RunRecorder(TorchDispatchMode):
     # --- nodes -----------------------------------------------------------------------------------------------------
 
     def _flow(self, name: str, operands: Sequence[tuple[str, Origin]]) -> Origin:
-        """Where the result of an operator comes from."""
+        """Where the result of an operator comes from.
+
+        Parameters become nodes where they meet activations: those of one operator side by side, but biases after the
+        rest. What follows a node is reached from it alone.
+        """
         beside = any(origin.nodes and not origin.params for _, origin in operands)
         weights, activations = [], []
         for slot, origin in operands:
@@ -210,37 +215,53 @@ class RunRecorder(TorchDispatchMode):
                 self._uses[key] = CONSTANT_USE
                 self._precede(node, 0, CONSTANT_USE)
 
-    def _use(
-        self, name: str, weights: Iterable[tuple[str, Origin]], around: int, before: int, use: int
-    ) -> int:
+    def _use(self, name: str, weights: Iterable[tuple[str, Origin]], around: int, before: int, use: int) -> int:
         """Notes that parameters meet activations; returns the nodes that the result is reached from."""
-        layers, biases = set(), set()
+        layers: dict[int, bool] = {}  # nodes, with whether they were used by another slice of their parameter
+        biases: dict[int, bool] = {}
+        known: set[int] = set()
         for slot, origin in weights:
             for key in origin.params:
                 node, spec = self.spec_of[key[0]]
-                used, after = self._uses.get(key), use and before >> node & 1
-                if used is None and after and key[0] in self._used:  # another slice of it comes before
-                    continue
-                if used is not None and used >= use > CONSTANT_USE:  # a shared layer
-                    continue
+                used, after, sliced = self._uses.get(key), before >> node & 1, self._most.get(key[0], -1) >= use
+                if after and sliced if used is None else used >= use and (after or use > CONSTANT_USE):
+                    continue  # a shared layer
                 self._uses[key] = use if used is None else max(use, used)
-                self._used.add(key[0])
-                if used == CONSTANT_USE and after:  # its own result, a step of time later
+                self._most[key[0]] = max(use, self._most.get(key[0], -1))
+                if used == CONSTANT_USE < use and after:  # its own result, a step of time later
                     self.through_time[node] = self.through_time.get(node, 0) | before
                     continue
-                (biases if node in self._layer_biases else layers).add(node)
-                if use == FULL_USE:
+                if used is not None and used >= use:
+                    known.add(node)
+                (biases if node in self._layer_biases else layers)[node] = used is None and sliced
+                if use == FULL_USE and not origin.nodes:
                     self._check_role(name, slot, spec)
         for nodes, entering in ((layers, around), (biases, _bits(layers) or around)):
-            for node in nodes:
-                self._precede(node, entering, use)
-        return _bits(biases) or _bits(layers) or around
+            for node in nodes.keys() - known:
+                self._precede(node, self._perhaps(entering) if nodes[node] else entering, use)
+        out = _bits(biases) or _bits(layers) or around
+        return out | self._perhaps(around) if any((layers | biases).values()) else out
+
+    def _perhaps(self, nodes: int) -> int:
+        """The same nodes as some that may or may not count."""
+        certain = nodes & (self.ids - 1)
+        return (nodes ^ certain) & ~self.ids | certain * self.ids * 2
 
     def _precede(self, node: int, nodes: int, use: int) -> None:
         if nodes & self.ids:  # masks count only without activations
             nodes = nodes & ~self.ids or INPUT
         known = self.predecessors.setdefault(node, [None, None, None])
-        known[use] = (known[use] or 0) | (nodes & ~(1 << node))
+        itself = 1 << node
+        known[use] = (known[use] or 0) | (nodes & ~(itself | self._perhaps(itself)))
+
+    def before(self, node: int) -> tuple[set[int], set[int]]:
+        """The direct predecessors of a node that is used, and nodes that may or may not be among them."""
+        bits = next(nodes for nodes in reversed(self.predecessors[node]) if nodes is not None)
+        perhaps = bits // (self.ids * 2) | self.through_time.get(node, 0)
+        certain, uncertain = (
+            {other for other in range(self._count) if nodes >> other & 1} for nodes in (bits, perhaps)
+        )
+        return certain, uncertain
 
     def _check_role(self, name: str, slot: str, spec: ParamSpec) -> None:
         added = name in _SUMS or slot == "bias" or (slot in ("self", "input") and name in _SUMS_WITH_PRODUCT)
@@ -265,7 +286,7 @@ def unfused() -> Iterator[None]:
 @contextlib.contextmanager
 def _onednn(enabled: bool) -> Iterator[None]:
     before = torch.backends.mkldnn.enabled
-    torch.backends.mkldnn.enabled = enabled
+    torch.backends.mkldnn.enabled = enabled  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -300,4 +321,4 @@ def _slice(tensor: Tensor) -> Slice:
             merged[-1] = (merged[-1][0] * size, stride)
         elif size > 1:
             merged.append((size, stride))
-    return tensor.storage_offset(), tuple(merged)
+    return int(tensor.storage_offset()), tuple(merged)

@@ -146,18 +146,19 @@ def _check(graph: ArchData, model: nn.Module) -> None:
 def _run(model: nn.Module, graph: ArchData, args: Any, kwargs: Any, training: bool) -> RunRecorder:
     tracer = Tracer()
     tracer.adopt(model)
-    real = {key: _with_values(tensor) for key, tensor in tracer.owned.items() if tensor.is_meta}
-    tracer.owned |= real
+    stand_ins = {key: stand_in for key, tensor in tracer.owned.items() if (stand_in := _stand_in(tensor)) is not tensor}
+    tracer.owned |= stand_ins
     device = next(iter(tracer.owned.values())).device
     with shallow_copy(model, tracer, training, handled=False) as copy, restored_random_state():
         torch.manual_seed(0)
         random.seed(0)
         for module in copy.modules():
             for tensors in (module._parameters, module._buffers):
-                tensors.update((name, real.get(id(tensor), tensor)) for name, tensor in tuple(tensors.items()))
+                named: dict[str, Any] = {name: stand_ins.get(id(tensor), tensor) for name, tensor in tensors.items()}
+                tensors.update(named)
             if hasattr(module, "running_mean"):  # one sample has no statistics
                 module.training = False
-        parameters = {name: real.get(id(parameter), parameter) for name, parameter in tracer.parameters.items()}
+        parameters = {name: stand_ins.get(id(parameter), parameter) for name, parameter in tracer.parameters.items()}
         recorder = RunRecorder(graph, parameters, tracer.owned.values())
 
         def entered(tensor: Tensor) -> Tensor:
@@ -172,6 +173,13 @@ def _run(model: nn.Module, graph: ArchData, args: Any, kwargs: Any, training: bo
         finally:
             recorder.restore()
     return recorder
+
+
+def _stand_in(tensor: Tensor) -> Tensor:
+    """What the run takes for a tensor of the network: one with values, and for a buffer one that counts its writes."""
+    if tensor.is_meta:
+        return _with_values(tensor)
+    return tensor if isinstance(tensor, nn.Parameter) else tensor.data
 
 
 def _with_values(tensor: Tensor) -> Tensor:
@@ -194,11 +202,9 @@ def _predecessors(graph: ArchData, run: RunRecorder, used: Sequence[int]) -> Ite
     for node in used:
         most = _reached(graph, direct, node, unused) or {0}
         least = _reached(graph, direct, node) - unused
-        found = _nodes(next(nodes for nodes in reversed(run.predecessors[node]) if nodes is not None))
-        through_time = _nodes(run.through_time.get(node, 0))
-        missing = found - most
+        found, perhaps = run.before(node)
         # A shared layer that is used again on a constant follows the input in a graph.
-        extra = least - found - through_time - {0}
+        missing, extra = found - most, least - found - perhaps - {0}
         if missing or extra:
             graph_says, run_says = (_listed(graph, nodes) for nodes in (least, found))
             yield Difference(graph.node_names[node], f"follows {graph_says} in the graph, and {run_says} in the run")
@@ -226,10 +232,6 @@ def _reached(graph: ArchData, direct: Sequence[Sequence[int]], node: int, throug
             waiting += set(direct[source]) - seen
             seen.update(direct[source])
     return reached
-
-
-def _nodes(bits: int) -> set[int]:
-    return {node for node in range(bits.bit_length()) if bits >> node & 1}
 
 
 def _listed(graph: ArchData, nodes: Collection[int]) -> str:

@@ -66,10 +66,11 @@ except ImportError:  # extension operators then run for the shape of their resul
     class OpOverloadPacket:  # type: ignore[no-redef]
         """Stands for a type that no function has."""
 
+
 try:
     from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 except ImportError:
-    from contextlib import nullcontext as TorchDispatchMode  # type: ignore[assignment]
+    TorchDispatchMode = contextlib.nullcontext  # type: ignore[assignment,misc]
 
 
 def device_constructors() -> Iterable[Callable[..., Any]]:
