@@ -74,6 +74,7 @@ class RunRecorder(TorchDispatchMode):
         self._layer_biases = {n for n, specs in enumerate(graph.params) if all(spec.role == "bias" for spec in specs)}
         self.predecessors: dict[int, list[int | None]] = {}  # of each node that is used, for each kind of use
         self.through_time: dict[int, int] = {}  # what nodes depend on that were used on a constant before
+        self.same: dict[int, int] = {}  # the first of the biases that one operator takes together
         self.met: set[str] = set()  # parameters that some operator used
         self.misused: dict[str, str] = {}
         self._uses: dict[Key, int] = {}
@@ -113,6 +114,8 @@ class RunRecorder(TorchDispatchMode):
         self._protect(tensors_in((args, kwargs.values())) if statistics else written)
         read = {}
         for slot, value in named:
+            if slot == "offs":  # where groups of rows begin, as for the experts of a mixture, is no data
+                continue
             overwritten = slot in changes and (name in _OVERWRITE or slot not in ("self", "input"))
             tensors = tensors_in([value])
             read[slot] = [tensor for tensor in tensors if not (overwritten and _covers(tensor))]
@@ -239,6 +242,7 @@ class RunRecorder(TorchDispatchMode):
         for nodes, entering in ((layers, around), (biases, _bits(layers) or around)):
             for node in nodes.keys() - known:
                 self._precede(node, self._perhaps(entering) if nodes[node] else entering, use)
+        self.same.update(dict.fromkeys(biases, min(biases, default=0)))
         out = _bits(biases) or _bits(layers) or around
         return out | self._perhaps(around) if any((layers | biases).values()) else out
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -83,6 +83,7 @@ def verify(model: nn.Module, example_inputs: Any = None, graph: ArchData | None 
       on.
     - A node that the run does not use, since a condition takes another branch or an expert gets no token, may or may
       not connect its neighbours.
+    - Biases that are one bias together, such as a concatenation of several, may stand side by side or in a chain.
     - Masks and token ids that meet activations do not count as an input.
 
     Args:
@@ -199,13 +200,19 @@ def _predecessors(graph: ArchData, run: RunRecorder, used: Sequence[int]) -> Ite
     for source, target in graph.edge_index.t().tolist():
         direct[target].append(source)
     unused = {node for node, specs in enumerate(graph.params) if specs} - set(used)
+    groups: dict[int, list[int]] = {}
     for node in used:
-        most = _reached(graph, direct, node, unused) or {0}
-        least = _reached(graph, direct, node) - unused
-        found, perhaps = run.before(node)
+        groups.setdefault(run.same.get(node, node), []).append(node)
+    for node, members in groups.items():
+
+        def union(sets: Iterable[set[int]], node: int = node) -> set[int]:
+            return {run.same.get(other, other) for nodes in sets for other in nodes} - {node}
+
+        most = union(_reached(graph, direct, member, unused) for member in members) or {0}
+        least = union(_reached(graph, direct, member) - unused for member in members)
+        found, perhaps = map(union, zip(*map(run.before, members), strict=True))
         # A shared layer that is used again on a constant follows the input in a graph.
-        missing, extra = found - most, least - found - perhaps - {0}
-        if missing or extra:
+        if found - most or least - found - perhaps - {0}:
             graph_says, run_says = (_listed(graph, nodes) for nodes in (least, found))
             yield Difference(graph.node_names[node], f"follows {graph_says} in the graph, and {run_says} in the run")
 
