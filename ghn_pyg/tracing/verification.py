@@ -208,7 +208,7 @@ def _predecessors(graph: ArchData, run: RunRecorder, used: Sequence[int]) -> Ite
         def union(sets: Iterable[set[int]], node: int = node) -> set[int]:
             return {run.same.get(other, other) for nodes in sets for other in nodes} - {node}
 
-        most = union(_reached(graph, direct, member, unused) for member in members) or {0}
+        most = union(_reached(graph, direct, member, unused) for member in members)
         least = union(_reached(graph, direct, member) - unused for member in members)
         found, perhaps = map(union, zip(*map(run.before, members), strict=True))
         # A shared layer that is used again on a constant follows the input in a graph.
