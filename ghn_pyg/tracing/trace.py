@@ -143,7 +143,7 @@ def _run(
         )
     with shallow_copy(model, tracer, training) as copy:
         try:
-            with restored_random_state(), run_uncompiled(), torch.no_grad(), tracer:
+            with _random_state(), run_uncompiled(), torch.no_grad(), tracer:
                 result = copy(*args, **kwargs)
         except RuleError:
             raise
@@ -161,7 +161,7 @@ def _fields(result: Any) -> Any:
 
 
 @contextlib.contextmanager
-def restored_random_state() -> Iterator[None]:
+def _random_state() -> Iterator[None]:
     """Restores the random generators."""
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=()):

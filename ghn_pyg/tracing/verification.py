@@ -7,12 +7,14 @@ successors are the same edges, seen from their other end.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import random
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +25,7 @@ from ..utils.suggest import some
 from .kept_reasons import Kept
 from .run_recorder import RunRecorder, unfused
 from .shallow_copy import shallow_copy
-from .trace import arguments, from_module, restored_random_state
+from .trace import arguments, from_module
 from .tracer import Tracer
 
 _logger = logging.getLogger(__name__)
@@ -150,9 +152,7 @@ def _run(model: nn.Module, graph: ArchData, args: Any, kwargs: Any, training: bo
     stand_ins = {key: stand_in for key, tensor in tracer.owned.items() if (stand_in := _stand_in(tensor)) is not tensor}
     tracer.owned |= stand_ins
     device = next(iter(tracer.owned.values())).device
-    with shallow_copy(model, tracer, training, handled=False) as copy, restored_random_state():
-        torch.manual_seed(0)
-        random.seed(0)
+    with shallow_copy(model, tracer, training, handled=False) as copy, _seeded():
         for module in copy.modules():
             for tensors in (module._parameters, module._buffers):
                 named: dict[str, Any] = {name: stand_ins.get(id(tensor), tensor) for name, tensor in tensors.items()}
@@ -174,6 +174,21 @@ def _run(model: nn.Module, graph: ArchData, args: Any, kwargs: Any, training: bo
         finally:
             recorder.restore()
     return recorder
+
+
+@contextlib.contextmanager
+def _seeded() -> Iterator[None]:
+    """Gives each run the same random numbers, and restores the generators."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 def _stand_in(tensor: Tensor) -> Tensor:
