@@ -220,27 +220,28 @@ class RunRecorder(TorchDispatchMode):
 
     def _use(self, name: str, weights: Iterable[tuple[str, Origin]], around: int, before: int, use: int) -> int:
         """Notes that parameters meet activations; returns the nodes that the result is reached from."""
-        layers: dict[int, bool] = {}  # nodes, with whether they were used by another slice of their parameter
+        layers: dict[int, bool] = {}  # nodes, with whether the result may be reached from others as well
         biases: dict[int, bool] = {}
-        known: set[int] = set()
+        entered = set()  # nodes whose predecessors count
         for slot, origin in weights:
             for key in origin.params:
                 node, spec = self.spec_of[key[0]]
-                used, after, sliced = self._uses.get(key), before >> node & 1, self._most.get(key[0], -1) >= use
-                if after and sliced if used is None else used >= use and (after or use > CONSTANT_USE):
+                used, after = self._uses.get(key, -1), before >> node & 1
+                sliced = used < 0 and self._most.get(key[0], -1) >= use
+                through_time = used == CONSTANT_USE < use and after  # its own result, a step later
+                if (sliced and after) or (used >= use and (after or use > CONSTANT_USE)):
                     continue  # a shared layer
-                self._uses[key] = use if used is None else max(use, used)
+                self._uses[key] = max(use, used)
                 self._most[key[0]] = max(use, self._most.get(key[0], -1))
-                if used == CONSTANT_USE < use and after:  # its own result, a step of time later
+                (biases if node in self._layer_biases else layers)[node] = bool(sliced or through_time)
+                if through_time:
                     self.through_time[node] = self.through_time.get(node, 0) | before
-                    continue
-                if used is not None and used >= use:
-                    known.add(node)
-                (biases if node in self._layer_biases else layers)[node] = used is None and sliced
+                elif used < use:
+                    entered.add(node)
                 if use == FULL_USE and not origin.nodes:
                     self._check_role(name, slot, spec)
         for nodes, entering in ((layers, around), (biases, _bits(layers) or around)):
-            for node in nodes.keys() - known:
+            for node in nodes.keys() & entered:
                 self._precede(node, self._perhaps(entering) if nodes[node] else entering, use)
         self.same.update(dict.fromkeys(biases, min(biases, default=0)))
         out = _bits(biases) or _bits(layers) or around

@@ -32,7 +32,7 @@ _PARALLEL: Final = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 @contextlib.contextmanager
-def shallow_copy(model: nn.Module, tracer: Tracer, training: bool, handled: bool = True) -> Iterator[nn.Module]:
+def shallow_copy(model: nn.Module, tracer: Any, training: bool, handled: bool = True) -> Iterator[nn.Module]:
     """Copies the modules of ``model``, but not their tensors, in the given mode; the copies report to ``tracer``.
 
     What the forward pass sets on modules, or appends to their lists, is set on the copy. The copies refer to

@@ -23,10 +23,10 @@ from ..utils.compat import run_uncompiled
 from ..utils.nested_tensors import map_tensors
 from ..utils.suggest import some
 from .kept_reasons import Kept
+from .recorder import Recorder
 from .run_recorder import RunRecorder, unfused
 from .shallow_copy import shallow_copy
 from .trace import arguments, from_module
-from .tracer import Tracer
 
 _logger = logging.getLogger(__name__)
 _LISTED = 5
@@ -147,20 +147,20 @@ def _check(graph: ArchData, model: nn.Module) -> None:
 
 
 def _run(model: nn.Module, graph: ArchData, args: Any, kwargs: Any, training: bool) -> RunRecorder:
-    tracer = Tracer()
-    tracer.adopt(model)
-    stand_ins = {key: stand_in for key, tensor in tracer.owned.items() if (stand_in := _stand_in(tensor)) is not tensor}
-    tracer.owned |= stand_ins
-    device = next(iter(tracer.owned.values())).device
-    with shallow_copy(model, tracer, training, handled=False) as copy, _seeded():
+    own = Recorder()
+    own.adopt(model)
+    stand_ins = {key: stand_in for key, tensor in own.owned.items() if (stand_in := _stand_in(tensor)) is not tensor}
+    own.owned |= stand_ins
+    device = next(iter(own.owned.values())).device
+    with shallow_copy(model, own, training, handled=False) as copy, _seeded():
         for module in copy.modules():
             for tensors in (module._parameters, module._buffers):
                 named: dict[str, Any] = {name: stand_ins.get(id(tensor), tensor) for name, tensor in tensors.items()}
                 tensors.update(named)
             if hasattr(module, "running_mean"):  # one sample has no statistics
                 module.training = False
-        parameters = {name: stand_ins.get(id(parameter), parameter) for name, parameter in tracer.parameters.items()}
-        recorder = RunRecorder(graph, parameters, tracer.owned.values())
+        parameters = {name: stand_ins.get(id(parameter), parameter) for name, parameter in own.parameters.items()}
+        recorder = RunRecorder(graph, parameters, own.owned.values())
 
         def entered(tensor: Tensor) -> Tensor:
             tensor = (_with_values(tensor) if tensor.is_meta else tensor.clone()).to(device)
