@@ -93,7 +93,7 @@ class RunRecorder(TorchDispatchMode):
 
     def enter(self, tensor: Tensor) -> None:
         """Makes a tensor an input."""
-        bit = INPUT if tensor.is_floating_point() or tensor.is_complex() else self.ids
+        bit = INPUT if _is_number(tensor) else self.ids
         self._origins[self._memory(tensor)] = Origin(bit, bit)
 
     def restore(self) -> None:
@@ -114,8 +114,6 @@ class RunRecorder(TorchDispatchMode):
         self._protect(tensors_in((args, kwargs.values())) if statistics else written)
         read = {}
         for slot, value in named:
-            if slot == "offs":  # where groups of rows begin, as for the experts of a mixture, is no data
-                continue
             overwritten = slot in changes and (name in _OVERWRITE or slot not in ("self", "input"))
             tensors = tensors_in([value])
             read[slot] = [tensor for tensor in tensors if not (overwritten and _covers(tensor))]
@@ -131,8 +129,9 @@ class RunRecorder(TorchDispatchMode):
             return result
         self.met |= self._touched
         origin = self._flow(name, operands)
+        chosen = origin._replace(nodes=self._perhaps(origin.nodes), params=frozenset())
         for tensor in fresh:
-            self._origins[self._memory(tensor)] = origin
+            self._origins[self._memory(tensor)] = origin if _is_number(tensor) else chosen
         for tensor in () if statistics else written:
             memory = self._memory(tensor)
             if memory not in self._owners:
@@ -196,7 +195,7 @@ class RunRecorder(TorchDispatchMode):
             return Origin(params=params)  # made of parameters alone
         use = CONSTANT_USE
         if live:
-            scales = name in _SCALES and all(self.spec_of[key][1].role == "weight" for key, _ in made.params)
+            scales = name in _SCALES | _LOOKUPS and all(self.spec_of[key][1].role == "weight" for key, _ in made.params)
             use = SCALED_USE if scales else FULL_USE
         around = entering.nodes | made.around
         nodes = self._use(name, weights, around, entering.before, use)
@@ -244,8 +243,11 @@ class RunRecorder(TorchDispatchMode):
             for node in nodes.keys() & entered:
                 self._precede(node, self._perhaps(entering) if nodes[node] else entering, use)
         self.same.update(dict.fromkeys(biases, min(biases, default=0)))
-        out = _bits(biases) or _bits(layers) or around
-        return out | self._perhaps(around) if any((layers | biases).values()) else out
+        results = biases or layers
+        out = _bits(node for node, perhaps in results.items() if not perhaps)
+        if not results:
+            return around
+        return out | self._perhaps(_bits(results) | around) if any((layers | biases).values()) else out
 
     def _perhaps(self, nodes: int) -> int:
         """The same nodes as some that may or may not count."""
@@ -262,7 +264,10 @@ class RunRecorder(TorchDispatchMode):
     def before(self, node: int) -> tuple[set[int], set[int]]:
         """The direct predecessors of a node that is used, and nodes that may or may not be among them."""
         bits = next(nodes for nodes in reversed(self.predecessors[node]) if nodes is not None)
-        perhaps = bits // (self.ids * 2) | self.through_time.get(node, 0)
+        perhaps = bits // (self.ids * 2)
+        if not bits & (self.ids - 1):  # choices alone count
+            bits = perhaps
+        perhaps |= self.through_time.get(node, 0)
         certain, uncertain = (
             {other for other in range(self._count) if nodes >> other & 1} for nodes in (bits, perhaps)
         )
@@ -311,6 +316,11 @@ def _merged(origins: Iterable[Origin]) -> Origin:
     for origin in origins:
         merged = Origin(*(one | other for one, other in zip(merged, origin, strict=True)))  # type: ignore[operator]
     return merged
+
+
+def _is_number(tensor: Tensor) -> bool:
+    """Whether a tensor is none of indices, ids or masks, which choose among others."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _covers(tensor: Tensor) -> bool:
