@@ -111,7 +111,7 @@ class RunRecorder(TorchDispatchMode):
         changes = {argument.name for argument in arguments if argument.alias_info and argument.alias_info.is_write}
         written = [tensor for slot, value in named if slot in changes for tensor in tensors_in([value])]
         statistics = "batch_norm" in name or "instance_norm" in name  # their operators do not say that they write
-        self._protect(tensors_in((args, kwargs.values())) if statistics else written)
+        self._protect(tensors_in((args, kwargs)) if statistics else written)
         read = {}
         for slot, value in named:
             overwritten = slot in changes and (name in _OVERWRITE or slot not in ("self", "input"))
@@ -123,7 +123,7 @@ class RunRecorder(TorchDispatchMode):
             result = func(*args, **kwargs)
         if name.startswith("new_") or name.endswith("_like"):  # only the shape counts
             return result
-        known = {self._memory(tensor) for tensor in tensors_in((args, kwargs.values()))}
+        known = {self._memory(tensor) for tensor in tensors_in((args, kwargs))}
         fresh = [tensor for tensor in tensors_in([result]) if self._memory(tensor) not in known]
         if not fresh and not written:  # a view
             return result
