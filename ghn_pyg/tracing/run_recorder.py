@@ -219,9 +219,9 @@ class RunRecorder(TorchDispatchMode):
 
     def _use(self, name: str, weights: Iterable[tuple[str, Origin]], around: int, before: int, use: int) -> int:
         """Notes that parameters meet activations; returns the nodes that the result is reached from."""
-        layers: dict[int, bool] = {}  # nodes, with whether the result may be reached from others as well
+        layers: dict[int, bool] = {}  # nodes, with whether another slice of their parameter was used before
         biases: dict[int, bool] = {}
-        entered = set()  # nodes whose predecessors count
+        entered, looped = set(), False  # nodes whose predecessors count, and whether there are others
         for slot, origin in weights:
             for key in origin.params:
                 node, spec = self.spec_of[key[0]]
@@ -232,8 +232,9 @@ class RunRecorder(TorchDispatchMode):
                     continue  # a shared layer
                 self._uses[key] = max(use, used)
                 self._most[key[0]] = max(use, self._most.get(key[0], -1))
-                (biases if node in self._layer_biases else layers)[node] = bool(sliced or through_time)
+                (biases if node in self._layer_biases else layers)[node] = sliced
                 if through_time:
+                    looped = True
                     self.through_time[node] = self.through_time.get(node, 0) | before
                 elif used < use:
                     entered.add(node)
@@ -244,10 +245,10 @@ class RunRecorder(TorchDispatchMode):
                 self._precede(node, self._perhaps(entering) if nodes[node] else entering, use)
         self.same.update(dict.fromkeys(biases, min(biases, default=0)))
         results = biases or layers
-        out = _bits(node for node, perhaps in results.items() if not perhaps)
         if not results:
             return around
-        return out | self._perhaps(_bits(results) | around) if any((layers | biases).values()) else out
+        out = _bits(node for node, sliced in results.items() if not sliced)
+        return out | self._perhaps(_bits(results) | around) if looped or any((layers | biases).values()) else out
 
     def _perhaps(self, nodes: int) -> int:
         """The same nodes as some that may or may not count."""
