@@ -146,13 +146,29 @@ def _check(graph: ArchData, model: nn.Module) -> None:
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def _seeded() -> Iterator[None]:
+    """Gives each run the same random numbers, and restores the generators."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@_seeded()
 def _run(model: nn.Module, graph: ArchData, args: Any, kwargs: Any, training: bool) -> RunRecorder:
     own = Recorder()
     own.adopt(model)
     stand_ins = {key: stand_in for key, tensor in own.owned.items() if (stand_in := _stand_in(tensor)) is not tensor}
     own.owned |= stand_ins
     device = next(iter(own.owned.values())).device
-    with shallow_copy(model, own, training, handled=False) as copy, _seeded():
+    with shallow_copy(model, own, training, handled=False) as copy:
         for module in copy.modules():
             for tensors in (module._parameters, module._buffers):
                 named: dict[str, Any] = {name: stand_ins.get(id(tensor), tensor) for name, tensor in tensors.items()}
@@ -176,21 +192,6 @@ def _run(model: nn.Module, graph: ArchData, args: Any, kwargs: Any, training: bo
     return recorder
 
 
-@contextlib.contextmanager
-def _seeded() -> Iterator[None]:
-    """Gives each run the same random numbers, and restores the generators."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(0)
-        random.seed(0)
-        np.random.seed(0)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)  # noqa: NPY002
-
-
 def _stand_in(tensor: Tensor) -> Tensor:
     """What the run takes for a tensor of the network: one with values, and for a buffer one that counts its writes."""
     if tensor.is_meta:
@@ -199,11 +200,11 @@ def _stand_in(tensor: Tensor) -> Tensor:
 
 
 def _with_values(tensor: Tensor) -> Tensor:
-    """A tensor of the same shape and type with values: small random ones, or zeros if they are whole numbers."""
+    """A tensor of the same shape and type with values: random ones, which suit a variance too, or whole zeros."""
     values = torch.zeros_like(tensor, device="cpu")
-    if tensor.is_floating_point() or tensor.is_complex():
-        values.data.normal_(std=0.1)
-    return nn.Parameter(values, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else values
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(values.data.normal_(std=0.1), tensor.requires_grad)
+    return values.uniform_() if tensor.is_floating_point() else values
 
 
 # --- the comparison --------------------------------------------------------------------------------------------------

@@ -373,8 +373,10 @@ def test_a_forward_pass_that_fails_says_so_and_restores_the_network():
 def test_networks_and_inputs_without_memory():
     with torch.device("meta"):
         model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.Conv2d(5, 2, 3))
+    state = torch.get_rng_state()
     assert verify(model, torch.empty(1, 3, 7, 7, device="meta"))
     assert all(parameter.is_meta for parameter in model.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 class Doubled(nn.Module):
