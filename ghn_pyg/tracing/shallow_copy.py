@@ -32,14 +32,14 @@ _PARALLEL: Final = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 @contextlib.contextmanager
-def shallow_copy(model: nn.Module, tracer: Tracer, training: bool) -> Iterator[nn.Module]:
+def shallow_copy(model: nn.Module, tracer: Any, training: bool, handled: bool = True) -> Iterator[nn.Module]:
     """Copies the modules of ``model``, but not their tensors, in the given mode; the copies report to ``tracer``.
 
     What the forward pass and hooks set on modules, or append to their lists, is set on the copy. Variables that hooks
     refer to are restored. The copies refer to themselves, so they are cleared at the end of the context: no garbage is
     left to collect.
     """
-    copier = _Copier(tracer, training)
+    copier = _Copier(tracer, training, handled)
     try:
         with copier.restored:
             copy = copier.module(model, "")
@@ -54,9 +54,10 @@ def shallow_copy(model: nn.Module, tracer: Tracer, training: bool) -> Iterator[n
 
 
 class _Copier:
-    def __init__(self, tracer: Tracer, training: bool) -> None:
+    def __init__(self, tracer: Tracer, training: bool, handled: bool) -> None:
         self.tracer = tracer
         self.training = training
+        self.handled = handled  # whether handlers replace the forward pass of their layers
         self.modules: dict[int, nn.Module] = {}  # by id of the original
         self.copies: dict[int, Any] = dict(tracer.owned)  # what deepcopy finds instead of copying anew
         self.hooks: list[dict[int, Any]] = []
@@ -165,7 +166,7 @@ class _Copier:
         """The module's forward pass, which tells the tracer that it runs."""
         own = self.attribute(original.__dict__["forward"]) if "forward" in original.__dict__ else None
         function = own if own is not None else types.MethodType(type(copy).forward, copy)
-        if (nodes := handled_nodes(original)) is not None:
+        if self.handled and (nodes := handled_nodes(original)) is not None:
             function = _handled(self.tracer, function, original, nodes, path)
         scope = self.tracer.scope
 
