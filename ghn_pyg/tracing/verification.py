@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..graph.arch_data import ArchData
 from ..utils.compat import run_uncompiled
-from ..utils.nested_tensors import map_tensors
+from ..utils.nested_tensors import copy_with_tensors
 from ..utils.suggest import some
 from .kept_reasons import Kept
 from .recorder import Recorder
@@ -151,7 +151,7 @@ def _seeded() -> Iterator[None]:
     """Gives each run the same random numbers, and restores the generators."""
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         random.seed(0)
         np.random.seed(0)  # noqa: NPY002
         try:
@@ -183,7 +183,7 @@ def _run(model: nn.Module, graph: ArchData, args: Any, kwargs: Any, training: bo
             recorder.enter(tensor)
             return tensor
 
-        args, kwargs = map_tensors(entered, args), map_tensors(entered, kwargs)
+        args, kwargs = copy_with_tensors(entered, (args, kwargs))
         try:
             with unfused(), run_uncompiled(), torch.no_grad(), recorder:
                 copy(*args, **kwargs)
