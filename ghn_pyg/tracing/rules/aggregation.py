@@ -16,7 +16,7 @@ from .means import dimensions
 from .open_layers import carry, is_constant, open_in, reduced, summed
 
 _ROWWISE: Final = """
-    expand index_add index_add_ index_put index_put_ masked_fill masked_fill_ repeat roll scatter scatter_ scatter_add
+    expand index_add index_add_ index_put index_put_ masked_fill masked_fill_ repeat scatter scatter_ scatter_add
     scatter_add_ scatter_reduce scatter_reduce_ segment_reduce
 """
 

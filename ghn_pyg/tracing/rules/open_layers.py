@@ -81,7 +81,8 @@ def constant_layer(tracer: Tracer, operand: Any, partner: Any) -> Sources | None
     ours, other = open_in(tracer, operand), open_in(tracer, partner)
     if ours is None or ours.layers or other is None or not other.layers:
         return None
-    layer: Sources | None = tracer.origin(operand).factors()
+    record = tracer.origin(operand).factors
+    layer: Sources | None = record() if callable(record) else None
     return layer
 
 

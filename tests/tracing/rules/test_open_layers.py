@@ -161,6 +161,15 @@ def test_a_weight_of_a_state_of_zeros_is_a_layer():
     assert sources(graph)["b"] == ["sum"]
 
 
+@pytest.mark.parametrize("change", [lambda y: y.sum(-1, keepdim=True), lambda y: y.view(1, 3, 7)[0], lambda y: y + y])
+def test_a_weight_of_a_constant_that_is_changed_is_kept(change):
+    graph = graph_of(
+        lambda self, x: self.last(x @ self.w + change(torch.ones(3, 5) @ self.u)), ROWS, w=weight(5, 7), u=weight(5, 7),
+        last=linear(7, 2),
+    )  # fmt: skip
+    assert graph.kept == {"u": Kept.OFFSET}
+
+
 def test_a_bias_of_groups_that_are_joined():
     def grouped(self, x):
         return torch.einsum("ngi,gio->ngo", x.view(3, 2, 5), self.w).reshape(3, 14)
