@@ -23,6 +23,7 @@ DRAWING: Final = frozenset((Tensor.uniform_, Tensor.bernoulli_, torch.bernoulli,
 """Functions of a tensor with data that draw numbers."""
 _SIZED: Final = frozenset((torch.zeros, torch.ones, torch.empty, torch.full, torch.eye))
 _SIZE_LIMIT: Final = 1 << 20
+_DRAWN: Final = 64  # random numbers that have values; more of them are noise
 _MOVES: Final = frozenset((Tensor.to, Tensor.cuda, Tensor.cpu))
 _CPU: Final = torch.device("cpu")
 _DEVICE_FLAGS: Final = frozenset(("is_cpu", "is_cuda", "is_meta"))
@@ -44,7 +45,7 @@ def small(sizes: Tensor) -> bool:
 
 
 def created(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], number: float) -> Any:
-    """A tensor created from numbers. Large ones and random fractions get no data: nothing depends on their values.
+    """A tensor created from numbers. Large ones and much noise get no data: nothing depends on their values.
 
     A single random number may decide whether a layer is dropped; ``number``, from 0 to 1, stands for it.
     """
@@ -56,7 +57,7 @@ def created(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
         if function is torch.randint and abstract.numel() == 1:
             low, high = (args[0], args[1]) if len(args) > 1 and isinstance(args[1], int) else (0, args[0])
             return torch.full_like(abstract, low + int((high - low) * _fraction(number)), device="cpu")
-        if not small(abstract) or (function in RANDOM and abstract.is_floating_point() and abstract.numel() > 1):
+        if not small(abstract) or (function in RANDOM and abstract.numel() > _DRAWN):
             return abstract
     return function(*args, **kwargs, device="cpu")
 

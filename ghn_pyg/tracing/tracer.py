@@ -42,6 +42,7 @@ _QUERIES: Final = frozenset(
                  "element_size", "get_device", "__len__", "__hash__", "__repr__", "__str__", "__format__", "data_ptr")
 )  # fmt: skip
 _DATA: Final = Tensor.data.__get__  # type: ignore[attr-defined]
+_SET_DATA: Final = Tensor.data.__set__  # type: ignore[attr-defined]
 _GRAD: Final = Tensor.grad.__get__  # type: ignore[attr-defined]
 _REQUIRES_GRAD: Final = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 _SET_REQUIRES_GRAD: Final = Tensor.requires_grad.__set__  # type: ignore[attr-defined]
@@ -54,7 +55,7 @@ _MAX_ASKED: Final = 512
 """How often one line may ask for values before it counts as an infinite loop."""
 _MAX_VALUES: Final = 1 << 24
 """How many elements stand-ins with data have at most."""
-_NO_VALUES: Final = re.compile(r"\b[Mm]eta (tensors?|device|Long|Bool)|register_meta|data-independent|on a meta tensor")
+_NO_VALUES: Final = re.compile(r"\b[Mm]eta (tensors?|device|Long|Bool)|register_meta|data-independent|on a meta tensor|fake impl")
 _NOT_THE_NETWORK: Final = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
 
 
@@ -169,12 +170,12 @@ class Tracer(Recorder, TorchFunctionMode):
 
     def _operator(self, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result of an operator, by its own rule or as the Python function of the same name."""
-        function = python_function(operator)
-        if isinstance(function, str) and any(map(self.is_abstract, tensors_in((args, kwargs)))):
+        function, tensors = python_function(operator), list(tensors_in((args, kwargs)))
+        if isinstance(function, str) and any(map(self.is_abstract, tensors)):
             return RULES[function](self, *args, **kwargs)
-        if isinstance(function, str) or function is operator:
-            return self.default(operator, args, kwargs)
-        return self.call(function, *args, **kwargs)
+        if isinstance(function, str) or not (tensors or function in FACTORIES):  # it takes numbers for tensors
+            function = operator
+        return self.default(operator, args, kwargs) if function is operator else self.call(function, *args, **kwargs)
 
     def _interpreted(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result by the function's rule, where there is one and an argument is abstract."""
@@ -198,6 +199,10 @@ class Tracer(Recorder, TorchFunctionMode):
         name = getattr(func, "__name__", "").partition(".")[0]  # of an operator without its overload
         if name == "__get__":
             return self._attribute(func, args)
+        if func == _SET_DATA and id(args[0]) not in self.owned and self.is_abstract(args[1]):
+            if args[0].is_meta:  # others keep their shape
+                func(args[0], self.lift(args[1]))
+            return self.mark(args[0], self.value(args[1]) or CONSTANT)
         if name == "__set__":
             kept = id(args[0]) in self.owned or func == _SET_REQUIRES_GRAD  # of activations that no gradient reaches
             return None if kept else func(*args)

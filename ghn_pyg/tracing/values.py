@@ -32,7 +32,7 @@ class Origin:
     base: Tensor | None = None  # the tensor that it is a view of
     base_value: Value | None = None  # where the base came from when the view was made
     open: Any = None  # the layers or norm without a bias that it is the result of (``rules/open_layers.py``)
-    factors: Any = None  # the activation and the parameter whose product it is
+    factors: Any = None  # the two factors of a product with a parameter, or what records the layer of a constant
     added: Any = 0  # the number that was added to the parameter that it is made of; None after a subtraction
     tokens: int = 0  # how many learned tokens a concatenation put first
     all_of: tuple[int, ...] | None = None  # if it holds the indices of all elements of a tensor, the tensor's shape

@@ -13,10 +13,10 @@ from ..tracer import Rule, Tracer, rule
 from .elementwise import named
 from .linear_and_matmul import weighted_sum
 from .means import dimensions
-from .open_layers import carry, open_in, reduced, summed
+from .open_layers import carry, is_constant, open_in, reduced, summed
 
 _ROWWISE: Final = """
-    expand index_add index_add_ index_put index_put_ masked_fill masked_fill_ repeat roll scatter scatter_ scatter_add
+    expand index_add index_add_ index_put index_put_ masked_fill masked_fill_ repeat scatter scatter_ scatter_add
     scatter_add_ scatter_reduce scatter_reduce_ segment_reduce
 """
 
@@ -33,12 +33,16 @@ def total(tracer: Tracer, input: Tensor, dim: Any = None, keepdim: bool = False,
 
 def _rowwise(function: Callable[..., Any]) -> Rule:
     """A function that adds up, chooses or repeats whole rows."""
+    mixes = function.__name__.startswith(("index_add", "index_put", "scatter", "segment"))
 
     def rows(tracer: Tracer, *args: Any, **kwargs: Any) -> Tensor:
         values = [tensor for tensor in tensors_in((args, kwargs)) if tensor.is_floating_point()]
-        found = summed(tracer, *values)
-        shape = next((value.shape for value in values if open_in(tracer, value)), ())
-        return carry(tracer, tracer.default(function, args, kwargs), found, shape)
+        varying = [value for value in values if not is_constant(tracer, value)]
+        found = open_in(tracer, varying[0]) if len(varying) == 1 else summed(tracer, *values)
+        out: Tensor = tracer.default(function, args, kwargs)
+        if found is None:
+            return out
+        return carry(tracer, out, found._replace(mixed=found.mixed or mixes), varying[-1].shape)
 
     return rows
 

@@ -26,7 +26,7 @@ _UNARY: Final = """
     silu_
 """
 _LINEAR: Final = """
-    contiguous clone requires_grad_ neg neg_ __neg__ dropout dropout_ dropout1d dropout2d dropout3d
+    contiguous clone requires_grad_ roll neg neg_ __neg__ dropout dropout_ dropout1d dropout2d dropout3d
 """
 _NAMESPACES: Final = (torch, Tensor, F, torch.special)
 
@@ -108,19 +108,15 @@ def multiply(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
     merged = tracer.merged(tensors_in((input, other)))
     norm = _norm(tracer, input, other, merged)
     if norm is not None:
-        return opened(tracer, _noted(tracer, binary(tracer, input, other, Value(norm)), input, other))
+        out = opened(tracer, binary(tracer, input, other, Value(norm)))
+        tracer.origin(out).factors = (input, other)
+        return out
     if len(merged.sources) > 1:
         merged = Value(tracer.join("mul", tracer.entering((input, other))), merged.params)
     out = binary(tracer, input, other, _keep_factors(tracer, merged, _factor(tracer, input, other)))
-    _noted(tracer, out, input, other)
+    if merged.params and isinstance(input, Tensor) and isinstance(other, Tensor):
+        tracer.origin(out).factors = (input, other)
     return carry(tracer, out, multiplied(tracer, input, other) or multiplied(tracer, other, input), out.shape)
-
-
-def _noted(tracer: Tracer, product: Tensor, *factors: Any) -> Tensor:
-    """Notes the factors of a product with a parameter: a sum over it may be a linear layer."""
-    if all(isinstance(factor, Tensor) for factor in factors) and tracer.merged(factors).params:
-        tracer.origin(product).factors = factors
-    return product
 
 
 def _factor(tracer: Tracer, input: Any, other: Any) -> Kept:

@@ -19,7 +19,7 @@ from .elementwise import absorb, binary, multiply, named, scores
 from .handwritten_norms import centred, shifted
 from .layer_steps import offset
 from .learned_positions import position_tables, with_tokens
-from .open_layers import Open, carry, constant_layer, joined, multiplied, summed
+from .open_layers import Open, carry, constant_layer, joined, multiplied, opened, summed
 from .shapes import axis_of
 
 
@@ -30,7 +30,7 @@ def add(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
     out, number = binary(tracer, input, other, value), other if isinstance(input, Tensor) else input
     if value.params and not value.sources and not isinstance(number, Tensor):
         tracer.origin(out).added = number
-    return carry(tracer, out, found, out.shape)
+    return opened(tracer, out) if tracer.kinds(out) == {"bias"} else carry(tracer, out, found, out.shape)
 
 
 @rule(*named("sub subtract __sub__ __rsub__"))

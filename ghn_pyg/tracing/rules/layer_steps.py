@@ -16,7 +16,7 @@ from ..steps import Sources, union
 from ..tracer import Tracer
 from ..values import CONSTANT, Value
 from ..weight_parts import Part, parts_of, specification, stacked_in
-from .open_layers import LAYERS, open_in, opened
+from .open_layers import open_in, opened, takes_bias
 
 
 def weight_step(
@@ -121,12 +121,9 @@ def entered(tracer: Tracer, tensor: Tensor) -> Sources:
     return tracer.fold(value.params, Kept.TOKEN, value.sources)
 
 
-def layer_output(
-    tracer: Tracer, shape: Sequence[int], dtype: torch.dtype, sources: Sources, bias: Tensor | None
-) -> Tensor:
+def layer_output(tracer: Tracer, shape: Sequence[int], dtype: torch.dtype, sources: Sources) -> Tensor:
     """The result of a layer; a parameter that is added to it is its bias, unless it has one already."""
-    output = tracer.emit(shape, dtype, Value(sources))
-    return opened(tracer, output) if bias is None else output
+    return opened(tracer, tracer.emit(shape, dtype, Value(sources)))
 
 
 def offset(tracer: Tracer, value: Any, other: Any) -> Sources | None:
@@ -140,7 +137,7 @@ def offset(tracer: Tracer, value: Any, other: Any) -> Sources | None:
     size, stacks = math.prod(shape), [spec.shape[: spec.stacked] for layer in layers for spec in layer.params]
     whole = channels < size == value.shape[-1] and any(math.prod(stack) * channels % size == 0 for stack in stacks)
     flat = size == other.numel() and (size == channels or whole) and not tracer.sources(other)
-    if layers[0].kind in LAYERS:
+    if takes_bias(tracer, found):
         # One number for each channel is a bias if no channels of size 1 come before, else it may be a token.
         no_token = value.dim() < 3 or other.shape[-1:] == (1,)
         flat = flat and (shape[0] == size or max(shape) < size or no_token)

@@ -79,7 +79,7 @@ def _carry_mixed(tracer: Tracer, out: Tensor, operands: Sequence[Tensor], terms:
     if found is None or (tracer.value(matrix) or CONSTANT).params or features in mixing or features != result[-1:]:
         return
     if found.channels % value.shape[-1] == 0:
-        tracer.origin(out).open = found._replace(sources=tracer.sources(out))
+        tracer.origin(out).open = found._replace(sources=tracer.sources(out), mixed=True)
 
 
 def _size(index: str, operands: Sequence[Tensor], terms: Sequence[str]) -> int:
@@ -120,7 +120,7 @@ def _layer(
 
 def weighted_sum(tracer: Tracer, product: Tensor) -> Tensor | None:
     """The sum over the last dimension of a product with a vector of parameters, which is a linear layer."""
-    if (factors := tracer.origin(product).factors) is None:
+    if not isinstance(factors := tracer.origin(product).factors, tuple):
         return None
     value, weight = factors if tracer.sources(factors[0]) else factors[::-1]
     same = {_averaged(tracer, tracer.sources(tensor)) for tensor in (value, product)}
@@ -157,7 +157,7 @@ def linear(tracer: Tracer, input: Tensor, weight: Tensor, bias: Tensor | None = 
     sources = matrix_step(tracer, entering, weight, "oi"[-weight.dim() :], bias)
     if sources is None:
         sources = weight_step(tracer, "conv", entering, weight, bias)
-    return layer_output(tracer, (*shape[:-1], *weight.shape[:-1]), input.dtype, sources, bias)
+    return layer_output(tracer, (*shape[:-1], *weight.shape[:-1]), input.dtype, sources)
 
 
 @rule(*named("matmul __matmul__ bmm mm mv"), torch.sparse.mm)

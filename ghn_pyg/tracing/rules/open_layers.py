@@ -16,19 +16,21 @@ from ..steps import Sources, channels, union
 from ..tracer import Tracer
 from ..values import CONSTANT
 
-LAYERS: Final = ("conv", "sep_conv", "dil_conv")
+_LAYERS: Final = frozenset(("conv", "sep_conv", "dil_conv"))
+_LAYERS_AND_BIAS: Final = _LAYERS | {"bias"}
 
 
 class Open(NamedTuple):
-    """What waits for a bias."""
+    """What waits for a bias, or has one and waits for another once its rows were mixed."""
 
     layers: Sources  # steps of layers side by side, or of one norm; none for the product of a constant and a weight
     sources: Sources  # where the result came from when this was noted: it is not open any more after a write
     channels: int
+    mixed: bool = False  # whether rows were mixed since, as by an adjacency matrix
 
 
 def opened(tracer: Tracer, tensor: Tensor) -> Tensor:
-    """Notes that ``tensor`` is the result of a layer or norm that may still get its bias."""
+    """Notes that ``tensor`` is the result of a layer or norm that may still get its bias, or another."""
     if len(sources := tracer.sources(tensor)) == 1:
         tracer.origin(tensor).open = Open(sources, sources, tracer.steps[sources[0]].shape[0])
     return tensor
@@ -40,6 +42,12 @@ def open_in(tracer: Tracer, tensor: Any) -> Open | None:
     return found if found is not None and found.sources == tracer.sources(tensor) else None
 
 
+def takes_bias(tracer: Tracer, found: Open) -> bool:
+    """Whether layers have no bias, or have some that were mixed."""
+    allowed = _LAYERS_AND_BIAS if found.mixed else _LAYERS
+    return all(tracer.steps[layer].kind in allowed for layer in found.layers)
+
+
 def summed(tracer: Tracer, *operands: Any) -> Open | None:
     """What a sum leaves open: layers without a bias beside other values, none of which comes after another.
 
@@ -47,10 +55,10 @@ def summed(tracer: Tracer, *operands: Any) -> Open | None:
     """
     layers: Sources = ()
     others: Sources = ()
-    sizes = set()
+    sizes, mixed = set(), False
     for operand in operands:
-        if (found := open_in(tracer, operand)) is not None:
-            layers = union(layers, found.layers)
+        if (found := open_in(tracer, operand)) is not None and takes_bias(tracer, found):
+            layers, mixed = union(layers, found.layers), mixed or found.mixed
             sizes.add(found.channels)
         elif not is_constant(tracer, operand):
             if (value := tracer.value(operand) or CONSTANT).params or not value.sources:
@@ -58,7 +66,7 @@ def summed(tracer: Tracer, *operands: Any) -> Open | None:
             others = union(others, value.sources)
     if len(sizes) != 1 or (others and not layers) or not _side_by_side(tracer, layers, others):
         return None
-    return Open(layers, (), sizes.pop())
+    return Open(layers, (), sizes.pop(), mixed)
 
 
 def is_constant(tracer: Tracer, operand: Any) -> bool:
@@ -73,14 +81,13 @@ def constant_layer(tracer: Tracer, operand: Any, partner: Any) -> Sources | None
     ours, other = open_in(tracer, operand), open_in(tracer, partner)
     if ours is None or ours.layers or other is None or not other.layers:
         return None
-    layer: Sources | None = tracer.origin(operand).factors()
+    record = tracer.origin(operand).factors
+    layer: Sources | None = record() if callable(record) else None
     return layer
 
 
 def _side_by_side(tracer: Tracer, layers: Sources, others: Sources) -> bool:
     """Whether none of these steps comes after another, and none is a position."""
-    if any(tracer.steps[layer].kind not in LAYERS for layer in layers):
-        return False
     if any(tracer.steps[other].kind == "pos_enc" for other in others):
         return False
     steps = union(layers, others)
@@ -127,11 +134,12 @@ def alike(shape: Sequence[int], before: Sequence[int], channels: int) -> bool:
 
 def reduced(tracer: Tracer, result: Tensor, value: Tensor, dims: Collection[int]) -> Tensor:
     """Notes what a sum or mean over ``dims`` leaves open; over the heads of a layer, these share a bias."""
-    if (found := summed(tracer, value)) is None or value.dim() - 1 in dims:
+    found = open_in(tracer, value)
+    if found is None or value.dim() - 1 in dims or not takes_bias(tracer, found._replace(mixed=True)):
         return result
     if run := trailing(value.shape, found.channels):
         heads = math.prod(value.shape[dim] for dim in dims if dim >= value.dim() - run)
-        tracer.origin(result).open = Open(found.layers, tracer.sources(result), found.channels // heads)
+        tracer.origin(result).open = found._replace(sources=tracer.sources(result), channels=found.channels // heads)
     return result
 
 

@@ -29,6 +29,7 @@ FURTHER = {
     **dict.fromkeys(("log_softmax", "softmin", "special_log_softmax", "clamp_min", "clamp_max"), (1,)),
     "flip": ((1, 3),),
     "local_response_norm": (3,),
+    "roll": (2, 1),
 }
 ELEMENTWISE = (elementwise.unary, elementwise.linear_unary, elementwise.floating)
 ONE_OPERAND = [function for function, rule in RULES.items() if rule in ELEMENTWISE]
@@ -209,7 +210,6 @@ ROWS_AGAIN = [
     (torch.sum, (IDS > 1, 0), {}),
     (Tensor.expand, (B, 3, -1, 7), {}),
     (Tensor.repeat, (MATRIX, 2, 1, 3), {}),
-    *((function, (A, 2, 1), {}) for function in (torch.roll, Tensor.roll)),
     *((function, (MATRIX, IDS[:1, :1] > 1, 0.5), {}) for function in (torch.masked_fill, Tensor.masked_fill)),
     (Tensor.masked_fill_, (MATRIX, IDS[:1, :1] > 1, 0.5), {}),
     *(

@@ -91,7 +91,7 @@ CONVOLUTIONS = {
     "GCN": (layers.GCNConv(5, 7), (NODES, EDGES)),
     "GAT": (layers.GATConv(5, 7, heads=2, edge_dim=3), (NODES, EDGES, OF_EDGES)),
     "GAT, mean": (layers.GATConv(5, 7, heads=2, concat=False), (NODES, EDGES)),
-    "GATv2": (layers.GATv2Conv(5, 7, heads=2, bias=False), (NODES, EDGES)),
+    "GATv2": (layers.GATv2Conv(5, 7, heads=2), (NODES, EDGES)),
     "SuperGAT": (layers.SuperGATConv(5, 7, heads=2), (NODES, EDGES)),
     "GIN": (layers.GINConv(dense()), (NODES, EDGES)),
     "SAGE": (layers.SAGEConv(5, 7, aggr="max"), (NODES, EDGES)),

@@ -79,6 +79,21 @@ def test_a_parameter_that_is_added_later_is_the_bias_of_the_layer(layer):
     assert "glob_avg" not in kinds(graph)
 
 
+MIXED = {
+    "a matrix": lambda self, x: MATRIX @ F.linear(x, self.v.t(), self.c),
+    "index_add": lambda self, x: torch.zeros(3, 7).index_add(0, INTO, F.linear(x, self.v.t(), self.c)[INTO]),
+    "attention": lambda self, x: (x @ x.t()).softmax(-1) @ (x @ self.v + self.c),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", MIXED.values(), ids=MIXED)
+def test_rows_that_are_mixed_may_get_a_second_bias(layer):
+    graph = with_bias(layer)
+    assert sources(graph)["c"] == ["v"]
+    assert {"c", "msa"} & set(sources(graph)["b"])
+    assert sources(graph)["last.weight"] == ["b"]
+
+
 def test_concatenated_layers_have_one_bias():
     graph = with_bias(lambda self, x: torch.cat([x @ self.w[:, :4], x @ self.r], -1), r=weight(5, 3), w=weight(5, 4))
     assert sources(graph)["b"] == ["concat"]
@@ -146,6 +161,15 @@ def test_a_weight_of_a_state_of_zeros_is_a_layer():
     assert sources(graph)["b"] == ["sum"]
 
 
+@pytest.mark.parametrize("change", [lambda y: y.sum(-1, keepdim=True), lambda y: y.view(1, 3, 7)[0], lambda y: y + y])
+def test_a_weight_of_a_constant_that_is_changed_is_kept(change):
+    graph = graph_of(
+        lambda self, x: self.last(x @ self.w + change(torch.ones(3, 5) @ self.u)), ROWS, w=weight(5, 7), u=weight(5, 7),
+        last=linear(7, 2),
+    )  # fmt: skip
+    assert graph.kept == {"u": Kept.OFFSET}
+
+
 def test_a_bias_of_groups_that_are_joined():
     def grouped(self, x):
         return torch.einsum("ngi,gio->ngo", x.view(3, 2, 5), self.w).reshape(3, 14)
@@ -157,6 +181,8 @@ def test_a_bias_of_groups_that_are_joined():
 
 CLOSED = {
     "an activation function": lambda self, x: (x @ self.w + x @ self.v).relu(),
+    "a layer with a bias": lambda self, x: F.linear(x, self.v.t(), self.c),
+    "chosen rows of a layer with a bias": lambda self, x: F.linear(x, self.v.t(), self.c)[INTO],
     "a residual sum": lambda self, x: (lambda h: h + h.relu() @ self.s)(x @ self.w),
     "an input": lambda self, x: x @ self.w + x.repeat(1, 2)[:, :7],
     "positions": lambda self, x: (F.embedding(torch.arange(3), self.p) + x @ self.w)[None],
