@@ -94,7 +94,12 @@ class OperatorTracer(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Called by PyTorch for every such operator; calling it from Python reaches the tracer."""
-        return func(*args, **(kwargs or {}))
+        types_of = (str(argument.type) for argument in func._schema.arguments)
+        given = (  # a tensor that was made of a number comes as the number
+            torch.tensor(value) if isinstance(value, (int, float)) and kind == "Tensor" else value
+            for value, kind in zip(args, types_of, strict=False)
+        )
+        return func(*given, **(kwargs or {}))
 
 
 class Tracer(Recorder, TorchFunctionMode):
@@ -170,12 +175,12 @@ class Tracer(Recorder, TorchFunctionMode):
 
     def _operator(self, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result of an operator, by its own rule or as the Python function of the same name."""
-        function, tensors = python_function(operator), list(tensors_in((args, kwargs)))
-        if isinstance(function, str) and any(map(self.is_abstract, tensors)):
+        function = python_function(operator)
+        if isinstance(function, str) and any(map(self.is_abstract, tensors_in((args, kwargs)))):
             return RULES[function](self, *args, **kwargs)
-        if isinstance(function, str) or not (tensors or function in FACTORIES):  # it takes numbers for tensors
-            function = operator
-        return self.default(operator, args, kwargs) if function is operator else self.call(function, *args, **kwargs)
+        if isinstance(function, str) or function is operator:
+            return self.default(operator, args, kwargs)
+        return self.call(function, *args, **kwargs)
 
     def _interpreted(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result by the function's rule, where there is one and an argument is abstract."""
