@@ -55,7 +55,9 @@ _MAX_ASKED: Final = 512
 """How often one line may ask for values before it counts as an infinite loop."""
 _MAX_VALUES: Final = 1 << 24
 """How many elements stand-ins with data have at most."""
-_NO_VALUES: Final = re.compile(r"\b[Mm]eta (tensors?|device|Long|Bool)|register_meta|data-independent|on a meta tensor|fake impl")
+_NO_VALUES: Final = re.compile(
+    r"\b[Mm]eta (tensors?|device|Long|Bool)|register_meta|data-independent|on a meta tensor|fake impl"
+)
 _NOT_THE_NETWORK: Final = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
 
 
