@@ -10,11 +10,13 @@ import contextlib
 import dataclasses
 import functools
 import random
+import threading
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 Site = tuple[str, str, int]
 """Where a value is asked for: module, file and line."""
@@ -27,6 +29,7 @@ CONDITIONS: Final[dict[str, Callable[[int], bool]]] = {
     "later": lambda n: n > 1,
     "never": lambda n: False,
 }
+_ONE_AT_A_TIME: Final = threading.RLock()
 _WORDS: Final = 624  # of the state of a Mersenne Twister, which Python and NumPy draw from
 
 
@@ -37,6 +40,7 @@ class Assumptions:
     conditions: str = "always"
     flipped: frozenset[Site] = frozenset()  # sites with the opposite answers
     all_chosen: bool = True  # whether choices that depend on activations take all elements, or none
+    fixed: bool = False  # whether generators draw the same numbers in each trace
     drawn: float = 0.5  # random numbers from 0 to 1; 1.0 stands for the largest below
 
 
@@ -45,29 +49,47 @@ class Trace(Protocol):
 
     assumed: Assumptions
     drew: bool
+    drew_from_state: bool
 
 
 @contextlib.contextmanager
 def drawing(trace: Trace) -> Iterator[None]:
-    """Makes Python and NumPy draw the assumed number again and again, and PyTorch the same numbers in each trace.
+    """Restores the random generators, and notes whether any was used.
 
-    A loop may wait for another number, so after 312 of them they are pseudorandom. All generators are restored.
+    Under ``fixed`` assumptions Python and NumPy draw one number again and again, and PyTorch the same numbers in each
+    trace. A loop may wait for another number, so after 312 of them they are pseudorandom. Other threads draw from the
+    same generators, so they are fixed only for networks that draw, and for one trace at a time.
     """
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    # A number is made of the upper bits of two words. The lower bits differ, so that the state is not stuck.
-    first = min(int(trace.assumed.drawn * 2**32), 2**32 - 32)
-    words = [_untempered((0 if count % 2 else first) + count % 32) for count in range(_WORDS)]
-    fixed = (3, (*words, 0), None)
-    random.setstate(fixed)
-    np.random.set_state(("MT19937", words, 0))  # noqa: NPY002
-    with torch.random.fork_rng(devices=()):
+    with _ONE_AT_A_TIME:
+        yield from _drawing(trace)
+
+
+def _drawing(trace: Trace) -> Iterator[None]:
+    before = _state()
+    if trace.assumed.fixed:
+        # A number is made of the upper bits of two words. The lower bits differ, so that the state is not stuck.
+        first = min(int(trace.assumed.drawn * 2**32), 2**32 - 32)
+        words = [_untempered((0 if count % 2 else first) + count % 32) for count in range(_WORDS)]
+        random.setstate((3, (*words, 0), None))
+        np.random.set_state(("MT19937", words, 0))  # noqa: NPY002
         torch.default_generator.manual_seed(0)
-        try:
-            yield
-        finally:
-            trace.drew |= random.getstate() != fixed or np.random.get_state()[2] != 0  # noqa: NPY002
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)  # noqa: NPY002
+    start = _state()
+    try:
+        yield
+    finally:
+        end = _state()
+        unused = start[0] == end[0] and start[1][2] == end[1][2] and torch.equal(start[2], end[2])
+        trace.drew_from_state = not unused
+        trace.drew |= trace.drew_from_state
+        if trace.drew_from_state or trace.assumed.fixed:
+            random.setstate(before[0])
+            np.random.set_state(before[1])  # noqa: NPY002
+            torch.default_generator.set_state(before[2])
+
+
+def _state() -> tuple[Any, Any, Tensor]:
+    """The states of the generators of Python, NumPy and PyTorch."""
+    return random.getstate(), np.random.get_state(), torch.default_generator.get_state()  # noqa: NPY002
 
 
 @functools.cache

@@ -150,7 +150,10 @@ class _Trace:
 
 def _best_trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> _Trace:
     """The trace under the assumptions that reach the most parameters."""
-    best = first = _run(Tracer(Assumptions()), model, args, kwargs, training)
+    best = _run(Tracer(Assumptions()), model, args, kwargs, training)
+    if best.tracer.drew_from_state:
+        best = _run(Tracer(Assumptions(fixed=True)), model, args, kwargs, training)
+    first = best
 
     def attempt(**changes: Any) -> None:
         nonlocal best

@@ -120,6 +120,7 @@ class Tracer(Recorder, TorchFunctionMode):
         self.assumed = assumed
         self.chose = False  # whether a choice of elements depends on activations
         self.drew = False  # whether the forward pass drew random numbers
+        self.drew_from_state = False  # whether it drew them from a generator
         self.asked: dict[Site, int] = {}  # how often a line asked for a condition on activations
         self.draws: dict[Site, int] = {}  # how often a line drew a random number
         self.reasons: dict[str, str] = {}  # why parameters are kept, where that is known without a trace

@@ -1,6 +1,7 @@
 """Forward passes that ask for values: all layers are reached, and the graph is the same each time."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -156,3 +157,16 @@ def test_values_that_layers_depend_on_are_an_error():
 def test_the_value_of_a_parameter_is_known():
     graph = graph_of(lambda self, x: self.a(x * self.scale.item()), X, a=linear(), scale=nn.Parameter(torch.ones(1)))
     assert list(graph.kept) == ["scale"]
+
+
+def test_traces_in_several_threads_restore_the_generators():
+    def forward(self, x):
+        return self.a(x) if random.random() < np.random.rand() else self.b(x)  # noqa: NPY002
+
+    model = network(forward, a=linear(), b=linear())
+    states = random.getstate(), np.random.get_state()[2], torch.get_rng_state()  # noqa: NPY002
+    with ThreadPoolExecutor(4) as pool:
+        names = {tuple(graph.node_names) for graph in pool.map(from_module, [model] * 8, [X] * 8)}
+    assert len(names) == 1
+    assert (random.getstate(), np.random.get_state()[2]) == states[:2]  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), states[2])

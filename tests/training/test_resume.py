@@ -56,9 +56,7 @@ LONG = {"epochs": 1000, "keep": 999}  # no child finishes, and none loses a chec
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize(
-    ("steps", "limits"), [(15, [5, 12]), pytest.param(60, [15, 55], marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("steps", "limits"), [(15, [5, 12]), pytest.param(60, [15, 55], marks=pytest.mark.slow)])
 def test_resume_after_a_kill_is_bit_exact(tmp_path, steps, limits):
     """The run is killed once for each limit, at a random step below it."""
     expected = run(tmp_path / "whole", steps, LONG)
