@@ -263,12 +263,9 @@ class RunRecorder(TorchDispatchMode):
         known[use] = (known[use] or 0) | (nodes & ~(itself | self._perhaps(itself)))
 
     def before(self, node: int) -> tuple[set[int], set[int]]:
-        """The direct predecessors of a node that is used, and nodes that may or may not be among them."""
+        """The direct predecessors of a node that is used, and nodes that may be among them: one at least, if alone."""
         bits = next(nodes for nodes in reversed(self.predecessors[node]) if nodes is not None)
-        perhaps = bits // (self.ids * 2)
-        if not bits & (self.ids - 1):  # choices alone count
-            bits = perhaps
-        perhaps |= self.through_time.get(node, 0)
+        perhaps = bits // (self.ids * 2) | self.through_time.get(node, 0)
         certain, uncertain = (
             {other for other in range(self._count) if nodes >> other & 1} for nodes in (bits, perhaps)
         )

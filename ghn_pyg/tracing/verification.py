@@ -228,8 +228,9 @@ def _predecessors(graph: ArchData, run: RunRecorder, used: Sequence[int]) -> Ite
         least = union(_reached(graph, direct, member) - unused for member in members)
         found, perhaps = map(union, zip(*map(run.before, members), strict=True))
         # A shared layer that is used again on a constant follows the input in a graph.
-        if found - most or least - found - perhaps - {0}:
-            graph_says, run_says = (_listed(graph, nodes) for nodes in (least, found))
+        missing, extra = found - most, least - found - perhaps - {0}
+        if missing or extra or (perhaps and not found and not perhaps & most):
+            graph_says, run_says = (_listed(graph, nodes) for nodes in (least, found or perhaps))
             yield Difference(graph.node_names[node], f"follows {graph_says} in the graph, and {run_says} in the run")
 
 
