@@ -219,7 +219,7 @@ class RunRecorder(TorchDispatchMode):
 
     def _use(self, name: str, weights: Iterable[tuple[str, Origin]], around: int, before: int, use: int) -> int:
         """Notes that parameters meet activations; returns the nodes that the result is reached from."""
-        layers: dict[int, bool] = {}  # nodes, with whether another slice of their parameter was used before
+        layers: dict[int, bool] = {}  # nodes, with whether they may be passed as well, as they were used before
         biases: dict[int, bool] = {}
         entered, looped = set(), False  # nodes whose predecessors count, and whether there are others
         for slot, origin in weights:
@@ -232,7 +232,7 @@ class RunRecorder(TorchDispatchMode):
                     continue  # a shared layer
                 self._uses[key] = max(use, used)
                 self._most[key[0]] = max(use, self._most.get(key[0], -1))
-                (biases if node in self._layer_biases else layers)[node] = sliced
+                (biases if node in self._layer_biases else layers)[node] = sliced or used >= use
                 if through_time:
                     looped = True
                     self.through_time[node] = self.through_time.get(node, 0) | before
