@@ -64,6 +64,8 @@ class RunRecorder(TorchDispatchMode):
         buffers: What else must keep its values.
     """
 
+    supports_higher_order_operators = True  # such as flexible attention
+
     def __init__(self, graph: ArchData, parameters: Mapping[str, Tensor], buffers: Iterable[Tensor]) -> None:
         super().__init__()
         self._count = len(graph.params)
@@ -105,20 +107,21 @@ class RunRecorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Called by PyTorch for every operator."""
-        kwargs, arguments = kwargs or {}, func._schema.arguments
-        name = func.overloadpacket.__name__
-        named = [*zip((argument.name for argument in arguments), args, strict=False), *kwargs.items()]
+        kwargs, schema = kwargs or {}, getattr(func, "_schema", None)  # one that calls functions has no schema
+        arguments = schema.arguments if schema else ()
+        name = func.overloadpacket.__name__ if schema else ""
+        slots = [argument.name for argument in arguments] or [""] * len(args)
+        named = [*zip(slots, args, strict=False), *kwargs.items()]
         changes = {argument.name for argument in arguments if argument.alias_info and argument.alias_info.is_write}
         written = [tensor for slot, value in named if slot in changes for tensor in tensors_in([value])]
         statistics = "batch_norm" in name or "instance_norm" in name  # their operators do not say that they write
         self._protect(tensors_in((args, kwargs)) if statistics else written)
-        read = {}
+        operands = []
+        self._touched.clear()
         for slot, value in named:
             overwritten = slot in changes and (name in _OVERWRITE or slot not in ("self", "input"))
-            tensors = tensors_in([value])
-            read[slot] = [tensor for tensor in tensors if not (overwritten and _covers(tensor))]
-        self._touched.clear()
-        operands = [(slot, self._origin(tensor)) for slot, tensors in read.items() for tensor in tensors]
+            read = (tensor for tensor in tensors_in([value]) if not (overwritten and _covers(tensor)))
+            operands += [(slot, self._origin(tensor)) for tensor in read]
         with _onednn(True) if name == "convolution" else contextlib.nullcontext():
             result = func(*args, **kwargs)
         if name.startswith("new_") or name.endswith("_like"):  # only the shape counts

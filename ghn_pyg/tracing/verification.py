@@ -86,7 +86,7 @@ def verify(model: nn.Module, example_inputs: Any = None, graph: ArchData | None 
     - A node that the run does not use, since a condition takes another branch or an expert gets no token, may or may
       not connect its neighbours.
     - Biases that are one bias together, such as a concatenation of several, may stand side by side or in a chain.
-    - Masks and token ids that meet activations do not count as an input.
+    - Token ids, indices and masks that meet activations may or may not connect what they come from.
 
     Args:
         model: The network. It stays as it is. Parameters without memory get random values.
