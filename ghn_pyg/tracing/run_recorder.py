@@ -64,6 +64,8 @@ class RunRecorder(TorchDispatchMode):
         buffers: What else must keep its values.
     """
 
+    supports_higher_order_operators = True  # such as flexible attention
+
     def __init__(self, graph: ArchData, parameters: Mapping[str, Tensor], buffers: Iterable[Tensor]) -> None:
         super().__init__()
         self._count = len(graph.params)
@@ -105,20 +107,21 @@ class RunRecorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Called by PyTorch for every operator."""
-        kwargs, arguments = kwargs or {}, func._schema.arguments
-        name = func.overloadpacket.__name__
-        named = [*zip((argument.name for argument in arguments), args, strict=False), *kwargs.items()]
+        kwargs, schema = kwargs or {}, getattr(func, "_schema", None)  # one that calls functions has no schema
+        arguments = schema.arguments if schema else ()
+        name = func.overloadpacket.__name__ if schema else ""
+        slots = [argument.name for argument in arguments] or [""] * len(args)
+        named = [*zip(slots, args, strict=False), *kwargs.items()]
         changes = {argument.name for argument in arguments if argument.alias_info and argument.alias_info.is_write}
         written = [tensor for slot, value in named if slot in changes for tensor in tensors_in([value])]
         statistics = "batch_norm" in name or "instance_norm" in name  # their operators do not say that they write
         self._protect(tensors_in((args, kwargs)) if statistics else written)
-        read = {}
+        operands = []
+        self._touched.clear()
         for slot, value in named:
             overwritten = slot in changes and (name in _OVERWRITE or slot not in ("self", "input"))
-            tensors = tensors_in([value])
-            read[slot] = [tensor for tensor in tensors if not (overwritten and _covers(tensor))]
-        self._touched.clear()
-        operands = [(slot, self._origin(tensor)) for slot, tensors in read.items() for tensor in tensors]
+            read = (tensor for tensor in tensors_in([value]) if not (overwritten and _covers(tensor)))
+            operands += [(slot, self._origin(tensor)) for tensor in read]
         with _onednn(True) if name == "convolution" else contextlib.nullcontext():
             result = func(*args, **kwargs)
         if name.startswith("new_") or name.endswith("_like"):  # only the shape counts
@@ -219,7 +222,7 @@ class RunRecorder(TorchDispatchMode):
 
     def _use(self, name: str, weights: Iterable[tuple[str, Origin]], around: int, before: int, use: int) -> int:
         """Notes that parameters meet activations; returns the nodes that the result is reached from."""
-        layers: dict[int, bool] = {}  # nodes, with whether another slice of their parameter was used before
+        layers: dict[int, bool] = {}  # nodes, with whether they may be passed as well, as they were used before
         biases: dict[int, bool] = {}
         entered, looped = set(), False  # nodes whose predecessors count, and whether there are others
         for slot, origin in weights:
@@ -232,7 +235,7 @@ class RunRecorder(TorchDispatchMode):
                     continue  # a shared layer
                 self._uses[key] = max(use, used)
                 self._most[key[0]] = max(use, self._most.get(key[0], -1))
-                (biases if node in self._layer_biases else layers)[node] = sliced
+                (biases if node in self._layer_biases else layers)[node] = sliced or used >= use
                 if through_time:
                     looped = True
                     self.through_time[node] = self.through_time.get(node, 0) | before
@@ -263,12 +266,9 @@ class RunRecorder(TorchDispatchMode):
         known[use] = (known[use] or 0) | (nodes & ~(itself | self._perhaps(itself)))
 
     def before(self, node: int) -> tuple[set[int], set[int]]:
-        """The direct predecessors of a node that is used, and nodes that may or may not be among them."""
+        """The direct predecessors of a node that is used, and nodes that may be among them: one at least, if alone."""
         bits = next(nodes for nodes in reversed(self.predecessors[node]) if nodes is not None)
-        perhaps = bits // (self.ids * 2)
-        if not bits & (self.ids - 1):  # choices alone count
-            bits = perhaps
-        perhaps |= self.through_time.get(node, 0)
+        perhaps = bits // (self.ids * 2) | self.through_time.get(node, 0)
         certain, uncertain = (
             {other for other in range(self._count) if nodes >> other & 1} for nodes in (bits, perhaps)
         )

@@ -86,7 +86,7 @@ def verify(model: nn.Module, example_inputs: Any = None, graph: ArchData | None 
     - A node that the run does not use, since a condition takes another branch or an expert gets no token, may or may
       not connect its neighbours.
     - Biases that are one bias together, such as a concatenation of several, may stand side by side or in a chain.
-    - Masks and token ids that meet activations do not count as an input.
+    - Token ids, indices and masks that meet activations may or may not connect what they come from.
 
     Args:
         model: The network. It stays as it is. Parameters without memory get random values.
@@ -228,8 +228,9 @@ def _predecessors(graph: ArchData, run: RunRecorder, used: Sequence[int]) -> Ite
         least = union(_reached(graph, direct, member) - unused for member in members)
         found, perhaps = map(union, zip(*map(run.before, members), strict=True))
         # A shared layer that is used again on a constant follows the input in a graph.
-        if found - most or least - found - perhaps - {0}:
-            graph_says, run_says = (_listed(graph, nodes) for nodes in (least, found))
+        missing, extra = found - most, least - found - perhaps - {0}
+        if missing or extra or (perhaps and not found and not perhaps & most):
+            graph_says, run_says = (_listed(graph, nodes) for nodes in (least, found or perhaps))
             yield Difference(graph.node_names[node], f"follows {graph_says} in the graph, and {run_says} in the run")
 
 

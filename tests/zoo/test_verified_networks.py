@@ -15,6 +15,7 @@ from ghn_pyg.zoo.build import build_network, skeleton
 TORCHVISION = ["squeezenet1_0", "densenet121", "googlenet", "shufflenet_v2_x0_5", "mobilenet_v3_small", "swin_v2_t"]
 TIMM = ["test_byobnet", "test_nfnet", "test_coatnet", "test_mambaout", "efficientvit_m0", "levit_128s", "coat_tiny",
         "crossvit_tiny_240", "resnest14d", "convit_tiny", "beit_base_patch16_224"]  # fmt: skip
+LARGE = {"deepseek_vit_412m", "gemma4_vit_167m", "qwen3_vit_88m"}  # they agree too, and take a minute each
 FIXED_SIZE = ("vit", "maxvit", "inception")
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -43,9 +44,9 @@ def test_all_classification_networks_of_torchvision(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn", "s3d"])
+@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn", "mc3_18"])
 def test_networks_of_torchvision_for_other_tasks(name):
-    assert_agrees(build_network(name).network, torch.rand(1, 3, 16, 64, 64) if name == "s3d" else None)
+    assert_agrees(build_network(name).network, torch.rand(1, 3, 5, 64, 64) if name == "mc3_18" else None)
 
 
 def of_timm(name):
@@ -59,7 +60,7 @@ def test_networks_of_timm(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*json.loads(FAMILIES.read_text()).values()} - {*TIMM}))
+@pytest.mark.parametrize("name", sorted({*json.loads(FAMILIES.read_text()).values()} - {*TIMM} - LARGE))
 def test_the_smallest_network_of_each_family_of_timm(name):
     of_timm(name)
 
