@@ -71,7 +71,7 @@ def _drawing(trace: Trace) -> Iterator[None]:
         first = min(int(trace.assumed.drawn * 2**32), 2**32 - 32)
         words = [_untempered((0 if count % 2 else first) + count % 32) for count in range(_WORDS)]
         random.setstate((3, (*words, 0), None))
-        np.random.set_state(("MT19937", words, 0))  # noqa: NPY002
+        np.random.set_state(("MT19937", np.array(words, np.uint32), 0, 0, 0.0))  # noqa: NPY002
         torch.default_generator.manual_seed(0)
     start = _state()
     try:

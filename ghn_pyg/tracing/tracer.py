@@ -43,7 +43,7 @@ _QUERIES: Final = frozenset(
 )  # fmt: skip
 _DATA: Final = Tensor.data.__get__  # type: ignore[attr-defined]
 _SET_DATA: Final = Tensor.data.__set__  # type: ignore[attr-defined]
-_GRAD: Final = Tensor.grad.__get__  # type: ignore[attr-defined]
+_GRAD: Final = Tensor.grad.__get__  # type: ignore[union-attr]
 _REQUIRES_GRAD: Final = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 _SET_REQUIRES_GRAD: Final = Tensor.requires_grad.__set__  # type: ignore[attr-defined]
 _ARRAYS: Final[frozenset[Any]] = frozenset((Tensor.numpy, Tensor.__array__))

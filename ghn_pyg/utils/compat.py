@@ -69,7 +69,7 @@ def run_uncompiled() -> contextlib.AbstractContextManager[Any]:
 try:  # what ``torch.ops`` holds: an operator, one of its overloads, and one that takes functions
     from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 
-    OPERATORS: Final[tuple[type, ...]] = (OpOverload, OpOverloadPacket, HigherOrderOperator)
+    OPERATORS: tuple[type, ...] = (OpOverload, OpOverloadPacket, HigherOrderOperator)
 except ImportError:  # operators then run for the shape of their result only
     OPERATORS = ()
 

@@ -113,7 +113,7 @@ class UnknownNumber(float):
     def _compared(self, _: Any) -> bool:
         return self.tracer.holds()
 
-    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _compared  # type: ignore[assignment]
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _compared
     __hash__ = float.__hash__
 
 

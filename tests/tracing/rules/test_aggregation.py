@@ -89,6 +89,8 @@ def dense(into=5, out=7):
 
 CONVOLUTIONS = {
     "GCN": (layers.GCNConv(5, 7), (NODES, EDGES)),
+    "U-Net": (layers.GraphUNet(5, 7, 2, depth=2), (NODES, EDGES)),
+    "pooling by assignment": (layers.ASAPooling(5), (NODES, EDGES)),
     "GAT": (layers.GATConv(5, 7, heads=2, edge_dim=3), (NODES, EDGES, OF_EDGES)),
     "GAT, mean": (layers.GATConv(5, 7, heads=2, concat=False), (NODES, EDGES)),
     "GATv2": (layers.GATv2Conv(5, 7, heads=2), (NODES, EDGES)),
@@ -113,6 +115,7 @@ CONVOLUTIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
 @pytest.mark.parametrize(("layer", "inputs"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
 def test_all_parameters_of_a_graph_network_are_predicted(layer, inputs):
     graph = from_module(layer, inputs)
