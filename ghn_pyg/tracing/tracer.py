@@ -194,7 +194,7 @@ class Tracer(Recorder, TorchFunctionMode):
             kwargs = {_ALIASES.get(name, name): value for name, value in kwargs.items()}
         if (out := kwargs.pop("out", None)) is None:
             return handler(self, *args, **kwargs)
-        if not self.owns(out):
+        if not self.is_weight(out):
             self.mark(out, self.value(handler(self, *args, **kwargs)) or CONSTANT)
         return out
 
@@ -288,18 +288,19 @@ class Tracer(Recorder, TorchFunctionMode):
         return result
 
     def _in_place(self, func: Callable[..., Any], args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
-        """Writes into abstract tensors and into tensors of the trace, never into what the network owns."""
+        """Writes into abstract tensors and into tensors of the trace; of what the network owns, buffers are marked."""
         out = kwargs.get("out")
         target = out if out is not None else args[0] if args else tensors[0]
         targets = list(tensors_in([target]))
-        if any(map(self.owns, targets)):
-            return target
+        owned = any(map(self.owns, targets))
         if not any(map(self.is_abstract, tensors)):
-            return self._compute(func, args, kwargs, tensors)
+            return target if owned else self._compute(func, args, kwargs, tensors)
         read = [tensor for tensor in tensors if out is None or not any(tensor is written for written in targets)]
         merged = self.merged(read)
         sources = self.fold(merged.params if merged.sources else (), kept_by(func), merged.sources)
-        if all(tensor.is_meta for tensor in targets):
+        if owned and (any(map(self.is_weight, targets)) or not sources):
+            return target
+        if not owned and all(tensor.is_meta for tensor in targets):
             func(*map_tensors(self.lift, args), **map_tensors(self.lift, kwargs))
         for tensor in targets:
             self.mark(tensor, Value(sources, () if sources else merged.params))

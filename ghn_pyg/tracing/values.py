@@ -64,7 +64,7 @@ class ValueTable:
         self.met: set[str] = set()  # parameters that some function took
         self._origins: dict[int, Origin] = {}
         self._names: dict[int, str] = {}
-        self._memory: set[int] | None = None
+        self._memory: dict[int, bool] = {}  # what the network owns: whether it is that of a parameter
         # Memory with data that something without data was written to, with a tensor that keeps it alive
         self._written: dict[int, tuple[Value, Tensor]] = {}
         self._data_with_sources = False
@@ -89,12 +89,19 @@ class ValueTable:
         """Whether ``tensor`` is a parameter or buffer of the network, or shares the memory of one."""
         if id(tensor) in self.owned:
             return True
-        if tensor.is_meta:
-            return False
-        if self._memory is None:
-            own = (memory(tensor) for tensor in self.owned.values() if not tensor.is_meta)
-            self._memory = {address for address in own if address}
-        return memory(tensor) in self._memory
+        return not tensor.is_meta and memory(tensor) in self._own_memory()
+
+    def is_weight(self, tensor: Tensor) -> bool:
+        """Whether ``tensor`` is a parameter of the network, or shares the memory of one."""
+        if tensor.is_meta or id(tensor) in self.owned:
+            return id(tensor) in self._names
+        return self._own_memory().get(memory(tensor), False)
+
+    def _own_memory(self) -> dict[int, bool]:
+        if not self._memory:
+            own = {memory(tensor): key in self._names for key, tensor in self.owned.items() if not tensor.is_meta}
+            self._memory = {address: own[address] for address in own if address} or {0: False}
+        return self._memory
 
     # --- where tensors come from -----------------------------------------------------------------------------------
 
@@ -202,9 +209,12 @@ class ValueTable:
         return result
 
     def mark(self, tensor: Tensor, value: Value) -> None:
-        """Sets where ``tensor`` and the tensors that it is a view of come from, after an in-place operation."""
+        """Sets where ``tensor`` and the tensors that it is a view of come from, after an in-place operation.
+
+        Nothing is written into the network's buffers, but what follows in the trace reads this from them.
+        """
         target: Tensor | None = tensor
-        while target is not None and id(target) not in self.owned:
+        while target is not None and id(target) not in self._names:
             origin = self.origin(target)
             base = target._base if origin.base is None else origin.base
             origin.value = value
@@ -212,8 +222,8 @@ class ValueTable:
                 self._data_with_sources = True
                 if address := memory(target):
                     self._written[address] = (value, target)
-            elif base is not None:  # what the network owns stays as it is
-                origin.base, origin.base_value = base, self.value(base) if id(base) in self.owned else value
+            elif base is not None:  # parameters stay as they are
+                origin.base, origin.base_value = base, self.value(base) if id(base) in self._names else value
             target = base
 
     def lift(self, tensor: Tensor) -> Tensor:

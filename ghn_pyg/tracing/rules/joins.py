@@ -89,7 +89,7 @@ rule(torch.lerp, Tensor.lerp)(_add_result_of(torch.mul))  # (1 - w) x + w y
 
 def _in_place(function: Callable[..., Value], left_open: Callable[..., Open | None]) -> Rule:
     def apply(tracer: Tracer, input: Tensor, other: Any, **_: Any) -> Tensor:
-        if not tracer.owns(input):  # the network's own memory stays as it is
+        if not tracer.is_weight(input):  # the network's own weights stay as they are
             found = left_open(tracer, input, other)
             tracer.mark(input, function(tracer, input, other))
             carry(tracer, input, found, input.shape)
