@@ -17,10 +17,12 @@ from .tracing import (
     CoverageError,
     Kept,
     TracingError,
+    Verification,
     coverage,
     from_module,
     register_layer,
     register_parameter,
+    verify,
 )
 from .version import __version__
 
@@ -37,6 +39,7 @@ __all__ = [
     "ParamSpec",
     "Prediction",
     "TracingError",
+    "Verification",
     "__version__",
     "batch_statistics",
     "coverage",
@@ -48,4 +51,5 @@ __all__ = [
     "register_encoder",
     "register_layer",
     "register_parameter",
+    "verify",
 ]

@@ -27,6 +27,7 @@ def coverage(
     csv: Annotated[Path | None, option("FILE.csv", "Save the table, of parameters or of several networks.")] = None,
     inputs: options.Inputs = None,
     strict: options.Strict = False,
+    verify: Annotated[bool, flag("--verify", "Run each network once, and compare the run with its graph.")] = False,
 ) -> None:
     """List which parameters of networks are predicted, and why others keep their values."""
     options.check_file(csv, [".csv"])
@@ -37,16 +38,18 @@ def coverage(
         with user_errors(ValueError, ImportError):
             names = expand_patterns(sources)
     if len(names) == 1:
-        failures = _cover_one(names[0], input_shapes, full, csv, strict)
+        failures = _cover_one(names[0], input_shapes, full, csv, strict, verify)
     else:
-        failures = _cover_several(names, input_shapes, csv, strict)
+        failures = _cover_several(names, input_shapes, csv, strict, verify)
     print_failures(failures)
     if failures:
         raise typer.Exit(1)
 
 
-def _cover_one(name: str, inputs: Sequence[InputShape], full: bool, csv: Path | None, strict: bool) -> dict[str, str]:
-    """Prints the parameters of a network, and returns its failure under ``strict``."""
+def _cover_one(
+    name: str, inputs: Sequence[InputShape], full: bool, csv: Path | None, strict: bool, verify: bool
+) -> dict[str, str]:
+    """Prints the parameters of a network, and returns its failure under ``strict`` or ``verify``."""
     network, example_inputs = build(name, inputs)
     with status(f"Tracing {name}"):
         from ..tracing.parameter_coverage import CoverageError
@@ -58,6 +61,11 @@ def _cover_one(name: str, inputs: Sequence[InputShape], full: bool, csv: Path | 
         except (ValueError, TypeError, TracingError) as error:
             fail(describe(error))
     lines = report.totals()
+    failure = ""
+    if verify:
+        with status(f"Running {name}"):
+            outcome, failure = _verified(network, example_inputs)
+        lines.append(("verified", outcome))
     if csv is not None:
         save_csv(csv, report.to_rows())
         lines.append(("saved", str(csv)))
@@ -67,11 +75,23 @@ def _cover_one(name: str, inputs: Sequence[InputShape], full: bool, csv: Path | 
             report.check()
     except CoverageError as error:
         return {name: describe(error)}
-    return {}
+    return {name: failure} if failure else {}
+
+
+def _verified(network: Any, example_inputs: Any) -> tuple[str, str]:
+    """What a real run says of a network's graph, and what fails."""
+    from ..tracing.verification import verify
+
+    try:
+        result = verify(network, example_inputs)
+    except Exception as error:  # noqa: BLE001  # whatever the network raises
+        return "no", f"it does not run: {type(error).__name__}: {describe(error)}"
+    *differences, outcome = str(result).splitlines()[: len(result.differences) + 1]
+    return outcome, " ".join(differences)
 
 
 def _cover_several(
-    names: Sequence[str], inputs: Sequence[InputShape], csv: Path | None, strict: bool
+    names: Sequence[str], inputs: Sequence[InputShape], csv: Path | None, strict: bool, verify: bool
 ) -> dict[str, str]:
     """Prints one row for each network, and returns the failures."""
     from ..tracing.parameter_coverage import percent
@@ -79,7 +99,7 @@ def _cover_several(
     with progress_bar(len(names), "Tracing") as advance:
         rows = []
         for name in names:
-            rows.append(_measure(name, inputs, strict))
+            rows.append(_measure(name, inputs, strict, verify))
             advance()
     table = make_table("network", "nodes", "tensors", "kept", "elements", "predicted", "of layers", "kept weights")
     traced = [row for row in rows if "nodes" in row]
@@ -99,7 +119,7 @@ def _cover_several(
     return failures
 
 
-def _measure(name: str, inputs: Sequence[InputShape], strict: bool) -> dict[str, Any]:
+def _measure(name: str, inputs: Sequence[InputShape], strict: bool, verify: bool) -> dict[str, Any]:
     from ..tracing.parameter_coverage import coverage as measure
     from ..zoo.build import skeleton
 
@@ -108,11 +128,14 @@ def _measure(name: str, inputs: Sequence[InputShape], strict: bool) -> dict[str,
     failure = ""
     try:
         network, example_inputs = skeleton(name)
-        report = measure(network, make_inputs(inputs) if inputs else example_inputs)
+        given = make_inputs(inputs) if inputs else example_inputs
+        report = measure(network, given)
         figures = report.to_dict()
         row |= {name: figures[name] for name in _FIGURES}
         if strict:
             report.check()
+        if verify:
+            _, failure = _verified(network, given)
     except Exception as error:  # any failure is a result, listed with the others
         _logger.debug("%s failed", name, exc_info=True)
         failure = " ".join(f"{type(error).__name__}: {describe(error)}".split())

@@ -48,7 +48,12 @@ Changes = Annotated[
 Network = Annotated[str, argument("SOURCE", f"{NAME_FORMS}. `ghn-pyg models --networks` lists names.")]
 Inputs = Annotated[
     list[str] | None,
-    option("SHAPE", "Shape of an input, such as 1x3x32x32, 1x16:long or ids=1x16:long; repeatable.", "--input"),
+    option(
+        "SHAPE",
+        "Shape of an input, such as 1x3x32x32, 1x16:long, ids=1x16:long, adj=9x9:sparse or data.x=9x5 (an "
+        "attribute of an argument); repeatable.",
+        "--input",
+    ),
 ]
 Strict = Annotated[bool, flag("--strict", "Fail if a weight matrix is not predicted.")]
 GraphFile = Annotated[Path | None, option("FILE", "Save the graph, as .svg (a picture), .graphml or .json.")]

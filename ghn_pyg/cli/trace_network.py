@@ -16,15 +16,20 @@ if TYPE_CHECKING:
 
     from ..graph.arch_data import ArchData
 
-_DTYPES: Final = {"float": "float32", "half": "float16", "double": "float64", "int": "int32", "long": "int64"} | {
-    name: name for name in ("float32", "float16", "float64", "bfloat16", "int32", "int64", "uint8", "bool")
-}
+_DTYPES: Final = (
+    {"float": "float32", "half": "float16", "double": "float64", "int": "int32", "long": "int64"}
+    | {name: name for name in ("float32", "float16", "float64", "bfloat16", "int32", "int64", "uint8", "bool")}
+    | {"sparse": "sparse_coo"}
+)
 _INPUT: Final = re.compile(r"(?:(?P<keyword>[^=:]+)=)?(?P<shape>\d+(?:x\d+)*)(?::(?P<dtype>\w+))?")
 _PYTHON: Final = re.compile(r"\w\(\w|ghn_pyg\.|example_inputs|register_")
 
 
 class InputShape(NamedTuple):
-    """The shape of an input, the name of its type in PyTorch, and its keyword, if it has one."""
+    """The shape of an input, the name of its type (or layout) in PyTorch, and its keyword, if it has one.
+
+    A keyword ``data.x`` stands for the attribute ``x`` of the argument ``data``.
+    """
 
     shape: tuple[int, ...]
     dtype: str = "float32"
@@ -49,30 +54,45 @@ def parse_inputs(texts: Iterable[str]) -> list[InputShape]:
     keywords = {each.keyword for each in inputs}
     if keywords != {""} and len(keywords - {""}) < len(inputs):
         raise ValueError("--input expected a different keyword for each input, or no keywords")
+    if both := keywords & {keyword.partition(".")[0] for keyword in keywords if "." in keyword}:
+        raise ValueError(f"--input expected an argument or its attributes, got both for {', '.join(sorted(both))}")
     return inputs
 
 
 def make_inputs(inputs: Sequence[InputShape]) -> Any:
     """Makes example inputs: a tuple of arguments, or a dictionary of keyword arguments.
 
-    Floating-point tensors have no data. Integers are zeros, and masks are true.
+    Floating-point tensors have no data. Integers are zeros, masks are true, and sparse tensors have all elements.
+    Attributes of an argument make a :class:`torch_geometric.data.Data`, which also gives them by name, as a dictionary.
 
     Example:
         >>> make_inputs(parse_inputs(["1x5", "1x7:long"]))[1].dtype
         torch.int64
+        >>> make_inputs(parse_inputs(["data.x=3x5", "data.edge_index=2x7:long"]))
+        {'data': Data(x=[3, 5], edge_index=[2, 7])}
     """
     import torch
+    from torch_geometric.data import Data
 
     tensors = []
     for shape, name, _ in inputs:
         dtype = getattr(torch, name)
-        if dtype.is_floating_point:
+        if dtype is torch.sparse_coo:
+            tensors.append(torch.ones(shape).to_sparse())
+        elif dtype.is_floating_point:
             tensors.append(torch.empty(shape, dtype=dtype, device="meta"))
         else:
             tensors.append(torch.full(shape, dtype is torch.bool, dtype=dtype))
-    if inputs and inputs[0].keyword:
-        return {each.keyword: tensor for each, tensor in zip(inputs, tensors, strict=True)}
-    return tuple(tensors)
+    if not inputs or not inputs[0].keyword:
+        return tuple(tensors)
+    arguments: dict[str, Any] = {}
+    for (*_, keyword), tensor in zip(inputs, tensors, strict=True):
+        name, _, attribute = keyword.partition(".")
+        if attribute:
+            arguments.setdefault(name, Data())[attribute] = tensor
+        else:
+            arguments[name] = tensor
+    return arguments
 
 
 def check_networks(sources: Iterable[str], inputs: Sequence[str] | None) -> list[InputShape]:

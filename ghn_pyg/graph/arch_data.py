@@ -37,10 +37,10 @@ class ParamSpec:
             them get the same values.
         extra_rows: Leading rows of a position table that belong to class or register tokens.
         added: Number that the network adds to a gain before it multiplies by it.
-        axes: For a weight that becomes a matrix, or a bias that becomes a vector, by joining dimensions: a letter for
-            each dimension, ``o`` for output, ``i`` for input, ``s`` for a stack, all of whose matrices get the same
-            values. ``"ioo"`` is a weight of shape (features, heads, features per head). Empty if ``layout`` and
-            ``stacked`` describe the shape.
+        axes: For a weight that becomes a matrix, or a gain or bias that becomes a vector, by joining dimensions: a
+            letter for each dimension, ``o`` for output, ``i`` for input, ``s`` for a stack, all of whose matrices get
+            the same values. ``"ioo"`` is a weight of shape (features, heads, features per head). Empty if ``layout``
+            and ``stacked`` describe the shape.
     """
 
     name: str

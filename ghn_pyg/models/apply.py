@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,8 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..graph.arch_data import ArchData
-from ..utils.nested_tensors import map_tensors
+from ..tracing.kept_reasons import kept_for_type
+from ..utils.nested_tensors import copy_with_tensors
 from .checkpoints.shard_reader import SavedTensors
+from .parameter_decoder import node_parameters
+from .write_checks import check_writable
 
 
 def load_prediction(model: nn.Module, prediction: Mapping[str, Tensor] | str | os.PathLike[str]) -> nn.Module:
@@ -29,7 +31,8 @@ def load_prediction(model: nn.Module, prediction: Mapping[str, Tensor] | str | o
     Raises:
         TypeError: If the prediction is neither a mapping of names to tensors nor a path.
         FileNotFoundError: If the file, the folder or a shard is missing.
-        ValueError: If a name or shape does not belong to ``model``, or a file is damaged. Nothing is written then.
+        ValueError: If a name or shape does not belong to ``model``, a parameter cannot be written, or a file is
+            damaged. Nothing is written then.
 
     Example:
         >>> load_prediction(model, "resnet50.safetensors")  # doctest: +SKIP
@@ -45,9 +48,12 @@ def load_prediction(model: nn.Module, prediction: Mapping[str, Tensor] | str | o
             )
         parts = [prediction]
     parameters = dict(model.named_parameters(remove_duplicate=False))
+    written: dict[str, Tensor] = {}
     for part in parts:
         for name, value in part.items():
-            _check_parameter(model, parameters, name, value.shape, "prediction")
+            _check_parameter(model, parameters, name, value.shape, value.dtype, "prediction")
+            written[name] = parameters[name]
+    check_writable(model, written)
     with torch.no_grad():
         for part in parts:
             for name, value in part.items():
@@ -56,9 +62,10 @@ def load_prediction(model: nn.Module, prediction: Mapping[str, Tensor] | str | o
 
 
 def initialize_lazy_layers(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Gives lazy layers their parameters by a forward pass on zeros; modes and random state stay as they are."""
-    args, kwargs = (
-        map_tensors(lambda tensor: torch.zeros_like(tensor, device="cpu"), given) for given in (args, kwargs)
+    """Gives lazy layers their parameters by a forward pass on the inputs; modes and random state stay as they are."""
+    args, kwargs = copy_with_tensors(
+        lambda tensor: torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone().cpu(),
+        (args, kwargs),
     )
     modes = [(module, module.training) for module in model.modules()]
     try:
@@ -74,20 +81,22 @@ def initialize_lazy_layers(model: nn.Module, args: Sequence[Any], kwargs: Mappin
             module.training = training
 
 
-def writable_parameters(model: nn.Module, graph: ArchData) -> dict[str, Tensor]:
+def writable_parameters(model: nn.Module, graph: ArchData, keep_classifier: bool) -> dict[str, Tensor]:
     """The parameters of ``model`` by name, to be written in place, if the graph is that of the network."""
     if graph.get("ptr") is not None:
         raise ValueError("expected the graph of one network, got a batch; call predict for several networks")
-    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    for spec in itertools.chain.from_iterable(graph.params):
-        _check_parameter(model, parameters, spec.name, spec.shape, "graph")
-    return parameters
+    parameters = dict(model.named_parameters())
+    specs = [each.spec for each in node_parameters(graph) if not (keep_classifier and each.classifier)]
+    for spec in specs:
+        _check_parameter(model, parameters, spec.name, spec.shape, torch.float32, "graph")
+    check_writable(model, {spec.name: parameters[spec.name] for spec in specs})
+    return {name: parameter.detach() for name, parameter in parameters.items()}
 
 
 def _check_parameter(
-    model: nn.Module, parameters: Mapping[str, Tensor], name: str, shape: Sequence[int], source: str
+    model: nn.Module, parameters: Mapping[str, Tensor], name: str, shape: Sequence[int], dtype: torch.dtype, source: str
 ) -> None:
-    """Raises a ValueError if the network has no such parameter, or it has no memory."""
+    """Raises a ValueError if the network has no such parameter, or it has no memory or another kind of numbers."""
     parameter = parameters.get(name)
     if parameter is None or parameter.shape != shape:
         has = "no such parameter" if parameter is None else f"shape {tuple(parameter.shape)}"
@@ -95,6 +104,8 @@ def _check_parameter(
             f"the {source} belongs to another network: {name} has shape {tuple(shape)} in the {source}, and "
             f"{type(model).__name__} has {has}; make the {source} from this network"
         )
+    if parameter.dtype != dtype and (reason := kept_for_type(parameter)) is not None:
+        raise ValueError(f"the {source} has {name}, which must keep its values: {reason}; make it from this network")
     if parameter.is_meta:
         raise ValueError(
             f"{name} is on the meta device and has no memory to write into; call model.to_empty(device=...) first, "

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .write_checks import check_writable
+
 _STATISTICS: Final = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -49,7 +51,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], count: int = 10, devic
 
     Raises:
         TypeError: If ``batches`` is a tensor, or a batch is a dictionary.
-        ValueError: If there is no batch.
+        ValueError: If there is no batch, or statistics cannot be written.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
@@ -64,6 +66,13 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], count: int = 10, devic
         )
     modules = list(model.modules())
     norms = [module for module in modules if isinstance(module, _BatchNorm) and module.running_mean is not None]
+    buffers = {
+        f"{path}.{name}" if path else name: getattr(module, name)
+        for path, module in model.named_modules()
+        for name in _STATISTICS
+        if module in norms and getattr(module, name) is not None
+    }
+    check_writable(model, buffers)
     used = 0
     with _restored(modules, "training"), _restored(norms, "momentum", "track_running_stats", *_STATISTICS):
         for module in modules:

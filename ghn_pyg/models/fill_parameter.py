@@ -50,8 +50,8 @@ def _fill_weight_(out: Tensor, spec: ParamSpec, block: Tensor) -> Tensor:
 
 
 def _fill_joined_(out: Tensor, spec: ParamSpec, block: Tensor) -> Tensor:
-    """Fills a weight or bias whose dimensions are joined first; all matrices of a stack are alike."""
-    if spec.role == "bias":
+    """Fills a weight or vector whose dimensions are joined first; all matrices of a stack are alike."""
+    if spec.role != "weight":
         return out.copy_(tile_(block.new_empty(out.numel()), block).view(out.shape))
     order = sorted(range(out.dim()), key=lambda dim: "soi".index(spec.axes[dim]))
     matrix = tile_(block.new_empty(spec.along("o"), spec.along("i")), block.reshape(block.shape[:2]))

@@ -230,7 +230,9 @@ class GHN(
 
         Args:
             model: The network, on any device. Lazy layers get their parameters by a forward pass, as in PyTorch.
-            example_inputs: Inputs of its forward pass, as for :func:`~ghn_pyg.from_module`.
+            example_inputs: Inputs of its forward pass, as for :func:`~ghn_pyg.from_module`: a tensor of any layout, an
+                object that holds tensors, such as PyG's ``Data``, a tuple of arguments, or a mapping of keyword
+                arguments.
             options: ``keep_classifier``, ``seed`` and ``strict``, as for :meth:`initialize`.
 
         Returns:
@@ -238,6 +240,7 @@ class GHN(
 
         Raises:
             TypeError: If ``model`` is not a module, or ``example_inputs`` are not inputs.
+            ValueError: If a predicted parameter cannot be written. Nothing is written then.
             CoverageError: If ``strict``, and a weight matrix is not predicted (see :func:`~ghn_pyg.coverage`).
             TracingError: If the network does not accept the inputs, an image by default.
         """
@@ -272,14 +275,15 @@ class GHN(
 
         Raises:
             TypeError: If ``graph`` is not a graph.
-            ValueError: If the graph belongs to another network. Nothing is written then.
+            ValueError: If the graph belongs to another network, or a predicted parameter cannot be written, such as one
+                whose elements share memory. Nothing is written then.
         """
         if not isinstance(graph, ArchData):
             raise TypeError(
                 f"initialize expected a graph, got {type(graph).__name__}; build it by from_module(model, "
                 "example_inputs), or call ghn(model, example_inputs)"
             )
-        parameters = writable_parameters(model, graph)
+        parameters = writable_parameters(model, graph, keep_classifier)
         if strict:
             check_coverage(graph)
         with torch.no_grad():

@@ -19,8 +19,11 @@ FACTORIES: Final[frozenset[Callable[..., Any]]] = frozenset((*device_constructor
 """Functions that create a tensor from numbers."""
 
 RANDOM: Final = frozenset((torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal))
+DRAWING: Final = frozenset((Tensor.uniform_, Tensor.bernoulli_, torch.bernoulli, Tensor.bernoulli))
+"""Functions of a tensor with data that draw numbers."""
 _SIZED: Final = frozenset((torch.zeros, torch.ones, torch.empty, torch.full, torch.eye))
 _SIZE_LIMIT: Final = 1 << 20
+_DRAWN: Final = 64  # random numbers that have values; more of them are noise
 _MOVES: Final = frozenset((Tensor.to, Tensor.cuda, Tensor.cpu))
 _CPU: Final = torch.device("cpu")
 _DEVICE_FLAGS: Final = frozenset(("is_cpu", "is_cuda", "is_meta"))
@@ -41,18 +44,41 @@ def small(sizes: Tensor) -> bool:
     return sizes.numel() <= _SIZE_LIMIT
 
 
-def created(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A tensor created from numbers. Random and large ones get no data: nothing depends on their values.
+def created(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], number: float) -> Any:
+    """A tensor created from numbers. Large ones and much noise get no data: nothing depends on their values.
 
-    A single random number may decide whether a layer is dropped; 0.5 takes the more likely branch.
+    A single random number may decide whether a layer is dropped; ``number``, from 0 to 1, stands for it.
     """
     if function in RANDOM or function in _SIZED:
-        abstract = function(*args, **kwargs, device="meta")
+        plain = {name: value for name, value in kwargs.items() if name != "generator"}
+        abstract = function(*args, **plain, device="meta")
         if function is torch.rand and abstract.numel() == 1:
-            return torch.full_like(abstract, 0.5, device="cpu")
-        if function in RANDOM or not small(abstract):
+            return torch.full_like(abstract, _fraction(number), device="cpu")
+        if function is torch.randint and abstract.numel() == 1:
+            low, high = (args[0], args[1]) if len(args) > 1 and isinstance(args[1], int) else (0, args[0])
+            return torch.full_like(abstract, low + int((high - low) * _fraction(number)), device="cpu")
+        if not small(abstract) or (function in RANDOM and abstract.numel() > _DRAWN):
             return abstract
     return function(*args, **kwargs, device="cpu")
+
+
+def drawn(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], number: float) -> Tensor | None:
+    """A single number that ``function`` draws into a tensor or from its probability; ``None`` if it does not."""
+    if args[0].numel() != 1:
+        return None
+    if function is Tensor.uniform_:
+        low, high = (*args[1:3], *(kwargs.get(name, default) for name, default in (("from", 0.0), ("to", 1.0))))[:2]
+        return args[0].fill_(low + (high - low) * _fraction(number))
+    if function is Tensor.bernoulli_:
+        return args[0].fill_(torch.as_tensor(kwargs.get("p", (*args, 0.5)[1])) > _fraction(number))
+    if function in (torch.bernoulli, Tensor.bernoulli):
+        probability = torch.as_tensor(kwargs.get("p", (*args, args[0])[1]))
+        return (probability > _fraction(number)).to(args[0].dtype).reshape(args[0].shape)
+    return None
+
+
+def _fraction(number: float) -> float:
+    return min(number, 1 - 2**-24)
 
 
 def computed(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor]) -> Any:

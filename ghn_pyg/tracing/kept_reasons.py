@@ -35,6 +35,11 @@ class Kept(enum.StrEnum):
     OFFSET = f"it is added to activations without being the bias of a layer or norm, {_ABSENT}"
     SLOPE = f"it is a slope of an activation function, {_ABSENT}"
     MAGNITUDE = f"it scales another weight, {_ABSENT}"
+    INTEGER = "its elements are integers or truth values, which cannot hold a prediction"
+    QUANTISED = "its elements have less than two bytes, too few for a prediction"
+    COMPLEX = "its elements are complex numbers, which GHNs do not predict"
+    SPARSE = "it is a sparse tensor, which cannot hold a prediction"
+    FLAT = "it is a flat vector that weights are cut from, and only whole weights are predicted"
     SCRIPTED = "it belongs to a TorchScript module, which cannot be traced"
     LEFT_OUT = "the handler of its layer leaves it out"
     UNUSED = "the forward pass does not use it"
@@ -45,6 +50,9 @@ DELIBERATE: Final = frozenset(
     (Kept.LAYER_SCALE, Kept.LOGIT_SCALE, Kept.POSITION_BIAS, Kept.TOKEN, Kept.OFFSET, Kept.SLOPE, Kept.MAGNITUDE)
 )
 """Reasons that are no gap: initial values serve better than predictions of a GHN that never saw such parameters."""
+
+NO_GAP: Final = DELIBERATE | {Kept.INTEGER, Kept.QUANTISED, Kept.SPARSE}
+"""Also those for types that cannot hold a prediction. A complex weight is a gap, as it has the role of a real one."""
 
 _BY_FUNCTION: Final[dict[Callable[..., Any], Kept]] = {
     Tensor.__setitem__: Kept.TOKEN, torch.where: Kept.TOKEN, torch.prelu: Kept.SLOPE, Tensor.prelu: Kept.SLOPE
@@ -65,6 +73,17 @@ def enters(operation: str) -> str:
 def kept_by(function: Callable[..., Any]) -> str:
     """The reason for a parameter that enters a function without a rule."""
     return _BY_FUNCTION.get(function) or enters(getattr(function, "__name__", "a function"))
+
+
+def kept_for_type(parameter: Tensor) -> Kept | None:
+    """The reason for a parameter that cannot hold a prediction, whatever it is used for; ``None`` for others."""
+    if parameter.layout is not torch.strided:
+        return Kept.SPARSE
+    if parameter.dtype.is_complex:
+        return Kept.COMPLEX
+    if parameter.is_quantized or (parameter.dtype.is_floating_point and parameter.dtype.itemsize < 2):
+        return Kept.QUANTISED
+    return None if parameter.dtype.is_floating_point else Kept.INTEGER
 
 
 def register_parameter(reason: Kept) -> Callable[[ParameterRule], ParameterRule]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..graph.arch_data import ArchData, ParamSpec
 from ..utils.suggest import some
-from .kept_reasons import DELIBERATE
+from .kept_reasons import NO_GAP
 from .trace import from_module
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Row:
     node: str = ""  # the node that it is decoded from; empty if it is kept
     node_type: str = ""
     tied_to: str = ""  # for a further name of a shared parameter, its name in the graph
-    in_layer: bool = True  # part of a weight matrix, convolution, norm or embedding, or kept, but not on purpose
+    in_layer: bool = True  # part of a weight matrix, convolution, norm or embedding, or kept, if that is a gap
 
     @property
     def elements(self) -> int:
@@ -78,12 +78,15 @@ class Coverage:
 
     @property
     def layer_share(self) -> float:
-        """The share of elements of weight matrices, convolutions, norms and embeddings that are predicted."""
+        """The share of elements of weight matrices, convolutions, norms and embeddings that are predicted.
+
+        Parameters that cannot hold a prediction, such as integers, do not count.
+        """
         return _share([row for row in self._distinct() if row.in_layer])
 
     @property
     def kept_weights(self) -> tuple[Row, ...]:
-        """Weight matrices that are kept, but not on purpose: parameters with two dimensions larger than 1."""
+        """Weight matrices that could be predicted, but are kept: parameters with two dimensions larger than 1."""
         return tuple(row for row in self.kept if row.in_layer and sum(size > 1 for size in row.shape) > 1)
 
     def check(self) -> None:
@@ -190,7 +193,8 @@ def coverage(network: nn.Module | ArchData, example_inputs: Any = None) -> Cover
 
     Args:
         network: The network, which stays as it is, or its graph.
-        example_inputs: Inputs of its forward pass, as for :func:`~ghn_pyg.from_module`.
+        example_inputs: Inputs of its forward pass, as for :func:`~ghn_pyg.from_module`: a tensor of any layout, an
+            object that holds tensors, such as PyG's ``Data``, a tuple of arguments, or a mapping of keyword arguments.
 
     Returns:
         One row for each name of each parameter, and figures over all of them.
@@ -245,7 +249,7 @@ def _of_graph(graph: ArchData) -> Coverage:
     for name, reason in graph.kept.items():
         if name not in graph.kept_shapes:
             raise ValueError(f"the graph does not have the shape of {name}, which is kept; rebuild it with from_module")
-        rows.append(Row(name, graph.kept_shapes[name], "kept", reason, in_layer=reason not in DELIBERATE))
+        rows.append(Row(name, graph.kept_shapes[name], "kept", reason, in_layer=reason not in NO_GAP))
     by_name = {row.name: row for row in rows}
     rows += [dataclasses.replace(by_name[first], name=name, tied_to=first) for name, first in graph.tied.items()]
     return Coverage(tuple(rows), graph.num_nodes)

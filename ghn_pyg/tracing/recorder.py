@@ -6,8 +6,11 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from ..graph.arch_data import NO_SHAPE, ParamSpec
-from .kept_reasons import wanted
+from .kept_reasons import kept_for_type, wanted
 from .steps import Sources, Step, union
 from .values import ValueTable
 
@@ -20,8 +23,22 @@ class Recorder(ValueTable):
         self.steps: list[Step] = [Step("input", ())]
         self.claimed: dict[str, int] = {}  # predicted parameters, with the index of their step
         self.folded: dict[str, str] = {}  # kept parameters, with the reason
+        self.of_other_types: dict[str, str] = {}  # those that cannot hold a prediction, with the reason
+        self.dense: dict[int, Tensor] = {}  # what stands for a sparse or nested tensor, by its id
+        self.has_layouts = False  # whether there are such tensors
         self.scope: list[str] = [""]  # paths of the running modules, the innermost last
         self._muted = False
+        self._constant: set[int] = set()  # steps that no data reaches
+        self._on_constants: dict[str, list[int]] = {}  # steps that use a parameter on constants, by its name
+
+    def adopt(self, network: nn.Module) -> None:
+        """Makes the parameters known. Those that cannot hold a prediction are kept, whatever the network does."""
+        super().adopt(network)
+        self.has_layouts |= any(tensor.layout is not torch.strided for tensor in self.owned.values())
+        for name, parameter in self.parameters.items():
+            if (reason := kept_for_type(parameter)) is not None:
+                self.of_other_types[name] = reason
+                self.claimed[name] = 0  # so that no step claims it
 
     def step(
         self,
@@ -34,14 +51,30 @@ class Recorder(ValueTable):
         """Records a step and returns it as a source.
 
         A parameter is decoded from the first step that uses it; a shared layer gives further nodes without parameters.
+        A step on constants, such as a first state of zeros, makes way for the first one on data.
         """
         if self._muted:
             return inputs
+        if not self._constant.issuperset(inputs):
+            self._make_way(kind, params)
+        else:
+            if kind != "pos_enc":
+                self._constant.add(len(self.steps))
+            for param in params:
+                self._on_constants.setdefault(param.name, []).append(len(self.steps))
         new = tuple(param for param in params if param.name not in self.claimed)
         self.claimed.update((param.name, len(self.steps)) for param in new)
         shape = params[0].node_shape() if params else (1, 1, *kernel) if kernel else NO_SHAPE
         self.steps.append(Step(kind, inputs, self.scope[-1], new, shape, operands))
         return (len(self.steps) - 1,)
+
+    def _make_way(self, kind: str, params: tuple[ParamSpec, ...]) -> None:
+        """Folds away the steps of this kind that have used the parameters on constants."""
+        for first in (step for param in params for step in self._on_constants.pop(param.name, ())):
+            if (step := self.steps[first]).kind == kind:
+                for spec in step.params:
+                    del self.claimed[spec.name]
+                step.kind, step.params = "table", ()
 
     def join(self, kind: str, operands: Sequence[Sources]) -> Sources:
         """Joins several operands; a step is recorded when they come from different nodes."""
@@ -96,6 +129,13 @@ class Recorder(ValueTable):
             del self.claimed[spec.name]
             self.folded.setdefault(spec.name, reason)
         self.steps[step].kind, self.steps[step].params = "table", ()
+
+    def keep(self, name: str, reason: str) -> None:
+        """Keeps a parameter even if a step has claimed it."""
+        if not self._muted:
+            if name in self.claimed:
+                self.unclaim(self.claimed[name], reason)
+            self.folded[name] = reason
 
     def kinds(self, tensor: Any) -> set[str]:
         """The kinds of the steps that ``tensor`` is computed from directly."""

@@ -9,11 +9,11 @@ from .steps import Sources, Step, union
 
 _LAYER: Final = frozenset(("conv", "sep_conv", "dil_conv", "bias"))
 _WEIGHT: Final = _LAYER - {"bias"}
-_UNNAMED: Final = frozenset(("softmax", "mul", "product", "table", "statistic", "centred", "normalised"))
+_UNNAMED: Final = frozenset(("softmax", "mul", "product", "table", "statistic", "centred", "shifted", "normalised"))
 _JOINS: Final = frozenset(("sum", "concat"))
 # Between the classification layer and the output there may be these.
 _AFTER_CLASSIFIER: Final = _JOINS | {
-    "glob_avg", "avg_pool", "max_pool", "softmax", "statistic", "centred", "normalised",
+    "glob_avg", "avg_pool", "max_pool", "softmax", "statistic", "centred", "shifted", "normalised",
 }  # fmt: skip
 
 
@@ -102,7 +102,8 @@ def fold(steps: Sequence[Step], kinds: Sequence[str], dropped: set[int]) -> tupl
         entering = union(*(resolved[source] for source in step.inputs))
         operands = {union(*(resolved[source] for source in operand)) for operand in step.operands} - {()}
         single = kinds[index] in _JOINS and len(operands) <= 1
-        folded = kinds[index] in _UNNAMED or index in dropped or single
+        constant = bool(step.inputs) and not entering and not step.params  # of a layer that was moved to its real use
+        folded = kinds[index] in _UNNAMED or index in dropped or single or constant
         resolved.append(entering if folded else (index,))
         inputs.append(() if folded else entering)
     return resolved, inputs

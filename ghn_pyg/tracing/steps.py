@@ -19,7 +19,7 @@ class Step:
     """A recorded operation."""
 
     # A node type, or a type that the passes resolve or fold away: "softmax", "mul", "product" of two values, "table" of
-    # a kept parameter, and "statistic", "centred" and "normalised" of handwritten norms
+    # a kept parameter, and "statistic", "centred", "shifted" and "normalised" of handwritten norms
     kind: str
     inputs: Sources  # steps whose values enter
     scope: str = ""  # path of the module in whose forward pass it was recorded

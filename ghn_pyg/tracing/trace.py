@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import inspect
 import logging
-import random
-import re
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Mapping
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,19 +16,20 @@ from ..graph.arch_data import ArchData
 from ..graph.node_types import PRIMITIVE_ID
 from ..transforms import shortest_paths
 from ..utils.compat import run_uncompiled
-from ..utils.nested_tensors import map_tensors, tensors_in
-from . import rules  # noqa: F401  (registers the rules)
+from ..utils.nested_tensors import copy_with_tensors, tensors_inside
+from . import other_layouts, rules  # noqa: F401  (registers the rules)
+from .assumptions import CONDITIONS, Assumptions, drawing
 from .default_inputs import default_inputs
 from .kept_reasons import Kept, enters
 from .registry import RuleError
 from .rewrite_passes import rewrite
 from .shallow_copy import shallow_copy
 from .steps import Sources, Step
-from .tracer import Tracer
+from .tracer import OperatorTracer, Tracer, asks_for_values
 from .values import Value
 
 _logger = logging.getLogger(__name__)
-_NO_VALUES: Final = re.compile(r"\b[Mm]eta (tensors?|device|Long|Bool)|register_meta|data-independent")
+_MAX_FLIPPED: Final = 16  # conditions of which the opposite is tried
 
 
 class TracingError(RuntimeError):
@@ -43,14 +41,17 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
 
     The forward pass runs on tensors without data, so that no activation is computed or stored. The network stays as it
     is: parameters, buffers, mode, attributes, random state. Auxiliary heads and other parts that run in training mode
-    only belong to the graph, unless evaluation uses more parameters. A branch on the values of activations is taken as
-    if its condition held.
+    only belong to the graph, unless evaluation uses more parameters. Where the forward pass asks for the values of
+    activations or draws random numbers, the answers that reach the most parameters are taken. If it asks for values
+    after its last parameter, as post-processing does, the graph ends there, with a warning.
 
     Args:
         model: The network, on any device, in any mode.
-        example_inputs: Inputs of its forward pass: a tensor, a tuple or list of arguments, or a dictionary of keyword
-            arguments. Only shapes and types matter. By default an image of the size that the network declares, else
-            1×3×224×224; for models of Transformers, what their configuration asks for.
+        example_inputs: Inputs of its forward pass: one argument, a tuple or list of arguments, or a mapping of keyword
+            arguments. Arguments are tensors, also sparse and nested ones, or hold tensors: containers, named tuples,
+            dataclasses, PyG's ``Data``, and objects of any kind, which are copied. Of floating-point tensors only
+            shapes, types and layouts matter; integers keep their values. By default an image of the size that the
+            network declares, else 1×3×224×224; for models of Transformers, what their configuration asks for.
         cutoff: Largest shortest-path distance that is kept, in edges.
 
     Returns:
@@ -68,22 +69,28 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
         53
     """
     args, kwargs = arguments(model, example_inputs)
-    tracer, output = _trace(model, args, kwargs, training=False)
-    if unused := _unused(tracer):
+    trace = _best_trace(model, args, kwargs, training=False)
+    if unused := trace.unused:
         never: set[str] = set()
         try:
-            train_tracer, train_output = _trace(model, args, kwargs, training=True)
+            in_training = _best_trace(model, args, kwargs, training=True)
         except TracingError as error:
             _logger.info("parts that run in training mode only are left out: %s", error)
         else:
-            unused_in_training = _unused(train_tracer)
-            if not (tracer.chose or train_tracer.chose):
-                never = unused & unused_in_training
-            if unused - unused_in_training and len(unused_in_training) <= len(unused):
-                tracer, output = train_tracer, train_output
+            if not (trace.uncertain or in_training.uncertain):
+                never = unused & in_training.unused
+            if unused - in_training.unused and len(in_training.unused) <= len(unused):
+                trace = in_training
         # Only what neither mode reaches, whatever the values of activations are, counts as unused.
-        tracer.reasons = dict.fromkeys(_unused(tracer) - never - tracer.met, Kept.UNREACHED) | tracer.reasons
-    return _graph(tracer, output, cutoff)
+        tracer = trace.tracer
+        tracer.reasons = dict.fromkeys(trace.unused - never - tracer.met, Kept.UNREACHED) | tracer.reasons
+    if trace.error is not None:
+        warnings.warn(
+            f"the forward pass of {type(model).__name__} reads values of activations after its last parameter; the "
+            f"graph ends there ({type(trace.error.__cause__).__name__}: {trace.error.__cause__})",
+            stacklevel=2,
+        )
+    return _graph(trace.tracer, trace.output, cutoff)
 
 
 def arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -93,47 +100,93 @@ def arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], d
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__} {model!r:.80}{hint}")
     if example_inputs is None:
         return default_inputs(model)
-    args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
-    kwargs = {}
+    args: tuple[Any, ...] = (example_inputs,)
+    kwargs: dict[str, Any] = {}
     if isinstance(example_inputs, Mapping):
         args, kwargs = (), dict(example_inputs)
-    if next(tensors_in((args, kwargs)), None) is None:
+    elif isinstance(example_inputs, (tuple, list)) and not hasattr(example_inputs, "_fields"):
+        args = tuple(example_inputs)
+    if next(tensors_inside((args, kwargs)), None) is None:
         raise TypeError(
-            "example_inputs expected a tensor, a tuple of arguments or a dictionary of keyword arguments with at "
-            f"least one tensor, got {example_inputs!r:.80}; for a shape, pass torch.zeros(shape)"
+            "example_inputs expected a tensor, a tuple of arguments or a dictionary of keyword arguments, or objects "
+            f"that hold tensors, with at least one tensor, got {example_inputs!r:.80}; for a shape, pass "
+            "torch.zeros(shape)"
         )
     return args, kwargs
-
-
-def _unused(tracer: Tracer) -> set[str]:
-    return set(tracer.parameters) - set(tracer.claimed) - set(tracer.folded)
 
 
 # --- running the forward pass ----------------------------------------------------------------------------------------
 
 
-def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> tuple[Tracer, Sources]:
-    """The recorded steps, and the sources of the main output."""
-    tracer = Tracer()
-    try:
-        return _run(tracer, model, args, kwargs, training)
-    except TracingError:
-        if tracer.chose:  # try again with no elements chosen
-            with contextlib.suppress(TracingError):
-                return _run(Tracer(chooses=False), model, args, kwargs, training)
-        raise
+@dataclasses.dataclass
+class _Trace:
+    """A forward pass under assumptions."""
+
+    tracer: Tracer
+    output: Sources = ()  # of the main output
+    error: TracingError | None = None  # that ended it
+
+    @property
+    def unused(self) -> set[str]:
+        """The parameters that it does not reach."""
+        return set(self.tracer.parameters) - set(self.tracer.claimed) - set(self.tracer.folded)
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether it would be another one under other assumptions."""
+        return self.tracer.chose or self.tracer.drew or bool(self.tracer.asked)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it reaches all parameters, and fails at most because it then asks for values."""
+        values = self.error is None or asks_for_values(self.error.__cause__)
+        return values and not self.unused
+
+    def rank(self) -> tuple[bool, bool, int, bool]:
+        """The larger, the better: a loop that waits for a condition runs at least twice."""
+        twice = max(self.tracer.asked.values(), default=0) > 1
+        return self.error is None, self.complete, -len(self.unused), twice
 
 
-def _run(
-    tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
-) -> tuple[Tracer, Sources]:
+def _best_trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> _Trace:
+    """The trace under the assumptions that reach the most parameters."""
+    best = _run(Tracer(Assumptions()), model, args, kwargs, training)
+    if best.tracer.drew_from_state:
+        best = _run(Tracer(Assumptions(fixed=True)), model, args, kwargs, training)
+    first = best
+
+    def attempt(**changes: Any) -> None:
+        nonlocal best
+        trace = _run(Tracer(dataclasses.replace(best.tracer.assumed, **changes)), model, args, kwargs, training)
+        best = max(best, trace, key=_Trace.rank)
+
+    if first.tracer.asked:
+        for conditions in CONDITIONS if first.error or first.unused else ("later",):
+            attempt(conditions=conditions)
+    if best.error and first.uncertain:
+        for conditions in ("never", "always"):
+            attempt(all_chosen=False, conditions=conditions)
+    if best.tracer.drew and (best.error or best.unused):
+        for number in (1.0, 0.0):
+            attempt(drawn=number)
+    for site in list(best.tracer.asked)[:_MAX_FLIPPED]:
+        if best.unused:
+            attempt(flipped=best.tracer.assumed.flipped ^ {site})
+    if best.error is not None and not best.complete:
+        raise first.error or best.error
+    return best
+
+
+def _run(tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> _Trace:
     def placeholder(tensor: Tensor) -> Tensor:
+        if not other_layouts.is_dense(tensor):
+            return other_layouts.placeholder(tracer, tensor, Value((0,)))
         # Token ids, lengths and masks keep their values, which a forward pass may look at.
         if tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta:
             return tracer.emit(tensor.shape, tensor.dtype, Value((0,)))
         return tracer.remember(tensor.to("cpu", copy=True), Value((0,)))
 
-    args, kwargs = map_tensors(placeholder, args), map_tensors(placeholder, kwargs)
+    args, kwargs = copy_with_tensors(placeholder, (args, kwargs))
     tracer.adopt(model)
     if not tracer.parameters:
         raise ValueError(f"{type(model).__name__} has no parameters, so there is nothing to predict")
@@ -143,44 +196,27 @@ def _run(
         )
     with shallow_copy(model, tracer, training) as copy:
         try:
-            with _random_state(), run_uncompiled(), torch.no_grad(), tracer:
+            with drawing(tracer), run_uncompiled(), torch.no_grad(), OperatorTracer(), tracer:
                 result = copy(*args, **kwargs)
         except RuleError:
             raise
-        except Exception as error:
-            raise TracingError(_failure(model, args, kwargs, error)) from error
-        output = next(tensors_in([_fields(result)]), None)
-    return tracer, tracer.sources(output)
-
-
-def _fields(result: Any) -> Any:
-    """The fields of an output that is an object, such as a dataclass."""
-    if dataclasses.is_dataclass(result) and not isinstance(result, dict):
-        return [getattr(result, field.name) for field in dataclasses.fields(result)]
-    return result if isinstance(result, (Tensor, list, tuple, dict)) else list(getattr(result, "__dict__", {}).values())
-
-
-@contextlib.contextmanager
-def _random_state() -> Iterator[None]:
-    """Restores the random generators."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=()):
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)  # noqa: NPY002
+        except Exception as error:  # noqa: BLE001  # whatever the network raises
+            failure = TracingError(_failure(model, args, kwargs, error))
+            failure.__cause__ = error
+            return _Trace(tracer, (len(tracer.steps) - 1,), failure)
+        output = next(tensors_inside(result), None)
+    return _Trace(tracer, tracer.sources(output))
 
 
 def _failure(model: nn.Module, args: Any, kwargs: Any, error: Exception) -> str:
-    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in((args, kwargs)))
+    shapes = ", ".join(str(other_layouts.dense_shape(tensor)) for tensor in tensors_inside((args, kwargs)))
     path = getattr(error, "ghn_scope", "")
     where = f" in {path!r}" if path else ""
     hint = (
         "To build its graph, pass inputs that it accepts, from_module(model, example_inputs); "
         "ghn.initialize(model, graph) and ghn.predict(graph) take the graph"
     )
-    if isinstance(error, (RuntimeError, TypeError)) and _NO_VALUES.search(str(error)):
+    if asks_for_values(error):
         hint = "It depends on the values of tensors, which a graph does not have; make it depend on shapes alone"
     return (
         f"the forward pass of {type(model).__name__} failed{where} on input of shape {shapes}: "
@@ -197,9 +233,10 @@ def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
     edge_index = torch.tensor(edges, dtype=torch.long, device="cpu").view(-1, 2).t().contiguous()
     classifier = torch.zeros(len(nodes), dtype=torch.bool, device="cpu")
     classifier[layer] = True
-    kept = {name: parameter for name, parameter in tracer.parameters.items() if name not in tracer.claimed}
+    fixed = tracer.of_other_types
+    kept = {name: each for name, each in tracer.parameters.items() if name not in tracer.claimed or name in fixed}
     used = dict.fromkeys(tracer.met, enters("a computation of parameters alone"))
-    reasons = dict.fromkeys(kept, Kept.UNUSED) | used | tracer.folded | tracer.reasons
+    reasons = dict.fromkeys(kept, Kept.UNUSED) | used | tracer.folded | tracer.reasons | fixed
     return ArchData(
         node_type=torch.tensor([PRIMITIVE_ID[kind] for kind in kinds], device="cpu"),
         edge_index=edge_index,

@@ -31,14 +31,22 @@ class Origin:
     value: Value | None = None
     base: Tensor | None = None  # the tensor that it is a view of
     base_value: Value | None = None  # where the base came from when the view was made
-    stale: bool = False  # whether its data is not what the network would have written
-    open_step: int | None = None  # the layer or norm without a bias that returns it; a parameter added next is the bias
+    open: Any = None  # the layers or norm without a bias that it is the result of (``rules/open_layers.py``)
+    factors: Any = None  # the two factors of a product with a parameter, or what records the layer of a constant
     added: Any = 0  # the number that was added to the parameter that it is made of; None after a subtraction
     tokens: int = 0  # how many learned tokens a concatenation put first
     all_of: tuple[int, ...] | None = None  # if it holds the indices of all elements of a tensor, the tensor's shape
     channels_first: bool = False  # whether it has three dimensions and was a map (B, C, *positions) before
     # The parameters that it is made of as a weight, with its shape and value when that was noted
     parts: tuple[tuple[Any, ...], torch.Size, Value | None] | None = None
+
+
+def memory(tensor: Tensor) -> int:
+    """The address of a tensor's storage; 0 if it has none, as sparse tensors and those inside of transforms."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):
+        return 0
 
 
 class ValueTable:
@@ -56,7 +64,9 @@ class ValueTable:
         self.met: set[str] = set()  # parameters that some function took
         self._origins: dict[int, Origin] = {}
         self._names: dict[int, str] = {}
-        self._memory: set[int] | None = None
+        self._memory: dict[int, bool] = {}  # what the network owns: whether it is that of a parameter
+        # Memory with data that something without data was written to, with a tensor that keeps it alive
+        self._written: dict[int, tuple[Value, Tensor]] = {}
         self._data_with_sources = False
 
     # --- tensors of the network ------------------------------------------------------------------------------------
@@ -79,12 +89,19 @@ class ValueTable:
         """Whether ``tensor`` is a parameter or buffer of the network, or shares the memory of one."""
         if id(tensor) in self.owned:
             return True
-        if tensor.is_meta:
-            return False
-        if self._memory is None:
-            own = (tensor for tensor in self.owned.values() if not tensor.is_meta)
-            self._memory = {tensor.untyped_storage().data_ptr() for tensor in own}
-        return tensor.untyped_storage().data_ptr() in self._memory
+        return not tensor.is_meta and memory(tensor) in self._own_memory()
+
+    def is_weight(self, tensor: Tensor) -> bool:
+        """Whether ``tensor`` is a parameter of the network, or shares the memory of one."""
+        if tensor.is_meta or id(tensor) in self.owned:
+            return id(tensor) in self._names
+        return self._own_memory().get(memory(tensor), False)
+
+    def _own_memory(self) -> dict[int, bool]:
+        if not self._memory:
+            own = {memory(tensor): key in self._names for key, tensor in self.owned.items() if not tensor.is_meta}
+            self._memory = {address: own[address] for address in own if address} or {0: False}
+        return self._memory
 
     # --- where tensors come from -----------------------------------------------------------------------------------
 
@@ -97,6 +114,8 @@ class ValueTable:
 
     def value(self, tensor: Tensor) -> Value | None:
         """Where ``tensor`` comes from; ``None`` when it is a plain constant."""
+        if self._written and not tensor.is_meta and (written := self._written.get(memory(tensor))) is not None:
+            return written[0]
         origin = self._origins.get(id(tensor))
         if origin is not None and origin.value is not None:
             value, now = origin.value, None if origin.base is None else self.value(origin.base)
@@ -116,11 +135,10 @@ class ValueTable:
         """Whether the trace may not look at the data of ``tensor``: it has none, or is a parameter, or is stale."""
         if tensor.is_meta or id(tensor) in self._names:
             return True
-        base = None if tensor._base is None else self._origins.get(id(tensor._base))
-        if base is not None and base.stale:
+        if self._written and memory(tensor) in self._written:
             return True
         origin = self._origins.get(id(tensor))
-        return origin is not None and (origin.stale or bool(origin.value and origin.value.params))
+        return origin is not None and bool(origin.value and origin.value.params)
 
     def sources(self, tensor: Any) -> Sources:
         """The steps that ``tensor`` is computed from directly; none for anything that is not an abstract tensor."""
@@ -157,6 +175,8 @@ class ValueTable:
         """A new abstract tensor."""
         tensor = torch.empty(shape, dtype=dtype, device="meta")
         self._origins[id(tensor)] = Origin(tensor, value)
+        if (wrapped := unwrap_functorch(tensor)) is not None:  # what is left of it after the transform
+            self._origins[id(wrapped)] = Origin(wrapped, value)
         return tensor
 
     def like(self, tensor: Tensor, sources: Sources) -> Tensor:
@@ -169,13 +189,7 @@ class ValueTable:
         tensor = torch.empty(shape, dtype=base.dtype, device="meta")
         origin = self._origins[id(tensor)] = Origin(tensor, value or CONSTANT, base, value)
         if known is not None:
-            origin.open_step, origin.added = known.open_step, known.added
-        return tensor
-
-    def opened(self, tensor: Tensor) -> Tensor:
-        """Notes that ``tensor`` is the result of a layer or norm that may still get its bias."""
-        if len(sources := self.sources(tensor)) == 1:
-            self.origin(tensor).open_step = sources[0]
+            origin.open, origin.added = known.open, known.added
         return tensor
 
     def remember(self, tensor: Tensor, value: Value) -> Tensor:
@@ -195,16 +209,21 @@ class ValueTable:
         return result
 
     def mark(self, tensor: Tensor, value: Value) -> None:
-        """Sets where ``tensor`` and the tensors that it is a view of come from, after an in-place operation."""
+        """Sets where ``tensor`` and the tensors that it is a view of come from, after an in-place operation.
+
+        Nothing is written into the network's buffers, but what follows in the trace reads this from them.
+        """
         target: Tensor | None = tensor
-        while target is not None and id(target) not in self.owned:
+        while target is not None and id(target) not in self._names:
             origin = self.origin(target)
             base = target._base if origin.base is None else origin.base
             origin.value = value
             if not target.is_meta:
-                origin.stale = self._data_with_sources = True
-            elif base is not None:  # what the network owns stays as it is
-                origin.base, origin.base_value = base, self.value(base) if id(base) in self.owned else value
+                self._data_with_sources = True
+                if address := memory(target):
+                    self._written[address] = (value, target)
+            elif base is not None:  # parameters stay as they are
+                origin.base, origin.base_value = base, self.value(base) if id(base) in self._names else value
             target = base
 
     def lift(self, tensor: Tensor) -> Tensor:

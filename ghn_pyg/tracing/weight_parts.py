@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..graph.arch_data import ParamSpec
+from ..utils.compat import INDEX_SELECT, SELECT, batch_dimension, unwrap_functorch
 from ..utils.nested_tensors import tensors_in
 from .values import ValueTable
 
@@ -31,18 +32,21 @@ class Part(NamedTuple):
 
 def parts_of(tracer: ValueTable, weight: Tensor) -> tuple[Part, ...]:
     """The parameters that a weight is made of; if computed in another way, the one of its shape or the largest."""
-    if parts := _known(tracer, weight):
+    if parts := known_parts(tracer, weight):
         return parts
     name = tracer.parameter(weight)
     return () if name is None else (Part(name, _matching(tuple(tracer.parameters[name].shape), tuple(weight.shape))),)
 
 
-def _known(tracer: ValueTable, tensor: Any) -> tuple[Part, ...]:
+def known_parts(tracer: ValueTable, tensor: Any) -> tuple[Part, ...]:
     """The parts that were noted for a tensor, unless it was written to since."""
     if not isinstance(tensor, Tensor):
         return ()
     if (name := tracer.own_name(tensor)) is not None:
         return (Part(name, tuple((dim,) for dim in range(tensor.dim()))),)
+    if (wrapped := unwrap_functorch(tensor)) is not None:
+        dim, parts = batch_dimension(tensor), known_parts(tracer, wrapped)
+        return parts if dim is None else tuple(Part(name, (*axes[:dim], *axes[dim + 1 :])) for name, axes in parts)
     if (noted := tracer.origin(tensor).parts) is None:
         return ()
     parts, shape, value = noted
@@ -74,7 +78,7 @@ def specification(tracer: ValueTable, part: Part, roles: str) -> ParamSpec | Non
     """
     shape = tuple(tracer.parameters[part.name].shape)
     axes = _axes(part, roles, shape)
-    if not {"o", "i"} <= set(axes):
+    if not {"o", "i"} <= set(axes) and axes != "i":  # a vector has one output
         return None
     stacked = len(axes) - 2
     for layout, last in (("out_in", "oi"), ("in_out", "io")):
@@ -135,12 +139,13 @@ _JOINING: Final = _functions(_RESHAPING)
     f"""{_RESHAPING} transpose swapaxes swapdims permute t adjoint movedim moveaxis unsqueeze squeeze chunk split
     tensor_split narrow select unbind __getitem__ expand expand_as""",
     *(getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH")),
+    *SELECT,
 )
 def _view(
     tracer: ValueTable, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], result: Any
 ) -> None:
     """Runs a view on a stand-in, whose strides show what becomes of the dimensions."""
-    if not (parts := _known(tracer, args[0])):
+    if not (parts := known_parts(tracer, args[0])):
         return
     stand_in = _stand_in(args[0], func in _JOINING)
     rest, gathered = _without_gather(args[1:]) if func is Tensor.__getitem__ else (args[1:], 0)
@@ -204,9 +209,9 @@ def _forget(tracer: ValueTable, _: Any, __: Sequence[Any], ___: dict[str, Any], 
     tracer.origin(result).parts = None
 
 
-@_follows("pad interpolate index_select")
+@_follows("pad interpolate index_select gather take_along_dim", *INDEX_SELECT)
 def _resized(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
-    made_of(tracer, result, _known(tracer, args[0]))
+    made_of(tracer, result, known_parts(tracer, args[0]))
 
 
 @_follows(
@@ -226,7 +231,7 @@ def _sum(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) 
 
 def _alike(tracer: ValueTable, operands: Sequence[Any], result: Any) -> Iterator[tuple[Part, ...]]:
     """The parts of each operand of the result's shape, unless an activation is among them."""
-    tensors = [(tensor, _known(tracer, tensor)) for tensor in operands if isinstance(tensor, Tensor)]
+    tensors = [(tensor, known_parts(tracer, tensor)) for tensor in operands if isinstance(tensor, Tensor)]
     if not any(tracer.sources(tensor) and not parts for tensor, parts in tensors):
         yield from (parts for tensor, parts in tensors if parts and tensor.shape == result.shape)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 _functorch: Any = getattr(torch._C, "_functorch", None)
 _is_wrapped = getattr(_functorch, "is_functorch_wrapped_tensor", None)
 _unwrap = getattr(_functorch, "get_unwrapped", None)
+_batch_dimension = getattr(_functorch, "maybe_get_bdim", None)
 _is_legacy_batched = getattr(_functorch, "is_legacy_batchedtensor", None)  # of is_grads_batched=True
 _transforms_active = getattr(torch._C, "_are_functorch_transforms_active", None)  # inside vmap, grad, jvp, …
 try:
@@ -32,6 +33,12 @@ def unwrap_functorch(tensor: Tensor) -> Tensor | None:
     Without the private names, tensors inside of function transforms count as constants.
     """
     return _unwrap(tensor) if _is_wrapped and _unwrap and _is_wrapped(tensor) else None
+
+
+def batch_dimension(tensor: Tensor) -> int | None:
+    """The dimension of the wrapped tensor that ``torch.func.vmap`` maps over; ``None`` if it maps over none."""
+    dim: int = _batch_dimension(tensor) if _batch_dimension else -1
+    return None if dim < 0 else dim
 
 
 def has_plain_values(*tensors: Tensor) -> bool:
@@ -59,12 +66,37 @@ def run_uncompiled() -> contextlib.AbstractContextManager[Any]:
 
 # --- functions that tracing treats; one that torch does not have needs no rule ---------------------------------------
 
-try:  # an operator of an extension such as torchvision.ops
-    from torch._ops import OpOverloadPacket as OpOverloadPacket
-except ImportError:  # extension operators then run for the shape of their result only
+try:  # what ``torch.ops`` holds: an operator, one of its overloads, and one that takes functions
+    from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 
-    class OpOverloadPacket:  # type: ignore[no-redef]
-        """Stands for a type that no function has."""
+    OPERATORS: tuple[type, ...] = (OpOverload, OpOverloadPacket, HigherOrderOperator)
+except ImportError:  # operators then run for the shape of their result only
+    OPERATORS = ()
+
+
+def operator_name(operator: Any) -> str:
+    """The name of an operator without its overload, such as ``"aten.add_"``."""
+    return str(getattr(operator, "overloadpacket", operator))
+
+
+try:
+    from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+except ImportError:  # operators of TorchScript then run for the shape of their result only
+
+    class TorchDispatchMode(contextlib.nullcontext[None]):  # type: ignore[no-redef]
+        """Stands for a mode that sees nothing."""
+
+
+without_dispatch: Final[Callable[[], contextlib.AbstractContextManager[Any]]] = getattr(
+    torch._C, "_DisableTorchDispatch", contextlib.nullcontext
+)
+"""Within this context functions do not reach modes of ``__torch_dispatch__``."""
+
+
+try:
+    from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+except ImportError:
+    TorchDispatchMode = contextlib.nullcontext  # type: ignore[assignment,misc]
 
 
 def device_constructors() -> Iterable[Callable[..., Any]]:
@@ -94,6 +126,11 @@ ASSERT_ASYNC: Final = _functions(torch, "_assert_async")
 """An assertion on a tensor that does not wait for its values."""
 IS_LEFT_ALIGNED: Final = _functions(torch, "_nested_tensor_from_mask_left_aligned")
 """The check of :class:`torch.nn.TransformerEncoder` whether padding can be dropped."""
+_BUILT_IN: Final = getattr(torch._C, "_VariableFunctions", None)
+INDEX_SELECT: Final = _functions(_BUILT_IN, "index_select")
+"""``torch.index_select`` before PyTorch Geometric puts a function of its own in its place."""
+SELECT: Final = _functions(_BUILT_IN, "select")
+"""The same for ``torch.select``."""
 GROUPED_MM: Final = (*_functions(torch, "_grouped_mm"), *_functions(F, "grouped_mm"))
 """Products of groups of rows with a matrix each, as mixtures of experts compute them."""
 PACK_SEQUENCE: Final = _functions(_VF, "_pack_padded_sequence")
@@ -104,6 +141,8 @@ RECURRENT: Final = _functions(_VF, "lstm gru rnn_tanh rnn_relu")
 """Recurrent layers of :mod:`torch.nn`."""
 RECURRENT_CELLS: Final = _functions(_VF, "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell")
 """Single steps of recurrent layers."""
+NESTED_FACTORIES: Final = _functions(torch, "_nested_tensor_from_tensor_list _nested_view_from_jagged")
+"""Called by the functions of :mod:`torch.nested` that make a nested tensor of others."""
 
 # --- batches of PyTorch Geometric ------------------------------------------------------------------------------------
 

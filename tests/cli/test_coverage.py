@@ -7,6 +7,7 @@ from ghn_pyg.zoo.build import skeleton
 
 CODE = """
 import torch
+from ghn_pyg import register_layer
 from torch import nn
 
 class Net(nn.Module):
@@ -25,10 +26,31 @@ def whole():
 
 def broken():
     raise LookupError("no data")
+
+class Backwards(nn.Linear):
+    pass
+
+@register_layer(Backwards)
+def nodes(layer):
+    return [("bias", [("bias", "bias")]), ("conv", [("weight", "weight")])]
+
+def backwards():
+    return Backwards(3, 2), torch.zeros(1, 3)
+
+class Choosy(nn.Linear):
+    def forward(self, x):
+        if x.sum() > 100:
+            return super().forward(x)
+        raise LookupError("too small")
+
+def choosy():
+    return Choosy(3, 2), torch.zeros(1, 3)
 """
 OWN = "module:coverage_nets:make"
 WHOLE = "module:coverage_nets:whole"
 BROKEN = "module:coverage_nets:broken"
+BACKWARDS = "module:coverage_nets:backwards"
+CHOOSY = "module:coverage_nets:choosy"
 
 
 @pytest.fixture(autouse=True)
@@ -106,3 +128,20 @@ def test_failures_stand_beside_the_others(run, tmp_path):
     rows = read(tmp_path / "all.csv")
     assert [row["elements"] for row in rows] == ["8", "", "", "108"]
     assert [bool(row["failure"]) for row in rows] == [False, True, True, True]
+
+
+def test_graphs_are_verified_by_a_real_run(run):
+    code, out, err = run("coverage", WHOLE, "--verify", "--input", "1x3")
+    assert (code, err) == (0, "")
+    assert out[-1] == "verified 2 nodes with parameters compared with a real run, no difference."
+
+
+def test_what_a_real_run_does_otherwise_fails(run, tmp_path):
+    code, out, _ = run("coverage", BACKWARDS, "--verify")
+    assert code == 1
+    assert "verified 2 nodes with parameters compared with a real run, 2 differences." in out
+    code, out, _ = run("coverage", CHOOSY, WHOLE, BACKWARDS, "--verify", "--input", "1x3", "--csv", "all.csv")
+    assert code == 1
+    assert "networks 1 of 3 without failure" in out
+    assert f"failed: {CHOOSY}: it does not run: LookupError: too small" in out
+    assert [bool(row["failure"]) for row in read(tmp_path / "all.csv")] == [True, False, True]

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch_geometric.data import Data
 
 from ghn_pyg.cli.trace_network import make_inputs, parse_inputs
 
@@ -40,3 +41,17 @@ def test_example_inputs():
     assert [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in named.items()] == [
         ("b", (2,), torch.float64), ("a", (3,), torch.bfloat16),
     ]  # fmt: skip
+
+
+def test_attributes_of_an_argument_and_sparse_matrices():
+    inputs = make_inputs(parse_inputs(["data.x=5x3", "data.edge_index=2x7:long", "mask=5:bool", "adj=5x5:sparse"]))
+    assert list(inputs) == ["data", "mask", "adj"]
+    assert isinstance(inputs["data"], Data)
+    assert (inputs["data"].x.shape, inputs["data"].edge_index.tolist()) == ((5, 3), [[0] * 7] * 2)
+    assert (inputs["adj"].layout, inputs["adj"].shape) == (torch.sparse_coo, (5, 5))
+    assert make_inputs(parse_inputs(["3x2:sparse"]))[0].is_sparse
+
+
+def test_an_argument_and_its_attributes_exclude_each_other():
+    with pytest.raises(ValueError, match="expected an argument or its attributes, got both for data"):
+        parse_inputs(["data.x=5x3", "data=2x7"])

@@ -140,3 +140,16 @@ def test_class_tokens_come_first(shape):
     assert torch.equal(rows[:2], draw_class_tokens("p", 2, 5, seed=3))
     assert rows[2].tolist() == [1, 10, 19, 28, 37]
     assert torch.equal(filled(spec, numbered(1, 7, 3, 3), seed=5).view(11, 5)[2:], rows[2:])
+
+
+@pytest.mark.parametrize("role", ["gain", "bias"])
+@pytest.mark.parametrize("shape", [(1, 7, 1, 1), (1, 1, 7), (1, 7)], ids=str)
+def test_vectors_with_dimensions_of_size_1(role, shape):
+    out = filled(ParamSpec("v", shape, role, axes="o" * len(shape)), numbered(3))
+    assert out.flatten().tolist() == [1, 2, 3, 1, 2, 3, 1]
+
+
+def test_a_vector_is_a_layer_with_one_output():
+    spec = ParamSpec("v", (5,), "weight", axes="i")
+    assert filled(spec, numbered(1, 3, 1, 1)).tolist() == [1, 2, 3, 1, 2]
+    assert spec.node_shape() == (1, 5, 1, 1)

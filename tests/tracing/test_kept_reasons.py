@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from ghn_pyg import from_module, register_parameter
+from ghn_pyg import GHN, CoverageError, GHNConfig, coverage, from_module, register_parameter
 from ghn_pyg.tracing import kept_reasons as reasons
 from ghn_pyg.tracing.kept_reasons import Kept, enters
-from tests.tracing.helpers import kinds, network, weight
+from tests.tracing.helpers import kinds, network, sources, weight
 
 X = torch.zeros(2, 11, 5)
 
@@ -181,3 +182,104 @@ def test_a_modulated_matrix_of_a_product_is_no_scale():
 
     graph = from_module(network(forward, p=weight(5, 7), a=nn.Linear(5, 5)), X)
     assert graph.kept == {"p": enters("a matrix product")}
+
+
+# --- types that cannot hold a prediction -----------------------------------------------------------------------------
+
+INTEGERS = {
+    "int8": lambda shape: torch.full(shape, 3, dtype=torch.int8), "bool": lambda shape: torch.ones(shape).bool(),
+    "int64": lambda shape: torch.full(shape, 3),
+}  # fmt: skip
+FLOAT8 = {"float8": lambda shape: torch.full(shape, 3.0).to(torch.float8_e4m3fn)}
+COMPLEX = {"complex": lambda shape: torch.full(shape, 3 + 2j)}
+USES = {
+    "linear": (lambda self, h: F.linear(h, self.w.to(h.dtype)), (5, 5)),
+    "product": (lambda self, h: h @ self.w.to(h.dtype), (5, 5)),
+    "convolution": (lambda self, h: F.conv1d(h.mT, self.w.to(h.dtype)).mT, (5, 5, 1)),
+    "gain of a norm": (lambda self, h: F.layer_norm(h, (5,), self.w.to(h.dtype)), (5,)),
+    "bias": (lambda self, h: F.linear(h, torch.eye(5), self.w.to(h.dtype)), (5,)),
+    "bias after a norm": (lambda self, h: F.layer_norm(h, (5,)) + self.w.to(h.dtype), (5,)),
+    "scale": (lambda self, h: h * self.w.to(h.dtype), (5,)),
+    "positions": (lambda self, h: h + self.w.to(h.dtype), (1, 11, 5)),
+    "nothing": (lambda self, h: h, (5, 5)),
+}
+
+
+def with_type(use, w):
+    return network(
+        lambda self, x: self.b(use(self, self.a(x))), a=nn.Linear(5, 5), b=nn.Linear(5, 2),
+        w=nn.Parameter(w, requires_grad=w.is_complex()),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", (INTEGERS | FLOAT8 | COMPLEX).values(), ids=INTEGERS | FLOAT8 | COMPLEX)
+@pytest.mark.parametrize(("use", "shape"), USES.values(), ids=USES)
+def test_parameters_of_other_types_are_kept_whatever_they_do(use, shape, make):
+    model = with_type(use, make(shape))
+    before = model.w.detach().clone()
+    expected = Kept.COMPLEX if before.is_complex() else Kept.QUANTISED if before.is_floating_point() else Kept.INTEGER
+    graph = from_module(model, X)
+    assert graph.kept == {"w": expected}
+    assert {spec.name for specs in graph.params for spec in specs} == {"a.weight", "a.bias", "b.weight", "b.bias"}
+    ghn = GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2))
+    prediction = ghn.predict(graph)
+    assert prediction.kept == {"w": expected}
+    assert "w" not in prediction
+    ghn(model, X)
+    assert torch.equal(model.w.detach().view(torch.uint8), before.view(torch.uint8))
+    report = coverage(model, X)
+    assert [row.why for row in report.kept] == [expected]
+    assert report.share < 1
+
+
+@pytest.mark.parametrize("make", (INTEGERS | FLOAT8).values(), ids=INTEGERS | FLOAT8)
+def test_what_no_ghn_could_predict_is_no_gap(make):
+    report = coverage(with_type(USES["linear"][0], make((5, 5))), X)
+    assert report.layer_share == 1
+    report.check()
+
+
+def test_complex_weights_are_a_gap():
+    model = network(
+        lambda self, x: self.b(torch.fft.ifft(torch.fft.fft(x) @ self.w).real), b=nn.Linear(5, 2),
+        w=nn.Parameter(torch.rand(5, 5, dtype=torch.complex64)),
+    )  # fmt: skip
+    report = coverage(model, X)
+    assert report.layer_share == pytest.approx(10 / 35)
+    with pytest.raises(CoverageError, match="complex"):
+        GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2))(model, X, strict=True)
+
+
+def test_layers_around_a_quantised_weight_stay_in_order():
+    def forward(self, x):
+        return self.b(F.linear(F.relu(self.a(x)), self.w.to(x.dtype) * self.scale[:, None], self.bias))
+
+    model = network(
+        forward, a=nn.Linear(5, 7), w=nn.Parameter(torch.ones(3, 7, dtype=torch.int8), requires_grad=False),
+        scale=weight(3), bias=weight(3), b=nn.Linear(3, 2),
+    )  # fmt: skip
+    graph = from_module(model, X)
+    assert kinds(graph) == ["input", "conv", "bias", "conv", "bias", "conv", "bias"]
+    assert graph.params[3] == []
+    assert graph.kept == {"w": Kept.INTEGER, "scale": Kept.MAGNITUDE}
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+def test_parameters_of_quantised_types():
+    stored = torch.quantize_per_tensor(torch.rand(5, 5), 0.1, 0, torch.qint8)
+    model = network(
+        lambda self, x: self.b(F.linear(x, self.w.dequantize())), b=nn.Linear(5, 2),
+        w=nn.Parameter(stored, requires_grad=False),
+    )  # fmt: skip
+    assert from_module(model, X).kept == {"w": Kept.QUANTISED}
+    assert sources(from_module(model, X))["b.weight"] == ["conv"]
+
+
+def test_sparse_parameters_are_kept():
+    model = network(
+        lambda self, x: self.b(self.a(torch.sparse.mm(self.w, x))), a=nn.Linear(5, 3), b=nn.Linear(3, 2),
+        w=nn.Parameter(torch.eye(7).to_sparse(), requires_grad=False),
+    )  # fmt: skip
+    assert from_module(model, torch.rand(7, 5)).kept == {"w": Kept.SPARSE}
+    GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2))(model, torch.rand(7, 5))
+    assert torch.equal(model.w.to_dense(), torch.eye(7))

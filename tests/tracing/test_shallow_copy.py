@@ -8,7 +8,7 @@ import torch.nn.utils.prune
 from torch import nn
 
 from ghn_pyg import from_module
-from tests.tracing.helpers import assert_unchanged, network, snapshot
+from tests.tracing.helpers import assert_unchanged, network, snapshot, sources
 
 X = torch.rand(2, 5)
 LAYER = ["input", "a.weight", "a.bias"]
@@ -252,3 +252,58 @@ def test_operations_are_named_after_their_module_and_counted():
         "input", "a.weight", "sum", "a:conv", "sum#2", "block:max_pool", "block:max_pool#2", "block:max_pool#3",
         "block:sum",
     ]  # fmt: skip
+
+
+class Observed(nn.Module):
+    """A network whose hooks write to it, by itself and through its bound method."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+        self.features, self.calls, self.last = {}, 0, None
+        self.register_buffer("mean", torch.zeros(5))
+        self.a.register_forward_hook(self.save)
+        self.b.register_forward_pre_hook(lambda layer, args: setattr(self, "last", args[0].detach()))
+        self.b.register_forward_hook(functools.partial(Observed.count, self))
+
+    def save(self, layer, args, out):
+        self.features["a"] = out
+        self.mean.mul_(0.9).add_(out.detach().mean(0))
+
+    def count(self, layer, args, out):
+        self.calls += 1
+
+    def forward(self, x):
+        return self.c(self.b(self.a(x)) + self.features["a"])
+
+
+def test_hooks_act_on_the_copy():
+    model = Observed()
+    graph = from_module(model, torch.rand(2, 5))
+    assert sources(graph)["sum"] == ["a.bias", "b.bias"]
+    assert (model.features, model.calls, model.last) == ({}, 0, None)
+    assert not model.mean.any()
+
+
+def test_variables_of_hooks_are_restored():
+    count, seen = 0, []
+    model = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3))
+
+    def hook(layer, args, out):
+        nonlocal count
+        count += 1
+        seen.append(out)
+        model.seen = out
+
+    model[0].register_forward_hook(hook)
+    assert from_module(model, torch.rand(2, 5)).kept == {}
+    assert (count, seen, hasattr(model, "seen")) == (0, [], False)
+
+
+def test_a_function_that_closes_over_the_network_calls_the_copy():
+    model = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7))
+    model.both = lambda x: model[1](model[0](x))
+    model.forward = lambda x: model.both(x)
+    graph = from_module(model, torch.rand(2, 5))
+    assert graph.node_names == ["input", "0.weight", "0.bias", "1.weight"]
+    assert model[1].num_batches_tracked == 0

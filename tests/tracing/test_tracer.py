@@ -1,6 +1,7 @@
 import math
 import warnings
 
+import networkx as nx
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ghn_pyg import from_module
 from tests.tracing.helpers import kinds, network, weight
+from tests.tracing.rules.helpers import linear
 
 X = torch.rand(2, 3, 5)
 LAYERS = ["input", "a.weight", "a.bias", "b.weight", "b.bias"]
@@ -119,7 +121,7 @@ def test_large_and_random_tensors_have_no_data():
 
     def use(self, x):
         seen.extend(
-            [torch.zeros(100_003, 100_003), torch.rand(3), torch.randn_like(x), torch.empty(100_003, 11).normal_()]
+            [torch.zeros(100_003, 100_003), torch.rand(67), torch.randn_like(x), torch.empty(100_003, 11).normal_()]
         )
         return x * seen[1].sum()
 
@@ -212,12 +214,60 @@ def test_a_constant_that_activations_are_written_into_is_an_activation():
     assert between(use).node_names == LAYERS
 
 
-def test_a_buffer_that_activations_are_written_into_is_a_constant():
-    def use(self, x):
-        self.mean.copy_(x.mean((0, 1)))
-        return x - self.mean
+WRITES = {
+    "data": lambda memory, y: memory.data.copy_(y),
+    "part of data": lambda memory, y: memory.data.__setitem__((..., 0), y[:, 0]),
+    "detach": lambda memory, y: memory.detach().add_(y),
+    "a view made before": lambda memory, y: memory.view(-1).detach()[:10].copy_(y.flatten()),
+    "numbered": lambda memory, y: memory.index_copy_(0, torch.tensor([1, 0]), y),
+}
 
-    assert between(use, mean=torch.zeros(5)).node_names == LAYERS
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize("make", [lambda self, x: torch.zeros(2, 5), lambda self, x: self.b(x)], ids=["new", "layer"])
+def test_writes_reach_all_tensors_of_the_memory(make, write):
+    def forward(self, x):
+        memory = make(self, x)
+        write(memory, self.a(x))
+        return self.c(memory)
+
+    graph = from_module(network(forward, a=linear(), b=linear(), c=linear()), torch.rand(2, 5))
+    assert nx.has_path(graph.to_networkx(), *map(graph.node_names.index, ("a.weight", "c.weight")))
+
+
+def cached(self, x):
+    self.cache[:, :2].copy_(self.a(x))
+    return self.c(self.cache[:, 1:])
+
+
+def averaged(self, x):
+    self.cache.mul_(0.9).add_(self.a(x).mean(1, keepdim=True), alpha=0.1)
+    return self.c(self.cache)
+
+
+def aliased(self, x):
+    cache = self.cache.detach()
+    cache[:, :2] = self.a(x)
+    return self.c(self.cache)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("forward", [cached, averaged, aliased])
+def test_what_is_written_into_a_buffer_is_read_from_it(forward, device):
+    model = network(forward, a=linear(), c=linear(), cache=torch.zeros(2, 3, 5))
+    graph = from_module(model.to(device), torch.rand(2, 2, 5))
+    assert nx.has_path(graph.to_networkx(), *map(graph.node_names.index, ("a.weight", "c.weight")))
+    assert device == "meta" or not model.cache.any()
+
+
+def test_a_buffer_that_was_read_before_it_is_written_into_is_a_constant():
+    def forward(self, x):
+        x = self.a(x) - self.cache
+        self.cache.copy_(x)
+        return self.c(x)
+
+    graph = from_module(network(forward, a=linear(), c=linear(), cache=torch.zeros(2, 5)), torch.rand(2, 5))
+    assert graph.node_names == ["input", "a.weight", "c.weight"]
 
 
 # --- whole networks --------------------------------------------------------------------------------------------------

@@ -175,3 +175,33 @@ def test_rows_of_a_table_are_no_weight():
     places = torch.tensor([[0, 1, 2], [1, 2, 3]])
     graph = from_module(network(forward, w=weight(7, 5), places=places, a=nn.Linear(3, 2)), torch.zeros(2, 2, 5))
     assert graph.kept == {"w": Kept.POSITION_BIAS}
+
+
+# --- flat vectors, which weights are cut from ------------------------------------------------------------------------
+
+CUT = {
+    "slices": lambda self, x: F.linear(F.linear(x, self.w[:35].view(7, 5), self.w[35:42]), self.w[42:].view(2, 7)),
+    "split": lambda self, x: (
+        lambda a, b, c: F.linear(F.linear(x, a.view(7, 5)), c.view(2, 7)) + b[:2]
+    )(*self.w.split([35, 7, 14])),
+    "products": lambda self, x: (x @ self.w[:35].view(5, 7) + self.w[35:42]) @ self.w[42:].reshape(7, 2),
+    "bias first": lambda self, x: F.linear(F.linear(x, self.v, self.w[:7]), self.w[7:21].view(2, 7)),
+    "a norm first": lambda self, x: F.linear(
+        F.layer_norm(x, (5,), self.w[:5], self.w[5:10]) @ self.v.t(), self.w[10:24].view(2, 7)
+    ),
+    "a convolution": lambda self, x: F.conv1d(x[:, None], self.w[:21].view(7, 1, 3)),
+    "a table": lambda self, x: x @ F.embedding(torch.tensor([1, 0]), self.w[:15].view(3, 5)).t(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("forward", CUT.values(), ids=CUT)
+def test_a_flat_vector_that_weights_are_cut_from_is_kept(forward):
+    graph = from_module(network(forward, w=weight(56), v=weight(7, 5), o=nn.Linear(5, 2)), X)
+    assert graph.kept["w"] == Kept.FLAT
+    assert set(graph.kept) <= {"w", "v", "o.weight", "o.bias"}
+    assert "w" not in graph.node_names
+
+
+def test_a_vector_of_depthwise_weights_is_no_flat_vector():
+    graph = from_module(network(lambda self, x: F.conv2d(x, self.w.view(3, 1, 1, 1), groups=3), w=weight(3)), MAP)
+    assert specs(graph) == [out_in("w", 3)]

@@ -13,6 +13,7 @@ from ..kept_reasons import Kept
 from ..steps import Sources, union
 from ..tracer import Tracer, rule
 from ..values import CONSTANT, Value
+from .elementwise import scores
 from .layer_steps import bias_step, entered, expect, weight_step
 
 _LAYER: Final = ("conv", "sep_conv", "dil_conv", "bias")
@@ -22,6 +23,8 @@ _LAYER: Final = ("conv", "sep_conv", "dil_conv", "bias")
 def softmax(tracer: Tracer, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """A softmax: attention if its result is multiplied by values."""
     value = tracer.value(input) or CONSTANT
+    for step in (table for score in scores(tracer, input) for table in tracer.tables.pop(score, ())):
+        tracer.unclaim(step, Kept.POSITION_BIAS)
     sources = tracer.step("softmax", value.sources) if value.sources else ()
     dtype = next((arg for arg in (*args, *kwargs.values()) if isinstance(arg, torch.dtype)), input.dtype)
     return tracer.emit(input.shape, dtype, Value(sources, value.params))
@@ -51,12 +54,18 @@ def _softmax_before_layers(tracer: Tracer, sources: Sources) -> int | None:
 
 
 def position_bias(tracer: Tracer, bias: Tensor, scores: Sources = ()) -> None:
-    """Keeps the parameters that are added to the scores of attention, and the tables that they are looked up in."""
+    """Keeps the parameters that are added to the scores of attention, and the tables that they are looked up in.
+
+    A layer is a table only if a softmax shows that these are scores, and no other product.
+    """
     value = tracer.value(bias) or CONSTANT
     tracer.fold(value.params, Kept.POSITION_BIAS)
     queries = union(*(tracer.steps[step].inputs for step in scores))
     for step in _tables(tracer, value.sources, queries):
-        tracer.unclaim(step, Kept.POSITION_BIAS)
+        if tracer.steps[step].kind == "pos_enc":
+            tracer.unclaim(step, Kept.POSITION_BIAS)
+        for score in scores:
+            tracer.tables.setdefault(score, []).append(step)
 
 
 def _tables(tracer: Tracer, sources: Sources, queries: Sources) -> list[int]:
@@ -93,6 +102,19 @@ def scaled_dot_product_attention(
     return tracer.emit(shape, query.dtype, Value(tracer.step("msa", merged.sources)))
 
 
+@rule("flex_attention")
+def flex_attention(
+    tracer: Tracer, query: Tensor, key: Tensor, value: Tensor, score_mod: Any, *args: Any, **_: Any
+) -> tuple[Tensor, ...]:
+    """FlexAttention; what its function adds to the scores keeps its value."""
+    scores = tracer.emit((), query.dtype, Value(tracer.step("product", union(*map(tracer.sources, (query, key))))))
+    with tracer:
+        score_mod(scores, *(torch.zeros((), dtype=torch.int32, device="cpu") for _ in range(4)))
+    out = scaled_dot_product_attention(tracer, query, key, value)
+    rows = tracer.emit(query.shape[:-1], torch.float32, CONSTANT)
+    return out, rows, rows
+
+
 @rule(F.multi_head_attention_forward)
 def multi_head_attention(
     tracer: Tracer, query: Tensor, key: Tensor, value: Tensor, embed_dim: int, num_heads: int,
@@ -118,7 +140,8 @@ def multi_head_attention(
     tracer.fold((name for extra in (bias_k, bias_v) if (name := tracer.parameter(extra))), Kept.TOKEN)
     if isinstance(attn_mask, Tensor):
         position_bias(tracer, attn_mask)
-    out = tracer.like(query, weight_step(tracer, "conv", attention, out_proj_weight, out_proj_bias))
+    sources = weight_step(tracer, "conv", attention, out_proj_weight, out_proj_bias)
+    out = tracer.emit((*query.shape[:-1], out_proj_weight.shape[0]), query.dtype, Value(sources))
     if not need_weights:
         return out, None
     batch = (query.shape[1],) if query.dim() == 3 else ()

@@ -14,6 +14,7 @@ from ..constant_tensors import small, wanted_type
 from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT
 from .elementwise import named
+from .open_layers import carry, open_in
 
 _LIKE: Final = """
     zeros_like ones_like empty_like full_like new_zeros new_ones new_empty new_full new_tensor
@@ -25,11 +26,13 @@ def _made_like(function: Callable[..., Tensor]) -> Rule:
     """A new tensor with the shape and type of another; it has data unless it is random or large."""
 
     def like(tracer: Tracer, *args: Any, **kwargs: Any) -> Tensor:
-        args = map_tensors(tracer.lift, args)
-        abstract = function(*args, **{**kwargs, "device": "meta"})
+        # An element of a buffer may be the value to fill with. One that depends on activations does not matter.
+        given = (tracer.lift(args[0]), *map_tensors(lambda value: 1 if tracer.is_abstract(value) else value, args[1:]))
+        kwargs = map_tensors(lambda value: 1 if tracer.is_abstract(value) else value, kwargs)
+        abstract = function(*given, **{**kwargs, "device": "meta"})
         if "rand" in function.__name__ or not small(abstract):
             return abstract
-        return function(*args, **{**kwargs, "device": "cpu"})
+        return function(*given, **{**kwargs, "device": "cpu"})
 
     return like
 
@@ -44,7 +47,19 @@ def move(tracer: Tracer, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     dtype = wanted_type(args, kwargs) or input.dtype
     if not tracer.is_abstract(input):  # if it is moved to an activation's device, it keeps its values
         return tracer.call(Tensor.to, input, dtype)
-    return tracer.emit(input.shape, dtype, tracer.value(input) or CONSTANT)
+    moved = tracer.emit(input.shape, dtype, tracer.value(input) or CONSTANT)
+    return carry(tracer, moved, open_in(tracer, input), input.shape)
+
+
+for _name, _dtype in (("float", torch.float32), ("double", torch.float64), ("half", torch.float16)):
+    rule(getattr(Tensor, _name))(lambda tracer, input, dtype=_dtype, **_: tracer.call(Tensor.to, input, dtype))
+
+
+@rule(Tensor.type)
+def to_type(tracer: Tracer, input: Tensor, dtype: Any = None, *_: Any, **__: Any) -> Any:
+    """A change of type, or the name of the tensor's type."""
+    plain = torch.empty(0, dtype=input.dtype, device="cpu")
+    return plain.type() if dtype is None else tracer.call(Tensor.to, input, plain.type(dtype).dtype)
 
 
 def _as(function: Callable[..., Tensor], attribute: str) -> Rule:

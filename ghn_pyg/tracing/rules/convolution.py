@@ -48,7 +48,7 @@ def _convolution(dims: int) -> Rule:
             sizes = tuple(map(_size, sizes, kernel, *options))
         expect(min(sizes) > 0, f"conv{dims}d with kernel {tuple(kernel)} got an input too small: {shape}")
         sources = weight_step(tracer, _kind(groups, dilation), entered(tracer, input), weight, bias)
-        return layer_output(tracer, (*lead, filters, *sizes), input.dtype, sources, bias)
+        return layer_output(tracer, (*lead, filters, *sizes), input.dtype, sources)
 
     return conv
 
@@ -64,7 +64,7 @@ def _transposed_convolution(function: Callable[..., Tensor]) -> Rule:
         shape = function(tracer.lift(input), tracer.lift(weight), None, *options).shape
         kind, entering = _kind(groups, dilation), entered(tracer, input)
         sources = weight_step(tracer, kind, entering, weight, bias, "in_out", groups)
-        return layer_output(tracer, shape, input.dtype, sources, bias)
+        return layer_output(tracer, shape, input.dtype, sources)
 
     return conv_transpose
 

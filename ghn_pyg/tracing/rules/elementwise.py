@@ -15,15 +15,18 @@ from ..kept_reasons import Kept, enters
 from ..steps import Sources, union
 from ..tracer import Tracer, rule
 from ..values import CONSTANT, Value
-from .handwritten_norms import normalised, scaled
+from .handwritten_norms import normalised, over_deviation, scaled
+from .open_layers import carry, multiplied, open_in, opened
 
 _UNARY: Final = """
     relu relu_ relu6 leaky_relu leaky_relu_ elu elu_ selu selu_ celu celu_ gelu silu mish hardtanh hardtanh_ hardswish
     hardsigmoid rrelu rrelu_ sigmoid_ tanh_ logsigmoid softplus softsign tanhshrink hardshrink softshrink
-    threshold softmin log_softmax dropout dropout_ dropout1d dropout2d dropout3d alpha_dropout
-    feature_alpha_dropout exp_ sqrt_ rsqrt_ square abs abs_ neg neg_ __neg__ __abs__ clamp clamp_ clamp_min clamp_max
-    clip round floor ceil sign positive contiguous clone detach requires_grad_ nan_to_num local_response_norm flip roll
-    tril triu silu_
+    threshold softmin log_softmax alpha_dropout feature_alpha_dropout exp_ sqrt_ rsqrt_ square abs abs_ __abs__ clamp
+    clamp_ clamp_min clamp_max clip round floor ceil sign positive nan_to_num local_response_norm flip tril triu
+    silu_
+"""
+_LINEAR: Final = """
+    contiguous clone requires_grad_ roll neg neg_ __neg__ dropout dropout_ dropout1d dropout2d dropout3d
 """
 _NAMESPACES: Final = (torch, Tensor, F, torch.special)
 
@@ -43,7 +46,13 @@ def unary(tracer: Tracer, input: Tensor, *_: Any, dtype: torch.dtype | None = No
     return tracer.emit(input.shape, dtype or input.dtype, tracer.value(input) or CONSTANT)
 
 
-@rule(*named("sigmoid tanh exp log log1p sqrt rsqrt erf sin cos logit"))
+@rule(*named(_LINEAR))
+def linear_unary(tracer: Tracer, input: Tensor, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
+    """The same; a layer's bias may come later."""
+    return carry(tracer, unary(tracer, input, dtype=dtype), open_in(tracer, input), input.shape)
+
+
+@rule(*named("sigmoid tanh exp log log1p sqrt rsqrt erf sin cos logit dequantize"))
 def floating(tracer: Tracer, input: Tensor, *_: Any, **__: Any) -> Tensor:
     """The same; integers become floating-point numbers."""
     return tracer.emit(input.shape, _float(input.dtype), tracer.value(input) or CONSTANT)
@@ -84,9 +93,13 @@ def divide(tracer: Tracer, input: Any, other: Any, *, rounding_mode: str | None 
     if rounding_mode:
         return quotient
     norm = normalised(tracer, tracer.sources(input), tracer.sources(other))
+    if norm is None:
+        norm = over_deviation(tracer, tracer.sources(input), other)
     value = tracer.value(quotient) or CONSTANT if norm is None else Value(norm)
     out = tracer.emit(quotient.shape, _float(quotient.dtype), value)
-    return out if norm is None else tracer.opened(out)
+    if norm is None:
+        return carry(tracer, out, multiplied(tracer, input, other), quotient.shape)
+    return opened(tracer, out)
 
 
 @rule(*named("mul multiply __mul__ __rmul__"))
@@ -95,10 +108,15 @@ def multiply(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
     merged = tracer.merged(tensors_in((input, other)))
     norm = _norm(tracer, input, other, merged)
     if norm is not None:
-        return tracer.opened(binary(tracer, input, other, Value(norm)))
+        out = opened(tracer, binary(tracer, input, other, Value(norm)))
+        tracer.origin(out).factors = (input, other)
+        return out
     if len(merged.sources) > 1:
         merged = Value(tracer.join("mul", tracer.entering((input, other))), merged.params)
-    return binary(tracer, input, other, _keep_factors(tracer, merged, _factor(tracer, input, other)))
+    out = binary(tracer, input, other, _keep_factors(tracer, merged, _factor(tracer, input, other)))
+    if merged.params and isinstance(input, Tensor) and isinstance(other, Tensor):
+        tracer.origin(out).factors = (input, other)
+    return carry(tracer, out, multiplied(tracer, input, other) or multiplied(tracer, other, input), out.shape)
 
 
 def _factor(tracer: Tracer, input: Any, other: Any) -> Kept:
@@ -129,8 +147,12 @@ def _norm(tracer: Tracer, input: Any, other: Any, merged: Value) -> Sources | No
     """What a product is if it is part of a norm that is written out."""
     first, second = tracer.sources(input), tracer.sources(other)
     if merged.params and merged.sources:
-        return scaled(tracer, first, other) if first else scaled(tracer, second, input)
+        value, gain = (input, other) if first else (other, input)
+        if tracer.kinds(value) == {"normalised"} and open_in(tracer, value) is None:  # an activation function follows
+            return None
+        base = tracer.origin(value).base
+        return scaled(tracer, first or second, gain, base is not None and base.shape != value.shape)
     if len(merged.sources) < 2:
-        return None
+        return over_deviation(tracer, first or second, other if first else input)
     norm = normalised(tracer, first, second)
     return normalised(tracer, second, first) if norm is None else norm

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...graph.arch_data import ParamSpec
 from ...utils.nested_tensors import map_tensors
+from ..kept_reasons import Kept
 from ..steps import Sources
 from ..tracer import Tracer, rule
 from ..values import Value
@@ -35,4 +36,7 @@ def looked_up(tracer: Tracer, ids: Tensor, table: Tensor) -> Sources:
     name, sources = tracer.parameter(table), tracer.sources(ids)
     if name is None:
         return sources
-    return tracer.step("pos_enc", sources, (ParamSpec(name, tuple(tracer.parameters[name].shape), "position"),))
+    if len(shape := tuple(tracer.parameters[name].shape)) < 2:
+        tracer.keep(name, Kept.FLAT)
+        return sources
+    return tracer.step("pos_enc", sources, (ParamSpec(name, shape, "position"),))

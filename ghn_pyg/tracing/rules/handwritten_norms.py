@@ -15,7 +15,8 @@ from torch import Tensor
 from ..kept_reasons import Kept
 from ..steps import Sources
 from ..tracer import Tracer
-from .norms import norm_step
+from .norms import norm_step, normalised_step
+from .open_layers import is_constant
 
 
 def statistic(tracer: Tracer, sources: Sources, rank: int, dims: Sequence[int], kind: str = "statistic") -> Sources:
@@ -48,25 +49,46 @@ def normalised(tracer: Tracer, value: Sources, other: Sources) -> Sources | None
     gain = next((tracer.gains[step] for step in (*value, *other) if step in tracer.gains), None)
     if gain is not None and _scales(gain, norm):
         return norm_step(tracer, norm[0], origin, gain, None)
-    step = tracer.step("normalised", origin)
-    if step != origin:
-        tracer.normalised[step[0]] = norm
-    return step
+    return normalised_step(tracer, origin, norm)
 
 
-def scaled(tracer: Tracer, value: Sources, gain: Any) -> Sources | None:
-    """The product of a value and a parameter if this is the gain of a norm, else ``None``."""
+def shifted(tracer: Tracer, difference: Tensor, mean: Any) -> Sources | None:
+    """A value less a constant for each channel, such as the running mean of a batch norm; else ``None``."""
+    if not _is_constant_vector(tracer, mean) or not (sources := tracer.sources(difference)):
+        return None
+    return tracer.step("shifted", sources)
+
+
+def over_deviation(tracer: Tracer, value: Sources, deviation: Any) -> Sources | None:
+    """The quotient of such a difference and another constant for each channel, else ``None``."""
+    if len(value) != 1 or tracer.steps[value[0]].kind != "shifted" or not _is_constant_vector(tracer, deviation):
+        return None
+    inputs, gain = tracer.steps[value[0]].inputs, tracer.gains.get(value[0])
+    return (
+        norm_step(tracer, "bn", inputs, gain, None) if gain is not None else normalised_step(tracer, inputs, ("bn", ()))
+    )
+
+
+def _is_constant_vector(tracer: Tracer, tensor: Any) -> bool:
+    return isinstance(tensor, Tensor) and is_constant(tracer, tensor) and 1 < tensor.numel() == max(tensor.shape)
+
+
+def scaled(tracer: Tracer, value: Sources, gain: Any, moved: bool = False) -> Sources | None:
+    """The product of a value and a parameter if this is the gain of a norm, else ``None``.
+
+    ``moved`` tells that the dimensions of the value are not those that it was normalised over.
+    """
     if len(value) != 1 or not _is_gain(tracer, gain):
         return None
     (step,) = value
     inputs, kind = tracer.steps[step].inputs, tracer.steps[step].kind
     if step in tracer.normalised:
         norm = tracer.normalised[step]
-        return norm_step(tracer, norm[0], inputs, gain, None) if _scales(gain, norm) else None
-    if step not in tracer.statistics and kind != "centred":
+        return norm_step(tracer, norm[0], inputs, gain, None) if moved or _scales(gain, norm) else None
+    if step not in tracer.statistics and kind not in ("centred", "shifted"):
         return None
     # The gain comes before the division.
-    later = tracer.step("statistic" if step in tracer.statistics else "centred", inputs)
+    later = tracer.step("statistic" if step in tracer.statistics else kind, inputs)
     if later != inputs:
         tracer.gains[later[0]] = gain
         if (name := tracer.parameter(gain)) is not None:
@@ -94,7 +116,8 @@ def _is_gain(tracer: Tracer, tensor: Any) -> bool:
     name = tracer.parameter(tensor) if isinstance(tensor, Tensor) else None
     if name is None or tracer.origin(tensor).added not in (0, 1):
         return False
-    return tracer.parameters[name].dim() > 0 and tracer.parameters[name].shape[0] > 1
+    shape = tracer.parameters[name].shape
+    return shape[:1] > (1,) or 1 < shape.numel() == max(shape)
 
 
 def _scales(gain: Tensor, norm: tuple[str, tuple[int, ...]]) -> bool:

@@ -16,26 +16,29 @@ from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT, Value
 from .attention import position_bias
 from .elementwise import absorb, binary, multiply, named, scores
-from .handwritten_norms import centred
+from .handwritten_norms import centred, shifted
 from .layer_steps import offset
 from .learned_positions import position_tables, with_tokens
+from .open_layers import Open, carry, constant_layer, joined, multiplied, opened, summed
 from .shapes import axis_of
 
 
 @rule(*named("add __add__ __radd__"))
 def add(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
     """A sum, or an offset by a constant."""
-    value = added(tracer, input, other)
+    found, value = summed(tracer, input, other), added(tracer, input, other)
     out, number = binary(tracer, input, other, value), other if isinstance(input, Tensor) else input
     if value.params and not value.sources and not isinstance(number, Tensor):
         tracer.origin(out).added = number
-    return out
+    return opened(tracer, out) if tracer.kinds(out) == {"bias"} else carry(tracer, out, found, out.shape)
 
 
 @rule(*named("sub subtract __sub__ __rsub__"))
 def subtract(tracer: Tracer, input: Any, other: Any, **options: Any) -> Tensor:
-    """A difference, which is not the gain of a norm."""
+    """A difference, which is not the gain of a norm; less a constant mean it may be part of one."""
     out = add(tracer, input, other, **options)
+    if (less_mean := shifted(tracer, out, other)) is not None:
+        out = tracer.like(out, less_mean)
     tracer.origin(out).added = None
     return out
 
@@ -59,8 +62,10 @@ def added(tracer: Tracer, input: Any, other: Any) -> Value:
         if of_partner and isinstance(operand, Tensor):
             position_bias(tracer, operand, of_partner)
             biased = union(biased, of_partner)
-        else:
-            operands += [tracer.step("pos_enc", (), (table,)) for table in position_tables(tracer, operand, partner)]
+        elif tables := position_tables(tracer, operand, partner):
+            operands += [tracer.step("pos_enc", (), (table,)) for table in tables]
+        elif (layer := constant_layer(tracer, operand, partner)) is not None:
+            operands.append(layer)
     new, sources = len(tracer.steps), tracer.join("sum", operands)
     if biased and sources == (new,):
         tracer.biased[new] = biased
@@ -82,18 +87,20 @@ rule(torch.addcdiv, Tensor.addcdiv)(_add_result_of(torch.div))
 rule(torch.lerp, Tensor.lerp)(_add_result_of(torch.mul))  # (1 - w) x + w y
 
 
-def _in_place(function: Callable[..., Value]) -> Rule:
+def _in_place(function: Callable[..., Value], left_open: Callable[..., Open | None]) -> Rule:
     def apply(tracer: Tracer, input: Tensor, other: Any, **_: Any) -> Tensor:
-        if not tracer.owns(input):  # the network's own memory stays as it is
+        if not tracer.is_weight(input):  # the network's own weights stay as they are
+            found = left_open(tracer, input, other)
             tracer.mark(input, function(tracer, input, other))
+            carry(tracer, input, found, input.shape)
         return input
 
     return apply
 
 
-rule(Tensor.add_, Tensor.__iadd__, Tensor.sub_, Tensor.__isub__)(_in_place(added))
+rule(Tensor.add_, Tensor.__iadd__, Tensor.sub_, Tensor.__isub__)(_in_place(added, summed))
 rule(Tensor.mul_, Tensor.__imul__)(
-    _in_place(lambda tracer, input, other: tracer.value(multiply(tracer, input, other)) or CONSTANT)
+    _in_place(lambda tracer, input, other: tracer.value(multiply(tracer, input, other)) or CONSTANT, multiplied)
 )
 
 
@@ -108,7 +115,8 @@ def concatenate(tracer: Tracer, tensors: Sequence[Tensor], dim: int = 0, **_: An
     shape = list(shapes[0])
     shape[axis] = sum(other[axis] for other in shapes)
     dtype = functools.reduce(torch.promote_types, {tensor.dtype for tensor in tensors})
-    return with_tokens(tracer, tracer.emit(shape, dtype, _joined(tracer, tensors)), tensors, axis)
+    out = with_tokens(tracer, tracer.emit(shape, dtype, _joined(tracer, tensors)), tensors, axis)
+    return joined(tracer, out, tensors) if axis == len(shape) - 1 else out
 
 
 def _stack(function: Callable[..., Tensor]) -> Rule:
@@ -116,7 +124,7 @@ def _stack(function: Callable[..., Tensor]) -> Rule:
 
     def stack(tracer: Tracer, tensors: Sequence[Tensor], *args: Any, **options: Any) -> Tensor:
         out = function([tracer.lift(tensor) for tensor in tensors], *args, **options)
-        return tracer.emit(out.shape, out.dtype, _joined(tracer, tensors))
+        return joined(tracer, tracer.emit(out.shape, out.dtype, _joined(tracer, tensors)), tensors)
 
     return stack
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,8 +16,7 @@ from ..steps import Sources, union
 from ..tracer import Tracer
 from ..values import CONSTANT, Value
 from ..weight_parts import Part, parts_of, specification, stacked_in
-
-_TAKES_BIAS: Final = ("conv", "sep_conv", "dil_conv", "ln", "bn")
+from .open_layers import open_in, opened, takes_bias
 
 
 def weight_step(
@@ -27,6 +26,8 @@ def weight_step(
     """Records a layer: its weight and, if it has one, its bias; a weight that is not a parameter is folded away."""
     specs = []
     for part in parts_of(tracer, weight) or _modulated(tracer, weight):
+        if _is_flat(tracer, weight, part):
+            continue
         shape = tuple(tracer.parameters[part.name].shape)
         stacked = max(stacked_in(part, shape), len(shape) - weight.dim())
         specs.append(ParamSpec(part.name, shape, "weight", *_stored(part, layout, groups), stacked))
@@ -39,7 +40,8 @@ def matrix_step(tracer: Tracer, inputs: Sources, weight: Tensor, roles: str, bia
     ``roles`` says for each dimension of the weight whether it is of the output (``o``), input (``i``) or a stack
     (``s``).
     """
-    matrices = [part for part in parts_of(tracer, weight) if not _is_row(tracer, weight, part)]
+    parts = [part for part in parts_of(tracer, weight) if not _is_flat(tracer, weight, part)]
+    matrices = [part for part in parts if not _is_row(tracer, weight, part)]
     specs = [spec for part in matrices if (spec := specification(tracer, part, roles)) is not None]
     return _layer(tracer, "conv", inputs, weight, specs, bias) if specs else None
 
@@ -48,6 +50,15 @@ def _is_row(tracer: Tracer, weight: Tensor, part: Part) -> bool:
     """Whether a part consists of rows that were looked up in a table."""
     looked_up = part.name in tracer.looked_up or bool(tracer.sources(weight))
     return looked_up and sum(map(bool, part.axes)) < 2
+
+
+def _is_flat(tracer: Tracer, tensor: Tensor, part: Part) -> bool:
+    """Whether a part is a flat vector, along which several dimensions of a weight run: it is kept."""
+    axes = [axis for along, size in zip(part.axes, tensor.shape, strict=False) if size > 1 for axis in along]
+    shape = tracer.parameters[part.name].shape
+    if len(set(axes)) < len(axes) and shape.numel() == max(shape, default=0):
+        tracer.keep(part.name, Kept.FLAT)
+    return tracer.folded.get(part.name) == Kept.FLAT
 
 
 def _layer(
@@ -64,7 +75,7 @@ def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None, flat: bool =
     """Records a layer's bias as a node of its own; ``flat`` if all dimensions of the parameter are of the output."""
     if bias is None:
         return inputs
-    parts = parts_of(tracer, bias)
+    parts = [part for part in parts_of(tracer, bias) if not _is_flat(tracer, bias, part)]
     for part in parts:
         shape = tuple(tracer.parameters[part.name].shape)
         spec = ParamSpec(part.name, shape, "bias")
@@ -110,37 +121,45 @@ def entered(tracer: Tracer, tensor: Tensor) -> Sources:
     return tracer.fold(value.params, Kept.TOKEN, value.sources)
 
 
-def layer_output(
-    tracer: Tracer, shape: Sequence[int], dtype: torch.dtype, sources: Sources, bias: Tensor | None
-) -> Tensor:
+def layer_output(tracer: Tracer, shape: Sequence[int], dtype: torch.dtype, sources: Sources) -> Tensor:
     """The result of a layer; a parameter that is added to it is its bias, unless it has one already."""
-    output = tracer.emit(shape, dtype, Value(sources))
-    return tracer.opened(output) if bias is None else output
+    return opened(tracer, tracer.emit(shape, dtype, Value(sources)))
 
 
 def offset(tracer: Tracer, value: Any, other: Any) -> Sources | None:
     """Records a parameter that is added to the result of a layer or norm without a bias: it is the bias."""
-    step = tracer.origin(value).open_step if isinstance(value, Tensor) and isinstance(other, Tensor) else None
-    if step is None or tracer.sources(value) != (step,):
+    found = open_in(tracer, value) if isinstance(other, Tensor) else None
+    if found is None or not found.layers or not (parts := parts_of(tracer, other)):
         return None
-    parts, layer = parts_of(tracer, other), tracer.steps[step]
-    if not parts or layer.kind not in _TAKES_BIAS:
-        return None
-    name, channels = parts[0].name, layer.shape[0]
+    layers = [tracer.steps[step] for step in found.layers]
+    name, channels = parts[0].name, found.channels
     shape = tuple(tracer.parameters[name].shape)
-    flat = math.prod(shape) == channels == other.numel() and not tracer.sources(other)
-    if layer.kind not in ("ln", "bn"):
-        # One number for each channel is a bias if channels are its first dimension, else it may be a token.
-        flat = flat and (shape[0] == channels or max(shape) < channels)
-        stacks = {spec.shape[: spec.stacked] for spec in layer.params if spec.stacked}
-        stacked = shape[:-1] in stacks and shape[-1:] == (channels,)
-        return bias_step(tracer, (step,), other, flat) if flat or stacked else None
-    if shape[:1] != (channels,) or not flat:
+    size, stacks = math.prod(shape), [spec.shape[: spec.stacked] for layer in layers for spec in layer.params]
+    whole = channels < size == value.shape[-1] and any(math.prod(stack) * channels % size == 0 for stack in stacks)
+    flat = size == other.numel() and (size == channels or whole) and not tracer.sources(other)
+    if takes_bias(tracer, found):
+        # One number for each channel is a bias if no channels of size 1 come before, else it may be a token.
+        no_token = value.dim() < 3 or other.shape[-1:] == (1,)
+        flat = flat and (shape[0] == size or max(shape) < size or no_token)
+        stacked = _stack(shape[:-1]) in [_stack(stack) for stack in stacks if stack] and shape[-1:] == (channels,)
+        return bias_step(tracer, found.sources, other, flat) if flat or stacked else None
+    if layers[0].kind not in ("ln", "bn") or found.sources != found.layers or not flat:
         return None
     if name not in tracer.claimed:
-        tracer.claimed[name] = step
-        layer.params += (ParamSpec(name, shape, "bias"),)
-    return (step,)
+        tracer.claimed[name] = found.layers[0]
+        layers[0].params += (vector_spec(name, shape, "bias"),)
+    return found.sources
+
+
+def _stack(shape: Sequence[int]) -> tuple[int, ...]:
+    """The dimensions of a stack, of which those of size 1 do not count."""
+    return tuple(size for size in shape if size > 1)
+
+
+def vector_spec(name: str, shape: tuple[int, ...], role: Literal["gain", "bias"], added: Any = 0) -> ParamSpec:
+    """How to decode the gain or bias of a norm; its channels may come after dimensions of size 1."""
+    vector = shape[:1] != (size := math.prod(shape),) and max(shape, default=0) == size
+    return ParamSpec(name, shape, role, added=added, axes="o" * len(shape) if vector else "")
 
 
 def expect(condition: bool, message: str) -> None:

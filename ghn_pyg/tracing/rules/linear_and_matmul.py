@@ -15,10 +15,12 @@ from ...utils.nested_tensors import tensors_in
 from ..kept_reasons import Kept, enters
 from ..steps import Sources, union
 from ..tracer import Tracer, rule
-from ..values import Value
-from ..weight_parts import Part, made_of, parts_of
+from ..values import CONSTANT, Value
+from ..weight_parts import Part, known_parts, made_of, parts_of
 from .attention import attended
+from .elementwise import named
 from .layer_steps import entered, expect, layer_output, matrix_step, weight_step
+from .open_layers import Open, is_constant, open_in, opened
 
 _INDICES: Final = string.ascii_uppercase + string.ascii_lowercase
 _FACTORS: Final = ("mat1", "batch1", "mat", "mat2", "batch2", "vec")
@@ -48,6 +50,11 @@ def _contracted(
     out = _layer_or_product(tracer, layer, operands, shape, name)
     if layer is None and not tracer.sources(out):
         made_of(tracer, out, _multiplied(tracer, operands, terms, result))
+        if (tracer.value(out) or CONSTANT).params and shape:  # of a constant, such as a first state of zeros
+            tracer.origin(out).open = Open((), (), shape[-1])
+            tracer.origin(out).factors = lambda: _layer(tracer, operands, terms, result, None, of_constant=True)
+    elif layer is None and len(operands) == 2:
+        _carry_mixed(tracer, out, operands, terms, result)
     return out if bias is None or (own and layer is not None) else tracer.call(torch.add, bias, out)
 
 
@@ -56,13 +63,23 @@ def _layer_or_product(
 ) -> Tensor:
     """The result of a layer, or of a product of values if ``layer`` is ``None``."""
     if layer is not None:
-        return tracer.opened(tracer.emit(shape, operands[0].dtype, Value(layer)))
+        return opened(tracer, tracer.emit(shape, operands[0].dtype, Value(layer)))
     merged = tracer.merged(operands)
     if merged.sources and len(operands) > 1:
         reason = Kept.POSITION_BIAS if tracer.looked_up.issuperset(merged.params) else enters(name)
         tracer.take_back(merged.params, Kept.LAYER_SCALE)  # it is a weight that activations have modulated
         merged = Value(tracer.fold(merged.params, reason, attended(tracer, operands)))
     return tracer.emit(shape, operands[0].dtype, merged)
+
+
+def _carry_mixed(tracer: Tracer, out: Tensor, operands: Sequence[Tensor], terms: Sequence[str], result: str) -> None:
+    """A product that mixes rows, as of an adjacency matrix and the features of nodes, leaves a layer open."""
+    (matrix, value), (mixing, term) = operands, terms
+    found, features = open_in(tracer, value), term[-1:]
+    if found is None or (tracer.value(matrix) or CONSTANT).params or features in mixing or features != result[-1:]:
+        return
+    if found.channels % value.shape[-1] == 0:
+        tracer.origin(out).open = found._replace(sources=tracer.sources(out), mixed=True)
 
 
 def _size(index: str, operands: Sequence[Tensor], terms: Sequence[str]) -> int:
@@ -74,22 +91,51 @@ def _size(index: str, operands: Sequence[Tensor], terms: Sequence[str]) -> int:
 
 
 def _layer(
-    tracer: Tracer, operands: Sequence[Tensor], terms: Sequence[str], result: str, bias: Tensor | None
-) -> Sources | None:
-    """The linear layer that the product of an activation and a matrix of parameters is."""
+    tracer: Tracer, operands: Sequence[Tensor], terms: Sequence[str], result: str, bias: Tensor | None,
+    of_constant: bool = False,
+) -> Sources | None:  # fmt: skip
+    """The linear layer that the product of an activation, or of a constant, and a matrix of parameters is."""
     if len(operands) != 2:
         return None
     (first, second), (one, other) = operands, terms
     for value, weight, entering, stored in ((first, second, one, other), (second, first, other, one)):
-        if not tracer.sources(value) or not parts_of(tracer, weight) or len(set(stored)) < len(stored):
+        fits = is_constant(tracer, value) if of_constant else bool(tracer.sources(value))
+        if not fits or not parts_of(tracer, weight) or len(set(stored)) < len(stored):
             continue
         sizes = dict(zip(stored, weight.shape, strict=True))
         # A dimension of size 1 is repeated for a weight, so it is none of its inputs.
         inputs = {index for index, size in zip(entering, value.shape, strict=True) if sizes.get(index, size) == size}
         roles = "".join(_ROLES[index in inputs, index in result] for index in stored)
-        if {"o", "i"} <= set(roles) <= {"o", "i", "s"}:
+        wide = [
+            (role, index)
+            for role, index in zip(roles, stored, strict=True)
+            if sizes[index] > 1 or index not in entering
+        ]
+        if sorted(role for role, _ in wide) in (["i"], ["i", "s"]):  # a vector for all features, or those of each head
+            roles = roles.replace("s", "o")
+        if roles == "i" or {"o", "i"} <= set(roles) <= {"o", "i", "s"}:
             return matrix_step(tracer, tracer.sources(value), weight, roles, bias)
     return None
+
+
+def weighted_sum(tracer: Tracer, product: Tensor) -> Tensor | None:
+    """The sum over the last dimension of a product with a vector of parameters, which is a linear layer."""
+    if not isinstance(factors := tracer.origin(product).factors, tuple):
+        return None
+    value, weight = factors if tracer.sources(factors[0]) else factors[::-1]
+    same = {_averaged(tracer, tracer.sources(tensor)) for tensor in (value, product)}
+    if len(same) > 1 or not known_parts(tracer, weight):
+        return None
+    indices = _INDICES[: product.dim()]
+    terms = [indices[len(indices) - factor.dim() :] for factor in (value, weight)]
+    if (layer := _layer(tracer, (value, weight), terms, indices[:-1], None)) is None:
+        return None
+    return opened(tracer, tracer.emit(product.shape[:-1], product.dtype, Value(layer)))
+
+
+def _averaged(tracer: Tracer, sources: Sources) -> Sources:
+    """What a mean is the mean of."""
+    return tracer.steps[sources[0]].inputs if len(sources) == 1 and sources[0] in tracer.statistics else sources
 
 
 def _multiplied(tracer: Tracer, operands: Sequence[Tensor], terms: Sequence[str], result: str) -> Iterator[Part]:
@@ -111,13 +157,13 @@ def linear(tracer: Tracer, input: Tensor, weight: Tensor, bias: Tensor | None = 
     sources = matrix_step(tracer, entering, weight, "oi"[-weight.dim() :], bias)
     if sources is None:
         sources = weight_step(tracer, "conv", entering, weight, bias)
-    return layer_output(tracer, (*shape[:-1], *weight.shape[:-1]), input.dtype, sources, bias)
+    return layer_output(tracer, (*shape[:-1], *weight.shape[:-1]), input.dtype, sources)
 
 
-@rule(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm, torch.mv, Tensor.mv)
-def matmul(tracer: Tracer, input: Tensor, *other: Tensor, **named: Tensor) -> Tensor:
-    """A matrix product of two values, or with a parameter (a linear layer)."""
-    return _matrices(tracer, input, *other, *named.values())
+@rule(*named("matmul __matmul__ bmm mm mv"), torch.sparse.mm)
+def matmul(tracer: Tracer, input: Tensor, *other: Any, **named: Any) -> Tensor:
+    """A matrix product of two values, or with a parameter (a linear layer); sparse ones may reduce otherwise."""
+    return _matrices(tracer, *tensors_in((input, *other, *named.values())))
 
 
 def _matrices(tracer: Tracer, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -132,7 +178,7 @@ def _matrices(tracer: Tracer, a: Tensor, b: Tensor, bias: Tensor | None = None) 
     return _contracted(tracer, (a, b), terms, lead + rows + columns, "a matrix product", bias)
 
 
-@rule(torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm, torch.addmv, Tensor.addmv)
+@rule(*named("addmm baddbmm addmv"), torch.sparse.addmm)
 def add_matmul(tracer: Tracer, input: Tensor, *operands: Tensor, beta: float = 1, **named: Any) -> Tensor:
     """``b + x W``, as layers that store their weight as (in, out) compute it."""
     given = [*operands, *(named[name] for name in _FACTORS if name in named)]

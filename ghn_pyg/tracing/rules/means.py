@@ -15,10 +15,11 @@ from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT, Value
 from .elementwise import named
 from .handwritten_norms import normalised, statistic
+from .open_layers import has_heads, opened, reduced
 from .shapes import axis_of
 
 
-def _dimensions(dim: Any, rank: int) -> list[int]:
+def dimensions(dim: Any, rank: int) -> list[int]:
     """The dimensions of a reduction in ascending order; all if none are given."""
     given = (dim,) if isinstance(dim, int) else tuple(dim or ()) or range(rank)
     return sorted({axis_of(d, rank) for d in given})
@@ -29,20 +30,22 @@ def mean(
     tracer: Tracer, input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None, **_: Any
 ) -> Tensor:
     """A mean over positions is a global average; a mean over features is folded away."""
-    dims, rank = _dimensions(dim, input.dim()), input.dim()
+    dims, rank = dimensions(dim, input.dim()), input.dim()
     shape = [1 if d in dims else size for d, size in enumerate(input.shape) if keepdim or d not in dims]
     value = tracer.value(input) or CONSTANT
     out = tracer.emit(shape, dtype or input.dtype, Value(_averaged(tracer, input, dims), value.params))
     if rank > 3 and len(shape) == 3 and min(dims) > 1:
         tracer.origin(out).channels_first = True
-    return out
+    return reduced(tracer, out, input, dims)
 
 
 def _averaged(tracer: Tracer, x: Tensor, dims: Sequence[int]) -> Sources:
     sources, rank = tracer.sources(x), x.dim()
     if not sources:
         return sources
-    is_average = _is_spatial(rank, dims) and not (rank == 3 and tracer.origin(x).channels_first)
+    is_average = _is_spatial(rank, dims) and not (
+        rank == 3 and (tracer.origin(x).channels_first or has_heads(tracer, x))
+    )
     if not is_average and _ends_average(tracer, x, dims):  # one dimension after the other
         is_average, first = True, tracer.steps[sources[0]]
         sources = first.inputs if len(sources) == 1 and first.kind == "statistic" else sources
@@ -69,7 +72,7 @@ def _deviation(function: Callable[..., Any], position: int) -> Rule:
     def deviation(tracer: Tracer, input: Tensor, *args: Any, **kwargs: Any) -> Any:
         out = function(tracer.lift(input), *args, **kwargs)
         dim = kwargs.get("dim", args[position] if len(args) > position else None)
-        dims = _dimensions(None if isinstance(dim, bool) else dim, input.dim())
+        dims = dimensions(None if isinstance(dim, bool) else dim, input.dim())
         value = tracer.value(input) or CONSTANT
         value = Value(statistic(tracer, value.sources, input.dim(), dims), value.params)
         return map_tensors(lambda tensor: tracer.emit(tensor.shape, tensor.dtype, value), out)
@@ -87,6 +90,6 @@ for _function in named("norm") | {torch.linalg.norm, torch.linalg.vector_norm}:
 def normalize(tracer: Tracer, input: Tensor, p: float = 2.0, dim: int = 1, *_: Any, **__: Any) -> Tensor:
     """A value over its own length."""
     value, rank = tracer.value(input) or CONSTANT, input.dim()
-    length = statistic(tracer, value.sources, rank, _dimensions(dim, rank))
+    length = statistic(tracer, value.sources, rank, dimensions(dim, rank))
     sources = normalised(tracer, value.sources, length) or value.sources
-    return tracer.emit(input.shape, input.dtype, Value(sources, value.params))
+    return opened(tracer, tracer.emit(input.shape, input.dtype, Value(sources, value.params)))

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ...utils.compat import PACK_SEQUENCE, PAD_SEQUENCE, RECURRENT, RECURRENT_CELLS
 from ...utils.nested_tensors import map_tensors, tensors_in
-from ..kept_reasons import Kept
+from ..steps import Sources
 from ..tracer import Tracer, rule
 from ..values import CONSTANT, Value
-from .layer_steps import bias_step, weight_step
+from .layer_steps import entered, weight_step
 
 
 @rule(*PACK_SEQUENCE)
@@ -40,28 +40,48 @@ def pad(
 def recurrent(tracer: Tracer, data: Tensor, *args: Any) -> tuple[Tensor, ...]:
     """A recurrent layer; for packed sequences the second argument is the number of sequences at each time step."""
     packed = isinstance(args[0], Tensor) and not args[0].is_floating_point()
-    state, weights, _, _, _, _, bidirectional = args[1:8] if packed else args[:7]
-    states = list(tensors_in([state]))
-    value = _step(tracer, data, states, weights)
-    out = tracer.emit((*data.shape[:-1], states[0].shape[-1] * (1 + bidirectional)), data.dtype, value)
+    state, weights, has_biases, layers, _, _, bidirectional = args[1:8] if packed else args[:7]
+    states, directions = list(tensors_in([state])), 1 + bidirectional
+    of_states, entering = [entered(tracer, tensor) for tensor in states], entered(tracer, data)
+    count = len(weights) // (layers * directions)
+    cells = [_reordered(weights[start : start + count], has_biases) for start in range(0, len(weights), count)]
+    for layer in range(layers):  # of which each sees both directions of the one before
+        both = cells[layer * directions : (layer + 1) * directions]
+        # Without a given state, the state is computed from the data alone.
+        ends = [
+            _step(tracer, entering, of_states[0] or entering, _carried(of_states, states, cell), cell) for cell in both
+        ]
+        entering = tracer.join("concat", ends)
+    value = Value(entering)
+    out = tracer.emit((*data.shape[:-1], states[0].shape[-1] * directions), data.dtype, value)
     return (out, *(tracer.emit(tensor.shape, tensor.dtype, value) for tensor in states))
 
 
+def _reordered(weights: Sequence[Tensor], has_biases: bool) -> Sequence[Any]:
+    """The weights and biases of input and state, and perhaps the weight of a projection."""
+    return weights if has_biases else (*weights[:2], None, None, *weights[2:])
+
+
 @rule(*RECURRENT_CELLS)
-def cell(tracer: Tracer, data: Tensor, state: Any, *weights: Tensor | None) -> Any:
+def cell(tracer: Tracer, data: Tensor, state: Any, *weights: Any) -> Any:
     """One time step of a recurrent layer."""
-    of_input, of_state, *biases = weights
-    value = _step(tracer, data, list(tensors_in([state])), (of_input, *biases[:1], of_state, *biases[1:]))
+    states = list(tensors_in([state]))
+    entering, *of_states = [entered(tracer, tensor) for tensor in (data, *states)]
+    value = Value(_step(tracer, entering, of_states[0], _carried(of_states, states, weights), weights))
     return map_tensors(lambda tensor: tracer.emit(tensor.shape, tensor.dtype, value), state)
 
 
-def _step(tracer: Tracer, data: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor | None]) -> Value:
-    """Records matrices and biases one after the other; a learned initial state is kept."""
-    entering = tracer.merged((data, *states))
-    sources = tracer.fold(entering.params, Kept.TOKEN, entering.sources)
-    for tensor in weights:
-        if tensor is not None and tensor.dim() > 1:
-            sources = weight_step(tracer, "conv", sources, tensor, None)
-        else:
-            sources = bias_step(tracer, sources, tensor)
-    return Value(sources)
+def _carried(of_states: Sequence[Sources], states: Sequence[Tensor], weights: Sequence[Any]) -> Sources:
+    """The state that gates add to the new one: that of a GRU, or the memory of an LSTM."""
+    return of_states[-1] if weights[0].shape[0] > states[-1].shape[-1] else ()
+
+
+def _step(tracer: Tracer, data: Sources, state: Sources, carried: Sources, weights: Sequence[Any]) -> Sources:
+    """Records layers of the input and of the state side by side, their sum, and the projection of an LSTM."""
+    of_input, of_state, input_bias, state_bias, *projections = weights
+    sides = ((data, of_input, input_bias), (state, of_state, state_bias))
+    new = tracer.join("sum", [weight_step(tracer, "conv", *side) for side in sides])
+    new = tracer.join("sum", [new, carried])
+    for projection in projections:
+        new = weight_step(tracer, "conv", new, projection, None)
+    return new

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...utils.compat import INDEX_SELECT
 from ...utils.nested_tensors import map_tensors, tensors_in
 from ..kept_reasons import enters
 from ..tracer import Rule, Tracer, rule
@@ -15,6 +16,7 @@ from ..values import CONSTANT, Value
 from .data_dependent import nonzero
 from .elementwise import absorb, named
 from .embedding import looked_up
+from .open_layers import carry, open_in
 
 
 def axis_of(dim: int, rank: int) -> int:
@@ -31,14 +33,24 @@ def getitem(tracer: Tracer, input: Tensor, index: Any) -> Tensor:
     if any(_is_mask(at) for at in indices):
         index = tuple(part for at in indices for part in (_true_at(tracer, at) if _is_mask(at) else (at,)))
     result = tracer.lift(input)[map_tensors(tracer.lift, index)]
-    if len(indices) == 1 and isinstance(indices[0], Tensor) and _is_table(tracer, input, indices[0]):
+    if _are_rows(indices) and _is_table(tracer, input, indices[0]):
         return tracer.emit(result.shape, result.dtype, Value(looked_up(tracer, indices[0], input)))
     value = absorb(tracer, enters("indexing"), tracer.merged(tensors_in((input, index))))
+    if not tracer.is_abstract(input) and input.numel() and (input == (first := input.flatten()[0])).all():
+        return tracer.remember(first.expand(result.shape).clone(), value)  # the same for all indices
     if any(isinstance(at, Tensor) for at in indices):
         tracer.looked_up.update(name for name in value.params if tracer.parameters[name].dim() == 2)
     elif result.numel() == input.numel():  # only dimensions of size 1 come or go
         return tracer.view(input, result.shape)
-    return tracer.tag(result, input, value)
+    return carry(tracer, tracer.tag(result, input, value), open_in(tracer, input), input.shape)
+
+
+def _are_rows(indices: Sequence[Any]) -> bool:
+    """Whether an index chooses whole rows."""
+    first, *others = indices
+    return isinstance(first, Tensor) and all(
+        at is ... or (isinstance(at, slice) and at == slice(None)) for at in others
+    )
 
 
 def _is_mask(index: Any) -> bool:
@@ -55,10 +67,29 @@ def _is_table(tracer: Tracer, tensor: Tensor, ids: Tensor) -> bool:
     return are_ids and tensor.dim() == 2 and tracer.parameter(tensor) is not None
 
 
-@rule(torch.index_select, Tensor.index_select)
+@rule(*named("index_select"), *INDEX_SELECT)
 def index_select(tracer: Tracer, input: Tensor, dim: int, index: Tensor) -> Tensor:
     """Chosen indices of one dimension."""
     return tracer.call(Tensor.__getitem__, input, (*(slice(None),) * axis_of(dim, input.dim()), index.view(-1)))
+
+
+@rule(*named("gather"))
+def gather(tracer: Tracer, input: Tensor, dim: int, index: Tensor, **_: Any) -> Tensor:
+    """An element for each index; with the same index for all columns of a table it is a row."""
+    return _along(tracer, tracer.default(torch.gather, (input, dim, index), {}), input, dim, index)
+
+
+@rule(*named("take_along_dim"))
+def take_along_dim(tracer: Tracer, input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """The same; indices are repeated along the other dimensions."""
+    args = (input, indices) if dim is None else (input, indices, dim)
+    return _along(tracer, tracer.default(torch.take_along_dim, args, {}), input, dim, indices)
+
+
+def _along(tracer: Tracer, out: Tensor, input: Tensor, dim: int | None, index: Tensor) -> Tensor:
+    if dim in (0, -input.dim()) and _is_table(tracer, input, index):
+        return tracer.emit(out.shape, out.dtype, Value(looked_up(tracer, index, input)))
+    return carry(tracer, out, open_in(tracer, input), input.shape)
 
 
 def _view(tracer: Tracer, input: Tensor, shape: Sequence[int]) -> Tensor:
@@ -83,6 +114,7 @@ def _reshaping(function: Callable[..., Any], view: Callable[[Tracer, Tensor, Seq
 
 for _function in named("flatten view reshape"):
     rule(_function)(_reshaping(_function, _view))
-for _function in named("permute transpose unsqueeze squeeze chunk split"):
+rule(*named("detach"))(_reshaping(torch.detach, Tracer.view))
+for _function in named("permute transpose unsqueeze squeeze chunk split movedim unflatten"):
     rule(_function)(_reshaping(_function, Tracer.view))
 rule(*named("swapaxes"))(_reshaping(torch.transpose, Tracer.view))  # with the names of its arguments

@@ -4,7 +4,6 @@ import operator
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor
 
 from ghn_pyg.tracing.rules import elementwise
@@ -19,9 +18,9 @@ MATRIX = torch.rand(3, 5)
 TOKENS = torch.rand(2, 3, 5)
 IDS = torch.tensor([[4, 1, 0], [2, 2, 3]])
 FLAGS = torch.tensor([True, False, True, True, False, False, True])
+ALL, INTO = torch.arange(3).view(1, 3, 1, 1), torch.tensor([1, 0, 1])
 SCALAR = torch.tensor(3.0)
 ROWS, STACK, ENDS = torch.rand(6, 4), torch.rand(3, 4, 8), torch.tensor([2, 3, 6], dtype=torch.int32)
-BOXES = torch.tensor([[0.0, 0.0, 2.0, 3.0], [5.0, 5.0, 7.0, 11.0], [0.0, 7.0, 3.0, 13.0]])
 
 # What the functions of one operand need besides it.
 FURTHER = {
@@ -32,7 +31,8 @@ FURTHER = {
     "local_response_norm": (3,),
     "roll": (2, 1),
 }
-ONE_OPERAND = [function for function, rule in RULES.items() if rule in (elementwise.unary, elementwise.floating)]
+ELEMENTWISE = (elementwise.unary, elementwise.linear_unary, elementwise.floating)
+ONE_OPERAND = [function for function, rule in RULES.items() if rule in ELEMENTWISE]
 UNARY = [
     (function, (A[0] if function.__name__ == "dropout1d" else A, *FURTHER.get(function.__name__, ())), {})
     for function in sorted(ONE_OPERAND, key=lambda function: (function.__name__, function.__qualname__))
@@ -94,6 +94,8 @@ PRODUCTS = [
     *((function, pair, {}) for function in (torch.matmul, Tensor.matmul, Tensor.__matmul__) for pair in PAIRS),
     *((function, (MATRIX, torch.rand(5, 7)), {}) for function in (torch.mm, Tensor.mm)),
     *((function, (TOKENS, torch.rand(2, 5, 11)), {}) for function in (torch.bmm, Tensor.bmm)),
+    (torch.sparse.mm, (MATRIX.to_sparse(), torch.rand(5, 7)), {}),
+    (torch.sparse.addmm, (torch.rand(3, 7), MATRIX.to_sparse(), torch.rand(5, 7)), {"beta": 0.5}),
     (torch.mv, (MATRIX, torch.rand(5)), {}),
     (Tensor.mv, (MATRIX,), {"vec": torch.rand(5)}),
     (Tensor.addmm, (ROW, MATRIX, torch.rand(5, 7)), {}),
@@ -137,6 +139,8 @@ RESHAPED = [
     (torch.transpose, (A, -2, -1), {}),
     (torch.swapaxes, (A,), {"axis0": 1, "axis1": 3}),
     (Tensor.swapaxes, (A, 0, -2), {}),
+    *((function, (A, 1, -1), {}) for function in (torch.movedim, Tensor.movedim)),
+    *((function, (A, 1, (3, 1)), {}) for function in (torch.unflatten, Tensor.unflatten)),
     (Tensor.unsqueeze, (A, -5), {}),
     (torch.unsqueeze, (A,), {"axis": 1}),
     (Tensor.squeeze, (A[:, :1],), {}),
@@ -150,6 +154,9 @@ RESHAPED = [
     (operator.getitem, (A, (slice(None), slice(1, 3), None, slice(None), FLAGS)), {}),
     (operator.getitem, (A, (slice(None), torch.tensor([2, 0]), slice(None), torch.tensor([[6], [1]]))), {}),
     *((operator.getitem, operands, {}) for operands in ((FLAGS, FLAGS), (IDS, IDS > 1))),
+    *((function, (MATRIX, 0, IDS[:, :1] % 3), {}) for function in (torch.gather, Tensor.gather)),
+    *((function, (A, ALL % 3, 1), {}) for function in (torch.take_along_dim, Tensor.take_along_dim)),
+    (torch.take_along_dim, (MATRIX, IDS), {}),
     (torch.index_select, (A, -1, torch.tensor([3, 0, 3])), {}),
     (Tensor.index_select, (A, 1, torch.tensor(2)), {}),
 ]
@@ -161,6 +168,8 @@ MOVED = [
 CONSTANTS = [
     *((getattr(torch, f"{name}_like"), (A,), {}) for name in ("zeros", "ones", "empty", "rand", "randn")),
     (torch.full_like, (A, 3.0), {}),
+    (torch.detach, (torch.rand(3, 5),), {}),
+    (Tensor.type, (torch.rand(3, 5), torch.float64), {}),
     (Tensor.type_as, (IDS, A), {}),
     (Tensor.type_as, (A, IDS), {}),
     (Tensor.expand_as, (B, A), {}),
@@ -186,19 +195,41 @@ CONSTANTS = [
     (Tensor.new_full, (A, (3, 2), 7.0), {}),
     (Tensor.new_tensor, (A, [[3.0, 2.0]]), {}),
 ]
+SCATTERED = [
+    (getattr(space, f"{name}{ending}"), (torch.rand(4, 5), 0, index, MATRIX, *reduction), {})
+    for name, index, *reduction in (
+        ("index_add", INTO), ("scatter_add", INTO[:, None].expand(3, 5)),
+        ("scatter_reduce", INTO[:, None].expand(3, 5), "amax"), ("scatter", INTO[:, None].expand(3, 5)),
+    )
+    for space, ending in ((torch, ""), (Tensor, ""), (Tensor, "_"))
+]  # fmt: skip
+ROWS_AGAIN = [
+    *((function, (A,), {}) for function in (torch.sum, Tensor.sum)),
+    *((torch.sum, (A, dim, keep), {}) for dim in (None, 1, (0, -1)) for keep in (True, False)),
+    (Tensor.sum, (A,), {"dim": [2, 3], "dtype": torch.float64}),
+    (torch.sum, (IDS > 1, 0), {}),
+    (Tensor.expand, (B, 3, -1, 7), {}),
+    (Tensor.repeat, (MATRIX, 2, 1, 3), {}),
+    *((function, (MATRIX, IDS[:1, :1] > 1, 0.5), {}) for function in (torch.masked_fill, Tensor.masked_fill)),
+    (Tensor.masked_fill_, (MATRIX, IDS[:1, :1] > 1, 0.5), {}),
+    *(
+        (function, (torch.rand(4, 5), (INTO,), MATRIX, True), {})
+        for function in (torch.index_put, Tensor.index_put, torch.index_put_, Tensor.index_put_)
+    ),
+    (torch.segment_reduce, (MATRIX, "sum"), {"lengths": torch.tensor([1, 2])}),
+    *((function, (A, 2), {"dim": 1}) for function in (torch.repeat_interleave, Tensor.repeat_interleave)),
+    *((torch.repeat_interleave, (MATRIX, counts, 0), {}) for counts in (torch.tensor([0, 4, 3]), torch.tensor(2))),
+    (torch.repeat_interleave, (MATRIX[:, 0], torch.tensor([0, 4, 3])), {"output_size": 7}),
+    (torch.repeat_interleave, (torch.tensor([0, 4, 3]),), {}),
+]
 # Mostly functions without a rule, which run on tensors without data.
 OTHERS = [
-    (Tensor.expand, (B, 3, -1, 7), {}),
-    (torch.repeat_interleave, (A, 2), {"dim": 1}),
-    (Tensor.unflatten, (A, 1, (3, 1)), {}),
-    (Tensor.sum, (A,), {"dim": -1, "keepdim": True}),
     (torch.max, (A, 1), {}),
     (torch.gather, (IDS, 1, IDS[:, :2] % 3), {}),
     (F.interpolate, (A,), {"scale_factor": 2, "mode": "bilinear"}),
     (F.pad, (A, (1, 2, 2, 1)), {"mode": "reflect"}),
     (F.one_hot, (IDS, 7), {}),
     (torch.fft.rfft2, (A,), {}),
-    (torch.masked_fill, (A, FLAGS, 2.5), {}),
     (torch.cumsum, (FLAGS, 0), {}),
     (operator.floordiv, (IDS, 2), {}),
     (operator.mod, (IDS, 2.5), {}),
@@ -227,15 +258,14 @@ CHOSEN = [
     (Tensor.masked_select, (TOKENS, torch.tensor([True, False, True, True, False])), {}),
     *((Tensor.__getitem__, (TOKENS, at), {}) for at in (TOKENS > -1, TOKENS[:, :, 0] > -1)),
     (Tensor.__getitem__, (TOKENS, (slice(None), TOKENS[0, :, 0] > -1)), {}),
-    (torchvision.ops.nms, (BOXES, torch.rand(3), 0.5), {}),
     *((Tensor.unbind, args, {}) for args in ((TOKENS,), ((TOKENS + 1).nonzero(), 1))),
     (torch.unbind, (TOKENS, 1), {}),
     *((function, ((TOKENS > -1).any(),), {}) for function in (Tensor.__bool__, Tensor.is_nonzero, Tensor.item)),
     (torch.is_nonzero, (TOKENS.sum(),), {}),
 ]
 CASES = [
-    *UNARY, *COMBINED, *OPERATORS, *IN_PLACE, *TYPES, *JOINED, *PRODUCTS, *RESHAPED, *MOVED, *CONSTANTS, *OTHERS,
-    *CHOSEN,
+    *UNARY, *COMBINED, *OPERATORS, *IN_PLACE, *TYPES, *JOINED, *PRODUCTS, *RESHAPED, *MOVED, *CONSTANTS, *SCATTERED,
+    *ROWS_AGAIN, *OTHERS, *CHOSEN,
 ]  # fmt: skip
 
 REFUSED = [

@@ -7,7 +7,7 @@ from torch import nn
 
 from ghn_pyg import from_module
 from ghn_pyg.tracing.kept_reasons import Kept
-from tests.tracing.helpers import kinds, sources
+from tests.tracing.helpers import kinds, sources, weight
 from tests.tracing.rules.helpers import graph_of, linear
 
 X = torch.rand(2, 3, 5)
@@ -139,3 +139,34 @@ def test_separate_projections_of_attention_meet_in_its_bias():
 def test_biases_of_keys_and_values_are_tokens():
     graph = from_module(nn.MultiheadAttention(6, 2, add_bias_kv=True), SELF)
     assert graph.kept == {"bias_k": Kept.TOKEN, "bias_v": Kept.TOKEN}
+
+
+@pytest.mark.parametrize("separate", [True, False])
+def test_attention_may_return_other_features_than_it_takes(separate):
+    def forward(self, x):
+        weights = {"q_proj_weight": self.q, "k_proj_weight": self.k, "v_proj_weight": self.v} if separate else {}
+        packed = None if separate else self.qkv
+        out, _ = F.multi_head_attention_forward(
+            x[:1], x, x, 6, 2, packed, self.c, None, None, False, 0.0, self.o.weight, self.o.bias,
+            use_separate_proj_weight=separate, need_weights=False, **weights,
+        )  # fmt: skip
+        seen.append(out.shape)
+        return self.h(out[0])
+
+    seen = []
+    packed = {name: weight(6, 6) for name in "qkv"} if separate else {"qkv": weight(18, 6)}
+    members = {**packed, "c": weight(18), "o": nn.Linear(6, 11), "h": nn.Linear(11, 3)}
+    graph = graph_of(forward, torch.rand(5, 2, 6), **members)
+    assert seen == [(1, 2, 11)]
+    assert sources(graph)["h.weight"] == ["o.bias"]
+    assert not graph.kept
+
+
+def test_a_layer_that_is_added_to_a_product_of_activations_is_no_table():
+    def forward(self, x):
+        weights = self.a(x.mean(1)).view(2, 5, 7)
+        return self.c((x @ weights + self.b(x)).relu())
+
+    graph = graph_of(forward, X, a=nn.Linear(5, 35), b=linear(5, 7), c=linear(7, 2))
+    assert not graph.kept
+    assert set(sources(graph)["sum"]) == {"input", "a.bias", "b.weight"}

@@ -102,6 +102,9 @@ NO_NORMS = {
         self.g * (x * (lambda n: n / n.mean(-1, keepdim=True))(x.norm(dim=1, keepdim=True)))
     ),
     "no gain": lambda self, x: standard(x),
+    "of numbers": lambda self, x: (x - 0.5) / 0.25 * self.g,
+    "of a constant for each element": lambda self, x: (x - torch.rand(7, 5)) / torch.rand(7, 5) * self.g,
+    "a difference alone": lambda self, x: (x - torch.rand(5)) * self.g,
 }
 
 
@@ -138,5 +141,48 @@ def test_a_single_number_is_no_gain():
 
 def test_a_norm_after_a_layer_with_a_handler():
     graph = graph_of(lambda self, x: rms(self.a(x)[0]) * self.g, TOKENS, a=nn.LSTM(5, 5), g=weight(5))
-    assert kinds(graph) == ["input", "conv", "conv", "bias", "bias", "ln"]
-    assert sources(graph)["g"] == ["a.bias_hh_l0"]
+    assert kinds(graph) == ["input", "conv", "bias", "conv", "bias", "sum", "ln"]
+    assert sources(graph)["g"] == ["a:sum"]
+
+
+MEAN = torch.rand(1, 5, 1, 1)
+IN_FRONT = {
+    "batch norm, before the division": (
+        lambda self, x: self.g * (x - x.mean((0, 2, 3), keepdim=True))
+        / torch.sqrt(x.var((0, 2, 3), keepdim=True) + 1e-5) + self.b,
+        "bn",
+    ),
+    "batch norm": (lambda self, x: standard(x, (0, 2, 3)) * self.g + self.b, "bn"),
+    "instance norm": (lambda self, x: standard(x, (2, 3)) * self.g + self.b, "bn"),
+    "channels": (lambda self, x: standard(x, 1) * (1 + self.g) + self.b, "ln"),
+    "filter response": (lambda self, x: rms(x, (2, 3)) * self.g + self.b, "bn"),
+}  # fmt: skip
+
+
+IN_FRONT |= {
+    "running statistics": (lambda self, x: self.g * ((x - MEAN) / torch.sqrt(MEAN.square() + 1e-5)) + self.b, "bn"),
+    "running statistics, gain first": (lambda self, x: self.g * (x - MEAN) / (MEAN.abs() + 1e-5) + self.b, "bn"),
+    "running statistics, a root": (lambda self, x: (x - MEAN) * torch.rsqrt(MEAN.abs() + 1) * self.g + self.b, "bn"),
+    "groups": (lambda self, x: standard(x.view(2, 5, 1, -1), -1).view(x.shape) * self.g + self.b, "ln"),
+    "groups of three dimensions": (lambda self, x: standard(x.view(2, 1, -1)).view_as(x) * self.g + self.b, "ln"),
+}
+
+
+@pytest.mark.parametrize(("norm", "kind"), IN_FRONT.values(), ids=IN_FRONT)
+@pytest.mark.parametrize("shape", [(5, 1, 1), (1, 5, 1, 1)], ids=str)
+def test_a_gain_may_have_a_dimension_for_samples(norm, kind, shape):
+    graph = normed(norm, torch.rand(2, 3, 11, 13), nn.Conv2d(3, 5, 1, bias=False), shape)
+    assert kinds(graph) == ["input", "conv", kind, "conv"]
+    assert [(spec.name, spec.shape) for spec in graph.params[2]] == [("g", shape), ("b", shape)]
+    assert graph.node_shape[2].tolist() == [5, 1, 1, 1]
+    prediction = small_ghn().predict(graph)
+    for name in ("g", "b"):
+        assert prediction[name].shape == shape
+        assert prediction[name].unique().numel() == 3
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 5), (1, 1, 5)], ids=str)
+def test_a_gain_of_tokens_may_have_dimensions_in_front(shape):
+    graph = normed(lambda self, x: standard(x) * (1 + self.g) + self.b, shape=shape)
+    assert graph.param_names[2] == ["g", "b"]
+    assert small_ghn().predict(graph)["g"].shape == shape

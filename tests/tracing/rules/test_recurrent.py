@@ -83,12 +83,13 @@ def test_cells_have_the_shapes_that_pytorch_computes(cls, shape, bias):
     graph = graph_of(forward, torch.rand(shape), layer=layer)
     assert seen == shapes(layer(torch.rand(shape)))
     names = ["weight_ih", "bias_ih", "weight_hh", "bias_hh"] if bias else ["weight_ih", "weight_hh"]
-    assert graph.node_names == ["input", *(f"layer.{name}" for name in names)]
-    assert kinds(graph)[1:] == [{"weight": "conv", "bias": "bias"}[name.partition("_")[0]] for name in names]
+    assert graph.node_names == ["input", *(f"layer.{name}" for name in names), "layer:sum"]
+    assert kinds(graph)[1:-1] == [{"weight": "conv", "bias": "bias"}[name.partition("_")[0]] for name in names]
 
 
 def test_a_long_sequence_takes_no_longer():
-    assert kinds(from_module(nn.GRU(5, 7, bias=False), torch.empty(1_000_003, 1, 5, device="meta")))[1:] == ["conv"] * 2
+    graph = from_module(nn.GRU(5, 7, bias=False), torch.empty(1_000_003, 1, 5, device="meta"))
+    assert kinds(graph) == ["input", "conv", "conv", "sum"]
 
 
 def test_a_first_state_that_is_learned_is_kept():
@@ -100,12 +101,74 @@ def test_a_first_state_that_is_learned_is_kept():
     assert sources(graph)["memory.weight_ih_l0"] == ["input"]
 
 
-def test_a_state_that_is_computed_enters_too():
-    def forward(self, x):
-        return self.memory(x[:, 1], self.a(x[:, 0]))
+# The cell, how many tensors its state has, and whether a part of it is added to the new one.
+CELLS = {"RNN": (nn.RNNCell, 1, False), "GRU": (nn.GRUCell, 1, True), "LSTM": (nn.LSTMCell, 2, True)}
 
-    graph = graph_of(forward, X, a=nn.Linear(5, 7, bias=False), memory=nn.RNNCell(5, 7))
-    assert sources(graph)["memory.weight_ih"] == ["input", "a.weight"]
+
+@pytest.mark.parametrize(("cls", "count", "carries"), CELLS.values(), ids=CELLS)
+def test_a_cell_sees_its_input_and_its_state_side_by_side(cls, count, carries):
+    def forward(self, x, y):
+        states = [layer(y) for layer in self.states[:count]]
+        new = self.cell(self.a(x), states[0] if count == 1 else tuple(states))
+        return self.head(new if count == 1 else new[0])
+
+    states = nn.ModuleList(nn.Linear(3, 7, bias=False) for _ in range(count))
+    members = {"a": nn.Linear(5, 11), "states": states, "cell": cls(11, 7), "head": nn.Linear(7, 2)}
+    found = sources(graph_of(forward, (torch.rand(2, 5), torch.rand(2, 3)), **members))
+    assert found["cell.weight_ih"] == ["a.bias"]
+    assert found["cell.weight_hh"] == ["states.0.weight"]
+    assert found["cell:sum"] == ["cell.bias_ih", "cell.bias_hh"]
+    assert found["head.weight"] == ["cell:sum#2" if carries else "cell:sum"]
+    if carries:
+        assert sorted(found["cell:sum#2"]) == sorted(["cell:sum", f"states.{count - 1}.weight"])
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("cls", [nn.LSTM, nn.GRU, nn.RNN])
+def test_the_state_of_a_layer_is_given_or_computed_from_its_input(cls, given):
+    def forward(self, x, y):
+        state = self.h(y)[None]
+        return (
+            self.memory(self.a(x), (state, state) if cls is nn.LSTM else state)[0]
+            if given
+            else self.memory(self.a(x))[0]
+        )
+
+    members = {"a": nn.Linear(5, 11), "h": nn.Linear(3, 7), "memory": cls(11, 7)}
+    found = sources(graph_of(forward, (torch.rand(13, 2, 5), torch.rand(2, 3)), **members))
+    assert found["memory.weight_ih_l0"] == ["a.bias"]
+    assert found["memory.weight_hh_l0"] == (["h.bias"] if given else ["a.bias"])
+    assert found["memory:sum"] == ["memory.bias_ih_l0", "memory.bias_hh_l0"]
+
+
+def test_directions_are_side_by_side_and_layers_one_after_the_other():
+    graph = from_module(nn.GRU(5, 7, num_layers=2, bidirectional=True, bias=False), X)
+    found = sources(graph)
+    assert kinds(graph).count("concat") == kinds(graph).count("sum") // 2 == 2
+    for layer, before, *into in ((0, "input", "sum", "sum#2"), (1, "concat", "sum#3", "sum#4")):
+        for end, joined in zip(("", "_reverse"), into, strict=True):
+            pair = [f"weight_ih_l{layer}{end}", f"weight_hh_l{layer}{end}"]
+            assert [found[name] for name in pair] == [[before], [before]]
+            assert found[joined] == pair
+    assert found["concat"] == ["sum", "sum#2"]
+    assert found["concat#2"] == ["sum#3", "sum#4"]
+    assert graph.node_names[-1] == "concat#2"
+
+
+def test_a_cell_in_a_loop_has_the_predecessors_of_its_first_real_state():
+    def forward(self, x):
+        state = torch.zeros(3, 7)
+        for step in range(3):
+            state = self.cell(self.a(x[:, step]), state)
+        return self.head(state)
+
+    members = {"a": nn.Linear(5, 11), "cell": nn.GRUCell(11, 7), "head": nn.Linear(7, 2)}
+    graph = graph_of(forward, X, **members)
+    found = sources(graph)
+    assert found["cell.weight_ih"] == ["a.bias"]
+    assert found["cell.weight_hh"] == ["cell.bias_ih"]  # the first step's state is a constant
+    assert found["cell.bias_hh"] == ["cell.weight_hh"]
+    assert not graph.kept
 
 
 def test_parameters_that_a_network_gives_to_the_function_itself():
@@ -113,29 +176,32 @@ def test_parameters_that_a_network_gives_to_the_function_itself():
         return torch.gru(x, torch.zeros(1, 3, 7), [self.a, self.b], False, 1, 0.0, self.training, False, True)[0]
 
     graph = graph_of(forward, X, a=weight(21, 5), b=weight(21, 7))
-    assert graph.node_names == ["input", "a", "b"]
+    assert graph.node_names == ["input", "a", "b", "sum"]
 
 
-WEIGHTS, BIASES = ["weight_ih_l0", "weight_hh_l0"], ["bias_ih_l0", "bias_hh_l0"]
 norms = nn.utils.parametrizations
+IN, OUT, OF_IN, OF_OUT = "weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"
 RECURRENT = {
-    "LSTM": (lambda: nn.LSTM(5, 7), [*WEIGHTS, *BIASES]),
-    "GRU": (lambda: nn.GRU(5, 7, bias=False), WEIGHTS),
-    "RNN": (lambda: nn.RNN(5, 7, num_layers=2, bias=False), [*WEIGHTS, "weight_ih_l1", "weight_hh_l1"]),
-    "both directions": (
-        lambda: nn.LSTM(5, 7, bidirectional=True, bias=False), [*WEIGHTS, *(f"{name}_reverse" for name in WEIGHTS)]
+    "LSTM": (lambda: nn.LSTM(5, 7), [IN, OF_IN, OUT, OF_OUT, "sum"]),
+    "GRU": (lambda: nn.GRU(5, 7, bias=False), [IN, OUT, "sum"]),
+    "RNN": (
+        lambda: nn.RNN(5, 7, num_layers=2, bias=False), [IN, OUT, "sum", "weight_ih_l1", "weight_hh_l1", "sum#2"]
     ),
-    "with a projection": (lambda: nn.LSTM(5, 7, proj_size=3, bias=False), [*WEIGHTS, "weight_hr_l0"]),
+    "both directions": (
+        lambda: nn.LSTM(5, 7, bidirectional=True, bias=False),
+        [IN, OUT, "sum", f"{IN}_reverse", f"{OUT}_reverse", "sum#2", "concat"],
+    ),
+    "with a projection": (lambda: nn.LSTM(5, 7, proj_size=3, bias=False), [IN, OUT, "sum", "weight_hr_l0"]),
     "weight norm": (
-        lambda: norms.weight_norm(nn.LSTM(5, 7), WEIGHTS[1]),
-        [WEIGHTS[0], "parametrizations.weight_hh_l0.original1", *BIASES],
+        lambda: norms.weight_norm(nn.LSTM(5, 7), OUT),
+        [IN, OF_IN, "parametrizations.weight_hh_l0.original1", OF_OUT, "sum"],
     ),
     "weight norm of old": (
-        lambda: nn.utils.weight_norm(nn.LSTM(5, 7), WEIGHTS[1]), [WEIGHTS[0], "weight_hh_l0_v", *BIASES]
+        lambda: nn.utils.weight_norm(nn.LSTM(5, 7), OUT), [IN, OF_IN, "weight_hh_l0_v", OF_OUT, "sum"]
     ),
     "spectral norm": (
-        lambda: norms.spectral_norm(nn.LSTM(5, 7), WEIGHTS[1]),
-        [WEIGHTS[0], "parametrizations.weight_hh_l0.original", *BIASES],
+        lambda: norms.spectral_norm(nn.LSTM(5, 7), OUT),
+        [IN, OF_IN, "parametrizations.weight_hh_l0.original", OF_OUT, "sum"],
     ),
 }  # fmt: skip
 
@@ -145,7 +211,8 @@ RECURRENT = {
 def test_recurrent_layers(build, expected):
     graph = from_module(build(), X)
     assert graph.node_names == ["input", *expected]
-    assert kinds(graph)[1:] == ["bias" if name.startswith("bias") else "conv" for name in expected]
+    types = {"bias": "bias", "sum": "sum", "sum#2": "sum", "concat": "concat"}
+    assert kinds(graph)[1:] == [types.get(name.partition("_")[0], "conv") for name in expected]
     assert set(graph.kept.values()) <= {Kept.MAGNITUDE}
 
 
@@ -155,7 +222,7 @@ def test_the_state_of_a_recurrent_layer_leads_on():
         return self.head(hidden[-1])
 
     graph = graph_of(forward, X, memory=nn.LSTM(5, 7, bias=False), head=nn.Linear(7, 2, bias=False))
-    assert graph.node_names == ["input", "memory.weight_ih_l0", "memory.weight_hh_l0", "head.weight"]
+    assert graph.node_names == ["input", "memory.weight_ih_l0", "memory.weight_hh_l0", "memory:sum", "head.weight"]
 
 
 def test_lengths_that_activations_give_are_taken_as_whole():

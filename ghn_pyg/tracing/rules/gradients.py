@@ -1,0 +1,38 @@
+"""Rules for gradients that a forward pass takes, as energy models do: they depend on what is differentiated."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from ...utils.nested_tensors import tensors_in
+from ..tracer import Tracer, rule
+
+
+@rule(torch.autograd.grad)
+def grad(tracer: Tracer, outputs: Any, inputs: Any, grad_outputs: Any = None, *_: Any, **__: Any) -> Sequence[Tensor]:
+    """A gradient for each input, computed by the layers between them once more."""
+    sources = tracer.merged(tensors_in((outputs, grad_outputs))).sources
+    return tuple(tracer.like(tensor, sources) for tensor in tensors_in((inputs,)))
+
+
+@rule(Tensor.backward, torch.autograd.backward)
+def backward(tracer: Tracer, tensors: Any, *_: Any, **__: Any) -> None:
+    """Gradients that are read from ``Tensor.grad`` later."""
+    tracer.differentiated = tracer.merged(tensors_in((tensors,))).sources
+
+
+@rule(Tensor.retain_grad)
+def retain_grad(tracer: Tracer, _: Tensor) -> None:
+    """No gradients are computed."""
+
+
+@rule(Tensor.register_hook)
+def register_hook(tracer: Tracer, *_: Any) -> RemovableHandle:
+    """Hooks on gradients are not called."""
+    return RemovableHandle(OrderedDict())

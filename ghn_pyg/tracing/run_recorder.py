@@ -1,0 +1,340 @@
+"""Records where the tensors of a real run come from, by the operators that PyTorch executes.
+
+It knows no layers and shares no rule with the tracer. Each tensor has the nodes of the graph that it is reached from
+without passing another node, and the parameters that it is made of as a weight. Tensors that share memory share these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from ..graph.arch_data import ArchData, ParamSpec
+from ..utils.compat import TorchDispatchMode
+from ..utils.nested_tensors import tensors_in
+
+INPUT: Final = 1
+"""The bit of the graph's node 0."""
+
+Slice = tuple[int, tuple[tuple[int, int], ...]]
+Key = tuple[str, Slice]
+"""A parameter and the part of it that is used: the offset, and sizes with strides."""
+
+_PRODUCTS: Final = frozenset(("mm", "addmm", "mv", "addmv", "convolution"))
+_BATCHED: Final = frozenset(("bmm", "baddbmm"))
+_LOOKUPS: Final = frozenset(("embedding", "_embedding_bag", "index", "index_select", "gather"))
+_LAYERS: Final = _PRODUCTS | _BATCHED | {"embedding", "native_layer_norm", "native_batch_norm", "native_group_norm"}
+_SCALES: Final = frozenset(("mul", "mul_", "div", "div_"))
+_KEEP_WEIGHTS: Final = _SCALES | {"clone", "_to_copy", "_unsafe_view", "repeat"}
+_SUMS: Final = frozenset(("add", "add_", "sub", "sub_", "rsub"))
+_SUMS_WITH_PRODUCT: Final = frozenset(("addmm", "baddbmm", "addmv", "addbmm", "addcmul"))
+_OVERWRITE: Final = frozenset(("copy_", "fill_", "zero_", "normal_", "uniform_", "bernoulli_", "random_"))
+
+CONSTANT_USE, SCALED_USE, FULL_USE = range(3)
+"""How a parameter meets other tensors: constants only, an activation that scales it, or an activation otherwise."""
+
+
+class Origin(NamedTuple):
+    """Where a tensor comes from; sets of nodes are the bits of a number.
+
+    One with ``nodes`` and ``params`` has two readings, of which its next use decides: an activation (a layer applied to
+    constants, a position table), or a weight made of parameters.
+    """
+
+    nodes: int = 0  # from which it is reached without passing another one
+    before: int = 0  # all on which it depends
+    params: frozenset[Key] = frozenset()  # that it is made of as a weight
+    around: int = 0  # from which the activations that scale this weight are reached
+
+
+_CONSTANT: Final = Origin()
+
+
+class RunRecorder(TorchDispatchMode):
+    """Records a forward pass: which nodes each node directly depends on.
+
+    Args:
+        graph: Says which parameters belong to which node.
+        parameters: The network's parameters by the names of the graph.
+        buffers: What else must keep its values.
+    """
+
+    supports_higher_order_operators = True  # such as flexible attention
+
+    def __init__(self, graph: ArchData, parameters: Mapping[str, Tensor], buffers: Iterable[Tensor]) -> None:
+        super().__init__()
+        self._count = len(graph.params)
+        self.ids = 1 << self._count  # stands for token ids and masks, beside the nodes
+        self.spec_of: dict[str, tuple[int, ParamSpec]] = {
+            spec.name: (node, spec) for node, specs in enumerate(graph.params) for spec in specs
+        }
+        self._layer_biases = {n for n, specs in enumerate(graph.params) if all(spec.role == "bias" for spec in specs)}
+        self.predecessors: dict[int, list[int | None]] = {}  # of each node that is used, for each kind of use
+        self.through_time: dict[int, int] = {}  # what nodes depend on that were used on a constant before
+        self.same: dict[int, int] = {}  # the first of the biases that one operator takes together
+        self.met: set[str] = set()  # parameters that some operator used
+        self.misused: dict[str, str] = {}
+        self._uses: dict[Key, int] = {}
+        self._most: dict[str, int] = {}  # for each parameter, its use that says most
+        self._touched: set[str] = set()
+        self._origins: dict[Any, Origin] = {}
+        self._alive: list[Tensor] = []  # tensors without storage, so that no other one gets their id
+        self._owners: dict[Any, list[tuple[int, int, str]]] = {}
+        for name, parameter in parameters.items():
+            start = int(parameter.storage_offset())
+            self._owners.setdefault(self._memory(parameter), []).append((start, start + parameter.numel(), name))
+        self._owned = {*self._owners, *map(self._memory, buffers)}
+        self._before: dict[Any, tuple[Any, Any]] = {}
+
+    # --- the run -------------------------------------------------------------------------------------------------
+
+    def enter(self, tensor: Tensor) -> None:
+        """Makes a tensor an input."""
+        bit = INPUT if _is_number(tensor) else self.ids
+        self._origins[self._memory(tensor)] = Origin(bit, bit)
+
+    def restore(self) -> None:
+        """Gives the network's tensors the values that they had before the run."""
+        for storage, values in self._before.values():
+            storage.copy_(values)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Called by PyTorch for every operator."""
+        kwargs, schema = kwargs or {}, getattr(func, "_schema", None)  # one that calls functions has no schema
+        arguments = schema.arguments if schema else ()
+        name = func.overloadpacket.__name__ if schema else ""
+        slots = [argument.name for argument in arguments] or [""] * len(args)
+        named = [*zip(slots, args, strict=False), *kwargs.items()]
+        changes = {argument.name for argument in arguments if argument.alias_info and argument.alias_info.is_write}
+        written = [tensor for slot, value in named if slot in changes for tensor in tensors_in([value])]
+        statistics = "batch_norm" in name or "instance_norm" in name  # their operators do not say that they write
+        self._protect(tensors_in((args, kwargs)) if statistics else written)
+        operands = []
+        self._touched.clear()
+        for slot, value in named:
+            overwritten = slot in changes and (name in _OVERWRITE or slot not in ("self", "input"))
+            read = (tensor for tensor in tensors_in([value]) if not (overwritten and _covers(tensor)))
+            operands += [(slot, self._origin(tensor)) for tensor in read]
+        with _onednn(True) if name == "convolution" else contextlib.nullcontext():
+            result = func(*args, **kwargs)
+        if name.startswith("new_") or name.endswith("_like"):  # only the shape counts
+            return result
+        known = {self._memory(tensor) for tensor in tensors_in((args, kwargs))}
+        fresh = [tensor for tensor in tensors_in([result]) if self._memory(tensor) not in known]
+        if not fresh and not written:  # a view
+            return result
+        self.met |= self._touched
+        origin = self._flow(name, operands)
+        chosen = origin._replace(nodes=self._perhaps(origin.nodes), params=frozenset())
+        for tensor in fresh:
+            self._origins[self._memory(tensor)] = origin if _is_number(tensor) else chosen
+        for tensor in () if statistics else written:
+            memory = self._memory(tensor)
+            if memory not in self._owners:
+                old = _CONSTANT if _covers(tensor) else self._origins.get(memory, _CONSTANT)
+                self._origins[memory] = _merged((old, origin))
+        return result
+
+    def _memory(self, tensor: Tensor) -> Any:
+        """Identifies the memory of a tensor; no later tensor gets the same."""
+        try:
+            return StorageWeakRef(tensor.untyped_storage())
+        except (RuntimeError, NotImplementedError):  # a sparse tensor
+            self._alive.append(tensor)
+            return id(tensor)
+
+    def _protect(self, tensors: Iterable[Tensor]) -> None:
+        """Keeps the values of the network's own tensors before they are written to."""
+        for tensor in tensors:
+            memory = self._memory(tensor)
+            if memory in self._owned and memory not in self._before:
+                storage = tensor.untyped_storage()
+                self._before[memory] = storage, storage.clone()
+
+    def _origin(self, tensor: Tensor) -> Origin:
+        memory = self._memory(tensor)
+        if memory not in self._owners:
+            return self._origins.get(memory, _CONSTANT)
+        offset = tensor.storage_offset()
+        name = next((name for start, stop, name in self._owners[memory] if start <= offset < stop), None)
+        if name is None:
+            return _CONSTANT
+        self._touched.add(name)
+        if name not in self.spec_of:  # it is kept
+            return _CONSTANT
+        node, spec = self.spec_of[name]
+        bit = 1 << node if spec.role == "position" else 0
+        return Origin(bit, bit, frozenset(((name, _slice(tensor)),)))
+
+    # --- nodes -----------------------------------------------------------------------------------------------------
+
+    def _flow(self, name: str, operands: Sequence[tuple[str, Origin]]) -> Origin:
+        """Where the result of an operator comes from.
+
+        Parameters become nodes where they meet activations: those of one operator side by side, but biases after the
+        rest. What follows a node is reached from it alone.
+        """
+        beside = any(origin.nodes and not origin.params for _, origin in operands)
+        weights, activations = [], []
+        for slot, origin in operands:
+            if origin.params and (not origin.nodes or (beside and name in self._weighing(origin))):
+                weights.append((slot, origin))
+            elif origin.nodes:
+                activations.append(origin)
+        made, entering = _merged(origin for _, origin in weights), _merged(activations)
+        self._enter_positions(entering)
+        params, live = made.params | entering.params, self._live(entering)
+        if not weights:
+            keeps = all(origin.params for origin in activations) and not live
+            return entering if keeps or name in _KEEP_WEIGHTS else Origin(entering.nodes, entering.before)
+        if not activations and not (name in _LAYERS and any(origin == _CONSTANT for _, origin in operands)):
+            return Origin(params=params)  # made of parameters alone
+        use = CONSTANT_USE
+        if live:
+            scales = name in _SCALES | _LOOKUPS and all(self.spec_of[key][1].role == "weight" for key, _ in made.params)
+            use = SCALED_USE if scales else FULL_USE
+        around = entering.nodes | made.around
+        nodes = self._use(name, weights, around, entering.before, use)
+        before = entering.before | around | _bits(self.spec_of[key][0] for key, _ in made.params)
+        return Origin(nodes, before) if use == FULL_USE else Origin(nodes, before, params, around if live else 0)
+
+    def _weighing(self, origin: Origin) -> frozenset[str]:
+        """The operators in which a tensor with two readings is a weight, if an activation is beside it."""
+        return _PRODUCTS | _BATCHED if self._live(origin) else _PRODUCTS | _LOOKUPS
+
+    def _live(self, origin: Origin) -> bool:
+        """Whether a tensor depends on an input of the network."""
+        return bool(origin.before & (INPUT | self.ids))
+
+    def _enter_positions(self, entering: Origin) -> None:
+        for key in entering.params:
+            node, spec = self.spec_of[key[0]]
+            if spec.role == "position" and key not in self._uses:
+                self._uses[key] = CONSTANT_USE
+                self._precede(node, 0, CONSTANT_USE)
+
+    def _use(self, name: str, weights: Iterable[tuple[str, Origin]], around: int, before: int, use: int) -> int:
+        """Notes that parameters meet activations; returns the nodes that the result is reached from."""
+        layers: dict[int, bool] = {}  # nodes, with whether they may be passed as well, as they were used before
+        biases: dict[int, bool] = {}
+        entered, looped = set(), False  # nodes whose predecessors count, and whether there are others
+        for slot, origin in weights:
+            for key in origin.params:
+                node, spec = self.spec_of[key[0]]
+                used, after = self._uses.get(key, -1), before >> node & 1
+                sliced = used < 0 and self._most.get(key[0], -1) >= use
+                through_time = used == CONSTANT_USE < use and after  # its own result, a step later
+                if (sliced and after) or (used >= use and (after or use > CONSTANT_USE)):
+                    continue  # a shared layer
+                self._uses[key] = max(use, used)
+                self._most[key[0]] = max(use, self._most.get(key[0], -1))
+                (biases if node in self._layer_biases else layers)[node] = sliced or used >= use
+                if through_time:
+                    looped = True
+                    self.through_time[node] = self.through_time.get(node, 0) | before
+                elif used < use:
+                    entered.add(node)
+                if use == FULL_USE and not origin.nodes:
+                    self._check_role(name, slot, spec)
+        for nodes, entering in ((layers, around), (biases, _bits(layers) or around)):
+            for node in nodes.keys() & entered:
+                self._precede(node, self._perhaps(entering) if nodes[node] else entering, use)
+        self.same.update(dict.fromkeys(biases, min(biases, default=0)))
+        results = biases or layers
+        if not results:
+            return around
+        out = _bits(node for node, sliced in results.items() if not sliced)
+        return out | self._perhaps(_bits(results) | around) if looped or any((layers | biases).values()) else out
+
+    def _perhaps(self, nodes: int) -> int:
+        """The same nodes as some that may or may not count."""
+        certain = nodes & (self.ids - 1)
+        return (nodes ^ certain) & ~self.ids | certain * self.ids * 2
+
+    def _precede(self, node: int, nodes: int, use: int) -> None:
+        if nodes & self.ids:  # masks count only without activations
+            nodes = nodes & ~self.ids or INPUT
+        known = self.predecessors.setdefault(node, [None, None, None])
+        itself = 1 << node
+        known[use] = (known[use] or 0) | (nodes & ~(itself | self._perhaps(itself)))
+
+    def before(self, node: int) -> tuple[set[int], set[int]]:
+        """The direct predecessors of a node that is used, and nodes that may be among them: one at least, if alone."""
+        bits = next(nodes for nodes in reversed(self.predecessors[node]) if nodes is not None)
+        perhaps = bits // (self.ids * 2) | self.through_time.get(node, 0)
+        certain, uncertain = (
+            {other for other in range(self._count) if nodes >> other & 1} for nodes in (bits, perhaps)
+        )
+        return certain, uncertain
+
+    def _check_role(self, name: str, slot: str, spec: ParamSpec) -> None:
+        added = name in _SUMS or slot == "bias" or (slot in ("self", "input") and name in _SUMS_WITH_PRODUCT)
+        if added and spec.role in ("weight", "gain"):
+            self.misused[spec.name] = f"is a {spec.role} in the graph, and the run adds it to activations"
+        elif not added and spec.role == "bias" and name in _PRODUCTS | _BATCHED | _SCALES:
+            self.misused[spec.name] = "is a bias in the graph, and the run multiplies activations by it"
+
+
+@contextlib.contextmanager
+def unfused() -> Iterator[None]:
+    """Within this context no single operator computes several layers, as fused transformer and recurrent layers do."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with _onednn(False):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+@contextlib.contextmanager
+def _onednn(enabled: bool) -> Iterator[None]:
+    before = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = enabled  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = before
+
+
+def _bits(nodes: Iterable[int]) -> int:
+    bits = 0
+    for node in nodes:
+        bits |= 1 << node
+    return bits
+
+
+def _merged(origins: Iterable[Origin]) -> Origin:
+    """All that several tensors come from."""
+    merged = _CONSTANT
+    for origin in origins:
+        merged = Origin(*(one | other for one, other in zip(merged, origin, strict=True)))  # type: ignore[operator]
+    return merged
+
+
+def _is_number(tensor: Tensor) -> bool:
+    """Whether a tensor is none of indices, ids or masks, which choose among others."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _covers(tensor: Tensor) -> bool:
+    """Whether a tensor has all elements of its memory."""
+    return tensor.layout != torch.strided or tensor.numel() * tensor.element_size() >= tensor.untyped_storage().nbytes()
+
+
+def _slice(tensor: Tensor) -> Slice:
+    """The part of a parameter that a view of it has; the same for views that only reshape or transpose."""
+    merged: list[tuple[int, int]] = []
+    for size, stride in sorted(zip(tensor.shape, tensor.stride(), strict=True), key=lambda dim: -dim[1]):
+        if size > 1 and merged and merged[-1][1] == size * stride:
+            merged[-1] = (merged[-1][0] * size, stride)
+        elif size > 1:
+            merged.append((size, stride))
+    return int(tensor.storage_offset()), tuple(merged)
