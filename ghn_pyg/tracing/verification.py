@@ -170,6 +170,8 @@ def _run(model: nn.Module, graph: ArchData, args: Any, kwargs: Any, training: bo
     device = next(iter(own.owned.values())).device
     with shallow_copy(model, own, training, handled=False) as copy:
         for module in copy.modules():
+            if isinstance(module, torch.jit.ScriptModule):  # runs itself, with its own tensors
+                continue
             for tensors in (module._parameters, module._buffers):
                 named: dict[str, Any] = {name: stand_ins.get(id(tensor), tensor) for name, tensor in tensors.items()}
                 tensors.update(named)

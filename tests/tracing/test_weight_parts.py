@@ -165,7 +165,7 @@ def test_weights_that_are_mixtures_of_others():
 
     graph = from_module(network(forward, w=weight(3, 5, 7), c=weight(2, 3)), X)
     assert specs(graph) == [in_out("w", 3, 5, 7, stacked=1)]
-    assert graph.kept == {"c": enters("the computation of another weight")}
+    assert graph.kept == {"c": Kept.MAGNITUDE}
 
 
 def test_rows_of_a_table_are_no_weight():

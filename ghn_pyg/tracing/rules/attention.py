@@ -13,6 +13,7 @@ from ..kept_reasons import Kept
 from ..steps import Sources, union
 from ..tracer import Tracer, rule
 from ..values import CONSTANT, Value
+from ..weight_parts import parts_of
 from .elementwise import scores
 from .layer_steps import bias_step, entered, expect, weight_step
 
@@ -132,8 +133,13 @@ def multi_head_attention(
     entering = [entered(tracer, tensor) for tensor in (query, key, value)]
     if use_separate_proj_weight:
         weights = (q_proj_weight, k_proj_weight, v_proj_weight)
-        projected = union(*(weight_step(tracer, "conv", x, w, None) for x, w in zip(entering, weights, strict=True)))
-        projected = bias_step(tracer, projected, in_proj_bias)
+        steps = [weight_step(tracer, "conv", x, w, None) for x, w in zip(entering, weights, strict=True)]
+        parts = () if in_proj_bias is None else parts_of(tracer, in_proj_bias)
+        biases = [tracer.parameters[part.name] for part in parts]
+        if len(biases) == 3:  # one for each weight
+            projected = union(*(bias_step(tracer, step, bias) for step, bias in zip(steps, biases, strict=True)))
+        else:
+            projected = bias_step(tracer, union(*steps), in_proj_bias)
     else:
         projected = weight_step(tracer, "conv", union(*entering), in_proj_weight, in_proj_bias)
     attention = tracer.step("msa", projected)

@@ -15,7 +15,7 @@ from ..kept_reasons import Kept, enters
 from ..steps import Sources, union
 from ..tracer import Tracer
 from ..values import CONSTANT, Value
-from ..weight_parts import Part, parts_of, specification, stacked_in
+from ..weight_parts import Part, known_parts, parts_of, specification, stacked_in
 from .open_layers import open_in, opened, takes_bias
 
 
@@ -105,11 +105,17 @@ def _modulated(tracer: Tracer, weight: Tensor) -> tuple[Part, ...]:
 
 
 def _keep_others(tracer: Tracer, tensor: Tensor, names: Sequence[str], sources: Sources) -> Sources:
-    """Keeps the other parameters that a weight or bias is computed from, such as a magnitude for each channel."""
+    """Keeps the other parameters that a weight or bias is computed from.
+
+    Magnitudes of channels, masks and coefficients of a sum of weights scale another weight.
+    """
+    in_layer = {part.name for part in known_parts(tracer, tensor) if any(part.axes[-2:])}
+    noted = {part.name for part in known_parts(tracer, tensor)}
     for other in (tracer.value(tensor) or CONSTANT).params:
         if other not in names:
-            shape = tracer.parameters[other].shape
-            scales = max(shape, default=1) == math.prod(shape)
+            parameter = tracer.parameters[other]
+            scales = max(parameter.shape, default=1) == parameter.numel() or not parameter.requires_grad
+            scales = scales or (other in noted and other not in in_layer)
             reason = Kept.MAGNITUDE if scales else enters("the computation of another weight")
             sources = tracer.fold((other,), reason, sources)
     return sources

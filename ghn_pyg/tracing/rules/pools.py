@@ -32,9 +32,8 @@ def _pool(function: Callable[..., Any], kind: str, dims: int, position: int | No
         pooled = Value(tracer.step(kind, tracer.sources(input), kernel=kernel))
         if function in _AVERAGES and windows == sizes and pooled.sources:
             tracer.steps[pooled.sources[0]].whole = True
-        return map_tensors(
-            lambda part: tracer.emit(part.shape, part.dtype, pooled if part.dtype == input.dtype else Value()), result
-        )
+        # Indices come from it, too: unpooling takes them.
+        return map_tensors(lambda part: tracer.emit(part.shape, part.dtype, pooled), result)
 
     return pool
 

@@ -99,7 +99,7 @@ def test_concatenated_layers_have_one_bias():
     assert sources(graph)["b"] == ["concat"]
 
 
-@pytest.mark.parametrize(("shape", "x"), [((1, 7), ROWS), ((1, 7, 1, 1), torch.rand(2, 5, 3, 11))], ids=str)
+@pytest.mark.parametrize(("shape", "x"), [((1, 7), ROWS), ((1, 7, 1, 1), torch.rand(2, 5, 3, 11))], ids=["rows", "map"])
 def test_a_bias_may_have_dimensions_of_size_1(shape, x):
     layer = linear(5, 7) if x.dim() == 2 else nn.Conv2d(5, 7, 1, bias=False)
     graph = graph_of(lambda self, x: self.a(x) + self.b, x, a=layer, b=weight(*shape))
