@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import inspect
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import torch
@@ -36,6 +38,19 @@ class TracingError(RuntimeError):
     """The forward pass of a network could not be traced."""
 
 
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Lets no garbage collection go through all objects: a trace leaves no cycles, and would take twice the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_collector_paused()
 def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) -> ArchData:
     """Builds the graph of a network.
 
@@ -88,7 +103,7 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
         warnings.warn(
             f"the forward pass of {type(model).__name__} reads values of activations after its last parameter; the "
             f"graph ends there ({type(trace.error.__cause__).__name__}: {trace.error.__cause__})",
-            stacklevel=2,
+            stacklevel=3,
         )
     return _graph(trace.tracer, trace.output, cutoff)
 

@@ -73,13 +73,20 @@ class ValueTable:
 
     def adopt(self, network: nn.Module) -> None:
         """Makes the parameters and buffers of the network known. A shared parameter keeps its first name."""
-        for name, parameter in network.named_parameters(remove_duplicate=False):
-            first = self._names.setdefault(id(parameter), name)
-            if first == name:
-                self.parameters[name] = self.owned[id(parameter)] = parameter
-            else:
-                self.tied[name] = first
-        self.owned.update((id(buffer), buffer) for buffer in network.buffers())
+        waiting = [("", network)]  # named_parameters() and buffers() take a tenth of the time of a trace
+        while waiting:
+            prefix, module = waiting.pop()
+            for short, parameter in module._parameters.items():
+                if parameter is None:
+                    continue
+                first = self._names.setdefault(id(parameter), name := prefix + short)
+                if first == name:
+                    self.parameters[name] = self.owned[id(parameter)] = parameter
+                else:
+                    self.tied[name] = first
+            self.owned.update((id(buffer), buffer) for buffer in module._buffers.values() if buffer is not None)
+            children = [(f"{prefix}{name}.", child) for name, child in module._modules.items() if child is not None]
+            waiting += children[::-1]
 
     def own_name(self, tensor: Tensor) -> str | None:
         """The name of a tensor that is a parameter itself."""

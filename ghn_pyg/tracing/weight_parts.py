@@ -44,13 +44,13 @@ def known_parts(tracer: ValueTable, tensor: Any) -> tuple[Part, ...]:
         return ()
     if (name := tracer.own_name(tensor)) is not None:
         return (Part(name, tuple((dim,) for dim in range(tensor.dim()))),)
+    if (noted := tracer.origin(tensor).parts) is not None:
+        parts, shape, value = noted
+        return parts if tensor.shape == shape and tracer.value(tensor) == value else ()
     if (wrapped := unwrap_functorch(tensor)) is not None:
         dim, parts = batch_dimension(tensor), known_parts(tracer, wrapped)
         return parts if dim is None else tuple(Part(name, (*axes[:dim], *axes[dim + 1 :])) for name, axes in parts)
-    if (noted := tracer.origin(tensor).parts) is None:
-        return ()
-    parts, shape, value = noted
-    return parts if tensor.shape == shape and tracer.value(tensor) == value else ()
+    return ()
 
 
 def _matching(stored: tuple[int, ...], used: tuple[int, ...]) -> Axes:

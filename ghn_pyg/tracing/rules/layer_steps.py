@@ -109,15 +109,14 @@ def _keep_others(tracer: Tracer, tensor: Tensor, names: Sequence[str], sources: 
 
     Magnitudes of channels, masks and coefficients of a sum of weights scale another weight.
     """
-    in_layer = {part.name for part in known_parts(tracer, tensor) if any(part.axes[-2:])}
-    noted = {part.name for part in known_parts(tracer, tensor)}
-    for other in (tracer.value(tensor) or CONSTANT).params:
-        if other not in names:
-            parameter = tracer.parameters[other]
-            scales = max(parameter.shape, default=1) == parameter.numel() or not parameter.requires_grad
-            scales = scales or (other in noted and other not in in_layer)
-            reason = Kept.MAGNITUDE if scales else enters("the computation of another weight")
-            sources = tracer.fold((other,), reason, sources)
+    others = [name for name in (tracer.value(tensor) or CONSTANT).params if name not in names]
+    axes = {part.name: part.axes[-2:] for part in known_parts(tracer, tensor)} if others else {}
+    for other in others:
+        parameter = tracer.parameters[other]
+        scales = max(parameter.shape, default=1) == parameter.numel() or not parameter.requires_grad
+        scales = scales or not any(axes.get(other, "?"))
+        reason = Kept.MAGNITUDE if scales else enters("the computation of another weight")
+        sources = tracer.fold((other,), reason, sources)
     return sources
 
 
