@@ -73,7 +73,7 @@ def _drawing(trace: Trace) -> Iterator[None]:
         random.setstate((3, (*words, 0), None))
         np.random.set_state(("MT19937", np.array(words, np.uint32), 0, 0, 0.0))  # noqa: NPY002
         torch.default_generator.manual_seed(0)
-    start = _state()
+    start = _state() if trace.assumed.fixed else before
     try:
         yield
     finally:

@@ -169,7 +169,7 @@ class Tracer(Recorder, TorchFunctionMode):
         if (self.has_layouts or func in other_layouts.MAKERS) and other_layouts.concerns(self, func, args, kwargs):
             return other_layouts.interpret(self, self.__torch_function__, func, args, kwargs)
         with without_dispatch():
-            if isinstance(func, OPERATORS):
+            if func not in RULES and isinstance(func, OPERATORS):
                 return self._operator(func, args, kwargs)
             result = self._interpreted(func, args, kwargs)
             if args and (follower := FOLLOWERS.get(func)) is not None:

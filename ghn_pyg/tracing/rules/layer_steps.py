@@ -54,10 +54,11 @@ def _is_row(tracer: Tracer, weight: Tensor, part: Part) -> bool:
 
 def _is_flat(tracer: Tracer, tensor: Tensor, part: Part) -> bool:
     """Whether a part is a flat vector, along which several dimensions of a weight run: it is kept."""
-    axes = [axis for along, size in zip(part.axes, tensor.shape, strict=False) if size > 1 for axis in along]
     shape = tracer.parameters[part.name].shape
-    if len(set(axes)) < len(axes) and shape.numel() == max(shape, default=0):
-        tracer.keep(part.name, Kept.FLAT)
+    if len(shape) == 1 or shape.numel() == max(shape, default=0):
+        axes = [axis for along, size in zip(part.axes, tensor.shape, strict=False) if size > 1 for axis in along]
+        if len(set(axes)) < len(axes):
+            tracer.keep(part.name, Kept.FLAT)
     return tracer.folded.get(part.name) == Kept.FLAT
 
 
