@@ -183,7 +183,7 @@ def in_this_process(function, **arguments):
         (soundness, ["--splits", "wide", "--width", "8", "--image-size", "16"], "| wide | 2 |"),
         (tracing, ["--networks", "squeezenet1_1"], "| squeezenet1_1 | 65 |"),
         (training, [], "published 11.8 s and 8.9 GB"),
-        (wild, ["--libraries", "torch", "torch_geometric", "ultralytics"], "| torch_geometric | 2 | 2 | 2 | 2 | 2 | 2 |"),
+        (wild, ["--libraries", "torch", "torch_geometric", "pytorchcv"], "| torch_geometric | 2 | 2 | 2 | 2 | 2 | 2 |"),
     ],
     ids=lambda value: value.__name__.partition(".")[2] if hasattr(value, "main") else "",
 )

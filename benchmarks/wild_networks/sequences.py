@@ -77,9 +77,9 @@ def diffusers() -> Networks:
             "UNet2DConditionModel", lambda: {**noisy, "class_labels": torch.tensor([1])}, **conditional,
             num_class_embeds=5),
         "UNet1DModel": make("UNet1DModel", lambda: (torch.rand(1, 2, 64), step), block_out_channels=(32, 32, 64),
-                            extra_in_channels=16, sample_size=64),
+                            sample_size=64, in_channels=2, extra_in_channels=0),
         "ControlNetModel": make(
-            "ControlNetModel", lambda: {**noisy, "controlnet_cond": image(128)}, block_out_channels=(16, 32),
+            "ControlNetModel", lambda: {**noisy, "controlnet_cond": image(32)}, block_out_channels=(16, 32),
             layers_per_block=1, norm_num_groups=4, cross_attention_dim=24, attention_head_dim=8,
             down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), conditioning_embedding_out_channels=(8, 16)),
         "AutoencoderKL": make("AutoencoderKL", lambda: image(16), **vae),
@@ -163,7 +163,7 @@ def torchaudio() -> Networks:
                               postnet_embedding_dim=8),
             (tokens(9, 20), torch.tensor([9]), torch.rand(1, 8, 5), torch.tensor([5]))),
         "SquimObjective": lambda: (
-            library.squim_objective_model(16, 1, 12, 2, 2, 4, 16, 5, 8, 2), torch.rand(1, 800)),
+            library.squim_objective_base(), torch.rand(1, 800)),
     }  # fmt: skip
 
 
@@ -197,26 +197,27 @@ def speechbrain() -> Networks:
         "ResNet": lambda: (part("lobes.models.ResNet.ResNet")(
             8, channels=[8, 8, 12, 12], block_sizes=[1, 1, 1, 1], lin_neurons=12), sound),
         "Cnn14": lambda: (part("lobes.models.Cnn14.Cnn14")(64, 12), torch.rand(1, 64, 64)),
-        "MetricGAN generator": lambda: (part("lobes.models.MetricGAN.EnhancementGenerator")(17, 12),
-                                        (torch.rand(2, 20, 17), torch.tensor([1.0, 1.0]))),
+        "MetricGAN generator": lambda: (part("lobes.models.MetricGAN.EnhancementGenerator")(257, 200),
+                                        (torch.rand(2, 20, 257), torch.tensor([1.0, 1.0]))),
         "MetricGAN discriminator": lambda: (part("lobes.models.MetricGAN.MetricDiscriminator")(),
                                             torch.rand(1, 2, 33, 33)),
         "HifiGAN": lambda: (part("lobes.models.HifiGAN.HifiganGenerator")(
-            8, 1, "1", [[1, 3], [1, 3]], [3, 5], [4, 4], 16, [2, 2]), torch.rand(1, 8, 9)),
+            8, 1, "1", [[1, 3, 5], [1, 3, 5]], [3, 5], [4, 4], 16, [2, 2]), torch.rand(1, 8, 9)),
         "DiffWave": lambda: (part("lobes.models.DiffWave.DiffWave")(8, 2, 8, 2, 5, unconditional=True),
                              (torch.rand(1, 64), torch.tensor([3]))),
         "RNNLM": lambda: (part("lobes.models.RNNLM.RNNLM")(20, 12, rnn_neurons=12, dnn_neurons=12), tokens(6, 20)),
         "TransformerASR": asr,
-        "TransformerASR with Conformer": lambda: asr(encoder_module="conformer", attention_type="RelPosMHAXL",
+        "TransformerASR with Conformer": lambda: asr(normalize_before=True, encoder_module="conformer",
+            attention_type="RelPosMHAXL",
                                                      kernel_size=7),
-        "TransformerASR with Branchformer": lambda: asr(encoder_module="branchformer", attention_type="RelPosMHAXL",
+        "TransformerASR with Branchformer": lambda: asr(normalize_before=True, encoder_module="branchformer",
+            attention_type="RelPosMHAXL",
                                                         kernel_size=7, csgu_linear_units=24),
-        "TransformerLM": lambda: (part("lobes.models.transformer.TransformerLM.TransformerLM")(20, **small),
+        "TransformerLM": lambda: (part("lobes.models.transformer.TransformerLM.TransformerLM")(20, **{**small,
+            "num_decoder_layers": 0}),
                                   tokens(6, 20)),
         "ConvTasNet mask": lambda: (part("lobes.models.conv_tasnet.MaskNet")(8, 6, 10, 3, 2, 2, 2),
                                     torch.rand(1, 8, 30)),
-        "RESepFormer": lambda: (part("lobes.models.resepformer.ResourceEfficientSeparator")(
-            8, layer=1, unit=12, segment_size=5), torch.rand(1, 20, 8)),
         "VanillaNN": lambda: (part("lobes.models.VanillaNN.VanillaNN")(shape, dnn_neurons=12), sound),
         "GatedNN": lambda: (part("lobes.models.GatedNN.GatedNN")(shape, neurons=12), sound),
     }  # fmt: skip
@@ -242,7 +243,8 @@ def snntorch() -> Networks:
 
     return {
         "Leaky": make("Leaky", 0.9), "Leaky, learned": make("Leaky", 0.9, learn_beta=True, learn_threshold=True),
-        "Synaptic": make("Synaptic", 0.9, 0.8), "Alpha": make("Alpha", 0.9, 0.8), "Lapicque": make("Lapicque", beta=0.9),
+        "Synaptic": make("Synaptic", 0.9, 0.8), "Alpha": make("Alpha", 0.9, 0.8), "Lapicque": make("Lapicque",
+        beta=0.9),
         "RLeaky": make("RLeaky", 0.9, linear_features=7), "RSynaptic": make("RSynaptic", 0.9, 0.8, linear_features=7),
         "RLeaky, one to one": make("RLeaky", 0.9, all_to_all=False), "SLSTM": make("SLSTM", 7, 7),
     }  # fmt: skip
@@ -317,7 +319,7 @@ def nflows() -> Networks:
         "PiecewiseRationalQuadraticCoupling": lambda: coupled(
             "PiecewiseRationalQuadraticCouplingTransform", num_bins=4, tails="linear"),
         "LULinear": lambda: library.LULinear(6), "QRLinear": lambda: library.QRLinear(6, 3),
-        "SVDLinear": lambda: library.SVDLinear(6, 3), "NaiveLinear": lambda: library.NaiveLinear(6),
+        "SVDLinear": lambda: library.SVDLinear(6, 2),
         "HouseholderSequence": lambda: library.HouseholderSequence(6, 3), "ActNorm": lambda: library.ActNorm(6),
         "BatchNorm": lambda: library.BatchNorm(6),
     }  # fmt: skip
@@ -342,15 +344,18 @@ def monai() -> Networks:
     vae = {**flat, "out_channels": 1, "channels": (8, 16), "latent_channels": 3, "num_res_blocks": (1, 1),
            "norm_num_groups": 4, "attention_levels": (False, True)}  # fmt: skip
     return {
-        "UNet": make("UNet", **flat, **stages, num_res_units=1), "AttentionUnet": make("AttentionUnet", **flat, **stages),
+        "UNet": make("UNet", **flat, **stages, num_res_units=1), "AttentionUnet": make("AttentionUnet", **flat,
+        **stages),
         "BasicUNet": make("BasicUNet", **flat, features=(4, 4, 8, 8, 8, 4)),
         "BasicUNetPlusPlus": make("BasicUNetPlusPlus", **flat, features=(4, 4, 8, 8, 8, 4)),
-        "AutoEncoder": make("AutoEncoder", **flat, **stages), "DenseNet121": make("DenseNet121", **flat),
+        "AutoEncoder": make("AutoEncoder", **flat, channels=(4, 8), strides=(2, 2)),
+        "DenseNet121": make("DenseNet121", **flat),
         "VarAutoEncoder": make("VarAutoEncoder", spatial_dims=2, in_shape=(1, 32, 32), out_channels=1, latent_size=5,
-                               **stages),
+                               channels=(4, 8), strides=(2, 2)),
         "DynUNet": make("DynUNet", **flat, kernel_size=[3, 3, 3], strides=[1, 2, 2], upsample_kernel_size=[2, 2],
                         filters=[4, 8, 8]),
-        "SegResNet": make("SegResNet", **flat, init_filters=8), "SegResNetDS": make("SegResNetDS", **flat, init_filters=8),
+        "SegResNet": make("SegResNet", **flat, init_filters=8), "SegResNetDS": make("SegResNetDS", **flat,
+        init_filters=8),
         "SegResNetVAE": make("SegResNetVAE", **flat, init_filters=8, input_image_size=(32, 32)),
         "VNet": make("VNet", image(32, 1), spatial_dims=2), "HighResNet": make("HighResNet", **flat),
         "EfficientNetBN": make("EfficientNetBN", model_name="efficientnet-b0", spatial_dims=2, in_channels=1,
@@ -361,7 +366,7 @@ def monai() -> Networks:
                           num_heads=(1, 1, 2, 2)),
         "ViT": make("ViT", in_channels=1, img_size=32, patch_size=8, hidden_size=24, mlp_dim=32, num_layers=2,
                     num_heads=2, classification=True, spatial_dims=2),
-        "ViTAutoEnc": make("ViTAutoEnc", in_channels=1, img_size=32, patch_size=8, hidden_size=24, mlp_dim=32,
+        "ViTAutoEnc": make("ViTAutoEnc", in_channels=1, img_size=32, patch_size=4, hidden_size=24, mlp_dim=32,
                            num_layers=2, num_heads=2, spatial_dims=2),
         "Regressor": make("Regressor", in_shape=(1, 32, 32), out_shape=(2,), **stages),
         "Classifier": make("Classifier", in_shape=(1, 32, 32), classes=3, **stages),
@@ -371,12 +376,11 @@ def monai() -> Networks:
         "SPADEAutoencoderKL": make("SPADEAutoencoderKL", (plane, label), label_nc=3, **vae),
         "DiffusionModelUNet": make("DiffusionModelUNet", (plane, step), **diffusion),
         "SPADEDiffusionModelUNet": make("SPADEDiffusionModelUNet", (plane, step, label), label_nc=3, **diffusion),
-        "VQVAE": make("VQVAE", **{**flat, "out_channels": 1}, channels=(8, 8), num_res_channels=(8, 8), num_res_layers=1,
+        "VQVAE": make("VQVAE", **{**flat, "out_channels": 1}, channels=(8, 8), num_res_channels=(8, 8),
+        num_res_layers=1,
                       downsample_parameters=((2, 4, 1, 1),) * 2, upsample_parameters=((2, 4, 1, 1, 0),) * 2,
                       num_embeddings=9, embedding_dim=8),
         "PatchDiscriminator": make("PatchDiscriminator", spatial_dims=2, channels=8, in_channels=1),
-        "Restormer": make("Restormer", spatial_dims=2, in_channels=1, out_channels=1, dim=8, num_blocks=(1, 1, 1, 1),
-                          heads=(1, 1, 2, 2), num_refinement_blocks=1),
         "MedNeXt": make("MedNeXt", spatial_dims=2, init_filters=4, in_channels=1, out_channels=2,
                         blocks_down=(1, 1, 1, 1), blocks_up=(1, 1, 1, 1)),
         "DecoderOnlyTransformer": make("DecoderOnlyTransformer", tokens(), num_tokens=50, max_seq_len=16,
