@@ -27,6 +27,7 @@ from benchmarks import (
     textbook,
     tracing,
     training,
+    wild,
 )
 from benchmarks.networks import IMAGE, SEVEN, build_ghn, deep_network, operations
 from ghn_pyg import GHN, PRIMITIVES, GHNConfig, from_module
@@ -150,7 +151,7 @@ def test_both_ways_to_train_give_the_same_gradient():
 
 
 ALL = (__main__, attention, coverage, deepnets, encoders, growth, language, learning, paths, prediction, soundness,
-       tracing, training)  # fmt: skip
+       tracing, training, wild)  # fmt: skip
 
 
 @pytest.mark.parametrize("benchmark", ALL, ids=lambda module: module.__name__.partition(".")[2])
@@ -182,6 +183,7 @@ def in_this_process(function, **arguments):
         (soundness, ["--splits", "wide", "--width", "8", "--image-size", "16"], "| wide | 2 |"),
         (tracing, ["--networks", "squeezenet1_1"], "| squeezenet1_1 | 65 |"),
         (training, [], "published 11.8 s and 8.9 GB"),
+        (wild, ["--libraries", "torch", "torch_geometric", "pytorchcv"], "| torch_geometric | 2 | 2 | 2 | 2 | 2 | 2 |"),
     ],
     ids=lambda value: value.__name__.partition(".")[2] if hasattr(value, "main") else "",
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from . import graphs, images, vision, wrappers
+from . import equivariant, graphs, images, sequences, vision, wrappers
 from .common import Networks
 
 LIBRARIES: Final[dict[str, Callable[[], Networks]]] = {
@@ -24,7 +24,16 @@ LIBRARIES: Final[dict[str, Callable[[], Networks]]] = {
     "pretrainedmodels": vision.pretrainedmodels,
     "torchxrayvision": vision.torchxrayvision,
     "torch_geometric": graphs.torch_geometric,
-    "e3nn": graphs.e3nn,
+    "e3nn": equivariant.e3nn,
     "peft": wrappers.peft,
+    "x_transformers": sequences.x_transformers,
+    "diffusers": sequences.diffusers,
+    "torchaudio": sequences.torchaudio,
+    "speechbrain": sequences.speechbrain,
+    "snntorch": sequences.snntorch,
+    "ncps": sequences.ncps,
+    "zuko": sequences.zuko,
+    "nflows": sequences.nflows,
+    "monai": sequences.monai,
     "torch": wrappers.torch_wrappers,
 }

@@ -37,7 +37,7 @@ def _pytorchcv(name: str, family: str) -> Made:
     from pytorchcv.model_provider import get_model
 
     if family.startswith(("quartznet", "jasper")):
-        model = get_model(name, in_channels=64)
+        model = get_model(name, in_channels=64, from_audio=False)
         return model, (torch.rand(1, 64, 96), torch.tensor([96]))
     model = get_model(name)
     if family in _OTHER_INPUTS:

@@ -25,7 +25,7 @@ _VIT_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "cct_3d.CCT": {"img_size": 32, "num_frames": 4, "embedding_dim": 24, "num_layers": 2, "num_heads": 2,
                    "num_classes": 5},
     "cross_vit.CrossViT": {"sm_dim": 24, "lg_dim": 24, "sm_patch_size": 8, "lg_patch_size": 16, "depth": 1},
-    "crossformer.CrossFormer": {"dim": (8, 16, 24, 32), "depth": (1, 1, 1, 1), "global_window_size": (4, 2, 2, 1),
+    "crossformer.CrossFormer": {"dim": (32, 64, 96, 128), "depth": (1, 1, 1, 1), "global_window_size": (4, 2, 2, 1),
                                 "local_window_size": 2, "num_classes": 5},
     "cvt.CvT": {"s1_emb_dim": 8, "s2_emb_dim": 16, "s3_emb_dim": 24, "s3_depth": 1},
     "levit.LeViT": {"dim": (16, 24, 32), "depth": 1, "heads": (2, 2, 2), "mlp_mult": 2, "image_size": 64},
@@ -36,7 +36,8 @@ _VIT_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "nest.NesT": {"heads": 2, "num_hierarchies": 2, "block_repeats": (1, 1), "patch_size": 4},
     "pit.PiT": {"depth": (1, 1), "patch_size": 8, "image_size": 64},
     "regionvit.RegionViT": {"dim": (8, 16, 24, 32), "depth": (1, 1, 1, 1), "window_size": 2, "num_classes": 5},
-    "scalable_vit.ScalableViT": {"dim": 8, "depth": (1, 1, 1, 1), "heads": (1, 1, 2, 2), "reduction_factor": (4, 2, 1, 1),
+    "scalable_vit.ScalableViT": {"dim": 8, "depth": (1, 1, 1, 1), "heads": (1, 1, 2, 2), "reduction_factor": (4, 2,
+    1, 1),
                                  "window_size": (8, 4, None, None)},
     "sep_vit.SepViT": {"dim": 8, "depth": (1, 1, 1, 1), "heads": (1, 1, 2, 2), "window_size": 2, "dim_head": 8},
     "t2t.T2TViT": {"dim": 24, "image_size": 32, "depth": 1, "heads": 2, "mlp_dim": 32},
@@ -45,10 +46,10 @@ _VIT_OPTIONS: Final[dict[str, dict[str, Any]]] = {
                            "s2_patch_size": 2, "s2_local_patch_size": 2, "s3_patch_size": 2, "s3_local_patch_size": 2,
                            "s4_patch_size": 2, "s4_local_patch_size": 1},
     "look_vit.LookViT": {"depth": 1, "heads": 2, "dim_head": 12, "patch_size": 8, "highres_patch_size": 4},
+    "jet_vit.JetViT": {"dim_head": 12},
+    "looped_vit.LoopedViT": {"image_size": 32, "patch_size": 8, "heads": 2},
     "vit_5.ViT": {"dim": 32, "dim_head": 16},
 }  # fmt: skip
-_IMAGE_INPUTS: Final = ("img", "images", "x", "video", "series")
-_WRAPPED: Final = ("MAE", "SimMIM", "MP3", "Dino", "LeJEPA")
 
 
 def vit_pytorch() -> Networks:
@@ -60,21 +61,35 @@ def vit_pytorch() -> Networks:
         file = importlib.import_module(f"vit_pytorch.{module.name}")
         for name, kind in vars(file).items():
             own = inspect.isclass(kind) and issubclass(kind, nn.Module) and kind.__module__ == file.__name__
-            if own and (f"{module.name}.{name}" in _VIT_OPTIONS or "num_classes" in inspect.signature(kind).parameters):
+            if (
+                own
+                and not name.startswith(("TransformerClassifier", "Adapter", "AST"))
+                and (f"{module.name}.{name}" in _VIT_OPTIONS or "num_classes" in inspect.signature(kind).parameters)
+            ):
                 found[f"{module.name}.{name}"] = lambda kind=kind, key=f"{module.name}.{name}": _vit(kind, key)
 
     def around(name: str) -> Made:
-        encoder = library.ViT(**{key: _VIT[key] for key in ("image_size", "patch_size", "num_classes", "dim", "depth",
-                                                            "heads", "mlp_dim")})
+        encoder = library.ViT(
+            **{
+                key: _VIT[key]
+                for key in ("image_size", "patch_size", "num_classes", "dim", "depth", "heads", "mlp_dim")
+            }
+        )
         match name:
             case "mae":
-                return library.MAE(encoder=encoder, decoder_dim=16, decoder_depth=1, decoder_heads=2), image(32)
+                return library.MAE(encoder=encoder, decoder_dim=24, decoder_depth=1, decoder_heads=2), image(32)
             case "simmim":
                 return importlib.import_module("vit_pytorch.simmim").SimMIM(encoder=encoder), image(32)
             case "dino":
                 kind = importlib.import_module("vit_pytorch.dino").Dino
-                return kind(encoder, image_size=32, hidden_layer="to_latent", projection_hidden_size=16,
-                            projection_layers=2, num_classes_K=32), image(32, batch=2)
+                return kind(
+                    encoder,
+                    image_size=32,
+                    hidden_layer="to_latent",
+                    projection_hidden_size=16,
+                    projection_layers=2,
+                    num_classes_K=32,
+                ), image(32, batch=2)
         kind = importlib.import_module("vit_pytorch.extractor").Extractor
         return kind(encoder, return_embeddings_only=True), image(32)
 
@@ -85,8 +100,11 @@ def vit_pytorch() -> Networks:
         teacher = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
         return file.DistillWrapper(teacher=teacher, student=student), (image(32, batch=2), torch.tensor([0, 3]))
 
-    return found | {name: lambda name=name: around(name) for name in ("mae", "simmim", "dino", "extractor")} | {
-        "distill": distilled}
+    return (
+        found
+        | {name: lambda name=name: around(name) for name in ("mae", "simmim", "dino", "extractor")}
+        | {"distill": distilled}
+    )
 
 
 def _vit(kind: Any, key: str) -> Made:
@@ -114,13 +132,15 @@ def segmentation_models_pytorch() -> Networks:
     import segmentation_models_pytorch as library
 
     def make(kind: str, encoder: str, **options: Any) -> Made:
-        return library.create_model(kind, encoder, encoder_weights=None, classes=3, **options), image(128)
+        return library.create_model(kind, encoder, encoder_weights=None, classes=3, **options), image(
+            224 if kind == "dpt" else 128
+        )
 
     encoders = ("vgg11_bn", "densenet121", "efficientnet-b0", "mobilenet_v2", "xception", "inceptionv4", "dpn68",
                 "se_resnet50", "resnext50_32x4d", "timm-regnetx_002", "mit_b0",
                 "mobileone_s0", "tu-convnext_atto", "timm-resnest14d", "timm-skresnet18", "timm-gernet_s")  # fmt: skip
     kinds = list(library.MODEL_ARCHITECTURES_MAPPING)
-    special = {"dpt": {"dynamic_img_size": True}}
+    special = {"dpt": {}}
     networks = {
         kind: lambda kind=kind: make(kind, "tu-vit_tiny_patch16_224" if kind == "dpt" else "resnet18",
                                      **special.get(kind, {}))
@@ -128,7 +148,8 @@ def segmentation_models_pytorch() -> Networks:
     }  # fmt: skip
     networks |= {f"unet with {name}": lambda name=name: make("unet", name) for name in encoders}
     networks["unet with attention and a classifier"] = lambda: make(
-        "unet", "resnet18", decoder_attention_type="scse", aux_params={"classes": 4})
+        "unet", "resnet18", decoder_attention_type="scse", aux_params={"classes": 4}
+    )
     return networks
 
 
@@ -147,7 +168,13 @@ def open_clip() -> Networks:
 
     def coca() -> Made:
         decoder = {"context_length": 12, "vocab_size": 50, "width": 24, "heads": 2, "layers": 2, "mlp_ratio": 2}
-        options = {**vision, "attentional_pool": True, "attn_pooler_heads": 2, "n_queries": 6, "output_tokens": True}
+        options = {
+            **vision,
+            "attentional_pool": True,
+            "attn_pooler_heads": 2,
+            "attn_pooler_queries": 6,
+            "output_tokens": True,
+        }
         model = library.CoCa(24, decoder, {**text, "embed_cls": True, "output_tokens": True}, options)
         return model, (image(32), tokens(12))
 
@@ -160,7 +187,8 @@ def open_clip() -> Networks:
         "CLIP with patch dropout and layer scales": lambda: clip(
             {**vision, "patch_dropout": 0.5, "ls_init_value": 1e-4, "no_ln_pre": True, "pool_type": "avg"}),
         "CLIP with a text tower of its own": lambda: clip(kind=library.CustomTextCLIP),
-        "CLIP for SigLIP": lambda: clip(vision, {**text, "no_causal_mask": True, "pool_type": "last", "proj_bias": True},
+        "CLIP for SigLIP": lambda: clip(vision, {**text, "no_causal_mask": True, "pool_type": "last",
+            "proj_bias": True},
                                         library.CustomTextCLIP, init_logit_bias=-10.0),
         "CLIP with quick GELU": lambda: clip(quick_gelu=True),
         "CoCa": coca,
@@ -186,15 +214,19 @@ def kornia() -> Networks:
         return model, {"data": {"image0": side, "image1": dict(side)}}
 
     found: Networks = {
-        "HardNet": lambda: (feature.HardNet(pretrained=False), patches), "HardNet8": lambda: (feature.HardNet8(pretrained=False), patches),
-        "HyNet": lambda: (feature.HyNet(pretrained=False), patches), "SOSNet": lambda: (feature.SOSNet(pretrained=False), patches),
-        "TFeat": lambda: (feature.TFeat(pretrained=False), patches), "OriNet": lambda: (feature.OriNet(pretrained=False), patches),
+        "HardNet": lambda: (feature.HardNet(pretrained=False), patches),
+            "HardNet8": lambda: (feature.HardNet8(pretrained=False), patches),
+        "HyNet": lambda: (feature.HyNet(pretrained=False), patches),
+            "SOSNet": lambda: (feature.SOSNet(pretrained=False), patches),
+        "TFeat": lambda: (feature.TFeat(pretrained=False), patches),
+            "OriNet": lambda: (feature.OriNet(pretrained=False), patches),
         "KeyNet": lambda: (feature.KeyNet(pretrained=False), image(32, 1)), "LoFTR": loftr, "LightGlue": lightglue,
         "DeFMO": lambda: (feature.DeFMO(pretrained=False), torch.rand(1, 6, 64, 64)),
         "DISK": lambda: (feature.DISK(), image(64)), "DeDoDe": lambda: (feature.DeDoDe(), image(56)),
         "SOLD2": lambda: (feature.SOLD2_detector(pretrained=False), image(64, 1)),
         "XFeat": lambda: (feature.xfeat.XFeatModel(), image(64)),
-        "LAFAffNet": lambda: (feature.LAFAffNetShapeEstimator(pretrained=False), (torch.rand(1, 3, 2, 3), image(32, 1))),
+        "LAFAffNet": lambda: (feature.LAFAffNetShapeEstimator(pretrained=False), (torch.rand(1, 3, 2, 3), image(32,
+            1))),
         "DexiNed": lambda: (dexined.DexiNed(pretrained=False), image(64)),
         "RRDBNet": lambda: (rrdbnet.RRDBNet(3, 3, 2, 8, 2, 4), image(32)),
         "TinyViT": lambda: (tiny_vit.TinyViT(32, num_classes=5, embed_dims=[16, 16, 32, 32], depths=[1, 1, 1, 1],
@@ -233,7 +265,9 @@ def lightly() -> Networks:
         "SwaV": lambda: (Method(heads.SwaVProjectionHead(16, 12, 9), heads.SwaVPrototypes(9, 7)), x),
         "DINO": lambda: (Method(heads.DINOProjectionHead(16, 12, 9, 7)), x),
         "DINO without a fixed last layer": lambda: (
-            Method(heads.DINOProjectionHead(16, 12, 9, 7, norm_last_layer=False)), x),
+            Method(heads.DINOProjectionHead(16, 12, 9, 7, norm_last_layer=False)),
+            x,
+        ),
         "SMoG": lambda: (Method(heads.SMoGProjectionHead(16, 12, 9), heads.SMoGPredictionHead(9, 12, 9)), x),
         "VICReg": lambda: (Method(heads.VicRegLLocalProjectionHead(16, 12, 9)), x),
         "NNCLR": lambda: (Method(heads.NNCLRProjectionHead(16, 12, 9), heads.NNCLRPredictionHead(9, 12, 9)), x),

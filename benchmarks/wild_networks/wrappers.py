@@ -22,10 +22,13 @@ _ADAPTERS: Final[dict[str, dict[str, Any]]] = {
     "LoraConfig": {"r": 4}, "AdaLoraConfig": {"init_r": 4, "total_step": 10}, "LoHaConfig": {"r": 4},
     "LoKrConfig": {"r": 4}, "OFTConfig": {"r": 0, "oft_block_size": 8}, "BOFTConfig": {"boft_block_size": 4},
     "HRAConfig": {"r": 4}, "HiraConfig": {"r": 4}, "VBLoRAConfig": {"r": 4, "num_vectors": 5, "vector_length": 4},
-    "VeraConfig": {"r": 4}, "PveraConfig": {"r": 4}, "FourierFTConfig": {"n_frequency": 9}, "C3AConfig": {"block_size": 8},
-    "WaveFTConfig": {"n_frequency": 9}, "MissConfig": {"r": 4}, "RandLoraConfig": {"r": 4}, "RoadConfig": {"group_size": 8},
-    "ShiraConfig": {"r": 4}, "DeloraConfig": {"r": 4}, "GloraConfig": {"r": 4}, "GraloraConfig": {"r": 4, "gralora_k": 2},
-    "OSFConfig": {}, "PolyConfig": {"r": 4, "n_tasks": 2}, "TinyLoraConfig": {"r": 2}, "UniLoraConfig": {"r": 4},
+    "VeraConfig": {"r": 4}, "PveraConfig": {"r": 4}, "FourierFTConfig": {"n_frequency": 9},
+    "C3AConfig": {"block_size": 8},
+    "WaveFTConfig": {"n_frequency": 9}, "MissConfig": {"r": 4}, "RandLoraConfig": {"r": 4},
+    "RoadConfig": {"group_size": 8},
+    "ShiraConfig": {"r": 4}, "DeloraConfig": {"r": 4}, "GloraConfig": {"r": 4}, "GraloraConfig": {"r": 4,
+    "gralora_k": 2},
+    "OSFConfig": {}, "TinyLoraConfig": {"r": 2}, "UniLoraConfig": {"r": 4},
     "PsoftConfig": {"r": 4}, "LilyConfig": {"r": 4}, "PeanutConfig": {"r": 4}, "DeftConfig": {"r": 4}, "BeftConfig": {},
     "FrodConfig": {}, "AdamssConfig": {"r": 4},
 }  # fmt: skip
@@ -52,8 +55,18 @@ def _vit() -> nn.Module:
 
 
 def _plain() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 12, 3), nn.ReLU(),
-                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 5))
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 12, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(12, 16),
+        nn.ReLU(),
+        nn.Linear(16, 5),
+    )
 
 
 def peft() -> Networks:
@@ -94,7 +107,7 @@ def peft() -> Networks:
                                                           bias="all", lora_bias=True),
         "LoRA of the embedding": lambda: adapted("LoraConfig", r=4, target_modules=["embed_tokens", "lm_head"]),
         "LoRA of a vision transformer": lambda: adapted("LoraConfig", _vit, pixels, r=4,
-                                                        target_modules=["query", "value"],
+                                                        target_modules=["q_proj", "v_proj"],
                                                         modules_to_save=["classifier"]),
         "LoRA of a convolutional network": lambda: adapted("LoraConfig", _plain, image(16), r=4,
                                                            target_modules=["0", "3", "7"]),
@@ -321,7 +334,7 @@ def torch_wrappers() -> Networks:
         "half precision": lambda: (Branches().bfloat16(), pixels.bfloat16()),
         "channels last": lambda: (Branches().to(memory_format=torch.channels_last), pixels),  # type: ignore[call-overload]
         "autocast": lambda: (Calls(Branches(), _autocast), pixels),
-        "tied embeddings": lambda: (_tied(), tokens()),
+        "tied embeddings": lambda: (_tied(), tokens(size=20)),
         "a frozen network": lambda: (Branches().requires_grad_(False), pixels),
         "lazy layers": lambda: (_lazy(), pixels),
         "a nested transformer": lambda: (_encoder(), torch.rand(2, 5, 6)),
