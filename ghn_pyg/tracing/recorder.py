@@ -69,12 +69,28 @@ class Recorder(ValueTable):
         return (len(self.steps) - 1,)
 
     def _make_way(self, kind: str, params: tuple[ParamSpec, ...]) -> None:
-        """Folds away the steps of this kind that have used the parameters on constants."""
+        """Folds away the steps of this kind that have used the parameters on constants, unless a layer took them."""
         for first in (step for param in params for step in self._on_constants.pop(param.name, ())):
-            if (step := self.steps[first]).kind == kind:
+            step = self.steps[first]
+            if kind == "bias":  # stays with its weight
+                stays = any(self.steps[weight].params for weight in step.inputs)
+            else:
+                stays = self._enters_layer(first)
+            if step.kind == kind and not stays:
                 for spec in step.params:
                     del self.claimed[spec.name]
                 step.kind, step.params = "table", ()
+
+    def _enters_layer(self, first: int) -> bool:
+        """Whether a layer or norm that was recorded since depends on a step; a bias may belong to the step."""
+        reached = {first}
+        for index in range(first + 1, len(self.steps)):
+            step = self.steps[index]
+            if not reached.isdisjoint(step.inputs):
+                reached.add(index)
+                if step.params and step.kind != "bias" and index not in self._constant:
+                    return True
+        return False
 
     def join(self, kind: str, operands: Sequence[Sources]) -> Sources:
         """Joins several operands; a step is recorded when they come from different nodes."""

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
 
-from ghn_pyg import from_module
+from ghn_pyg import from_module, verify
 from ghn_pyg.tracing.kept_reasons import Kept
 from ghn_pyg.utils import compat
-from tests.tracing.helpers import kinds, shapes, sources, weight
-from tests.tracing.rules.helpers import graph_of
+from tests.tracing.helpers import kinds, network, shapes, sources, weight
+from tests.tracing.rules.helpers import graph_of, linear
 
 X = torch.rand(3, 7, 5)
 LENGTHS = torch.tensor([7, 3, 2])
@@ -242,3 +242,20 @@ def test_sequences_of_constants():
         return self.a(x + inner.data.sum())
 
     assert kinds(graph_of(forward, X, a=nn.Linear(5, 3))) == ["input", "conv", "bias"]
+
+
+def test_a_layer_on_a_constant_that_another_layer_depends_on_stays_where_it_is():
+    def forward(self, x):
+        state = torch.zeros(3, 5)
+        for layer in self.layers:
+            x = layer(x)
+            state = torch.tanh(self.of_input(x) + self.of_state(state).sigmoid())
+            x = x * state
+        return x
+
+    model = network(forward, layers=nn.ModuleList(linear() for _ in range(3)), of_input=linear(), of_state=linear())
+    graph = from_module(model, torch.rand(3, 5))
+    assert sources(graph)["of_state.weight"] == ["input"]
+    assert sources(graph)["layers.1.weight"] == ["layers.0.weight", "sum"]
+    assert sources(graph)["sum"] == ["of_input.weight", "of_state.weight"]
+    assert verify(model, torch.rand(3, 5))
