@@ -40,7 +40,6 @@ class Kept(enum.StrEnum):
     COMPLEX = "its elements are complex numbers, which GHNs do not predict"
     SPARSE = "it is a sparse tensor, which cannot hold a prediction"
     FLAT = "it is a flat vector that weights are cut from, and only whole weights are predicted"
-    SINGLE = "it is a single number that meets no activation"
     LEFT_OUT = "the handler of its layer leaves it out"
     UNUSED = "the forward pass does not use it"
     UNREACHED = "the traced forward pass does not reach it; in another mode or with other values it may"
@@ -51,7 +50,7 @@ DELIBERATE: Final = frozenset(
 )
 """Reasons that are no gap: initial values serve better than predictions of a GHN that never saw such parameters."""
 
-NO_GAP: Final = DELIBERATE | {Kept.INTEGER, Kept.QUANTISED, Kept.SPARSE, Kept.SINGLE}
+NO_GAP: Final = DELIBERATE | {Kept.INTEGER, Kept.QUANTISED, Kept.SPARSE}
 """Also those for types that cannot hold a prediction. A complex weight is a gap, as it has the role of a real one."""
 
 _BY_FUNCTION: Final[dict[Callable[..., Any], Kept]] = {

@@ -249,7 +249,8 @@ def _of_graph(graph: ArchData) -> Coverage:
     for name, reason in graph.kept.items():
         if name not in graph.kept_shapes:
             raise ValueError(f"the graph does not have the shape of {name}, which is kept; rebuild it with from_module")
-        rows.append(Row(name, graph.kept_shapes[name], "kept", reason, in_layer=reason not in NO_GAP))
+        shape = graph.kept_shapes[name]
+        rows.append(Row(name, shape, "kept", reason, in_layer=reason not in NO_GAP and math.prod(shape) > 1))
     by_name = {row.name: row for row in rows}
     rows += [dataclasses.replace(by_name[first], name=name, tied_to=first) for name, first in graph.tied.items()]
     return Coverage(tuple(rows), graph.num_nodes)

@@ -250,8 +250,7 @@ def _graph(tracer: Tracer, output: Sources, cutoff: int) -> ArchData:
     classifier[layer] = True
     fixed = tracer.of_other_types
     kept = {name: each for name, each in tracer.parameters.items() if name not in tracer.claimed or name in fixed}
-    alone = enters("a computation of parameters alone")
-    used = {name: Kept.SINGLE if tracer.parameters[name].numel() == 1 else alone for name in tracer.met}
+    used = dict.fromkeys(tracer.met, enters("a computation of parameters alone"))
     reasons = dict.fromkeys(kept, Kept.UNUSED) | used | tracer.folded | tracer.reasons | fixed
     return ArchData(
         node_type=torch.tensor([PRIMITIVE_ID[kind] for kind in kinds], device="cpu"),

@@ -221,3 +221,11 @@ def test_errors():
         coverage(graph)
     with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module, got str"):
         coverage("resnet18")
+
+
+def test_a_single_number_is_no_layer():
+    model = network(lambda self, x: (self.a(x), self.scale.exp()), a=nn.Linear(5, 7), scale=weight(1))
+    report = coverage(model, torch.rand(2, 5))
+    assert [row.name for row in report.kept] == ["scale"]
+    assert report.layer_share == 1
+    report.check()

@@ -12,13 +12,18 @@ from torch.utils.hooks import RemovableHandle
 
 from ...utils.nested_tensors import tensors_in
 from ..tracer import Tracer, rule
+from ..values import Value
 
 
 @rule(torch.autograd.grad)
-def grad(tracer: Tracer, outputs: Any, inputs: Any, grad_outputs: Any = None, *_: Any, **__: Any) -> Sequence[Tensor]:
-    """A gradient for each input, computed by the layers between them once more."""
-    sources = tracer.merged(tensors_in((outputs, grad_outputs))).sources
-    return tuple(tracer.like(tensor, sources) for tensor in tensors_in((inputs,)))
+def grad(
+    tracer: Tracer, outputs: Any, inputs: Any, grad_outputs: Any = None, *_: Any, is_grads_batched: bool = False,
+    **__: Any,
+) -> Sequence[Tensor]:  # fmt: skip
+    """A gradient for each input, computed by the layers between them once more; perhaps for a batch of vectors."""
+    value = Value(tracer.merged(tensors_in((outputs, grad_outputs))).sources)
+    batch = next(tensors_in((grad_outputs,))).shape[:1] if is_grads_batched else ()
+    return tuple(tracer.emit((*batch, *tensor.shape), tensor.dtype, value) for tensor in tensors_in((inputs,)))
 
 
 @rule(Tensor.backward, torch.autograd.backward)

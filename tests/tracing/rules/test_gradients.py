@@ -40,6 +40,18 @@ def test_a_gradient_depends_on_what_is_differentiated(forward):
     assert sources(graph)["c.weight"] == ["b.weight"]
 
 
+def test_gradients_of_a_batch_of_vectors_are_a_batch():
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x.requires_grad_(True)
+            y, vectors = self.a(x), torch.eye(10).view(10, 2, 5)
+            (rows,) = torch.autograd.grad(y, x, vectors, is_grads_batched=True)
+        return self.b(rows.flatten(1))
+
+    graph = graph_of(forward, X, a=linear(), b=linear(10, 3))
+    assert sources(graph)["b.weight"] == ["a.weight"]
+
+
 def test_a_hook_on_a_gradient_is_not_called():
     def forward(self, x):
         hidden = self.a(x)
