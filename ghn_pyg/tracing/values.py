@@ -182,8 +182,6 @@ class ValueTable:
         """A new abstract tensor."""
         tensor = torch.empty(shape, dtype=dtype, device="meta")
         self._origins[id(tensor)] = Origin(tensor, value)
-        if (wrapped := unwrap_functorch(tensor)) is not None:  # what is left of it after the transform
-            self._origins[id(wrapped)] = Origin(wrapped, value)
         return tensor
 
     def like(self, tensor: Tensor, sources: Sources) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from ...utils.compat import unwrap_functorch
 from ...utils.nested_tensors import tensors_in
 from ..tracer import Tracer, rule
 from ..values import Value
@@ -23,7 +24,11 @@ def grad(
     """A gradient for each input, computed by the layers between them once more; perhaps for a batch of vectors."""
     value = Value(tracer.merged(tensors_in((outputs, grad_outputs))).sources)
     batch = next(tensors_in((grad_outputs,))).shape[:1] if is_grads_batched else ()
-    return tuple(tracer.emit((*batch, *tensor.shape), tensor.dtype, value) for tensor in tensors_in((inputs,)))
+    gradients = tuple(tracer.emit((*batch, *tensor.shape), tensor.dtype, value) for tensor in tensors_in((inputs,)))
+    for gradient in gradients:
+        if (wrapped := unwrap_functorch(gradient)) is not None:  # what is left of it after torch.func.grad
+            tracer.origin(wrapped).value = value
+    return gradients
 
 
 @rule(Tensor.backward, torch.autograd.backward)
