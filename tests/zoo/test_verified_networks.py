@@ -37,7 +37,7 @@ def test_networks_of_torchvision(name):
     of_torchvision(name)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", sorted({*classification_models()} - {*TORCHVISION}))
 def test_all_classification_networks_of_torchvision(name):
     of_torchvision(name)
@@ -59,7 +59,7 @@ def test_networks_of_timm(name):
     of_timm(name)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", sorted({*json.loads(FAMILIES.read_text()).values()} - {*TIMM} - LARGE))
 def test_the_smallest_network_of_each_family_of_timm(name):
     of_timm(name)
