@@ -139,7 +139,7 @@ class Branches(nn.Module):
 
 
 class Calls(nn.Module):
-    """Calls a function of the network that it holds."""
+    """Wraps a network: ``call(network, *args)`` is its forward pass."""
 
     def __init__(self, network: nn.Module, call: Callable[..., Any]) -> None:
         super().__init__()

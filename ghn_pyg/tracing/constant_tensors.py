@@ -55,7 +55,11 @@ def created(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
         if function is torch.rand and abstract.numel() == 1:
             return torch.full_like(abstract, _fraction(number), device="cpu")
         if function is torch.randint and abstract.numel() == 1:
-            low, high = (args[0], args[1]) if len(args) > 1 and isinstance(args[1], int) else (0, args[0])
+            bounds = [
+                *(arg for arg in args[:2] if isinstance(arg, int)),
+                *(kwargs[n] for n in ("high",) if n in kwargs),
+            ]
+            low, high = bounds if len(bounds) > 1 else (kwargs.get("low", 0), *bounds)
             return torch.full_like(abstract, low + int((high - low) * _fraction(number)), device="cpu")
         if not small(abstract) or (function in RANDOM and abstract.numel() > _DRAWN):
             return abstract
@@ -67,7 +71,7 @@ def drawn(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     if args[0].numel() != 1:
         return None
     if function is Tensor.uniform_:
-        low, high = (*args[1:3], *(kwargs.get(name, default) for name, default in (("from", 0.0), ("to", 1.0))))[:2]
+        low, high = (*args[1:], *(kwargs.get("from", 0.0), kwargs.get("to", 1.0))[len(args) - 1 :])[:2]
         return args[0].fill_(low + (high - low) * _fraction(number))
     if function is Tensor.bernoulli_:
         return args[0].fill_(torch.as_tensor(kwargs.get("p", (*args, 0.5)[1])) > _fraction(number))

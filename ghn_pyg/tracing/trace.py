@@ -176,7 +176,7 @@ def _best_trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
         best = max(best, trace, key=_Trace.rank)
 
     if first.tracer.asked:
-        for conditions in CONDITIONS if first.error or first.unused else ("later",):
+        for conditions in list(CONDITIONS)[1:] if first.error or first.unused else ("later",):  # the first was tried
             attempt(conditions=conditions)
     if best.error and first.uncertain:
         for conditions in ("never", "always"):

@@ -255,7 +255,8 @@ class Tracer(Recorder, TorchFunctionMode):
         if not self.is_abstract(tensor):
             return tensor
         if tensor.is_floating_point() or tensor.is_complex():
-            return torch.rand(tensor.shape, dtype=tensor.dtype, device="cpu")
+            generator = torch.Generator().manual_seed(0)  # the network's own random numbers stay as they are
+            return torch.rand(tensor.shape, dtype=tensor.dtype, device="cpu", generator=generator)
         return torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
 
     def _attribute(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:

@@ -7,14 +7,12 @@ successors are the same edges, seen from their other end.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
-import random
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +20,7 @@ from ..graph.arch_data import ArchData
 from ..utils.compat import run_uncompiled
 from ..utils.nested_tensors import copy_with_tensors
 from ..utils.suggest import some
+from .assumptions import Assumptions, drawing
 from .kept_reasons import Kept
 from .recorder import Recorder
 from .run_recorder import RunRecorder, unfused
@@ -116,10 +115,10 @@ def verify(model: nn.Module, example_inputs: Any = None, graph: ArchData | None 
     args, kwargs = arguments(model, example_inputs)
     graph = from_module(model, example_inputs) if graph is None else graph
     _check(graph, model)
-    run = _run(model, graph, args, kwargs, training=False)
+    run = _seeded_run(model, graph, args, kwargs, training=False)
     if len(run.predecessors) < sum(map(bool, graph.params)):
         try:
-            in_training = _run(model, graph, args, kwargs, training=True)
+            in_training = _seeded_run(model, graph, args, kwargs, training=True)
         except Exception as error:  # noqa: BLE001  # whatever a forward pass raises
             _logger.info("the network does not run in training mode: %s", error)
         else:
@@ -146,22 +145,12 @@ def _check(graph: ArchData, model: nn.Module) -> None:
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _seeded() -> Iterator[None]:
-    """Gives each run the same random numbers, and restores the generators."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=()):
-        torch.default_generator.manual_seed(0)
-        random.seed(0)
-        np.random.seed(0)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)  # noqa: NPY002
+def _seeded_run(*args: Any, training: bool) -> RunRecorder:
+    """A run with the random numbers of a trace."""
+    with drawing(SimpleNamespace(assumed=Assumptions(fixed=True), drew=False, drew_from_state=False)):
+        return _run(*args, training)
 
 
-@_seeded()
 def _run(model: nn.Module, graph: ArchData, args: Any, kwargs: Any, training: bool) -> RunRecorder:
     own = Recorder()
     own.adopt(model)

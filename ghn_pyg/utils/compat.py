@@ -93,12 +93,6 @@ without_dispatch: Final[Callable[[], contextlib.AbstractContextManager[Any]]] = 
 """Within this context functions do not reach modes of ``__torch_dispatch__``."""
 
 
-try:
-    from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
-except ImportError:
-    TorchDispatchMode = contextlib.nullcontext  # type: ignore[assignment,misc]
-
-
 def device_constructors() -> Iterable[Callable[..., Any]]:
     """The functions of torch that create a tensor on a ``device``."""
     try:

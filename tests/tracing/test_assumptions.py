@@ -34,6 +34,7 @@ def confident(score):
 SCORES = {
     "a tensor": lambda y: y.softmax(-1).max() > 0.9,
     "a number": lambda y: y.softmax(-1).max().item() > 0.9,
+    "what is computed from it": lambda y: 1 - y.softmax(-1).max().item() < 0.1,
     "a float": lambda y: float(y.std()) < 0.1,
     "a truth value": lambda y: torch.allclose(y, y.round()),
 }
@@ -93,6 +94,9 @@ DRAWS = {
     "the other way round": lambda: random.random() > 0.5,
     "likely": lambda: random.uniform(0, 1) < 0.8,
     "numpy": lambda: np.random.rand() < 0.5,  # noqa: NPY002
+    "bounds by name": lambda: torch.empty(1).uniform_(0.2, to=0.6) < 0.3,
+    "randint by name": lambda: torch.randint(high=2, size=(1,)).item() == 0,
+    "randint with bounds": lambda: torch.randint(3, 5, (1,)).item() == 3,
     "torch.rand": lambda: torch.rand(1).item() < 0.3,
     "uniform_": lambda: torch.empty(1).uniform_(0, 1) < 0.7,
     "bernoulli": lambda: torch.bernoulli(torch.tensor(0.6)).item() == 1,
@@ -170,3 +174,18 @@ def test_traces_in_several_threads_restore_the_generators():
     assert len(names) == 1
     assert (random.getstate(), np.random.get_state()[2]) == states[:2]  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_a_function_without_a_meta_kernel_draws_no_random_numbers():
+    states = []
+
+    def forward(self, x):
+        hidden = self.a(x)
+        states.append(torch.get_rng_state())
+        spread = torch.histogram(hidden, 3)[0].sum()
+        states.append(torch.get_rng_state())
+        return self.b(hidden + spread)
+
+    assert graph_of(forward, X, a=linear(), b=linear()).kept == {}
+    assert len(states) == 2  # traced once
+    assert torch.equal(*states)

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import gc
 import random
 import weakref
 
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ghn_pyg import from_module
+from ghn_pyg import TracingError, from_module
 from tests.golden import labelled
 from tests.tracing.helpers import assert_unchanged, network, snapshot
 
@@ -255,3 +256,16 @@ def test_nothing_refers_to_the_network_afterwards():
     del model
     assert reference() is None
     assert graph.num_nodes == 7
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_as_before(enabled):
+    seen = []
+    try:
+        (gc.enable if enabled else gc.disable)()
+        from_module(network(lambda self, x: seen.append(gc.isenabled()) or self.a(x), a=nn.Linear(5, 7)), X)
+        with pytest.raises(TracingError):
+            from_module(network(lambda self, x: 1 / 0, a=nn.Linear(5, 7)), X)
+        assert (seen, gc.isenabled()) == ([False], enabled)
+    finally:
+        gc.enable()

@@ -101,7 +101,7 @@ for _function in (Tensor.item, Tensor.tolist, Tensor.__float__, Tensor.__int__, 
 
 
 class UnknownNumber(float):
-    """A number that depends on activations: comparisons are conditions."""
+    """A number that depends on activations: comparisons are conditions, and what is computed from it is unknown too."""
 
     def __new__(cls, _: Tracer) -> UnknownNumber:
         """Any number."""
@@ -113,6 +113,11 @@ class UnknownNumber(float):
     def _compared(self, _: Any) -> bool:
         return self.tracer.holds()
 
+    def _computed(self, *_: Any) -> UnknownNumber:
+        return UnknownNumber(self.tracer)
+
+    __neg__ = __abs__ = __add__ = __radd__ = __sub__ = __rsub__ = _computed
+    __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = _computed
     __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _compared
     __hash__ = float.__hash__
 
