@@ -55,10 +55,7 @@ def created(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
         if function is torch.rand and abstract.numel() == 1:
             return torch.full_like(abstract, _fraction(number), device="cpu")
         if function is torch.randint and abstract.numel() == 1:
-            bounds = [
-                *(arg for arg in args[:2] if isinstance(arg, int)),
-                *(kwargs[n] for n in ("high",) if n in kwargs),
-            ]
+            bounds = [bound for bound in (*args[:2], kwargs.get("high")) if isinstance(bound, int)]
             low, high = bounds if len(bounds) > 1 else (kwargs.get("low", 0), *bounds)
             return torch.full_like(abstract, low + int((high - low) * _fraction(number)), device="cpu")
         if not small(abstract) or (function in RANDOM and abstract.numel() > _DRAWN):

@@ -145,10 +145,10 @@ def _check(graph: ArchData, model: nn.Module) -> None:
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
-def _seeded_run(*args: Any, training: bool) -> RunRecorder:
+def _seeded_run(model: nn.Module, graph: ArchData, args: Any, kwargs: Any, training: bool) -> RunRecorder:
     """A run with the random numbers of a trace."""
     with drawing(SimpleNamespace(assumed=Assumptions(fixed=True), drew=False, drew_from_state=False)):
-        return _run(*args, training)
+        return _run(model, graph, args, kwargs, training)
 
 
 def _run(model: nn.Module, graph: ArchData, args: Any, kwargs: Any, training: bool) -> RunRecorder:
