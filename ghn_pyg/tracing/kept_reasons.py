@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .registry import RuleError, check_nodes
 
+_PREDICTABLE: Final = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
 _ABSENT: Final = "which training architectures do not have"
 
 
@@ -78,11 +79,11 @@ def kept_for_type(parameter: Tensor) -> Kept | None:
     """The reason for a parameter that cannot hold a prediction, whatever it is used for; ``None`` for others."""
     if parameter.layout is not torch.strided:
         return Kept.SPARSE
+    if parameter.dtype in _PREDICTABLE:
+        return None
     if parameter.dtype.is_complex:
         return Kept.COMPLEX
-    if parameter.is_quantized or (parameter.dtype.is_floating_point and parameter.dtype.itemsize < 2):
-        return Kept.QUANTISED
-    return None if parameter.dtype.is_floating_point else Kept.INTEGER
+    return Kept.QUANTISED if parameter.is_quantized or parameter.dtype.is_floating_point else Kept.INTEGER
 
 
 def register_parameter(reason: Kept) -> Callable[[ParameterRule], ParameterRule]:

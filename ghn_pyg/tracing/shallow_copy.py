@@ -106,7 +106,7 @@ class _Copier:
 
     def attribute(self, value: Any) -> Any:
         """A copy that refers to the copied modules, and to the original parameters and buffers."""
-        if type(value) in (list, tuple) and all(type(item) in _IMMUTABLE for item in value):
+        if type(value) in (list, tuple) and _IMMUTABLE.issuperset(map(type, value)):
             return value if type(value) is tuple else self.copies.setdefault(id(value), list(value))
         if isinstance(value, nn.Module):
             return self.module(value, "")

@@ -188,9 +188,12 @@ class Tracer(Recorder, TorchFunctionMode):
     def _interpreted(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result by the function's rule, where there is one and an argument is abstract."""
         handler = RULES.get(func)
-        if handler is None or not any(map(self.is_abstract, tensors_in((args, kwargs)))):
+        first = args[0] if args else None  # is nearly always abstract
+        if handler is None or not (
+            (isinstance(first, Tensor) and first.is_meta) or any(map(self.is_abstract, tensors_in((args, kwargs))))
+        ):
             return self.default(func, args, kwargs)
-        if kwargs:
+        if not _ALIASES.keys().isdisjoint(kwargs):
             kwargs = {_ALIASES.get(name, name): value for name, value in kwargs.items()}
         if (out := kwargs.pop("out", None)) is None:
             return handler(self, *args, **kwargs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -23,12 +22,9 @@ class Value(NamedTuple):
 CONSTANT: Final = Value()
 
 
-@dataclasses.dataclass(slots=True, eq=False)
 class Origin:
-    """What a trace knows about one tensor."""
+    """What a trace knows about one tensor; what it knows of few tensors stands on the class until it is set."""
 
-    tensor: Tensor  # kept alive, so that no other tensor gets its id
-    value: Value | None = None
     base: Tensor | None = None  # the tensor that it is a view of
     base_value: Value | None = None  # where the base came from when the view was made
     open: Any = None  # the layers or norm without a bias that it is the result of (``rules/open_layers.py``)
@@ -39,6 +35,14 @@ class Origin:
     channels_first: bool = False  # whether it has three dimensions and was a map (B, C, *positions) before
     # The parameters that it is made of as a weight, with its shape and value when that was noted
     parts: tuple[tuple[Any, ...], torch.Size, Value | None] | None = None
+
+    def __init__(self, tensor: Tensor | None, value: Value | None = None) -> None:
+        self.tensor = tensor  # kept alive, so that no other tensor gets its id
+        self.value = value
+
+
+_UNKNOWN: Final = Origin(None)
+_META: Final = torch.device("meta")
 
 
 def memory(tensor: Tensor) -> int:
@@ -119,6 +123,10 @@ class ValueTable:
             origin = self._origins[id(tensor)] = Origin(tensor)
         return origin
 
+    def known(self, tensor: Tensor) -> Origin:
+        """The record of ``tensor``, to read only."""
+        return self._origins.get(id(tensor), _UNKNOWN)
+
     def value(self, tensor: Tensor) -> Value | None:
         """Where ``tensor`` comes from; ``None`` when it is a plain constant."""
         if self._written and not tensor.is_meta and (written := self._written.get(memory(tensor))) is not None:
@@ -156,6 +164,8 @@ class ValueTable:
         """The parameter that ``tensor`` is, or is computed from alone: of several, one of its shape or the largest."""
         if tensor is None or (value := self.value(tensor)) is None or not value.params or value.sources:
             return None
+        if len(value.params) == 1:
+            return value.params[0]
         parameters = {name: self.parameters[name] for name in value.params}
         return max(parameters, key=lambda name: (parameters[name].shape == tensor.shape, parameters[name].numel()))
 
@@ -180,7 +190,7 @@ class ValueTable:
 
     def emit(self, shape: Sequence[int], dtype: torch.dtype, value: Value) -> Tensor:
         """A new abstract tensor."""
-        tensor = torch.empty(shape, dtype=dtype, device="meta")
+        tensor = torch.empty(shape, dtype=dtype, device=_META)
         self._origins[id(tensor)] = Origin(tensor, value)
         return tensor
 
@@ -191,8 +201,9 @@ class ValueTable:
     def view(self, base: Tensor, shape: Sequence[int]) -> Tensor:
         """An abstract tensor that shares ``base``'s memory: what is written into it is written into ``base``."""
         known, value = self._origins.get(id(base)), self.value(base)
-        tensor = torch.empty(shape, dtype=base.dtype, device="meta")
-        origin = self._origins[id(tensor)] = Origin(tensor, value or CONSTANT, base, value)
+        tensor = torch.empty(shape, dtype=base.dtype, device=_META)
+        origin = self._origins[id(tensor)] = Origin(tensor, value or CONSTANT)
+        origin.base, origin.base_value = base, value
         if known is not None:
             origin.open, origin.added = known.open, known.added
         return tensor

@@ -44,7 +44,7 @@ def known_parts(tracer: ValueTable, tensor: Any) -> tuple[Part, ...]:
         return ()
     if (name := tracer.own_name(tensor)) is not None:
         return (Part(name, tuple((dim,) for dim in range(tensor.dim()))),)
-    if (noted := tracer.origin(tensor).parts) is not None:
+    if (noted := tracer.known(tensor).parts) is not None:
         parts, shape, value = noted
         return parts if tensor.shape == shape and tracer.value(tensor) == value else ()
     if (wrapped := unwrap_functorch(tensor)) is not None:

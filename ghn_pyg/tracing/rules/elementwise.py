@@ -150,7 +150,7 @@ def _norm(tracer: Tracer, input: Any, other: Any, merged: Value) -> Sources | No
         value, gain = (input, other) if first else (other, input)
         if tracer.kinds(value) == {"normalised"} and open_in(tracer, value) is None:  # an activation function follows
             return None
-        base = tracer.origin(value).base
+        base = tracer.known(value).base
         return scaled(tracer, first or second, gain, base is not None and base.shape != value.shape)
     if len(merged.sources) < 2:
         return over_deviation(tracer, first or second, other if first else input)

@@ -114,7 +114,7 @@ def _is_statistic(tracer: Tracer, sources: Sources, value: Sources) -> bool:
 def _is_gain(tracer: Tracer, tensor: Any) -> bool:
     """Whether a parameter scales channels, by itself or after 1 was added to it."""
     name = tracer.parameter(tensor) if isinstance(tensor, Tensor) else None
-    if name is None or tracer.origin(tensor).added not in (0, 1):
+    if name is None or tracer.known(tensor).added not in (0, 1):
         return False
     shape = tracer.parameters[name].shape
     return shape[:1] > (1,) or 1 < shape.numel() == max(shape)

@@ -24,6 +24,9 @@ def weight_step(
     groups: int = 1,
 ) -> Sources:  # fmt: skip
     """Records a layer: its weight and, if it has one, its bias; a weight that is not a parameter is folded away."""
+    if (name := _whole(tracer, weight)) is not None and weight.dim() > 1:
+        spec = ParamSpec(name, tuple(weight.shape), "weight", layout, groups)
+        return bias_step(tracer, tracer.step(kind, inputs, (spec,)), bias)
     specs = []
     for part in parts_of(tracer, weight) or _modulated(tracer, weight):
         if _is_flat(tracer, weight, part):
@@ -40,10 +43,18 @@ def matrix_step(tracer: Tracer, inputs: Sources, weight: Tensor, roles: str, bia
     ``roles`` says for each dimension of the weight whether it is of the output (``o``), input (``i``) or a stack
     (``s``).
     """
+    if roles == "oi" and _whole(tracer, weight) is not None:
+        return weight_step(tracer, "conv", inputs, weight, bias)
     parts = [part for part in parts_of(tracer, weight) if not _is_flat(tracer, weight, part)]
     matrices = [part for part in parts if not _is_row(tracer, weight, part)]
     specs = [spec for part in matrices if (spec := specification(tracer, part, roles)) is not None]
     return _layer(tracer, "conv", inputs, weight, specs, bias) if specs else None
+
+
+def _whole(tracer: Tracer, tensor: Tensor) -> str | None:
+    """The name of the parameter that ``tensor`` is, as it nearly always is one, unless that is kept."""
+    name = tracer.own_name(tensor)
+    return None if name is None or tracer.folded.get(name) == Kept.FLAT else name
 
 
 def _is_row(tracer: Tracer, weight: Tensor, part: Part) -> bool:
@@ -76,6 +87,8 @@ def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None, flat: bool =
     """Records a layer's bias as a node of its own; ``flat`` if all dimensions of the parameter are of the output."""
     if bias is None:
         return inputs
+    if bias.dim() == 1 and (name := _whole(tracer, bias)) is not None:
+        return tracer.step("bias", inputs, (ParamSpec(name, tuple(bias.shape), "bias"),))
     parts = [part for part in parts_of(tracer, bias) if not _is_flat(tracer, bias, part)]
     for part in parts:
         shape = tuple(tracer.parameters[part.name].shape)
@@ -124,7 +137,7 @@ def _keep_others(tracer: Tracer, tensor: Tensor, names: Sequence[str], sources: 
 def entered(tracer: Tracer, tensor: Tensor) -> Sources:
     """The sources of a layer's input; a parameter among them is a token."""
     value = tracer.value(tensor) or CONSTANT
-    return tracer.fold(value.params, Kept.TOKEN, value.sources)
+    return tracer.fold(value.params, Kept.TOKEN, value.sources) if value.params else value.sources
 
 
 def layer_output(tracer: Tracer, shape: Sequence[int], dtype: torch.dtype, sources: Sources) -> Tensor:

@@ -120,7 +120,7 @@ def _layer(
 
 def weighted_sum(tracer: Tracer, product: Tensor) -> Tensor | None:
     """The sum over the last dimension of a product with a vector of parameters, which is a linear layer."""
-    if not isinstance(factors := tracer.origin(product).factors, tuple):
+    if not isinstance(factors := tracer.known(product).factors, tuple):
         return None
     value, weight = factors if tracer.sources(factors[0]) else factors[::-1]
     same = {_averaged(tracer, tracer.sources(tensor)) for tensor in (value, product)}
