@@ -76,8 +76,8 @@ class _Copier:
         copy: nn.Module = object.__new__(type(original))
         self.modules[id(original)] = self.copies[id(original)] = copy
         self.pending.append((original, copy, path))
-        state = copy.__dict__
-        state.update(original.__dict__)
+        state = original.__dict__.copy()
+        object.__setattr__(copy, "__dict__", state)
         state["training"] = self.training
         state["_compiled_call_impl"] = None  # it would call the original
         state["_parameters"] = original._parameters.copy()

@@ -72,6 +72,7 @@ class ValueTable:
         # Memory with data that something without data was written to, with a tensor that keeps it alive
         self._written: dict[int, tuple[Value, Tensor]] = {}
         self._data_with_sources = False
+        self._marked = False  # whether anything was written to
 
     # --- tensors of the network ------------------------------------------------------------------------------------
 
@@ -88,9 +89,12 @@ class ValueTable:
                     self.parameters[name] = self.owned[id(parameter)] = parameter
                 else:
                     self.tied[name] = first
-            self.owned.update((id(buffer), buffer) for buffer in module._buffers.values() if buffer is not None)
-            children = [(f"{prefix}{name}.", child) for name, child in module._modules.items() if child is not None]
-            waiting += children[::-1]
+            for buffer in module._buffers.values():
+                if buffer is not None:
+                    self.owned[id(buffer)] = buffer
+            if module._modules:
+                children = [(f"{prefix}{name}.", child) for name, child in module._modules.items() if child is not None]
+                waiting += children[::-1]
 
     def own_name(self, tensor: Tensor) -> str | None:
         """The name of a tensor that is a parameter itself."""
@@ -133,7 +137,10 @@ class ValueTable:
             return written[0]
         origin = self._origins.get(id(tensor))
         if origin is not None and origin.value is not None:
-            value, now = origin.value, None if origin.base is None else self.value(origin.base)
+            value = origin.value
+            if origin.base is None or not self._marked:
+                return value
+            now = self.value(origin.base)
             if now is None or now == origin.base_value:
                 return value
             # Something was written into the base since.
@@ -229,6 +236,7 @@ class ValueTable:
 
         Nothing is written into the network's buffers, but what follows in the trace reads this from them.
         """
+        self._marked = True
         target: Tensor | None = tensor
         while target is not None and id(target) not in self._names:
             origin = self.origin(target)
