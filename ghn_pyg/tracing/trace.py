@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..graph.arch_data import ArchData
 from ..graph.node_types import PRIMITIVE_ID
 from ..transforms import shortest_paths
-from ..utils.compat import run_uncompiled
+from ..utils.compat import has_plain_values, is_fake, outside_of_modes, run_uncompiled
 from ..utils.nested_tensors import copy_with_tensors, tensors_inside
 from . import other_layouts, rules  # noqa: F401  (registers the rules)
 from .assumptions import CONDITIONS, Assumptions, drawing
@@ -50,7 +50,6 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-@_collector_paused()
 def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) -> ArchData:
     """Builds the graph of a network.
 
@@ -74,8 +73,9 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
 
     Raises:
         TypeError: If ``model`` is no module, or ``example_inputs`` contains no tensor.
-        ValueError: If ``model`` has no parameters or uninitialised ones, ``cutoff`` is out of range, or a handler of
-            :func:`~ghn_pyg.register_layer` or a rule of :func:`~ghn_pyg.register_parameter` returned an invalid node.
+        ValueError: If ``model`` has no parameters, or uninitialised or fake ones, ``cutoff`` is out of range, or a
+            handler of :func:`~ghn_pyg.register_layer` or a rule of :func:`~ghn_pyg.register_parameter` returned an
+            invalid node.
         TracingError: If the forward pass fails, or needs the values of activations outside of tensors.
 
     Example:
@@ -83,7 +83,26 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
         >>> from_module(torchvision.models.resnet18()).num_nodes
         53
     """
-    args, kwargs = arguments(model, example_inputs)
+    build = torch.compiler.disable(_build) if torch.compiler.is_compiling() else _build
+    return build(model, example_inputs, cutoff)
+
+
+@_collector_paused()
+def _build(model: nn.Module, example_inputs: Any, cutoff: int) -> ArchData:
+    with outside_of_modes():
+        trace = _trace_in_both_modes(model, *arguments(model, example_inputs))
+        graph = _graph(trace.tracer, trace.output, cutoff)
+    if trace.error is not None:
+        warnings.warn(
+            f"the forward pass of {type(model).__name__} reads values of activations after its last parameter; the "
+            f"graph ends there ({type(trace.error.__cause__).__name__}: {trace.error.__cause__})",
+            stacklevel=4,
+        )
+    return graph
+
+
+def _trace_in_both_modes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Trace:
+    """The trace in evaluation mode, or in training mode if only that reaches all parameters."""
     trace = _best_trace(model, args, kwargs, training=False)
     if unused := trace.unused:
         never: set[str] = set()
@@ -99,13 +118,7 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
         # Only what neither mode reaches, whatever the values of activations are, counts as unused.
         tracer = trace.tracer
         tracer.reasons = dict.fromkeys(trace.unused - never - tracer.met, Kept.UNREACHED) | tracer.reasons
-    if trace.error is not None:
-        warnings.warn(
-            f"the forward pass of {type(model).__name__} reads values of activations after its last parameter; the "
-            f"graph ends there ({type(trace.error.__cause__).__name__}: {trace.error.__cause__})",
-            stacklevel=3,
-        )
-    return _graph(trace.tracer, trace.output, cutoff)
+    return trace
 
 
 def arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -197,7 +210,7 @@ def _run(tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[s
         if not other_layouts.is_dense(tensor):
             return other_layouts.placeholder(tracer, tensor, Value((0,)))
         # Token ids, lengths and masks keep their values, which a forward pass may look at.
-        if tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta:
+        if tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta or not has_plain_values(tensor):
             return tracer.emit(tensor.shape, tensor.dtype, Value((0,)))
         return tracer.remember(tensor.to("cpu", copy=True), Value((0,)))
 
@@ -208,6 +221,11 @@ def _run(tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[s
     if lazy := [name for name, parameter in tracer.parameters.items() if nn.parameter.is_lazy(parameter)]:
         raise ValueError(
             f"parameters {lazy[:3]} are not initialised yet; run the network once before building its graph"
+        )
+    if any(map(is_fake, tracer.owned.values())):
+        raise ValueError(
+            f"{type(model).__name__} has fake tensors, which only their FakeTensorMode computes with; build the "
+            "network outside of it, for one without memory under torch.device('meta')"
         )
     with shallow_copy(model, tracer, training) as copy:
         try:
