@@ -20,14 +20,14 @@ from ..transforms import shortest_paths
 from ..utils.compat import has_plain_values, is_fake, outside_of_modes, run_uncompiled
 from ..utils.nested_tensors import copy_with_tensors, tensors_inside
 from . import other_layouts, rules  # noqa: F401  (registers the rules)
-from .assumptions import CONDITIONS, Assumptions, drawing
+from .assumptions import CONDITIONS, GENERATORS_LOCK, Assumptions, Generators, fix_generators, uses_generators
 from .default_inputs import default_inputs
 from .kept_reasons import Kept, enters
 from .registry import RuleError
 from .rewrite_passes import rewrite
 from .shallow_copy import shallow_copy
 from .steps import Sources, Step
-from .tracer import OperatorTracer, Tracer, asks_for_values
+from .tracer import NOT_THE_NETWORK, OperatorTracer, Tracer, asks_for_values
 from .values import Value
 
 _logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
 
 @_collector_paused()
 def _build(model: nn.Module, example_inputs: Any, cutoff: int) -> ArchData:
-    with outside_of_modes():
+    with GENERATORS_LOCK, outside_of_modes():
         trace = _trace_in_both_modes(model, *arguments(model, example_inputs))
         graph = _graph(trace.tracer, trace.output, cutoff)
     if trace.error is not None:
@@ -178,10 +178,22 @@ class _Trace:
 
 def _best_trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> _Trace:
     """The trace under the assumptions that reach the most parameters."""
+    before = Generators.now()
     best = _run(Tracer(Assumptions()), model, args, kwargs, training)
-    if best.tracer.drew_from_state:
-        best = _run(Tracer(Assumptions(fixed=True)), model, args, kwargs, training)
-    first = best
+    if before.unused() or not uses_generators(
+        lambda: _run(Tracer(Assumptions()), model, args, kwargs, training), NOT_THE_NETWORK
+    ):
+        return _best_of(best, model, args, kwargs, training)
+    try:
+        first = _run(Tracer(Assumptions(fixed=True)), model, args, kwargs, training)
+        return _best_of(first, model, args, kwargs, training)
+    finally:
+        before.restore()
+
+
+def _best_of(first: _Trace, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> _Trace:
+    """The trace or another one, with other answers where the forward pass asks for values."""
+    best = first
 
     def attempt(**changes: Any) -> None:
         nonlocal best
@@ -229,7 +241,9 @@ def _run(tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[s
         )
     with shallow_copy(model, tracer, training) as copy:
         try:
-            with drawing(tracer), run_uncompiled(), torch.no_grad(), OperatorTracer(), tracer:
+            if tracer.assumed.fixed:
+                fix_generators(tracer.assumed.drawn)
+            with run_uncompiled(), torch.no_grad(), OperatorTracer(), tracer:
                 result = copy(*args, **kwargs)
         except RuleError:
             raise

@@ -110,7 +110,8 @@ FOLLOWERS: Final[dict[Callable[..., Any], Follower]] = {}
 """PyTorch function → what it does to the parts of its arguments."""
 
 
-def _functions(names: str) -> frozenset[Any]:
+def functions(names: str) -> frozenset[Any]:
+    """The functions and methods of these names."""
     spaces = (torch, Tensor, F)
     return frozenset(getattr(space, name) for name in names.split() for space in spaces if hasattr(space, name))
 
@@ -119,7 +120,7 @@ def _follows(names: str, *others: Any) -> Callable[[Follower], Follower]:
     """Registers the decorated function for the functions and methods of these names."""
 
     def register(follower: Follower) -> Follower:
-        FOLLOWERS.update(dict.fromkeys((*_functions(names), *others), follower))
+        FOLLOWERS.update(dict.fromkeys((*functions(names), *others), follower))
         return follower
 
     return register
@@ -132,7 +133,7 @@ def made_of(tracer: ValueTable, result: Any, parts: Iterable[Part]) -> None:
 
 
 _RESHAPING: Final = "view view_as reshape reshape_as flatten unflatten ravel"
-_JOINING: Final = _functions(_RESHAPING)
+_JOINING: Final = functions(_RESHAPING)
 
 
 @_follows(
