@@ -62,6 +62,7 @@ class ValueTable:
         self.tied: dict[str, str] = {}  # further names of shared parameters, with the first one
         self.owned: dict[int, Tensor] = {}  # the network's parameters and buffers by id
         self.met: set[str] = set()  # parameters that some function took
+        self.scaling: set[str] = set()  # parameters that scale a weight
         self._origins: dict[int, Origin] = {}
         self._names: dict[int, str] = {}
         self._memory: dict[int, bool] = {}  # what the network owns: whether it is that of a parameter

@@ -68,7 +68,7 @@ def _layer(
     sources = union(inputs, tracer.sources(weight))
     if specs:
         sources = union(*(tracer.step(kind, sources, (spec,)) for spec in specs))
-        sources = _keep_others(tracer, weight, [spec.name for spec in specs], sources)
+    sources = keep_others(tracer, weight, [spec.name for spec in specs], sources)
     return bias_step(tracer, sources, bias)
 
 
@@ -86,7 +86,7 @@ def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None, flat: bool =
         elif shape[-1:] > (1,) and part.axes[-1:] == ((len(shape) - 1,),):  # one bias for each matrix of a stack
             spec = dataclasses.replace(spec, stacked=len(shape) - 1)
         inputs = tracer.step("bias", inputs, (spec,))
-    return _keep_others(tracer, bias, [part.name for part in parts], inputs)
+    return keep_others(tracer, bias, [part.name for part in parts], inputs)
 
 
 def _stored(part: Part, layout: Layout, groups: int) -> tuple[Layout, int]:
@@ -105,17 +105,17 @@ def _modulated(tracer: Tracer, weight: Tensor) -> tuple[Part, ...]:
     return (Part(name, tuple((dim,) for dim in range(tracer.parameters[name].dim()))),)
 
 
-def _keep_others(tracer: Tracer, tensor: Tensor, names: Sequence[str], sources: Sources) -> Sources:
+def keep_others(tracer: Tracer, tensor: Tensor, names: Sequence[str], sources: Sources) -> Sources:
     """Keeps the other parameters that a weight or bias is computed from.
 
-    Magnitudes of channels, masks and coefficients of a sum of weights scale another weight.
+    Magnitudes of channels, masks, factors of an elementwise product, and coefficients of a sum scale another weight.
     """
     others = [name for name in (tracer.value(tensor) or CONSTANT).params if name not in names]
     axes = {part.name: part.axes[-2:] for part in known_parts(tracer, tensor)} if others else {}
     for other in others:
         parameter = tracer.parameters[other]
         scales = max(parameter.shape, default=1) == parameter.numel() or not parameter.requires_grad
-        scales = scales or not any(axes.get(other, "?"))
+        scales = scales or other in tracer.scaling or not any(axes.get(other, "?"))
         reason = Kept.MAGNITUDE if scales else enters("the computation of another weight")
         sources = tracer.fold((other,), reason, sources)
     return sources

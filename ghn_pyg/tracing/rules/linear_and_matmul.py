@@ -124,7 +124,7 @@ def weighted_sum(tracer: Tracer, product: Tensor) -> Tensor | None:
         return None
     value, weight = factors if tracer.sources(factors[0]) else factors[::-1]
     same = {_averaged(tracer, tracer.sources(tensor)) for tensor in (value, product)}
-    if len(same) > 1 or not known_parts(tracer, weight):
+    if len(same) > 1 or not any(part.linear for part in known_parts(tracer, weight)):
         return None
     indices = _INDICES[: product.dim()]
     terms = [indices[len(indices) - factor.dim() :] for factor in (value, weight)]
@@ -141,8 +141,9 @@ def _averaged(tracer: Tracer, sources: Sources) -> Sources:
 def _multiplied(tracer: Tracer, operands: Sequence[Tensor], terms: Sequence[str], result: str) -> Iterator[Part]:
     """The parameters in a product of weights."""
     for tensor, term in zip(operands, terms, strict=True):
-        for name, axes in parts_of(tracer, tensor):
-            yield Part(name, tuple(axes[term.index(index)] if index in term else () for index in result))
+        for part in parts_of(tracer, tensor):
+            axes = tuple(part.axes[term.index(index)] if index in term else () for index in result)
+            yield Part(part.name, axes)
 
 
 # --- the functions ---------------------------------------------------------------------------------------------------
