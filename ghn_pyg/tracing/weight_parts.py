@@ -20,7 +20,10 @@ from ..utils.nested_tensors import tensors_in
 from .values import CONSTANT, ValueTable
 
 Axes = tuple[tuple[int, ...], ...]
-"""For each dimension of a weight the dimensions of a parameter that run along it."""
+"""For each dimension of a weight the dimensions of a parameter that run along it.
+
+``~dim`` is a dimension that was summed over in a product, of which the other factor runs along the weight instead.
+"""
 
 
 class Part(NamedTuple):
@@ -52,6 +55,22 @@ def known_parts(tracer: ValueTable, tensor: Any) -> tuple[Part, ...]:
         dim, parts = batch_dimension(tensor), known_parts(tracer, wrapped)
         return parts if dim is None else tuple(_without(part, {dim}) for part in parts)
     return ()
+
+
+def runs_along(part: Part, count: int | None = None) -> bool:
+    """Whether a part runs along any of the last ``count`` dimensions of a weight, by itself or by another factor.
+
+    Coefficients of a sum of weights do not: the weights run along several dimensions.
+    """
+    last = part.axes[-count:] if count else part.axes
+    summed = [axis for along in last for axis in along if axis < 0]
+    return any(axis >= 0 for along in last for axis in along) or any(summed.count(axis) == 1 for axis in summed)
+
+
+def is_split(part: Part, roles: str) -> bool:
+    """Whether a dimension of a parameter runs along dimensions of a weight with different roles."""
+    own = {(axis, role) for along, role in zip(part.axes, roles, strict=True) for axis in along if axis >= 0}
+    return len({axis for axis, _ in own}) < len(own)
 
 
 def _without(part: Part, dims: Collection[int]) -> Part:
@@ -96,10 +115,16 @@ def specification(tracer: ValueTable, part: Part, roles: str) -> ParamSpec | Non
 
 
 def _axes(part: Part, roles: str, shape: Sequence[int]) -> str:
-    """The role of each dimension of a parameter; one that the weight does not have is input or output, else a stack."""
-    pairs = {(dim, role) for dims, role in zip(part.axes, roles, strict=True) for dim in dims}
-    role_of = dict(pairs)
-    if len(role_of) < len(pairs):  # a dimension that was split into several with different roles
+    """The role of each dimension of a parameter; one that the weight does not have is input or output, else a stack.
+
+    One that was split is an input if any of its dimensions is: outputs among it enter the product that follows.
+    """
+    pairs = [(axis, role) for along, role in zip(part.axes, roles, strict=True) for axis in along]
+    role_of = dict(sorted(((axis, role) for axis, role in pairs if axis >= 0), key=lambda pair: "soi".index(pair[1])))
+    summed = {(~axis, role) for axis, role in pairs if axis < 0 and ~axis not in role_of}
+    axes_summed = [axis for axis, _ in summed]
+    role_of |= {axis: role for axis, role in summed if axes_summed.count(axis) == 1}
+    if not role_of:
         return ""
     rest = next((role for role in "io" if role not in role_of.values()), "s")
     axes = ""
@@ -142,8 +167,8 @@ def made_of(tracer: ValueTable, result: Any, parts: Iterable[Part]) -> None:
 
 
 def _along(part: Part) -> int:
-    """How many dimensions of the weight a parameter runs along."""
-    return sum(map(bool, part.axes))
+    """How many dimensions of the weight a parameter runs along by itself."""
+    return sum(any(axis >= 0 for axis in axes) for axes in part.axes)
 
 
 _RESHAPING: Final = "view view_as reshape reshape_as flatten unflatten ravel"
@@ -186,7 +211,8 @@ def _viewed(part: Part, stored: Sequence[int], dims: Axes, sizes: Sequence[int])
     axes = [tuple(axis for dim in run for axis in part.axes[dim]) for run in dims]
     for dim in range(len(part.axes)):
         split = [position for position, run in enumerate(dims) if run == (dim,)]
-        if [sizes[position] for position in split] == [stored[axis] for axis in part.axes[dim]]:  # was joined before
+        own = [stored[axis] for axis in part.axes[dim] if axis >= 0]
+        if len(split) == len(part.axes[dim]) and [sizes[position] for position in split] == own:  # was joined before
             for position, axis in zip(split, part.axes[dim], strict=True):
                 axes[position] = (axis,)
     return part._replace(axes=tuple(axes))
@@ -309,6 +335,12 @@ def _kronecker(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result:
     """A Kronecker product, of which each factor is applied to dimensions of its own."""
     if not tracer.sources(result):
         made_of(tracer, result, _broadcast([part for tensor in args for part in parts_of(tracer, tensor)], result))
+
+
+@_follows("diag diag_embed")
+def _diagonal(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
+    """A diagonal matrix, which scales what it is multiplied with."""
+    tracer.scaling.update((tracer.value(result) or CONSTANT).params if result.dim() > args[0].dim() else ())
 
 
 @_follows("cat concat concatenate block_diag")

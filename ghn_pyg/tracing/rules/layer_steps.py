@@ -15,7 +15,7 @@ from ..kept_reasons import Kept, enters
 from ..steps import Sources, union
 from ..tracer import Tracer
 from ..values import CONSTANT, Value
-from ..weight_parts import Part, known_parts, parts_of, specification, stacked_in
+from ..weight_parts import Part, is_split, known_parts, parts_of, runs_along, specification, stacked_in
 from .open_layers import open_in, opened, takes_bias
 
 
@@ -25,7 +25,8 @@ def weight_step(
 ) -> Sources:  # fmt: skip
     """Records a layer: its weight and, if it has one, its bias; a weight that is not a parameter is folded away."""
     specs = []
-    for part in parts_of(tracer, weight) or _modulated(tracer, weight):
+    parts = parts_of(tracer, weight) or _modulated(tracer, weight)
+    for part in [part for part in parts if runs_along(part)] or parts:
         if _is_flat(tracer, weight, part):
             continue
         shape = tuple(tracer.parameters[part.name].shape)
@@ -41,15 +42,21 @@ def matrix_step(tracer: Tracer, inputs: Sources, weight: Tensor, roles: str, bia
     (``s``).
     """
     parts = [part for part in parts_of(tracer, weight) if not _is_flat(tracer, weight, part)]
-    matrices = [part for part in parts if not _is_row(tracer, weight, part)]
-    specs = [spec for part in matrices if (spec := specification(tracer, part, roles)) is not None]
+    specs = []
+    for part in parts:
+        if _is_row(tracer, weight, part):
+            continue
+        if (spec := specification(tracer, part, roles)) is not None:
+            specs.append(spec)
+        elif is_split(part, roles):  # one flat vector for each matrix of a stack
+            tracer.keep(part.name, Kept.FLAT)
     return _layer(tracer, "conv", inputs, weight, specs, bias) if specs else None
 
 
 def _is_row(tracer: Tracer, weight: Tensor, part: Part) -> bool:
     """Whether a part consists of rows that were looked up in a table."""
     looked_up = part.name in tracer.looked_up or bool(tracer.sources(weight))
-    return looked_up and sum(map(bool, part.axes)) < 2
+    return looked_up and sum(any(axis >= 0 for axis in along) for along in part.axes) < 2
 
 
 def _is_flat(tracer: Tracer, tensor: Tensor, part: Part) -> bool:
@@ -111,11 +118,11 @@ def keep_others(tracer: Tracer, tensor: Tensor, names: Sequence[str], sources: S
     Magnitudes of channels, masks, factors of an elementwise product, and coefficients of a sum scale another weight.
     """
     others = [name for name in (tracer.value(tensor) or CONSTANT).params if name not in names]
-    axes = {part.name: part.axes[-2:] for part in known_parts(tracer, tensor)} if others else {}
+    parts = {part.name: part for part in known_parts(tracer, tensor)} if others else {}
     for other in others:
         parameter = tracer.parameters[other]
         scales = max(parameter.shape, default=1) == parameter.numel() or not parameter.requires_grad
-        scales = scales or other in tracer.scaling or not any(axes.get(other, "?"))
+        scales = scales or other in tracer.scaling or (other in parts and not runs_along(parts[other], 2))
         reason = Kept.MAGNITUDE if scales else enters("the computation of another weight")
         sources = tracer.fold((other,), reason, sources)
     return sources

@@ -68,6 +68,8 @@ def _layer_or_product(
     if merged.sources and len(operands) > 1:
         reason = Kept.POSITION_BIAS if tracer.looked_up.issuperset(merged.params) else enters(name)
         tracer.take_back(merged.params, Kept.LAYER_SCALE)  # it is a weight that activations have modulated
+        scaling = [name for name in merged.params if name in tracer.scaling]
+        tracer.fold(scaling, Kept.MAGNITUDE)
         merged = Value(tracer.fold(merged.params, reason, attended(tracer, operands)))
     return tracer.emit(shape, operands[0].dtype, merged)
 
@@ -139,11 +141,18 @@ def _averaged(tracer: Tracer, sources: Sources) -> Sources:
 
 
 def _multiplied(tracer: Tracer, operands: Sequence[Tensor], terms: Sequence[str], result: str) -> Iterator[Part]:
-    """The parameters in a product of weights."""
+    """The parameters in a product of weights.
+
+    Where a dimension is summed over, the other factor's own dimensions take its place: ``x (A B C)`` meets B in a
+    layer as well.
+    """
     for tensor, term in zip(operands, terms, strict=True):
+        others = "".join(other for other in terms if other is not term)
         for part in parts_of(tracer, tensor):
-            axes = tuple(part.axes[term.index(index)] if index in term else () for index in result)
-            yield Part(part.name, axes)
+            along = dict(zip(term, part.axes, strict=True))
+            gone = {axis if axis < 0 else ~axis for index in term if index not in result for axis in along[index]}
+            place = tuple(sorted(gone))
+            yield Part(part.name, tuple(along[i] if i in along else place if i in others else () for i in result))
 
 
 # --- the functions ---------------------------------------------------------------------------------------------------
