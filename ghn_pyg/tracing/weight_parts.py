@@ -265,8 +265,9 @@ def _broadcast(parts: Iterable[Part], result: Tensor) -> list[Part]:
     Tensor.data.__get__,  # type: ignore[attr-defined]
 )
 def _linear(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
-    """A function that keeps the dimensions of a weight and is linear in it."""
-    made_of(tracer, result, next(_alike(tracer, args, result), ()))
+    """A function that keeps the dimensions of a weight and is linear in it; others of its arguments do not count."""
+    if result.shape == args[0].shape and tracer.sources(result) == tracer.sources(args[0]):
+        made_of(tracer, result, known_parts(tracer, args[0]))
 
 
 @_follows(

@@ -163,11 +163,21 @@ def linear(tracer: Tracer, input: Tensor, weight: Tensor, bias: Tensor | None = 
     """``x Wᵀ + b``."""
     shape, features = tuple(input.shape), weight.shape[-1]
     expect(shape[-1:] == (features,), f"linear expected {features} input features, got an input of shape {shape}")
+    if weight.dim() == 2 and _is_weight(tracer, input):
+        product = tracer.call(torch.matmul, input, tracer.call(torch.t, weight))
+        return product if bias is None else tracer.call(torch.add, product, bias)
     entering = entered(tracer, input)
     sources = matrix_step(tracer, entering, weight, "oi"[-weight.dim() :], bias)
     if sources is None:
         sources = weight_step(tracer, "conv", entering, weight, bias)
     return layer_output(tracer, (*shape[:-1], *weight.shape[:-1]), input.dtype, sources)
+
+
+def _is_weight(tracer: Tracer, tensor: Tensor) -> bool:
+    """Whether a tensor is computed from the weight of another layer alone."""
+    value = tracer.value(tensor) or CONSTANT
+    used = {tracer.steps[tracer.claimed[name]].kind for name in value.params if name in tracer.claimed}
+    return not value.sources and not used.isdisjoint(("conv", "sep_conv", "dil_conv"))
 
 
 @rule(*named("matmul __matmul__ bmm mm mv"), torch.sparse.mm)
