@@ -240,7 +240,7 @@ class RunRecorder(TorchDispatchMode):
                     continue  # a shared layer
                 self._uses[key] = max(use, used)
                 self._most[key[0]] = max(use, self._most.get(key[0], -1))
-                (biases if node in self._layer_biases else layers)[node] = sliced or used >= use
+                (biases if node in self._layer_biases else layers)[node] = sliced or through_time or used >= use
                 if through_time:
                     looped = True
                     self.through_time[node] = self.through_time.get(node, 0) | before

@@ -80,7 +80,7 @@ def _layer(
 
 
 def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None, flat: bool = False) -> Sources:
-    """Records a layer's bias as a node of its own; ``flat`` if all dimensions of the parameter are of the output."""
+    """Records a layer's bias as a node of its own; ``flat`` if all dimensions of the bias are of the output."""
     if bias is None:
         return inputs
     parts = [part for part in parts_of(tracer, bias) if not _is_flat(tracer, bias, part)]
@@ -89,11 +89,18 @@ def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None, flat: bool =
         spec = ParamSpec(part.name, shape, "bias")
         last = set(part.axes[-1]) if part.axes else set()
         if (flat or {dim for dim, size in enumerate(shape) if size > 1} <= last) and shape[:1] != (math.prod(shape),):
-            spec = dataclasses.replace(spec, axes="o" * len(shape))
+            own = _own_dimensions(part, shape)
+            spec = dataclasses.replace(spec, axes="".join("o" if dim in own else "s" for dim in range(len(shape))))
         elif shape[-1:] > (1,) and part.axes[-1:] == ((len(shape) - 1,),):  # one bias for each matrix of a stack
             spec = dataclasses.replace(spec, stacked=len(shape) - 1)
         inputs = tracer.step("bias", inputs, (spec,))
     return keep_others(tracer, bias, [part.name for part in parts], inputs)
+
+
+def _own_dimensions(part: Part, shape: Sequence[int]) -> set[int]:
+    """The dimensions of a parameter that a bias runs along; others index a stack of biases, of which it is one."""
+    own = {axis for along in part.axes for axis in along if axis >= 0}
+    return own | {dim for dim, size in enumerate(shape) if size == 1} if own else set(range(len(shape)))
 
 
 def _stored(part: Part, layout: Layout, groups: int) -> tuple[Layout, int]:
@@ -147,13 +154,14 @@ def offset(tracer: Tracer, value: Any, other: Any) -> Sources | None:
     layers = [tracer.steps[step] for step in found.layers]
     name, channels = parts[0].name, found.channels
     shape = tuple(tracer.parameters[name].shape)
-    size, stacks = math.prod(shape), [spec.shape[: spec.stacked] for layer in layers for spec in layer.params]
+    own = [shape[dim] for dim in sorted(_own_dimensions(parts[0], shape))]
+    size, stacks = math.prod(own), [spec.shape[: spec.stacked] for layer in layers for spec in layer.params]
     whole = channels < size == value.shape[-1] and any(math.prod(stack) * channels % size == 0 for stack in stacks)
     flat = size == other.numel() and (size == channels or whole) and not tracer.sources(other)
     if takes_bias(tracer, found):
         # One number for each channel is a bias if no channels of size 1 come before, else it may be a token.
         no_token = value.dim() < 3 or other.shape[-1:] == (1,)
-        flat = flat and (shape[0] == size or max(shape) < size or no_token)
+        flat = flat and (own[:1] == [size] or max(own, default=1) < size or no_token)
         stacked = _stack(shape[:-1]) in [_stack(stack) for stack in stacks if stack] and shape[-1:] == (channels,)
         return bias_step(tracer, found.sources, other, flat) if flat or stacked else None
     if layers[0].kind not in ("ln", "bn") or found.sources != found.layers or not flat:
