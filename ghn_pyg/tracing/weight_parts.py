@@ -286,12 +286,14 @@ def _scaled(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: An
     """An elementwise product: the factor with more dimensions is the weight, and the other scales it.
 
     Of two alike it is the one that is linear in its parameters, that is made of fewer of them, that is trained, or that
-    comes first. If each has a dimension of its own, as in an outer product, both are weights.
+    comes first. If each has a dimension of its own, as in an outer product, both are weights. Activations modulate a
+    weight that has a dimension of its own, and others scale activations.
     """
     factors = [(tensor, known_parts(tracer, tensor)) for tensor in args[:2] if isinstance(tensor, Tensor)]
-    if any(tracer.sources(tensor) and not parts for tensor, parts in factors):
-        return
     wide = [{dim - tensor.dim() for dim, size in enumerate(tensor.shape) if size > 1} for tensor, _ in factors]
+    for (tensor, parts), own, others in zip(factors, wide, wide[::-1], strict=True):
+        if tracer.sources(tensor) and not parts and others <= own:
+            return
     if len(factors) > 1 and not (wide[0] <= wide[1] or wide[1] <= wide[0]):
         return made_of(tracer, result, _broadcast([part for _, parts in factors for part in parts], result))
 
