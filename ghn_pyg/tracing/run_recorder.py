@@ -30,7 +30,7 @@ _BATCHED: Final = frozenset(("bmm", "baddbmm"))
 _LOOKUPS: Final = frozenset(("embedding", "_embedding_bag", "index", "index_select", "gather"))
 _LAYERS: Final = _PRODUCTS | _BATCHED | {"embedding", "native_layer_norm", "native_batch_norm", "native_group_norm"}
 _SCALES: Final = frozenset(("mul", "mul_", "div", "div_"))
-_KEEP_WEIGHTS: Final = _SCALES | {"clone", "_to_copy", "_unsafe_view", "repeat"}
+_KEEP_WEIGHTS: Final = _SCALES | {"clone", "_to_copy", "_unsafe_view", "repeat", "sum"}
 _NORMS: Final = frozenset(("linalg_vector_norm", "norm", "std", "var", "var_mean", "amax", "amin", "max", "min"))
 _SUMS: Final = frozenset(("add", "add_", "sub", "sub_", "rsub"))
 _SUMS_WITH_PRODUCT: Final = frozenset(("addmm", "baddbmm", "addmv", "addbmm", "addcmul"))
@@ -240,7 +240,10 @@ class RunRecorder(TorchDispatchMode):
                     continue  # a shared layer
                 self._uses[key] = max(use, used)
                 self._most[key[0]] = max(use, self._most.get(key[0], -1))
-                (biases if node in self._layer_biases else layers)[node] = sliced or through_time or used >= use
+                if node in self._layer_biases:
+                    biases[node] = sliced or used >= use
+                else:
+                    layers[node] = sliced or through_time or used >= use
                 if through_time:
                     looped = True
                     self.through_time[node] = self.through_time.get(node, 0) | before

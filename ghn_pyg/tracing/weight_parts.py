@@ -371,10 +371,10 @@ def _written(tracer: ValueTable, _: Any, args: Sequence[Any], kwargs: dict[str, 
     _add_to(tracer, args[0], result, [part for tensor in given for part in known_parts(tracer, tensor)])
 
 
-@_follows("__setitem__")
-def _assigned(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, ___: Any) -> None:
+@_follows("__setitem__ index_put index_put_")
+def _assigned(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
     """A part of a weight is overwritten."""
-    target, index, source = args
+    target, index, source, *_ = args
     indices = list(index) if isinstance(index, tuple) else [index]
     if ... in indices:
         at = indices.index(...)
@@ -389,7 +389,7 @@ def _assigned(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, ___: Any
     if isinstance(source, Tensor) and source.dim() == count and None not in indices:
         parts = known_parts(tracer, source)
         axes = [[() if run is None else part.axes[run] for run in runs] for part in parts]
-        _add_to(tracer, target, target, [part._replace(axes=tuple(a)) for part, a in zip(parts, axes, strict=True)])
+        _add_to(tracer, target, target if result is None else result, [part._replace(axes=tuple(a)) for part, a in zip(parts, axes, strict=True)])
 
 
 def _add_to(tracer: ValueTable, target: Tensor, result: Tensor, parts: Iterable[Part]) -> None:

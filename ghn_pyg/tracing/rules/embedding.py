@@ -42,7 +42,10 @@ def looked_up(tracer: Tracer, ids: Tensor, table: Tensor) -> Sources:
         shape = tuple(tracer.parameters[part.name].shape)
         has_rows = not part.axes or any(axis >= 0 for axis in part.axes[0]) or not runs_along(part)
         if len(shape) < 2:
-            tracer.keep(part.name, Kept.FLAT)
+            if has_rows:
+                tracer.keep(part.name, Kept.FLAT)
+            else:
+                tracer.fold((part.name,), Kept.TOKEN)
         elif has_rows:
             specs.append(("pos_enc", ParamSpec(part.name, shape, "position")))
         elif (spec := specification(tracer, part, "io")) is not None:
