@@ -124,9 +124,13 @@ def keep_others(tracer: Tracer, tensor: Tensor, names: Sequence[str], sources: S
 
     Magnitudes of channels, masks, factors of an elementwise product, and coefficients of a sum scale another weight.
     """
-    others = [name for name in (tracer.value(tensor) or CONSTANT).params if name not in names]
-    parts = {part.name: part for part in known_parts(tracer, tensor)} if others else {}
-    for other in others:
+    if tracer.own_name(tensor) is not None:
+        return sources
+    parts = {part.name: part for part in known_parts(tracer, tensor)}
+    tracer.take_back(parts, enters("indexing"))
+    for other in dict.fromkeys((*(tracer.value(tensor) or CONSTANT).params, *parts)):
+        if other in names:
+            continue
         parameter = tracer.parameters[other]
         scales = max(parameter.shape, default=1) == parameter.numel() or not parameter.requires_grad
         scales = scales or other in tracer.scaling or (other in parts and not runs_along(parts[other], 2))
