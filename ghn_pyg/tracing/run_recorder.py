@@ -234,7 +234,7 @@ class RunRecorder(TorchDispatchMode):
                 node, spec = self.spec_of[key[0]]
                 used, after = self._uses.get(key, -1), before >> node & 1
                 sliced = used < 0 and self._most.get(key[0], -1) >= use
-                through_time = used == CONSTANT_USE < use and after  # its own result, a step later
+                through_time = bool(used == CONSTANT_USE < use and after)  # its own result, a step later
                 if (sliced and after) or (used >= use and (after or use > CONSTANT_USE)):
                     passed |= node not in self._layer_biases
                     continue  # a shared layer

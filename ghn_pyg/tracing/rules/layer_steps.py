@@ -112,10 +112,10 @@ def _stored(part: Part, layout: Layout, groups: int) -> tuple[Layout, int]:
 
 def _modulated(tracer: Tracer, weight: Tensor) -> tuple[Part, ...]:
     """The largest parameter of a weight that is a product of activations and parameters."""
-    value = tracer.value(weight)
-    if value is None or not value.params:
+    names = [name for name in (tracer.value(weight) or CONSTANT).params if name not in tracer.scaling]
+    if not names:
         return ()
-    name = max(value.params, key=lambda name: tracer.parameters[name].numel())
+    name = max(names, key=lambda name: tracer.parameters[name].numel())
     return (Part(name, tuple((dim,) for dim in range(tracer.parameters[name].dim()))),)
 
 

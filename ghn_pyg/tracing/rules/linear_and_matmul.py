@@ -67,7 +67,8 @@ def _layer_or_product(
     merged = tracer.merged(operands)
     if merged.sources and len(operands) > 1:
         reason = Kept.POSITION_BIAS if tracer.looked_up.issuperset(merged.params) else enters(name)
-        tracer.take_back(merged.params, Kept.LAYER_SCALE)  # it is a weight that activations have modulated
+        modulated = [part.name for operand in operands for part in known_parts(tracer, operand)]
+        tracer.take_back(modulated, Kept.LAYER_SCALE)  # it is a weight that activations have modulated
         scaling = [name for name in merged.params if name in tracer.scaling]
         tracer.fold(scaling, Kept.MAGNITUDE)
         merged = Value(tracer.fold(merged.params, reason, attended(tracer, operands)))
@@ -152,7 +153,7 @@ def _multiplied(tracer: Tracer, operands: Sequence[Tensor], terms: Sequence[str]
             along = dict(zip(term, part.axes, strict=True))
             gone = {axis if axis < 0 else ~axis for index in term if index not in result for axis in along[index]}
             place = tuple(sorted(gone))
-            yield Part(part.name, tuple(along[i] if i in along else place if i in others else () for i in result))
+            yield Part(part.name, tuple(along.get(i, place if i in others else ()) for i in result))
 
 
 # --- the functions ---------------------------------------------------------------------------------------------------
