@@ -69,10 +69,21 @@ def _layer_or_product(
         reason = Kept.POSITION_BIAS if tracer.looked_up.issuperset(merged.params) else enters(name)
         modulated = [part.name for operand in operands for part in known_parts(tracer, operand)]
         tracer.take_back(modulated, Kept.LAYER_SCALE)  # it is a weight that activations have modulated
-        scaling = [name for name in merged.params if name in tracer.scaling]
-        tracer.fold(scaling, Kept.MAGNITUDE)
-        merged = Value(tracer.fold(merged.params, reason, attended(tracer, operands)))
+        entering = attended(tracer, operands)
+        for param in merged.params:
+            entering = tracer.fold((param,), _known_reason(tracer, param, operands) or reason, entering)
+        merged = Value(entering)
     return tracer.emit(shape, operands[0].dtype, merged)
+
+
+def _known_reason(tracer: Tracer, name: str, operands: Sequence[Tensor]) -> Kept | None:
+    """Why a parameter of a matrix is kept that scales others or, as the values of a sparse matrix, fills it."""
+    if name in tracer.scaling:
+        return Kept.MAGNITUDE
+    shape = tracer.parameters[name].shape
+    matrices = [tensor for tensor in operands if min(tensor.shape[-2:], default=1) > 1 and not tracer.sources(tensor)]
+    filled = [tensor for tensor in matrices if name == tracer.parameter(tensor) and not known_parts(tracer, tensor)]
+    return Kept.FLAT if filled and shape.numel() == max(shape, default=1) else None
 
 
 def _carry_mixed(tracer: Tracer, out: Tensor, operands: Sequence[Tensor], terms: Sequence[str], result: str) -> None:
