@@ -98,6 +98,18 @@ WEIGHTS = {
     "a butterfly": (butterfly, {"w": (1, 2, 3, 3), "v": (5, 6)}, {"s": ((5, 1), Kept.MAGNITUDE)}),
     "a bank": (bank, {"vectors": (7, 2)}, {"logits": ((5, 3, 7), Kept.MAGNITUDE)}),
     "rows and a block": (assembled, {"a": (2, 6), "b": (4, 5)}, {}),
+    "norms in a scale": (
+        lambda x, w, a, b: F.linear(x, w) + F.linear(F.linear(x, a) / (a.norm(dim=1) * b.norm(dim=0)), b),
+        {"w": (5, 6), "a": (2, 6), "b": (5, 2)}, {},
+    ),
+    "a shared weight in a sum": (
+        lambda x, w, a, b, c: F.linear(F.linear(x, w) + F.linear(x, w + a @ b), c),
+        {"w": (6, 6), "a": (6, 2), "b": (2, 6), "c": (5, 6)}, {},
+    ),
+    "values of a sparse matrix": (
+        lambda x, w, v: F.linear(torch.sparse.mm(torch.sparse_coo_tensor(UPPER, v, (6, 6), check_invariants=True), x.t()).t(), w),
+        {"w": (5, 6)}, {"v": ((3,), Kept.FLAT)},
+    ),
     "coefficients": (
         lambda x, w, c: x @ torch.einsum("nb,bio->nio", c, w)[1], {"w": (3, 6, 5)}, {"c": ((2, 3), Kept.MAGNITUDE)}
     ),
@@ -221,6 +233,11 @@ def test_a_scale_of_queries_is_no_weight():
     net = network(forward, q=nn.Linear(6, 6), s=weight(2, 1, 3), o=nn.Linear(3, 2))
     graph = from_module(net, torch.rand(3, 7, 6))
     assert graph.kept == {"s": Kept.LAYER_SCALE}
+
+
+def test_a_parameter_that_is_made_of_an_activation_comes_from_it():
+    net = network(lambda self, x: self.b(nn.Parameter(self.a(x)).relu()), a=nn.Linear(6, 5), b=nn.Linear(5, 2))
+    assert sources(from_module(net, X))["b.weight"] == ["a.bias"]
 
 
 def test_the_bias_of_stacked_matrices_is_one_bias():

@@ -103,6 +103,8 @@ OFFSETS = {
     "a class token": (lambda self, x: torch.cat([self.p.expand(2, -1, -1), x], 1), (1, 1, 5), Kept.TOKEN),
     "an exponent": (lambda self, x: x.clamp(1e-6).pow(self.p), (1,), Kept.SLOPE),
     "an exponent for each pair": (lambda self, x: x.relu().pow(self.p), (11, 5), enters("an operation on two values")),
+    "a threshold": (lambda self, x: torch.maximum(x, self.p), (5,), Kept.SLOPE),
+    "a codebook": (lambda self, x: torch.cdist(x, self.p).softmax(-1), (5, 5), Kept.TOKEN),
     "a divisor": (lambda self, x: x / self.p, (5,), Kept.LAYER_SCALE),
     "a written token": (lambda self, x: write(x, self.p), (5,), Kept.TOKEN),
     "a mask token": (lambda self, x: torch.where(torch.arange(11)[:, None] < 3, self.p, x), (5,), Kept.TOKEN),
