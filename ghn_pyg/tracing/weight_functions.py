@@ -173,10 +173,9 @@ def _scaled(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: An
         trained = any(tracer.parameters[part.name].requires_grad for part in parts)
         return -len(wide[at]), not parts, not all(part.linear for part in parts), len(parts), not trained
 
-    parts = factors[min(range(len(factors)), key=preference)][1]
-    if len(factors) > 1:
-        names = {name for tensor, _ in factors for name in (tracer.value(tensor) or CONSTANT).params}
-        tracer.scaling |= names - {part.name for part in parts}
+    weight, parts = factors[min(range(len(factors)), key=preference)]
+    names = {name for tensor, _ in factors for name in (tracer.value(tensor) or CONSTANT).params}
+    tracer.scaling |= names.difference((tracer.value(weight) or CONSTANT).params)
     made_of(tracer, result, _broadcast(parts, result))
 
 

@@ -62,6 +62,10 @@ def through_a_network(x, w, a, b):
     return F.linear(x, w) + x @ F.linear(F.linear(w, a).relu(), b).t()
 
 
+def sparse(values):
+    return torch.sparse_coo_tensor(UPPER, values, (6, 6), check_invariants=True)
+
+
 def low_rank_tensor(t, a, b):
     return torch.einsum("ijkl,jr,ip->prkl", t, a, b)
 
@@ -107,7 +111,7 @@ WEIGHTS = {
         {"w": (6, 6), "a": (6, 2), "b": (2, 6), "c": (5, 6)}, {},
     ),
     "values of a sparse matrix": (
-        lambda x, w, v: F.linear(torch.sparse.mm(torch.sparse_coo_tensor(UPPER, v, (6, 6), check_invariants=True), x.t()).t(), w),
+        lambda x, w, v: F.linear(torch.sparse.mm(sparse(v), x.t()).t(), w),
         {"w": (5, 6)}, {"v": ((3,), Kept.FLAT)},
     ),
     "coefficients": (
