@@ -175,8 +175,7 @@ def _scaled(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: An
 
     weight, parts = factors[min(range(len(factors)), key=preference)]
     names = {name for tensor, _ in factors for name in (tracer.value(tensor) or CONSTANT).params}
-    own = [part.name for part in parts] or (tracer.value(weight) or CONSTANT).params
-    tracer.scaling |= names.difference(own)
+    tracer.scaling |= names.difference([part.name for part in parts] or (tracer.value(weight) or CONSTANT).params)
     made_of(tracer, result, _broadcast(parts, result))
 
 
