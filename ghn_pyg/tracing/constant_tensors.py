@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..utils.compat import device_constructors
 from ..utils.nested_tensors import map_tensors
-from .weight_parts import functions
+from .weight_functions import functions
 
 FACTORIES: Final[frozenset[Callable[..., Any]]] = frozenset((*device_constructors(), torch.normal))
 """Functions that create a tensor from numbers."""

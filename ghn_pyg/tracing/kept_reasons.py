@@ -34,13 +34,13 @@ class Kept(enum.StrEnum):
     POSITION_BIAS = f"it is a table of relative positions, or is added to scores of attention, {_ABSENT}"
     TOKEN = f"it is a token among activations, {_ABSENT}"
     OFFSET = f"it is added to activations without being the bias of a layer or norm, {_ABSENT}"
-    SLOPE = f"it is a slope of an activation function, {_ABSENT}"
+    SLOPE = f"it is a slope, exponent or threshold of an activation function, {_ABSENT}"
     MAGNITUDE = f"it scales another weight, {_ABSENT}"
     INTEGER = "its elements are integers or truth values, which cannot hold a prediction"
     QUANTISED = "its elements have less than two bytes, too few for a prediction"
     COMPLEX = "its elements are complex numbers, which GHNs do not predict"
     SPARSE = "it is a sparse tensor, which cannot hold a prediction"
-    FLAT = "it is a flat vector that weights are cut from, and only whole weights are predicted"
+    FLAT = "it is a flat vector that weights are cut from or filled with, and only whole weights are predicted"
     LEFT_OUT = "the handler of its layer leaves it out"
     UNUSED = "the forward pass does not use it"
     UNREACHED = "the traced forward pass does not reach it; in another mode or with other values it may"
@@ -51,11 +51,12 @@ DELIBERATE: Final = frozenset(
 )
 """Reasons that are no gap: initial values serve better than predictions of a GHN that never saw such parameters."""
 
-NO_GAP: Final = DELIBERATE | {Kept.INTEGER, Kept.QUANTISED, Kept.SPARSE}
-"""Also those for types that cannot hold a prediction. A complex weight is a gap, as it has the role of a real one."""
+NO_GAP: Final = DELIBERATE | {Kept.INTEGER, Kept.QUANTISED, Kept.SPARSE, Kept.FLAT}
+"""Also those that cannot hold a prediction. A complex weight is a gap, as it has the role of a real one."""
 
 _BY_FUNCTION: Final[dict[Callable[..., Any], Kept]] = {
-    Tensor.__setitem__: Kept.TOKEN, torch.where: Kept.TOKEN, torch.prelu: Kept.SLOPE, Tensor.prelu: Kept.SLOPE
+    Tensor.__setitem__: Kept.TOKEN, torch.where: Kept.TOKEN, torch.prelu: Kept.SLOPE, Tensor.prelu: Kept.SLOPE,
+    torch.cdist: Kept.TOKEN,  # centres among activations
 }  # fmt: skip
 
 ParameterRule = Callable[[str, nn.Parameter], tuple[str, str] | None]

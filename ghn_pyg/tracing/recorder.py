@@ -84,13 +84,13 @@ class Recorder(ValueTable):
                 step.kind, step.params = "table", ()
 
     def _enters_layer(self, first: int) -> bool:
-        """Whether a layer or norm that was recorded since depends on a step; a bias may belong to the step."""
+        """Whether a layer or norm that was recorded since depends on a step, or a bias of more than that."""
         reached = {first}
         for index in range(first + 1, len(self.steps)):
             step = self.steps[index]
             if not reached.isdisjoint(step.inputs):
                 reached.add(index)
-                if step.params and step.kind != "bias" and index not in self._constant:
+                if step.params and index not in self._constant:
                     return True
         return False
 

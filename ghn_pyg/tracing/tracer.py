@@ -23,7 +23,7 @@ from .kept_reasons import kept_by
 from .recorder import Recorder
 from .steps import Sources
 from .values import CONSTANT, Value
-from .weight_parts import FOLLOWERS
+from .weight_functions import FOLLOWERS
 
 Rule = Callable[..., Any]
 """``rule(tracer, *args, **kwargs)``: what a PyTorch function does to abstract tensors."""

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from ..utils.compat import unwrap_functorch
 from .steps import Sources, union
@@ -66,6 +67,7 @@ class ValueTable:
         self.tied: dict[str, str] = {}  # further names of shared parameters, with the first one
         self.owned: dict[int, Tensor] = {}  # the network's parameters and buffers by id
         self.met: set[str] = set()  # parameters that some function took
+        self.scaling: set[str] = set()  # parameters that scale a weight
         self._origins: dict[int, Origin] = {}
         self._names: dict[int, str] = {}
         self._memory: dict[int, bool] = {}  # what the network owns: whether it is that of a parameter
@@ -151,7 +153,21 @@ class ValueTable:
         wrapped = unwrap_functorch(tensor)
         if (base := tensor._base if wrapped is None else wrapped) is not None:
             return self.value(base)
+        if isinstance(tensor, nn.Parameter) and tensor.is_meta:
+            return self._made_of(tensor)
         return CONSTANT if tensor.is_meta else None
+
+    def _made_of(self, parameter: nn.Parameter) -> Value:
+        """Where a parameter comes from that the forward pass made of a tensor, whose memory it has."""
+        storage = StorageWeakRef(parameter.untyped_storage())
+        values = (
+            known.value
+            for known in self._origins.values()
+            if known.value and known.tensor.is_meta and StorageWeakRef(known.tensor.untyped_storage()) == storage
+        )
+        value = next(values, CONSTANT)
+        self.origin(parameter).value = value
+        return value
 
     def is_abstract(self, tensor: Tensor) -> bool:
         """Whether the trace may not look at the data of ``tensor``: it has none, or is a parameter, or is stale."""

@@ -85,7 +85,8 @@ def scaled(tracer: Tracer, value: Sources, gain: Any, moved: bool = False) -> So
     if step in tracer.normalised:
         norm = tracer.normalised[step]
         return norm_step(tracer, norm[0], inputs, gain, None) if moved or _scales(gain, norm) else None
-    if step not in tracer.statistics and kind not in ("centred", "shifted"):
+    vector = max(gain.shape, default=1) == gain.numel()
+    if not vector or (step not in tracer.statistics and kind not in ("centred", "shifted")):
         return None
     # The gain comes before the division.
     later = tracer.step("statistic" if step in tracer.statistics else kind, inputs)
