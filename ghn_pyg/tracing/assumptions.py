@@ -1,4 +1,4 @@
-"""What a trace assumes where a forward pass asks for values: conditions, choices of elements and random numbers.
+"""What a trace assumes where a forward pass asks for values: conditions, choices, numbers that it reads or draws.
 
 The graph of a network has all of its layers, so several assumptions are tried where a forward pass asks, and the trace
 that reaches the most parameters counts.
@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -29,6 +29,12 @@ CONDITIONS: Final[dict[str, Callable[[int], bool]]] = {
     "later": lambda n: n > 1,
     "never": lambda n: False,
 }
+# Integers and truth values of this shape that stand for those of activations; counting gives each row a permutation.
+INTEGERS: Final[dict[str, Callable[[Sequence[int]], Tensor]]] = {
+    "counted": lambda shape: torch.ones(shape, dtype=torch.long, device="cpu").cumsum(-1) - 1,
+    "ones": lambda shape: torch.ones(shape, device="cpu"),
+    "zeros": lambda shape: torch.zeros(shape, device="cpu"),
+}
 _ONE_AT_A_TIME: Final = threading.RLock()
 _WORDS: Final = 624  # of the state of a Mersenne Twister, which Python and NumPy draw from
 
@@ -41,6 +47,7 @@ class Assumptions:
     flipped: frozenset[Site] = frozenset()  # sites with the opposite answers
     all_chosen: bool = True  # whether choices that depend on activations take all elements, or none
     fixed: bool = False  # whether generators draw the same numbers in each trace
+    integers: str | None = None  # what stands for integers that are read; by default reading activations is an error
     drawn: float = 0.5  # random numbers from 0 to 1; 1.0 stands for the largest below
 
 

@@ -20,7 +20,7 @@ from ..transforms import shortest_paths
 from ..utils.compat import run_uncompiled
 from ..utils.nested_tensors import copy_with_tensors, tensors_inside
 from . import other_layouts, rules  # noqa: F401  (registers the rules)
-from .assumptions import CONDITIONS, Assumptions, drawing
+from .assumptions import CONDITIONS, INTEGERS, Assumptions, drawing
 from .default_inputs import default_inputs
 from .kept_reasons import Kept, enters
 from .registry import RuleError
@@ -76,7 +76,7 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
         TypeError: If ``model`` is no module, or ``example_inputs`` contains no tensor.
         ValueError: If ``model`` has no parameters or uninitialised ones, ``cutoff`` is out of range, or a handler of
             :func:`~ghn_pyg.register_layer` or a rule of :func:`~ghn_pyg.register_parameter` returned an invalid node.
-        TracingError: If the forward pass fails, or needs the values of activations outside of tensors.
+        TracingError: If the forward pass fails, even if numbers stand for the values of activations that it reads.
 
     Example:
         >>> import torchvision
@@ -149,7 +149,8 @@ class _Trace:
     @property
     def uncertain(self) -> bool:
         """Whether it would be another one under other assumptions."""
-        return self.tracer.chose or self.tracer.drew or bool(self.tracer.asked)
+        tracer = self.tracer
+        return tracer.chose or tracer.drew or bool(tracer.asked) or tracer.assumed.integers is not None
 
     @property
     def complete(self) -> bool:
@@ -164,10 +165,26 @@ class _Trace:
 
 
 def _best_trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> _Trace:
-    """The trace under the assumptions that reach the most parameters."""
-    best = _run(Tracer(Assumptions()), model, args, kwargs, training)
+    """The trace under the assumptions that reach the most parameters.
+
+    If evaluation fails without the values of activations, numbers stand for them.
+    """
+    best, error = _search(Assumptions(), model, args, kwargs, training)
+    for integers in INTEGERS if asks_for_values(error and error.__cause__) and not training else ():
+        if best.error and not best.complete:
+            best, _ = _search(Assumptions(integers=integers), model, args, kwargs, training)
+    if best.error is not None and not best.complete:
+        raise error or best.error
+    return best
+
+
+def _search(
+    assumed: Assumptions, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
+) -> tuple[_Trace, TracingError | None]:
+    """The best trace under such assumptions, and the error of the first one."""
+    best = _run(Tracer(assumed), model, args, kwargs, training)
     if best.tracer.drew_from_state:
-        best = _run(Tracer(Assumptions(fixed=True)), model, args, kwargs, training)
+        best = _run(Tracer(dataclasses.replace(assumed, fixed=True)), model, args, kwargs, training)
     first = best
 
     def attempt(**changes: Any) -> None:
@@ -187,9 +204,7 @@ def _best_trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
     for site in list(best.tracer.asked)[:_MAX_FLIPPED]:
         if best.unused:
             attempt(flipped=best.tracer.assumed.flipped ^ {site})
-    if best.error is not None and not best.complete:
-        raise first.error or best.error
-    return best
+    return best, first.error or best.error
 
 
 def _run(tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> _Trace:

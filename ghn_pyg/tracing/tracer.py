@@ -39,7 +39,7 @@ _IN_PLACE: Final = frozenset(
 _QUERIES: Final = frozenset(
     getattr(Tensor, name)
     for name in ("dim", "size", "numel", "stride", "is_contiguous", "is_floating_point", "is_complex", "ndimension",
-                 "element_size", "get_device", "__len__", "__hash__", "__repr__", "__str__", "__format__", "data_ptr")
+                 "element_size", "get_device", "__len__", "__hash__", "__repr__", "__str__", "data_ptr")
 )  # fmt: skip
 _DATA: Final = Tensor.data.__get__  # type: ignore[attr-defined]
 _SET_DATA: Final = Tensor.data.__set__  # type: ignore[attr-defined]
