@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import pickle
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -35,6 +37,10 @@ INTEGERS: Final[dict[str, Callable[[Sequence[int]], Tensor]]] = {
     "ones": lambda shape: torch.ones(shape, device="cpu"),
     "zeros": lambda shape: torch.zeros(shape, device="cpu"),
 }
+GENERATORS: Final = frozenset((random.Random, np.random.Generator, np.random.RandomState))
+"""Types of generators that a network may have of its own."""
+SEEDS: Final = range(4)
+"""Sequences of random numbers that are tried."""
 _ONE_AT_A_TIME: Final = threading.RLock()
 _WORDS: Final = 624  # of the state of a Mersenne Twister, which Python and NumPy draw from
 
@@ -49,6 +55,12 @@ class Assumptions:
     fixed: bool = False  # whether generators draw the same numbers in each trace
     integers: str | None = None  # what stands for integers that are read; by default reading activations is an error
     drawn: float = 0.5  # random numbers from 0 to 1; 1.0 stands for the largest below
+    seed: int | None = None  # of numbers that differ, instead of that one
+
+    @property
+    def number(self) -> float | None:
+        """The one that is drawn again and again, if there is one."""
+        return self.drawn if self.seed is None else None
 
 
 class Trace(Protocol):
@@ -57,6 +69,7 @@ class Trace(Protocol):
     assumed: Assumptions
     drew: bool
     drew_from_state: bool
+    generators: list[tuple[Any, bytes]]
 
 
 @contextlib.contextmanager
@@ -74,19 +87,17 @@ def drawing(trace: Trace) -> Iterator[None]:
 def _drawing(trace: Trace) -> Iterator[None]:
     before = _state()
     if trace.assumed.fixed:
-        # A number is made of the upper bits of two words. The lower bits differ, so that the state is not stuck.
-        first = min(int(trace.assumed.drawn * 2**32), 2**32 - 32)
-        words = [_untempered((0 if count % 2 else first) + count % 32) for count in range(_WORDS)]
+        words = _words(trace.assumed)
         random.setstate((3, (*words, 0), None))
         np.random.set_state(("MT19937", np.array(words, np.uint32), 0, 0, 0.0))  # noqa: NPY002
-        torch.default_generator.manual_seed(0)
+        torch.default_generator.manual_seed(trace.assumed.seed or 0)
     start = _state() if trace.assumed.fixed else before
     try:
         yield
     finally:
         end = _state()
         unused = start[0] == end[0] and start[1][2] == end[1][2] and torch.equal(start[2], end[2])
-        trace.drew_from_state = not unused
+        trace.drew_from_state = not unused or any(pickle.dumps(own) != start for own, start in trace.generators)
         trace.drew |= trace.drew_from_state
         if trace.drew_from_state or trace.assumed.fixed:
             random.setstate(before[0])
@@ -97,6 +108,33 @@ def _drawing(trace: Trace) -> Iterator[None]:
 def _state() -> tuple[Any, Any, Tensor]:
     """The states of the generators of Python, NumPy and PyTorch."""
     return random.getstate(), np.random.get_state(), torch.default_generator.get_state()  # noqa: NPY002
+
+
+def own_generator(trace: Trace, generator: Any) -> Any:
+    """A copy of a network's own generator, which under ``fixed`` assumptions draws one number again and again, too."""
+    copied = deepcopy(generator)
+    if trace.assumed.fixed:
+        words = _words(trace.assumed)
+        if isinstance(generator, random.Random):
+            copied = random.Random()
+            copied.setstate((3, (*words, 0), None))
+        else:
+            bits = np.random.MT19937()
+            bits.state = {"bit_generator": "MT19937", "state": {"key": np.array(words, np.uint32), "pos": 0}}
+            copied = type(generator)(bits)
+    trace.generators.append((copied, pickle.dumps(copied)))
+    return copied
+
+
+def _words(assumed: Assumptions) -> list[int]:
+    """The state of a Mersenne Twister that draws the assumed number again and again.
+
+    A number is made of the upper bits of two words. The lower bits differ, so that the state is not stuck.
+    """
+    if assumed.seed is not None:
+        return list(random.Random(assumed.seed).getstate()[1][:-1])
+    first = min(int(assumed.drawn * 2**32), 2**32 - 32)
+    return [_untempered((0 if count % 2 else first) + count % 32) for count in range(_WORDS)]
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..graph.arch_data import ParamSpec
 from ..utils.nested_tensors import map_tensors, tensors_in
+from .assumptions import GENERATORS, own_generator
 from .kept_reasons import Kept
 from .registry import LayerNode, handled_nodes
 from .tracer import Tracer
@@ -112,6 +113,10 @@ class _Copier:
             return self.module(value, "")
         if isinstance(value, types.FunctionType):
             return self.function(value)
+        if type(value) in GENERATORS:
+            if id(value) not in self.copies:
+                self.copies[id(value)] = own_generator(self.tracer, value)
+            return self.copies[id(value)]
         if type(value) is functools.partial:
             options = {name: self.attribute(option) for name, option in value.keywords.items()}
             return functools.partial(self.attribute(value.func), *map(self.attribute, value.args), **options)

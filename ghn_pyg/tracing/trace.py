@@ -20,7 +20,7 @@ from ..transforms import shortest_paths
 from ..utils.compat import run_uncompiled
 from ..utils.nested_tensors import copy_with_tensors, tensors_inside
 from . import other_layouts, rules  # noqa: F401  (registers the rules)
-from .assumptions import CONDITIONS, INTEGERS, Assumptions, drawing
+from .assumptions import CONDITIONS, INTEGERS, SEEDS, Assumptions, drawing
 from .default_inputs import default_inputs
 from .kept_reasons import Kept, enters
 from .registry import RuleError
@@ -201,6 +201,9 @@ def _search(
     if best.tracer.drew and (best.error or best.unused):
         for number in (1.0, 0.0):
             attempt(drawn=number)
+        for seed in SEEDS:
+            if best.error or best.unused:
+                attempt(fixed=True, seed=seed)
     for site in list(best.tracer.asked)[:_MAX_FLIPPED]:
         if best.unused:
             attempt(flipped=best.tracer.assumed.flipped ^ {site})

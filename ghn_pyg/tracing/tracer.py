@@ -121,6 +121,7 @@ class Tracer(Recorder, TorchFunctionMode):
         self.chose = False  # whether a choice of elements depends on activations
         self.drew = False  # whether the forward pass drew random numbers
         self.drew_from_state = False  # whether it drew them from a generator
+        self.generators: list[tuple[Any, bytes]] = []  # copies of the network's own, with their first state
         self.asked: dict[Site, int] = {}  # how often a line asked for a condition on activations
         self.draws: dict[Site, int] = {}  # how often a line drew a random number
         self.reasons: dict[str, str] = {}  # why parameters are kept, where that is known without a trace
@@ -222,7 +223,7 @@ class Tracer(Recorder, TorchFunctionMode):
         if not tensors and func in FACTORIES:
             if func in RANDOM:
                 self.draw()
-            return created(func, args, kwargs, self.assumed.drawn)
+            return created(func, args, kwargs, self.assumed.number)
         writes = func in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
         if tensors and (writes or kwargs.get("out") is not None):
             return self._in_place(func, args, kwargs, tensors)
@@ -278,7 +279,7 @@ class Tracer(Recorder, TorchFunctionMode):
         """Computes a function of tensors with data, and notes where these come from."""
         if func in _ARRAYS and self.owns(tensors[0]):  # what is written into the array must not reach the network
             return func(tensors[0].clone(), *args[1:], **kwargs)
-        if func in DRAWING and (result := drawn(func, args, kwargs, self.assumed.drawn)) is not None:
+        if func in DRAWING and (result := drawn(func, args, kwargs, self.assumed.number)) is not None:
             self.draw()
             return result
         merged = self.merged(tensors)

@@ -112,8 +112,8 @@ def _read(function: Callable[..., Any]) -> Rule:
     return read
 
 
-for _function in (Tensor.numpy, Tensor.__array__):
-    rule(_function)(_read(_function))
+for _array in (Tensor.numpy, Tensor.__array__):
+    rule(_array)(_read(_array))
 for _function in (Tensor.item, Tensor.tolist, Tensor.__float__, Tensor.__int__, Tensor.__index__):
     rule(_function)(_number(_function))
 
