@@ -13,9 +13,10 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
 
 from ..graph.arch_data import ArchData, ParamSpec
-from ..utils.compat import TorchDispatchMode
+from ..utils.compat import UNPACK_DUAL, TorchDispatchMode, unwrap_functorch
 from ..utils.nested_tensors import tensors_in
 
 INPUT: Final = 1
@@ -97,6 +98,14 @@ class RunRecorder(TorchDispatchMode):
         """Makes a tensor an input."""
         bit = INPUT if _is_number(tensor) else self.ids
         self._origins[self._memory(tensor)] = Origin(bit, bit)
+
+    def differentiated(self, outputs: Iterable[Tensor], gradients: Iterable[Tensor]) -> None:
+        """Notes that gradients may depend on all that was differentiated, as a graph says, or on part of it."""
+        whole = _merged(map(self._origin, map(_innermost, outputs)))
+        for gradient in map(_innermost, gradients):
+            own = self._origin(gradient)
+            origin = Origin(self._perhaps(own.nodes | whole.nodes), own.before | whole.before)
+            self._origins[self._memory(gradient)] = origin
 
     def restore(self) -> None:
         """Gives the network's tensors the values that they had before the run."""
@@ -302,6 +311,33 @@ def _onednn(enabled: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.mkldnn.enabled = before
+
+
+class Gradients(TorchFunctionMode):
+    """Tells a recorder which gradients and tangents a forward pass takes."""
+
+    def __init__(self, recorder: RunRecorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Called by PyTorch for every function."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func is torch.autograd.grad or func in UNPACK_DUAL:
+            gradients = result if func is torch.autograd.grad else result[1:]
+            outputs = args[0] if args else kwargs["outputs"]
+            self._recorder.differentiated(tensors_in([outputs]), tensors_in(gradients))
+        return result
+
+
+def _innermost(tensor: Tensor) -> Tensor:
+    """The tensor that function transforms wrap."""
+    while (wrapped := unwrap_functorch(tensor)) is not None:
+        tensor = wrapped
+    return tensor
 
 
 def _bits(nodes: Iterable[int]) -> int:

@@ -171,6 +171,8 @@ class _Copier:
         """The module's forward pass, which tells the tracer that it runs."""
         own = self.attribute(original.__dict__["forward"]) if "forward" in original.__dict__ else None
         function = own if own is not None else types.MethodType(type(copy).forward, copy)
+        if isinstance(original, nn.MultiheadAttention):
+            function = _on_padded(function)
         if self.handled and (nodes := handled_nodes(original)) is not None:
             function = _handled(self.tracer, function, original, nodes, path)
         scope = self.tracer.scope
@@ -212,6 +214,20 @@ def _handled(
             return tensor if has_data else tracer.emit(tensor.shape, tensor.dtype, Value(sources))
 
         return map_tensors(emitted, result)
+
+    return forward
+
+
+def _on_padded(attention: Callable[..., Any]) -> Callable[..., Any]:
+    """Attention that PyTorch computes in one fused operator if it is of nested tensors: of padded ones instead."""
+
+    def forward(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if not query.is_nested:
+            return attention(query, key, value, *args, **kwargs)
+        padded = (torch.nested.to_padded_tensor(tensor, 0.0) for tensor in (query, key, value))
+        out, weights = attention(*padded, *args, **kwargs)
+        rows = [row[: len(part)] for row, part in zip(out, query.unbind(), strict=True)]
+        return torch.nested.as_nested_tensor(rows), weights
 
     return forward
 

@@ -264,7 +264,7 @@ class Tracer(Recorder, TorchFunctionMode):
         """Attributes that are tensors, such as ``.data`` and ``.T``, come from where their tensor comes from."""
         if func == _GRAD and self.differentiated is not None and args[0].is_meta:
             return self.like(args[0], self.differentiated)
-        if func == _REQUIRES_GRAD and torch.is_grad_enabled() and self.sources(args[0]):
+        if func == _REQUIRES_GRAD and self.sources(args[0]):
             return True
         result = func(*args)
         if not isinstance(result, Tensor):

@@ -68,6 +68,7 @@ class ValueTable:
         # Memory with data that something without data was written to, with a tensor that keeps it alive
         self._written: dict[int, tuple[Value, Tensor]] = {}
         self._data_with_sources = False
+        self.has_wrapped = False  # whether there are tensors that a function transform wraps
 
     # --- tensors of the network ------------------------------------------------------------------------------------
 
@@ -133,10 +134,22 @@ class ValueTable:
         if (name := self._names.get(id(tensor))) is not None:
             self.met.add(name)
             return Value((), (name,))
-        wrapped = unwrap_functorch(tensor)
-        if (base := tensor._base if wrapped is None else wrapped) is not None:
-            return self.value(base)
-        return CONSTANT if tensor.is_meta else None
+        if (wrapped := unwrap_functorch(tensor)) is not None:
+            self.has_wrapped = True
+            return self.value(wrapped)
+        if tensor._base is not None:
+            return self.value(tensor._base)
+        if not tensor.is_meta:
+            return None
+        return self._unwrapped(tensor) if self.has_wrapped else CONSTANT
+
+    def _unwrapped(self, tensor: Tensor) -> Value:
+        """Where a tensor comes from that is left of another one after a function transform."""
+        for origin in reversed(list(self._origins.values())):
+            if origin.value is not None and unwrap_functorch(origin.tensor) is tensor:
+                self.origin(tensor).value = origin.value
+                return origin.value
+        return CONSTANT
 
     def is_abstract(self, tensor: Tensor) -> bool:
         """Whether the trace may not look at the data of ``tensor``: it has none, or is a parameter, or is stale."""

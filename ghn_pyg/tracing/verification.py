@@ -21,7 +21,7 @@ from ..utils.nested_tensors import copy_with_tensors
 from ..utils.suggest import some
 from .assumptions import SEEDS, Assumptions, drawing
 from .kept_reasons import Kept
-from .run_recorder import RunRecorder, unfused
+from .run_recorder import Gradients, RunRecorder, unfused
 from .shallow_copy import shallow_copy
 from .trace import arguments, from_module
 from .tracer import Tracer
@@ -84,6 +84,8 @@ def verify(model: nn.Module, example_inputs: Any = None, graph: ArchData | None 
     - A node that the run does not use, since a condition takes another branch or an expert gets no token, may or may
       not connect its neighbours.
     - Biases that are one bias together, such as a concatenation of several, may stand side by side or in a chain.
+    - A gradient that the forward pass takes follows, in a graph, what it differentiates. In the run it may as well
+      follow the layers between.
     - Token ids, indices and masks that meet activations may or may not connect what they come from.
 
     Args:
@@ -187,7 +189,7 @@ def _recorded(own: Tracer, model: nn.Module, graph: ArchData, args: Any, kwargs:
 
         args, kwargs = copy_with_tensors(entered, (args, kwargs))
         try:
-            with unfused(), run_uncompiled(), torch.no_grad(), recorder:
+            with unfused(), run_uncompiled(), torch.no_grad(), Gradients(recorder), recorder:
                 copy(*args, **kwargs)
         finally:
             recorder.restore()

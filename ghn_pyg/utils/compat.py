@@ -135,6 +135,10 @@ RECURRENT: Final = _functions(_VF, "lstm gru rnn_tanh rnn_relu")
 """Recurrent layers of :mod:`torch.nn`."""
 RECURRENT_CELLS: Final = _functions(_VF, "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell")
 """Single steps of recurrent layers."""
+MAKE_DUAL: Final = _functions(_VF, "_make_dual")
+"""Called by :func:`torch.autograd.forward_ad.make_dual` and :func:`torch.func.jvp`: a tensor that has a tangent."""
+UNPACK_DUAL: Final = _functions(_VF, "_unpack_dual")
+"""Called by :func:`torch.autograd.forward_ad.unpack_dual`: the tensor and its tangent."""
 NESTED_FACTORIES: Final = _functions(torch, "_nested_tensor_from_tensor_list _nested_view_from_jagged")
 """Called by the functions of :mod:`torch.nested` that make a nested tensor of others."""
 
