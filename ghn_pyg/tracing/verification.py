@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..graph.arch_data import ArchData
-from ..utils.compat import run_uncompiled
-from ..utils.nested_tensors import copy_with_tensors
+from ..utils.compat import UNPACK_DUAL, run_uncompiled
+from ..utils.nested_tensors import copy_with_tensors, tensors_in
 from ..utils.suggest import some
 from .assumptions import SEEDS, Assumptions, drawing
 from .kept_reasons import Kept
-from .run_recorder import Gradients, RunRecorder, unfused
+from .run_recorder import RunRecorder, unfused
 from .shallow_copy import shallow_copy
 from .trace import arguments, from_module
 from .tracer import Tracer
@@ -83,6 +84,8 @@ def verify(model: nn.Module, example_inputs: Any = None, graph: ArchData | None 
       on.
     - A node that the run does not use, since a condition takes another branch or an expert gets no token, may or may
       not connect its neighbours.
+    - What follows a weight that scales activations, as by its norm, and is also that of a layer may or may not follow
+      it.
     - Biases that are one bias together, such as a concatenation of several, may stand side by side or in a chain.
     - A gradient that the forward pass takes follows, in a graph, what it differentiates. In the run it may as well
       follow the layers between.
@@ -189,11 +192,31 @@ def _recorded(own: Tracer, model: nn.Module, graph: ArchData, args: Any, kwargs:
 
         args, kwargs = copy_with_tensors(entered, (args, kwargs))
         try:
-            with unfused(), run_uncompiled(), torch.no_grad(), Gradients(recorder), recorder:
+            with unfused(), run_uncompiled(), torch.no_grad(), _Gradients(recorder), recorder:
                 copy(*args, **kwargs)
         finally:
             recorder.restore()
     return recorder
+
+
+class _Gradients(TorchFunctionMode):
+    """Tells a recorder which gradients and tangents a forward pass takes."""
+
+    def __init__(self, recorder: RunRecorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Called by PyTorch for every function."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func is torch.autograd.grad or func in UNPACK_DUAL:
+            gradients = result if func is torch.autograd.grad else result[1:]
+            outputs = args[0] if args else kwargs["outputs"]
+            self._recorder.differentiated(tensors_in([outputs]), tensors_in(gradients))
+        return result
 
 
 def _stand_in(tensor: Tensor) -> Tensor:
