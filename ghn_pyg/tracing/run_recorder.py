@@ -288,9 +288,9 @@ class RunRecorder(TorchDispatchMode):
         return out | self._perhaps(_bits(results) | around) if looped or any((layers | biases).values()) else out
 
     def _perhaps(self, nodes: int) -> int:
-        """The same nodes as some that may or may not count."""
+        """The same nodes as some that may or may not count; token ids never count beside activations."""
         certain = nodes & (self.ids - 1)
-        return (nodes ^ certain) & ~self.ids | certain * self.ids * 2
+        return nodes ^ certain | certain * self.ids * 2
 
     def _precede(self, node: int, nodes: int, use: int) -> None:
         if nodes & self.ids:  # masks count only without activations

@@ -74,6 +74,15 @@ def test_graphs_agree_with_the_run(make):
     assert result, str(result)
 
 
+def test_token_ids_that_were_computed_from_others_are_looked_up():
+    def forward(self, ids):
+        shifted = torch.where(ids == 3, 0, ids)[:, :-1]
+        return self.out(self.table(shifted) + self.inner(self.table(ids)).mean(1, keepdim=True))
+
+    model = network(forward, table=nn.Embedding(11, 6), inner=linear(), out=linear(6, 7))
+    assert verify(model, torch.tensor([[1, 3, 5, 7]]))
+
+
 @pytest.mark.parametrize("name", ["queries that are parameters", "biases that are joined", "norms that scale"])
 def test_a_last_layer_that_follows_nothing_is_seen(name):
     model = NETWORKS[name]()
