@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..graph.arch_data import ParamSpec
+from ..utils.compat import script_attributes
 from ..utils.nested_tensors import map_tensors, tensors_in
 from .assumptions import GENERATORS, own_generator
 from .kept_reasons import Kept
@@ -72,8 +73,11 @@ class _Copier:
             return self.module(original._modules[inner], _join(path, inner))  # type: ignore[arg-type]
         if isinstance(original, torch.jit.ScriptModule):  # its attributes are not in Python, so it runs itself
             for module in original.modules():
-                self.restored.callback(setattr, module, "training", module.training)
-            return original.train(self.training)
+                for name, value in script_attributes(module).items():
+                    self.restored.callback(setattr, module, name, value)
+                if hasattr(module, "training"):  # a frozen one has none
+                    module.training = self.training
+            return original
         copy: nn.Module = object.__new__(type(original))
         self.modules[id(original)] = self.copies[id(original)] = copy
         self.pending.append((original, copy, path))

@@ -64,6 +64,17 @@ def run_uncompiled() -> contextlib.AbstractContextManager[Any]:
     return stance
 
 
+def script_attributes(module: Any) -> dict[str, Any]:
+    """The attributes of a module of TorchScript that are no parameters, without those of the modules in it.
+
+    Without the private name, and for modules that were loaded from a file, only its mode.
+    """
+    compiled = getattr(module, "_concrete_type", None)
+    names = compiled.get_attributes() if hasattr(compiled, "get_attributes") else ("training",)
+    parameters = {name for name, _ in module.named_parameters(recurse=False)}
+    return {name: getattr(module, name) for name in names if name not in parameters and hasattr(module, name)}
+
+
 # --- functions that tracing treats; one that torch does not have needs no rule ---------------------------------------
 
 try:  # what ``torch.ops`` holds: an operator, one of its overloads, and one that takes functions
