@@ -24,11 +24,12 @@ Site = tuple[str, str, int]
 """Where a value is asked for: module, file and line."""
 
 # How a condition is answered when it is asked for the n-th time at a site. A loop that ends when its condition fails
-# runs twice under "twice", and one that breaks when its condition holds runs twice under "later".
+# runs twice under "twice". One that breaks when its condition holds runs three times under "later", as it may end with
+# what it computed the time before.
 CONDITIONS: Final[dict[str, Callable[[int], bool]]] = {
     "always": lambda n: True,
     "twice": lambda n: n <= 2,
-    "later": lambda n: n > 1,
+    "later": lambda n: n > 2,
     "never": lambda n: False,
 }
 # Integers and truth values of this shape that stand for those of activations; counting gives each row a permutation.

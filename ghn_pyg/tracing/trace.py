@@ -171,7 +171,7 @@ def _best_trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
     """
     best, error = _search(Assumptions(), model, args, kwargs, training)
     if error and "graph fuser" in str(error.__cause__):  # of TorchScript, which knows no tensors without data
-        with torch.jit.optimized_execution(False):
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             best, error = _search(Assumptions(), model, args, kwargs, training)
     for integers in INTEGERS if asks_for_values(error and error.__cause__) and not training else ():
         if best.error and not best.complete:

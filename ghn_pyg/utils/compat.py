@@ -69,8 +69,8 @@ def script_attributes(module: Any) -> dict[str, Any]:
 
     Without the private name, and for modules that were loaded from a file, only its mode.
     """
-    compiled = getattr(module, "_concrete_type", None)
-    names = compiled.get_attributes() if hasattr(compiled, "get_attributes") else ("training",)
+    compiled: Any = getattr(module, "_concrete_type", None)
+    names: Iterable[str] = compiled.get_attributes() if hasattr(compiled, "get_attributes") else ("training",)
     parameters = {name for name, _ in module.named_parameters(recurse=False)}
     return {name: getattr(module, name) for name in names if name not in parameters and hasattr(module, name)}
 

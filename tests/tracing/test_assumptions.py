@@ -126,6 +126,19 @@ def test_layers_that_are_dropped_at_random_are_all_seen(drops):
     assert len(names) == 1
 
 
+def test_a_loop_that_ends_with_what_it_computed_the_time_before():
+    def forward(self, x):
+        state = torch.zeros_like(x)
+        for _ in range(11):
+            new = torch.tanh(self.a(x) + self.b(state))
+            if (new - state).norm().item() < 0.001:
+                break
+            state = new
+        return self.last(state)
+
+    assert verify(network(forward, a=linear(), b=linear(), last=linear()), X)
+
+
 # Generators that a network has of its own.
 OWN = {
     "random.Random": lambda: random.Random(3),
