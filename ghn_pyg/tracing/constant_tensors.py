@@ -61,17 +61,17 @@ def seeded(function: Callable[..., Any], kwargs: dict[str, Any], generator: torc
     return kwargs | {"generator": generator}
 
 
-def created(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], number: float) -> Any:
+def created(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], number: float | None) -> Any:
     """A tensor created from numbers. Large ones and much noise get no data: nothing depends on their values.
 
-    A single random number may decide whether a layer is dropped; ``number``, from 0 to 1, stands for it.
+    A single random number may decide whether a layer is dropped; ``number``, from 0 to 1, may stand for it.
     """
     if function in RANDOM or function in _SIZED:
         plain = {name: value for name, value in kwargs.items() if name != "generator"}
         abstract = function(*args, **plain, device="meta")
-        if function is torch.rand and abstract.numel() == 1:
+        if number is not None and function is torch.rand and abstract.numel() == 1:
             return torch.full_like(abstract, _fraction(number), device="cpu")
-        if function is torch.randint and abstract.numel() == 1:
+        if number is not None and function is torch.randint and abstract.numel() == 1:
             bounds = [bound for bound in (*args[:2], kwargs.get("high")) if isinstance(bound, int)]
             low, high = bounds if len(bounds) > 1 else (kwargs.get("low", 0), *bounds)
             return torch.full_like(abstract, low + int((high - low) * _fraction(number)), device="cpu")
@@ -80,9 +80,9 @@ def created(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
     return function(*args, **kwargs, device="cpu")
 
 
-def drawn(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], number: float) -> Tensor | None:
+def drawn(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], number: float | None) -> Any:
     """A single number that ``function`` draws into a tensor or from its probability; ``None`` if it does not."""
-    if args[0].numel() != 1:
+    if number is None or args[0].numel() != 1:
         return None
     if function is Tensor.uniform_:
         low, high = (*args[1:], *(kwargs.get("from", 0.0), kwargs.get("to", 1.0))[len(args) - 1 :])[:2]

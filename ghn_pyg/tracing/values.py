@@ -37,12 +37,12 @@ class Origin:
     # The parameters that it is made of as a weight, with its shape and value when that was noted
     parts: tuple[tuple[Any, ...], torch.Size, Value | None] | None = None
 
-    def __init__(self, tensor: Tensor | None, value: Value | None = None) -> None:
+    def __init__(self, tensor: Tensor, value: Value | None = None) -> None:
         self.tensor = tensor  # kept alive, so that no other tensor gets its id
         self.value = value
 
 
-_UNKNOWN: Final = Origin(None)
+_UNKNOWN: Final = Origin(torch.empty(0))
 _META: Final = torch.device("meta")
 
 
@@ -75,6 +75,7 @@ class ValueTable:
         self._written: dict[int, tuple[Value, Tensor]] = {}
         self._data_with_sources = False
         self._marked = False  # whether anything was written to
+        self.has_wrapped = False  # whether there are tensors that a function transform wraps
 
     # --- tensors of the network ------------------------------------------------------------------------------------
 
@@ -150,12 +151,24 @@ class ValueTable:
         if (name := self._names.get(id(tensor))) is not None:
             self.met.add(name)
             return Value((), (name,))
-        wrapped = unwrap_functorch(tensor)
-        if (base := tensor._base if wrapped is None else wrapped) is not None:
-            return self.value(base)
-        if isinstance(tensor, nn.Parameter) and tensor.is_meta:
+        if (wrapped := unwrap_functorch(tensor)) is not None:
+            self.has_wrapped = True
+            return self.value(wrapped)
+        if tensor._base is not None:
+            return self.value(tensor._base)
+        if not tensor.is_meta:
+            return None
+        if isinstance(tensor, nn.Parameter):
             return self._made_of(tensor)
-        return CONSTANT if tensor.is_meta else None
+        return self._unwrapped(tensor) if self.has_wrapped else CONSTANT
+
+    def _unwrapped(self, tensor: Tensor) -> Value:
+        """Where a tensor comes from that is left of another one after a function transform."""
+        for origin in reversed(list(self._origins.values())):
+            if origin.value is not None and unwrap_functorch(origin.tensor) is tensor:
+                self.origin(tensor).value = origin.value
+                return origin.value
+        return CONSTANT
 
     def _made_of(self, parameter: nn.Parameter) -> Value:
         """Where a parameter comes from that the forward pass made of a tensor, whose memory it has."""

@@ -90,6 +90,17 @@ def run_uncompiled() -> contextlib.AbstractContextManager[Any]:
     return stance
 
 
+def script_attributes(module: Any) -> dict[str, Any]:
+    """The attributes of a module of TorchScript that are no parameters, without those of the modules in it.
+
+    Without the private name, and for modules that were loaded from a file, only its mode.
+    """
+    compiled: Any = getattr(module, "_concrete_type", None)
+    names: Iterable[str] = compiled.get_attributes() if hasattr(compiled, "get_attributes") else ("training",)
+    parameters = {name for name, _ in module.named_parameters(recurse=False)}
+    return {name: getattr(module, name) for name in names if name not in parameters and hasattr(module, name)}
+
+
 # --- functions that tracing treats; one that torch does not have needs no rule ---------------------------------------
 
 try:  # what ``torch.ops`` holds: an operator, one of its overloads, and one that takes functions
@@ -161,6 +172,10 @@ RECURRENT: Final = _functions(_VF, "lstm gru rnn_tanh rnn_relu")
 """Recurrent layers of :mod:`torch.nn`."""
 RECURRENT_CELLS: Final = _functions(_VF, "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell")
 """Single steps of recurrent layers."""
+MAKE_DUAL: Final = _functions(_VF, "_make_dual")
+"""Called by :func:`torch.autograd.forward_ad.make_dual` and :func:`torch.func.jvp`: a tensor that has a tangent."""
+UNPACK_DUAL: Final = _functions(_VF, "_unpack_dual")
+"""Called by :func:`torch.autograd.forward_ad.unpack_dual`: the tensor and its tangent."""
 NESTED_FACTORIES: Final = _functions(torch, "_nested_tensor_from_tensor_list _nested_view_from_jagged")
 """Called by the functions of :mod:`torch.nested` that make a nested tensor of others."""
 

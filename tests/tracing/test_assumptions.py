@@ -1,5 +1,6 @@
 """Forward passes that ask for values: all layers are reached, and the graph is the same each time."""
 
+import pickle
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from ghn_pyg import TracingError, from_module
+from ghn_pyg import TracingError, from_module, verify
 from ghn_pyg.tracing.kept_reasons import Kept
 from tests.tracing.helpers import kinds, network, sources
 from tests.tracing.rules.helpers import graph_of, linear
@@ -124,6 +125,67 @@ def test_layers_that_are_dropped_at_random_are_all_seen(drops):
         assert graph.kept == {}
         names.add(tuple(graph.node_names))
     assert len(names) == 1
+
+
+def test_a_loop_that_ends_with_what_it_computed_the_time_before():
+    def forward(self, x):
+        state = torch.zeros_like(x)
+        for _ in range(11):
+            new = torch.tanh(self.a(x) + self.b(state))
+            if (new - state).norm().item() < 0.001:
+                break
+            state = new
+        return self.last(state)
+
+    assert verify(network(forward, a=linear(), b=linear(), last=linear()), X)
+
+
+# Generators that a network has of its own.
+OWN = {
+    "random.Random": lambda: random.Random(3),
+    "np.random.Generator": lambda: np.random.default_rng(3),
+    "np.random.RandomState": lambda: np.random.RandomState(3),
+}
+
+
+@pytest.mark.parametrize("own", OWN.values(), ids=OWN)
+def test_layers_that_a_generator_of_the_network_drops_are_all_seen(own):
+    def forward(self, x):
+        for layer in self.layers:
+            if self.generator.random() > 0.9:
+                x = x + layer(x)
+        return self.last(x)
+
+    generator = own()
+    before = pickle.dumps(generator)
+    graph = graph_of(forward, X, layers=layers(5), last=linear(), generator=generator)
+    assert graph.kept == {}
+    assert pickle.dumps(generator) == before
+
+
+# Draws of one of three layers.
+CHOICES = {
+    "random.choice": lambda self: random.choice(range(3)),
+    "np.random.choice": lambda self: np.random.choice(3),  # noqa: NPY002
+    "torch.randint": lambda self: torch.randint(3, (1,)),
+    "torch.randperm": lambda self: torch.randperm(3)[0],
+    "a generator": lambda self: self.generator.integers(3),
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES)
+def test_layers_that_are_chosen_again_and_again_are_all_seen(choice):
+    def forward(self, x):
+        for _ in range(7):
+            x = x + self.layers[int(choice(self))](x)
+        return self.last(x)
+
+    model = network(forward, layers=layers(3), last=linear(), generator=np.random.default_rng(3))
+    graph = from_module(model, X)
+    assert graph.kept == {}
+    assert verify(model, X, graph)
+    torch.rand(1)
+    assert from_module(model, X).node_names == graph.node_names
 
 
 def test_one_of_several_branches_may_be_drawn():

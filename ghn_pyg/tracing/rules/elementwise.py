@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import torch
@@ -145,11 +145,21 @@ def _keep_factors(tracer: Tracer, value: Value, reason: str) -> Value:
     return Value(sources, tuple(weights)) if sources else value
 
 
+def _take_back_gains(tracer: Tracer, names: Sequence[str]) -> None:
+    """Keeps the parameters among these that the product before took for the gain of a norm."""
+    for name in names:
+        if tracer.steps[tracer.claimed.get(name, 0)].kind in ("ln", "bn"):
+            tracer.keep(name, Kept.LAYER_SCALE)
+
+
 def _norm(tracer: Tracer, input: Any, other: Any, merged: Value) -> Sources | None:
     """What a product is if it is part of a norm that is written out."""
     first, second = tracer.sources(input), tracer.sources(other)
     if merged.params and merged.sources:
         value, gain = (input, other) if first else (other, input)
+        if isinstance(gain, Tensor) and tracer.origin(gain).added is None:  # (1 - w) x + w y, in which w is no gain
+            _take_back_gains(tracer, merged.params)
+            return None
         if tracer.kinds(value) == {"normalised"} and open_in(tracer, value) is None:  # an activation function follows
             return None
         base = tracer.known(value).base

@@ -84,6 +84,8 @@ def scaled(tracer: Tracer, value: Sources, gain: Any, moved: bool = False) -> So
     inputs, kind = tracer.steps[step].inputs, tracer.steps[step].kind
     if step in tracer.normalised:
         norm = tracer.normalised[step]
+        if tracer.parameter(gain) in tracer.folded:  # it scales something else, too
+            return None
         return norm_step(tracer, norm[0], inputs, gain, None) if moved or _scales(gain, norm) else None
     vector = max(gain.shape, default=1) == gain.numel()
     if not vector or (step not in tracer.statistics and kind not in ("centred", "shifted")):
