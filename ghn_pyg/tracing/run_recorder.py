@@ -7,7 +7,7 @@ without passing another node, and the parameters that it is made of as a weight.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from ..graph.arch_data import ArchData, ParamSpec
 from ..utils.compat import TorchDispatchMode, unwrap_functorch
 from ..utils.nested_tensors import tensors_in
+from .unfused_operators import onednn
 
 INPUT: Final = 1
 """The bit of the graph's node 0."""
@@ -135,7 +136,7 @@ class RunRecorder(TorchDispatchMode):
             overwritten = slot in changes and (name in _OVERWRITE or slot not in ("self", "input"))
             read = (tensor for tensor in tensors_in([value]) if not (overwritten and _covers(tensor)))
             operands += [(slot, self._origin(tensor)) for tensor in read]
-        with _onednn(True) if name == "convolution" else contextlib.nullcontext():
+        with onednn(True) if name == "convolution" else contextlib.nullcontext():
             result = func(*args, **kwargs)
         if name.startswith("new_") or name.endswith("_like"):  # only the shape counts
             return result
@@ -274,10 +275,8 @@ class RunRecorder(TorchDispatchMode):
                     continue  # a shared layer
                 self._uses[key] = max(use, used)
                 self._most[key[0]] = max(use, self._most.get(key[0], -1))
-                if node in self._layer_biases:
-                    biases[node] = sliced or used >= use
-                else:
-                    layers[node] = sliced or through_time or used >= use
+                results = biases if node in self._layer_biases else layers
+                results[node] = sliced or used >= use or (through_time and results is layers)
                 if name in _SCALES or not origin.nodes:
                     self._kinds.setdefault(node, set()).add(use)
                 if through_time:
@@ -340,28 +339,6 @@ class RunRecorder(TorchDispatchMode):
             return
         if spec.name not in self._fitting:
             self.misused[spec.name] = misuse
-
-
-@contextlib.contextmanager
-def unfused() -> Iterator[None]:
-    """Within this context no single operator computes several layers, as fused transformer and recurrent layers do."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with _onednn(False):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-
-
-@contextlib.contextmanager
-def _onednn(enabled: bool) -> Iterator[None]:
-    before = torch.backends.mkldnn.enabled
-    torch.backends.mkldnn.enabled = enabled  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        torch.backends.mkldnn.enabled = before
 
 
 def _innermost(tensor: Tensor) -> Tensor:

@@ -22,10 +22,11 @@ from ..utils.nested_tensors import copy_with_tensors, tensors_in
 from ..utils.suggest import some
 from .assumptions import SEEDS, Assumptions, fixed_generators
 from .kept_reasons import Kept
-from .run_recorder import RunRecorder, unfused
+from .run_recorder import RunRecorder
 from .shallow_copy import shallow_copy
 from .trace import arguments, from_module
 from .tracer import Tracer
+from .unfused_operators import unfused
 
 _logger = logging.getLogger(__name__)
 _LISTED = 5

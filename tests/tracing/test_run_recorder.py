@@ -5,7 +5,8 @@ from torch import nn
 from torch.nn.attention.flex_attention import flex_attention
 
 from ghn_pyg.graph import ArchData, ParamSpec
-from ghn_pyg.tracing.run_recorder import RunRecorder, unfused
+from ghn_pyg.tracing.run_recorder import RunRecorder
+from ghn_pyg.tracing.unfused_operators import unfused
 from ghn_pyg.utils.compat import run_uncompiled
 
 INPUT = {0}
