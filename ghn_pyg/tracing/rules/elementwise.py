@@ -13,7 +13,7 @@ from torch import Tensor
 from ...utils.nested_tensors import tensors_in
 from ..kept_reasons import Kept, enters
 from ..steps import Sources, union
-from ..tracer import Tracer, rule
+from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT, Value
 from .handwritten_norms import normalised, over_deviation, scaled
 from .open_layers import carry, multiplied, open_in, opened
@@ -82,6 +82,23 @@ def combine(tracer: Tracer, input: Any, other: Any, *_: Any, **__: Any) -> Tenso
     shapes = (tracer.parameters[name].shape for name in tracer.merged(tensors_in((input, other))).params)
     vectors = all(shape.numel() == max(shape, default=1) for shape in shapes)
     return _combined(tracer, input, other, Kept.SLOPE if vectors else enters("an operation on two values"))
+
+
+def _extreme(function: Callable[..., Any], of_two: Callable[..., Tensor]) -> Rule:
+    """``torch.max`` or ``torch.min``: of two tensors, or along a dimension."""
+
+    def extreme(tracer: Tracer, input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        other = args[0] if args else kwargs.get("other")
+        if isinstance(other, Tensor):
+            return tracer.call(of_two, input, other)
+        return tracer.default(function, (input, *args), kwargs)
+
+    return extreme
+
+
+for _name, _of_two in (("max", torch.maximum), ("min", torch.minimum)):
+    for _function in named(_name):
+        rule(_function)(_extreme(_function, _of_two))
 
 
 def _combined(tracer: Tracer, input: Any, other: Any, reason: str) -> Tensor:

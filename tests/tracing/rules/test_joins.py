@@ -104,6 +104,8 @@ OFFSETS = {
     "an exponent": (lambda self, x: x.clamp(1e-6).pow(self.p), (1,), Kept.SLOPE),
     "an exponent for each pair": (lambda self, x: x.relu().pow(self.p), (11, 5), enters("an operation on two values")),
     "a threshold": (lambda self, x: torch.maximum(x, self.p), (5,), Kept.SLOPE),
+    "a threshold by max": (lambda self, x: torch.max(x, self.p), (5,), Kept.SLOPE),
+    "a threshold by min": (lambda self, x: x.min(other=self.p), (5,), Kept.SLOPE),
     "a codebook": (lambda self, x: torch.cdist(x, self.p).softmax(-1), (5, 5), Kept.TOKEN),
     "a divisor": (lambda self, x: x / self.p, (5,), Kept.LAYER_SCALE),
     "a written token": (lambda self, x: write(x, self.p), (5,), Kept.TOKEN),
