@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from ..utils.suggest import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 def fail(message: str) -> NoReturn:
     """Ends the command with an error in one line and exit status 2."""
-    typer.echo(f"{typer.style('Error:', fg='red', bold=True)} {' '.join(message.split())}", err=True)
+    typer.echo(f"{typer.style('Error:', fg='red', bold=True)} {printable(' '.join(message.split()))}", err=True)
     raise typer.Exit(2)
 
 

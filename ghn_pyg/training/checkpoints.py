@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from ..models.checkpoints.errors import CheckpointError
-from ..models.checkpoints.torch_reader import load_weights
+from ..models.checkpoints.pickle_reader import read_pickle
 from ..utils.atomic_files import replacing, write_text
 from .config import TrainConfig
 from .state import Progress, TrainingState
@@ -60,7 +60,7 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any], keep: int) -> None:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a training checkpoint, which may contain tensors and plain values only: no code of the file is run."""
     try:
-        state = load_weights(path)
+        state = read_pickle(path)
     except Exception as error:  # the errors of a damaged file are not documented
         message = f"cannot read the checkpoint {path}: {error}; remove it to resume from an older one"
         raise CheckpointError(message) from error

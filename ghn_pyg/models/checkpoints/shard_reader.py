@@ -86,6 +86,8 @@ class SavedTensors:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         for path, names in self.names_by_file.items():
+            if not path.stat().st_size:  # opening a pipe or a device could block for ever
+                raise ValueError(f"{path} is empty, or a pipe or device; write it again")
             try:
                 with safe_open(path, framework="pt", device="cpu") as file:
                     tensors = {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
