@@ -14,8 +14,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from ..models.checkpoints.errors import CheckpointError
-from ..models.checkpoints.pickle_reader import read_pickle
 from ..utils.atomic_files import replacing, write_text
+from ..utils.pickle_reader import read_pickle
+from ..utils.suggest import printable
 from .config import TrainConfig
 from .state import Progress, TrainingState
 
@@ -95,8 +96,8 @@ def check_same_run(folder: Path, config: TrainConfig) -> None:
         ) from error
     if changed := _changed_fields(before, config):
         raise TrainingError(
-            f"{folder} has another run, which differs in {', '.join(changed)}; use another folder, or resume that run "
-            f"with the configuration in {path}"
+            f"{folder} has another run, which differs in {printable(', '.join(changed))}; use another "
+            f"folder, or resume that run with the configuration in {path}"
         )
 
 

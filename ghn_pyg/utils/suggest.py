@@ -57,6 +57,9 @@ def printable(text: str, limit: int = 2000) -> str:
         >>> printable("a\x1b[2Jb")
         'a\\x1b[2Jb'
     """
-    if len(text) > limit:
-        text = f"{text[: limit // 2]} … {text[-limit // 2 :]}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = _without_middle(text, limit)  # before and after, because escaping a very long text takes long
+    return _without_middle("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text), limit)
+
+
+def _without_middle(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit // 2]} … {text[-limit // 2 :]}"

@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from torch import nn
 
 from ..utils.optional import require
-from ..utils.suggest import suggestion
+from ..utils.suggest import printable, suggestion
 
 _NOT_NETWORKS: Final = ("Config", "Tokenizer", "TokenizerFast", "Processor", "ProcessorFast", "Extractor")
 
@@ -59,7 +59,7 @@ def _build(name: str, class_name: str) -> nn.Module:
         is_auto_class = hasattr(cls, "from_config")
         network: nn.Module = cls.from_config(config, trust_remote_code=False) if is_auto_class else cls(config)
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]  # some messages continue with hundreds of names
+        reason = printable(str(error).partition("\n")[0])  # some messages continue with hundreds of names
         raise ValueError(
             f"{cls.__name__} cannot be built from this {type(config).__name__}: {type(error).__name__}: {reason}; name "
             "another class as in hf/NAME:CLASS, or give the path of a published model's config.json"
@@ -80,7 +80,7 @@ def _load_config(transformers: Any, name: str) -> Any:
         except ImportError:
             raise
         except Exception as error:  # its fields may have any types
-            raise ValueError(f"{file} is not a configuration of Transformers: {error}") from error
+            raise ValueError(f"{file} is not a configuration of Transformers: {printable(str(error), 500)}") from error
     if name in known:
         return transformers.AutoConfig.for_model(name)
     if path.is_dir():

@@ -1,7 +1,7 @@
 """Reads a checkpoint of any known format without running what it contains.
 
 Our own format is a folder with ``config.json`` and ``model.safetensors``. Published files are joblib dumps and
-``torch.save`` files (:mod:`.pickle_reader`), whose keys :mod:`.published_keys` translates.
+``torch.save`` files (:mod:`ghn_pyg.utils.pickle_reader`), whose keys :mod:`.published_keys` translates.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +17,10 @@ from typing import Any, Final
 from safetensors import safe_open
 from torch import Tensor
 
+from ...utils.pickle_reader import read_pickle
 from ..config import GHNConfig
 from .errors import CheckpointError
 from .infer_config import checked_config, infer_config
-from .pickle_reader import read_pickle
 from .published_keys import our_weights
 from .write import CONFIG_FILE, REPLACED_KEY, WEIGHTS_FILE
 
@@ -62,6 +63,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[GHNConfig, dict[str, 
         return infer_config(state) if config is None else checked_config(config, state), state
     except CheckpointError as error:
         raise CheckpointError(f"cannot load {path}: {error}") from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"cannot load {path}: expected {_EXPECTED}; {error}") from error
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error}. Expected {_EXPECTED}") from error
     except Exception as error:  # a damaged or hostile file can make its parser raise anything
@@ -81,7 +84,7 @@ def _read_folder(folder: Path) -> _Content:
     state, written, replaced = _read_safetensors(folder / WEIGHTS_FILE)
     if hashlib.sha256(text).hexdigest() == replaced:  # the writer was killed between its last two steps
         return state, written
-    config = json.loads(text)
+    config = json.loads(text.decode())
     if not isinstance(config, dict) or (written is not None and written != config):
         raise CheckpointError(
             f"{CONFIG_FILE} is not the configuration that {WEIGHTS_FILE} was saved with; "
@@ -92,7 +95,7 @@ def _read_folder(folder: Path) -> _Content:
 
 def _read_file(path: Path) -> _Content:
     if not path.stat().st_size:  # opening a pipe or a device could block for ever
-        raise CheckpointError(f"expected {_EXPECTED}, got an empty file, a pipe or a device")
+        raise pickle.UnpicklingError("got an empty file, a pipe or a device")
     with open(path, "rb") as file:
         head = file.read(9)
     # Safetensors: eight bytes with the length of a JSON header, and the header.

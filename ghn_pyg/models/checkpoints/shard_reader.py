@@ -17,6 +17,8 @@ from typing import Any, Final
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ...utils.suggest import printable
+
 INDEX_FILE: Final = "model.safetensors.index.json"
 
 
@@ -93,6 +95,6 @@ class SavedTensors:
                     tensors = {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
             except SafetensorError as error:
                 raise ValueError(
-                    f"{path} is damaged, or does not belong to its index ({error}); write it again"
+                    f"{path} is damaged, or does not belong to its index ({printable(str(error))}); write it again"
                 ) from error
             yield tensors

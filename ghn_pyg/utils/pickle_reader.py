@@ -25,8 +25,8 @@ from typing import IO, Any, Final, TypeVar, cast
 import torch
 from torch import Tensor
 
-_MAX_STEPS: Final = 4_000_000
-"""Cost of all instructions: 16 for each, and the length of its text. GHN-3-XL's training checkpoint needs a sixth."""
+_MAX_STEPS: Final = 2_000_000
+"""Cost of all instructions: 16 for each, and the length of its text. GHN-3-XL's training checkpoint needs a third."""
 
 _MAX_LIST_BYTES: Final = 1 << 20
 """Bytes of an archive's list of records, some ten thousand. GHN-3-XL's training checkpoint has a thousand."""
@@ -71,10 +71,10 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
         {'weight': tensor([1., 1., 1.]), 'epoch': 5}
     """
     if not Path(path).stat().st_size:
-        raise EOFError("got an empty file, a pipe or a device")  # the latter have no size, and opening them could block
+        raise EOFError("got an empty file, a pipe or a device")  # opening the latter could block for ever
     with open(path, "rb") as file:
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-    start, load = bytes(content[: len(_LEGACY_START)]), None
+    start, load = bytes(content[:16]), None
     if start.startswith(b"PK"):
         content, load = _open_archive(path, content)
     elif bytes(content[257:262]) == b"ustar":
@@ -82,9 +82,9 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
     elif start.startswith((b"\x78", b"\x1f\x8b")):  # zlib, gzip
         content = _inflate(content)
     elif not start.startswith(b"\x80"):
-        raise pickle.UnpicklingError(f"got a file that starts with {start[:16]!r}")
+        raise pickle.UnpicklingError(f"got a file that starts with {start!r}")
     cursor, pickles = _Cursor(content), _Pickles(len(content) if load is None else os.path.getsize(path))
-    value = pickles.read_legacy(cursor) if start == _LEGACY_START else pickles.read(cursor, load)
+    value = pickles.read_legacy(cursor) if start.startswith(_LEGACY_START) else pickles.read(cursor, load)
     if cursor.rest:
         raise pickle.UnpicklingError("the file has bytes after its end")
     return value

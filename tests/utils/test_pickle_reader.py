@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ghn_pyg import CheckpointError
 from ghn_pyg.models.checkpoints import read_checkpoint
-from ghn_pyg.models.checkpoints.pickle_reader import read_pickle
+from ghn_pyg.utils.pickle_reader import read_pickle
 from tests.models.checkpoints.checkpoint_files import TINY, published_state
 from tests.models.checkpoints.pickle_attacks import ATTACKS, Call, attacks, save_legacy, torch_file
 
