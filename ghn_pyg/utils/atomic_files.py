@@ -65,7 +65,8 @@ def unfinished_folder(parent: str | os.PathLike[str]) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         with _locked(parent):  # until it is locked, the new folder looks like that of a killed process
             _remove_unlocked(parent)
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent))
+            folder = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
             stack.enter_context(_locked(folder))
         (inner := Path(folder, "files")).mkdir()  # not locked, so that files in it can be replaced as well
         yield inner

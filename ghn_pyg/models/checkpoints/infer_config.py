@@ -70,6 +70,8 @@ def checked_config(stated: Mapping[str, Any], state: Mapping[str, Tensor]) -> GH
         raise CheckpointError(
             f"its configuration is not valid: expected text and numbers, got others as {some(nested, 5)}"
         )
+    if ours and len(stated) > 2 * len(GHNConfig.model_fields):  # each unknown one would be compared with all others
+        raise CheckpointError(f"its configuration is not valid: it has {len(stated):,} fields")
     try:
         if ours and (stated.get("decoder") == "mlp" or stated["encoder"] not in PUBLISHED_ENCODERS):
             # Nothing to infer from; the shapes are compared with the model's later.

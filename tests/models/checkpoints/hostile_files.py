@@ -263,6 +263,7 @@ def hostile(marker):
         "a large kernel": weights({"max_kernel_size": 10**9, "decoder": "mlp"}),
         "many channels": weights({"max_channels": 10**9, "decoder": "mlp"}),
         "many layers": weights({"layers": 10**9, "encoder": "gcn"}),
+        "many fields": weights({f"field{number}": 1 for number in range(20_000)}),
         "many heads": weights({"heads": 10**9, "encoder": "gps"}),
         "layers without tensors": weights({"layers": 40, "encoder": "gps"}),
         "a wide encoder": weights({"encoder": "gcn", "hidden_channels": 40_000},

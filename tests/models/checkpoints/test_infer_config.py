@@ -76,6 +76,7 @@ def test_numbers_of_layers_and_heads_have_no_effect_on_ghn2(tmp_path):
         ({"heads": 0}, "its configuration is not valid: GHNConfig.heads expected at least 1"),
         ({"heads": [1]}, "not valid: expected text and numbers, got others as heads"),
         ({"encoder": ["gcn"]}, "not valid: expected text and numbers, got others as encoder"),
+        ({f"depth{number}": 1 for number in range(30)}, "not valid: it has 41 fields"),
         ({"depth": 1}, "not valid: GHNConfig has no field 'depth'"),
         ({"decoder": "mlp", "layers": 10**9}, "says 1000000000 layers of the encoder"),
         ({"decoder": "mlp", "layers": 150}, "says 150 layers of width 12"),
