@@ -36,6 +36,8 @@ _MAX_RATIO: Final = 4
 _MAX_SMALL_BYTES: Final = 1 << 25
 
 _MAX_DIMENSIONS: Final = 8
+_ALIGNMENT: Final = 8
+"""Bytes of the largest number."""
 
 _LEGACY_START: Final = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 """The pickled magic number of torch.save files before torch 1.6, and of storages within a joblib dump."""
@@ -134,12 +136,15 @@ def _open_archive(path: str | os.PathLike[str], content: memoryview) -> tuple[me
     _check_byte_order(bytes(records.get("byteorder", b"little")) == b"little")
 
     @functools.cache  # many tensors may lie in a storage that has to be copied
-    def load(dtype: torch.dtype, key: str, count: int) -> Tensor:
+    def numbers(key: str) -> Tensor:
         data = records[f"data/{key}"]
-        if len(data) != count * dtype.itemsize:
-            raise EOFError(f"its record data/{key} has {len(data):,} bytes, expected {count * dtype.itemsize:,}")
-        flat = torch.frombuffer(data, dtype=torch.uint8) if count else torch.empty(0, dtype=torch.uint8)
-        return (flat.clone() if flat.data_ptr() % dtype.itemsize else flat).view(dtype)
+        flat = torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+        return flat.clone() if flat.data_ptr() % _ALIGNMENT else flat
+
+    def load(dtype: torch.dtype, key: str, count: int) -> Tensor:
+        if (size := len(numbers(key))) != count * dtype.itemsize:
+            raise EOFError(f"its record data/{key} has {size:,} bytes, expected {count * dtype.itemsize:,}")
+        return numbers(key).view(dtype)
 
     return records["data.pkl"], load
 
@@ -235,8 +240,10 @@ class _Pickles:
 
     def _rebuild(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
         flat = _expect(_Storage, storage).flat
-        if len(size) > _MAX_DIMENSIONS or any(type(n) is not int or n < 0 for n in (offset, *size, *stride)):
-            raise pickle.UnpicklingError(f"a tensor needs natural numbers and at most {_MAX_DIMENSIONS} dimensions")
+        if len(size) > _MAX_DIMENSIONS or len(size) != len(stride):
+            raise pickle.UnpicklingError(f"a tensor has at most {_MAX_DIMENSIONS} dimensions, with a stride each")
+        if any(type(number) is not int or number < 0 for number in (offset, *size, *stride)):
+            raise pickle.UnpicklingError("the sizes, strides and offset of a tensor are natural numbers")
         end = 1 + offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         # Strides of 0 would make a tensor of any size out of one number.
         if 0 not in size and max(end, math.prod(size)) > len(flat):

@@ -171,6 +171,20 @@ def overlapping():
     return buffer.getvalue()
 
 
+def archive_of_many_types():
+    """A storage that must be copied, because it is not aligned, and is referred to by all types."""
+    kinds = [(b"Double", 8), (b"Long", 8), (b"Float", 4), (b"Int", 4), (b"Half", 2), (b"BFloat16", 2), (b"Bool", 1)]
+    size = 1 << 24
+    references = [reference(size // width, b"big", b"ctorch\n%bStorage\n" % name) for name, width in kinds]
+
+    def change(records):
+        records["data.pkl"] = b"\x80\x02](" + b"".join(references) + b"e."
+        records["d"] = b"\0"  # moves the next record to an odd place
+        records["data/big"] = b"\0" * size
+
+    return archive(change)
+
+
 def hostile(marker):
     """All hostile files; code that runs leaves the file ``marker`` behind."""
     files = {
@@ -205,6 +219,10 @@ def hostile(marker):
         "many dimensions": planted(tensor((1,) * 70, (1,) * 70)),
         "other numbers of sizes and strides": planted(tensor((12,), (1, 1))),
         "a size that is text": planted(REBUILD + b"(" + reference() + b"K\0" + text(b"ab") * 2 + b"\x89}tR"),
+        "strides that are bytes": planted(
+            REBUILD + b"(" + reference() + b"K\0)" + text(b"a" * 12_000_000, b"\x8e", "<Q") + b"\x89}tR"
+        ),
+        "a storage of many types": archive_of_many_types(),
         "a storage that is larger than its record": planted(tensor(storage=reference(10**12))),
         "a storage of another type": planted(tensor(storage=reference(kind=b"ctorch\nDoubleStorage\n"))),
         "a storage of no type": planted(tensor(storage=reference(kind=b"N"))),
