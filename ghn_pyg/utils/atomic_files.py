@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ except ImportError:  # on Windows, where files of killed processes stay
     _fcntl = None  # type: ignore[assignment]
 
 _PREFIX: Final = ".ghn-pyg-unfinished-"
+_OF_EARLIER_VERSIONS: Final = re.compile(r"\.[0-9a-f]{32}(\.\w+)?", re.ASCII)
 
 
 @contextlib.contextmanager
@@ -73,9 +75,12 @@ def unfinished_folder(parent: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_unfinished(parent: str | os.PathLike[str]) -> None:
-    """Removes what killed processes left in a folder."""
+    """Removes what killed processes left in a folder, those of earlier versions too, whose files have no lock."""
     with _locked(parent):
         _remove_unlocked(parent)
+    for path in Path(parent).glob(".*"):
+        if _OF_EARLIER_VERSIONS.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _remove_unlocked(parent: str | os.PathLike[str]) -> None:
