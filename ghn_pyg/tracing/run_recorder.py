@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from ..graph.arch_data import ArchData, ParamSpec
-from ..utils.compat import TorchDispatchMode
+from ..utils.compat import TorchDispatchMode, unwrap_functorch
 from ..utils.nested_tensors import tensors_in
 
 INPUT: Final = 1
@@ -30,7 +30,8 @@ _BATCHED: Final = frozenset(("bmm", "baddbmm"))
 _LOOKUPS: Final = frozenset(("embedding", "_embedding_bag", "index", "index_select", "gather"))
 _LAYERS: Final = _PRODUCTS | _BATCHED | {"embedding", "native_layer_norm", "native_batch_norm", "native_group_norm"}
 _SCALES: Final = frozenset(("mul", "mul_", "div", "div_"))
-_KEEP_WEIGHTS: Final = _SCALES | {"clone", "_to_copy", "_unsafe_view", "repeat"}
+_KEEP_WEIGHTS: Final = _SCALES | {"clone", "_to_copy", "_unsafe_view", "repeat", "sum"}
+_NORMS: Final = frozenset(("linalg_vector_norm", "norm", "std", "var", "var_mean", "amax", "amin", "max", "min"))
 _SUMS: Final = frozenset(("add", "add_", "sub", "sub_", "rsub"))
 _SUMS_WITH_PRODUCT: Final = frozenset(("addmm", "baddbmm", "addmv", "addbmm", "addcmul"))
 _OVERWRITE: Final = frozenset(("copy_", "fill_", "zero_", "normal_", "uniform_", "bernoulli_", "random_"))
@@ -81,8 +82,12 @@ class RunRecorder(TorchDispatchMode):
         self.misused: dict[str, str] = {}
         self._uses: dict[Key, int] = {}
         self._most: dict[str, int] = {}  # for each parameter, its use that says most
+        self._sliced: set[int] = set()  # nodes of parameters of which several parts are used
+        self._kinds: dict[int, set[int]] = {}  # of each node, how it is used by itself or to scale activations
+        self._fitting: set[str] = set()  # parameters that some operator uses as the graph says
         self._touched: set[str] = set()
         self._origins: dict[Any, Origin] = {}
+        self._joined: dict[Any, list[tuple[int, int, Key]]] = {}  # the parameters in the memory of a concatenation
         self._alive: list[Tensor] = []  # tensors without storage, so that no other one gets their id
         self._owners: dict[Any, list[tuple[int, int, str]]] = {}
         for name, parameter in parameters.items():
@@ -97,6 +102,14 @@ class RunRecorder(TorchDispatchMode):
         """Makes a tensor an input."""
         bit = INPUT if _is_number(tensor) else self.ids
         self._origins[self._memory(tensor)] = Origin(bit, bit)
+
+    def differentiated(self, outputs: Iterable[Tensor], gradients: Iterable[Tensor]) -> None:
+        """Notes that gradients may depend on all that was differentiated, as a graph says, or on part of it."""
+        whole = _merged(map(self._origin, map(_innermost, outputs)))
+        for gradient in map(_innermost, gradients):
+            own = self._origin(gradient)
+            origin = Origin(self._perhaps(own.nodes | whole.nodes), own.before | whole.before)
+            self._origins[self._memory(gradient)] = origin
 
     def restore(self) -> None:
         """Gives the network's tensors the values that they had before the run."""
@@ -133,10 +146,13 @@ class RunRecorder(TorchDispatchMode):
         self.met |= self._touched
         origin = self._flow(name, operands)
         chosen = origin._replace(nodes=self._perhaps(origin.nodes), params=frozenset())
+        if name == "cat" and (args[1:] or (0,))[0] == 0 and (joined := self._placed(args[0])):
+            self._joined[self._memory(result)] = joined
         for tensor in fresh:
             self._origins[self._memory(tensor)] = origin if _is_number(tensor) else chosen
         for tensor in () if statistics else written:
             memory = self._memory(tensor)
+            self._joined.pop(memory, None)
             if memory not in self._owners:
                 old = _CONSTANT if _covers(tensor) else self._origins.get(memory, _CONSTANT)
                 self._origins[memory] = _merged((old, origin))
@@ -161,6 +177,10 @@ class RunRecorder(TorchDispatchMode):
     def _origin(self, tensor: Tensor) -> Origin:
         memory = self._memory(tensor)
         if memory not in self._owners:
+            for start, stop, (whole, (first, _)) in self._joined.get(memory, ()):
+                at, dims = _slice(tensor)
+                if start <= at and at + sum((size - 1) * stride for size, stride in dims) < stop:
+                    return Origin(params=frozenset(((whole, (first + at - start, dims)),)))
             return self._origins.get(memory, _CONSTANT)
         offset = tensor.storage_offset()
         name = next((name for start, stop, name in self._owners[memory] if start <= offset < stop), None)
@@ -172,6 +192,17 @@ class RunRecorder(TorchDispatchMode):
         node, spec = self.spec_of[name]
         bit = 1 << node if spec.role == "position" else 0
         return Origin(bit, bit, frozenset(((name, _slice(tensor)),)))
+
+    def _placed(self, tensors: Sequence[Tensor]) -> list[tuple[int, int, Key]]:
+        """Where the predicted parameters that are concatenated come to lie; none if there is anything else."""
+        placed: list[tuple[int, int, Key]] = []
+        for tensor in tensors:
+            origin, start = self._origin(tensor), placed[-1][1] if placed else 0
+            if origin.nodes or len(origin.params) != 1 or self._memory(tensor) not in self._owners:
+                return []
+            (key,) = origin.params
+            placed.append((start, start + tensor.numel(), key))
+        return placed
 
     # --- nodes -----------------------------------------------------------------------------------------------------
 
@@ -194,6 +225,8 @@ class RunRecorder(TorchDispatchMode):
         if not weights:
             keeps = all(origin.params for origin in activations) and not live
             return entering if keeps or name in _KEEP_WEIGHTS else Origin(entering.nodes, entering.before)
+        if not activations and name in _NORMS:  # a number is no weight
+            return _CONSTANT
         if not activations and not (name in _LAYERS and any(origin == _CONSTANT for _, origin in operands)):
             return Origin(params=params)  # made of parameters alone
         use = CONSTANT_USE
@@ -224,25 +257,34 @@ class RunRecorder(TorchDispatchMode):
         """Notes that parameters meet activations; returns the nodes that the result is reached from."""
         layers: dict[int, bool] = {}  # nodes, with whether they may be passed as well, as they were used before
         biases: dict[int, bool] = {}
-        entered, looped = set(), False  # nodes whose predecessors count, and whether there are others
+        # Nodes whose predecessors count, whether there are others, and whether layers are passed that were used before
+        entered, looped, passed = set(), False, False
         for slot, origin in weights:
             for key in origin.params:
                 node, spec = self.spec_of[key[0]]
+                if use == FULL_USE and not origin.nodes:
+                    self._check_role(name, slot, spec)
                 used, after = self._uses.get(key, -1), before >> node & 1
+                if used < 0 and key[0] in self._most:
+                    self._sliced.add(node)
                 sliced = used < 0 and self._most.get(key[0], -1) >= use
-                through_time = used == CONSTANT_USE < use and after  # its own result, a step later
+                through_time = bool(used == CONSTANT_USE < use and after)  # its own result, a step later
                 if (sliced and after) or (used >= use and (after or use > CONSTANT_USE)):
+                    passed |= node not in self._layer_biases
                     continue  # a shared layer
                 self._uses[key] = max(use, used)
                 self._most[key[0]] = max(use, self._most.get(key[0], -1))
-                (biases if node in self._layer_biases else layers)[node] = sliced or used >= use
+                if node in self._layer_biases:
+                    biases[node] = sliced or used >= use
+                else:
+                    layers[node] = sliced or through_time or used >= use
+                if name in _SCALES or not origin.nodes:
+                    self._kinds.setdefault(node, set()).add(use)
                 if through_time:
                     looped = True
                     self.through_time[node] = self.through_time.get(node, 0) | before
                 elif used < use:
                     entered.add(node)
-                if use == FULL_USE and not origin.nodes:
-                    self._check_role(name, slot, spec)
         for nodes, entering in ((layers, around), (biases, _bits(layers) or around)):
             for node in nodes.keys() & entered:
                 self._precede(node, self._perhaps(entering) if nodes[node] else entering, use)
@@ -251,35 +293,53 @@ class RunRecorder(TorchDispatchMode):
         if not results:
             return around
         out = _bits(node for node, sliced in results.items() if not sliced)
-        return out | self._perhaps(_bits(results) | around) if looped or any((layers | biases).values()) else out
+        if looped or any((layers | biases).values()) or (passed and not biases):
+            return out | self._perhaps(_bits(results) | around)
+        return out
 
     def _perhaps(self, nodes: int) -> int:
-        """The same nodes as some that may or may not count."""
+        """The same nodes as some that may or may not count; token ids never count beside activations."""
         certain = nodes & (self.ids - 1)
-        return (nodes ^ certain) & ~self.ids | certain * self.ids * 2
+        return nodes ^ certain | certain * self.ids * 2
 
     def _precede(self, node: int, nodes: int, use: int) -> None:
         if nodes & self.ids:  # masks count only without activations
             nodes = nodes & ~self.ids or INPUT
         known = self.predecessors.setdefault(node, [None, None, None])
         itself = 1 << node
+        if nodes & itself:  # scaled by the same weight before
+            nodes |= known[SCALED_USE] or 0
         known[use] = (known[use] or 0) | (nodes & ~(itself | self._perhaps(itself)))
 
     def before(self, node: int) -> tuple[set[int], set[int]]:
         """The direct predecessors of a node that is used, and nodes that may be among them: one at least, if alone."""
-        bits = next(nodes for nodes in reversed(self.predecessors[node]) if nodes is not None)
+        bits, *others = (nodes for nodes in reversed(self.predecessors[node]) if nodes is not None)
         perhaps = bits // (self.ids * 2) | self.through_time.get(node, 0)
+        if node in self._sliced:  # some parts may meet constants only
+            for nodes in others:
+                perhaps |= nodes | nodes // (self.ids * 2)
+        for other, uses in self._kinds.items():
+            if bits >> other & 1 and uses >= {SCALED_USE, FULL_USE}:  # perhaps passed through as a scale
+                bits ^= 1 << other
+                perhaps |= 1 << other | (self.predecessors[other][SCALED_USE] or 0)
         certain, uncertain = (
             {other for other in range(self._count) if nodes >> other & 1} for nodes in (bits, perhaps)
         )
         return certain, uncertain
 
     def _check_role(self, name: str, slot: str, spec: ParamSpec) -> None:
+        """Notes whether a parameter is used as the graph says: of one that is used in several ways, one must fit."""
         added = name in _SUMS or slot == "bias" or (slot in ("self", "input") and name in _SUMS_WITH_PRODUCT)
         if added and spec.role in ("weight", "gain"):
-            self.misused[spec.name] = f"is a {spec.role} in the graph, and the run adds it to activations"
+            misuse = f"is a {spec.role} in the graph, and the run adds it to activations"
         elif not added and spec.role == "bias" and name in _PRODUCTS | _BATCHED | _SCALES:
-            self.misused[spec.name] = "is a bias in the graph, and the run multiplies activations by it"
+            misuse = "is a bias in the graph, and the run multiplies activations by it"
+        else:
+            self._fitting.add(spec.name)
+            self.misused.pop(spec.name, None)
+            return
+        if spec.name not in self._fitting:
+            self.misused[spec.name] = misuse
 
 
 @contextlib.contextmanager
@@ -302,6 +362,13 @@ def _onednn(enabled: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.mkldnn.enabled = before
+
+
+def _innermost(tensor: Tensor) -> Tensor:
+    """The tensor that function transforms wrap."""
+    while (wrapped := unwrap_functorch(tensor)) is not None:
+        tensor = wrapped
+    return tensor
 
 
 def _bits(nodes: Iterable[int]) -> int:

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ..graph.arch_data import ParamSpec
+from ..utils.compat import script_attributes
 from ..utils.nested_tensors import map_tensors, tensors_in
+from .assumptions import OWN_GENERATORS
 from .kept_reasons import Kept
 from .registry import LayerNode, handled_nodes
 from .tracer import Tracer
@@ -71,13 +73,16 @@ class _Copier:
             return self.module(original._modules[inner], _join(path, inner))  # type: ignore[arg-type]
         if isinstance(original, torch.jit.ScriptModule):  # its attributes are not in Python, so it runs itself
             for module in original.modules():
-                self.restored.callback(setattr, module, "training", module.training)
-            return original.train(self.training)
+                for name, value in script_attributes(module).items():
+                    self.restored.callback(setattr, module, name, value)
+                if hasattr(module, "training"):  # a frozen one has none
+                    module.training = self.training
+            return original
         copy: nn.Module = object.__new__(type(original))
         self.modules[id(original)] = self.copies[id(original)] = copy
         self.pending.append((original, copy, path))
-        state = copy.__dict__
-        state.update(original.__dict__)
+        state = original.__dict__.copy()
+        object.__setattr__(copy, "__dict__", state)
         state["training"] = self.training
         state["_compiled_call_impl"] = None  # it would call the original
         state["_parameters"] = original._parameters.copy()
@@ -106,12 +111,16 @@ class _Copier:
 
     def attribute(self, value: Any) -> Any:
         """A copy that refers to the copied modules, and to the original parameters and buffers."""
-        if type(value) in (list, tuple) and all(type(item) in _IMMUTABLE for item in value):
+        if type(value) in (list, tuple) and _IMMUTABLE.issuperset(map(type, value)):
             return value if type(value) is tuple else self.copies.setdefault(id(value), list(value))
         if isinstance(value, nn.Module):
             return self.module(value, "")
         if isinstance(value, types.FunctionType):
             return self.function(value)
+        if type(value) in OWN_GENERATORS:
+            if id(value) not in self.copies:
+                self.copies[id(value)] = self.tracer.own_generator(value)
+            return self.copies[id(value)]
         if type(value) is functools.partial:
             options = {name: self.attribute(option) for name, option in value.keywords.items()}
             return functools.partial(self.attribute(value.func), *map(self.attribute, value.args), **options)
@@ -166,6 +175,8 @@ class _Copier:
         """The module's forward pass, which tells the tracer that it runs."""
         own = self.attribute(original.__dict__["forward"]) if "forward" in original.__dict__ else None
         function = own if own is not None else types.MethodType(type(copy).forward, copy)
+        if isinstance(original, nn.MultiheadAttention):
+            function = _on_padded(function)
         if self.handled and (nodes := handled_nodes(original)) is not None:
             function = _handled(self.tracer, function, original, nodes, path)
         scope = self.tracer.scope
@@ -207,6 +218,20 @@ def _handled(
             return tensor if has_data else tracer.emit(tensor.shape, tensor.dtype, Value(sources))
 
         return map_tensors(emitted, result)
+
+    return forward
+
+
+def _on_padded(attention: Callable[..., Any]) -> Callable[..., Any]:
+    """Attention that PyTorch computes in one fused operator if it is of nested tensors: of padded ones instead."""
+
+    def forward(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if not query.is_nested:
+            return attention(query, key, value, *args, **kwargs)
+        padded = (torch.nested.to_padded_tensor(tensor, 0.0) for tensor in (query, key, value))
+        out, weights = attention(*padded, *args, **kwargs)
+        rows = [row[: len(part)] for row, part in zip(out, query.unbind(), strict=True)]
+        return torch.nested.as_nested_tensor(rows), weights
 
     return forward
 

@@ -8,7 +8,7 @@ import gc
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import torch
@@ -17,17 +17,26 @@ from torch import Tensor, nn
 from ..graph.arch_data import ArchData
 from ..graph.node_types import PRIMITIVE_ID
 from ..transforms import shortest_paths
-from ..utils.compat import run_uncompiled
+from ..utils.compat import has_plain_values, is_fake, outside_of_modes, run_uncompiled
 from ..utils.nested_tensors import copy_with_tensors, tensors_inside
 from . import other_layouts, rules  # noqa: F401  (registers the rules)
-from .assumptions import CONDITIONS, Assumptions, drawing
+from .assumptions import (
+    CONDITIONS,
+    GENERATORS_LOCK,
+    INTEGERS,
+    SEEDS,
+    Assumptions,
+    Generators,
+    fix_generators,
+    uses_generators,
+)  # fmt: skip
 from .default_inputs import default_inputs
 from .kept_reasons import Kept, enters
 from .registry import RuleError
 from .rewrite_passes import rewrite
 from .shallow_copy import shallow_copy
 from .steps import Sources, Step
-from .tracer import OperatorTracer, Tracer, asks_for_values
+from .tracer import NOT_THE_NETWORK, OperatorTracer, Tracer, asks_for_values
 from .values import Value
 
 _logger = logging.getLogger(__name__)
@@ -50,7 +59,6 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-@_collector_paused()
 def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) -> ArchData:
     """Builds the graph of a network.
 
@@ -74,16 +82,42 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
 
     Raises:
         TypeError: If ``model`` is no module, or ``example_inputs`` contains no tensor.
-        ValueError: If ``model`` has no parameters or uninitialised ones, ``cutoff`` is out of range, or a handler of
-            :func:`~ghn_pyg.register_layer` or a rule of :func:`~ghn_pyg.register_parameter` returned an invalid node.
-        TracingError: If the forward pass fails, or needs the values of activations outside of tensors.
+        ValueError: If ``model`` has no parameters, or uninitialised or fake ones, ``cutoff`` is out of range, or a
+            handler of :func:`~ghn_pyg.register_layer` or a rule of :func:`~ghn_pyg.register_parameter` returned an
+            invalid node.
+        TracingError: If the forward pass fails, even if numbers stand for the values of activations that it reads.
 
     Example:
         >>> import torchvision
         >>> from_module(torchvision.models.resnet18()).num_nodes
         53
     """
-    args, kwargs = arguments(model, example_inputs)
+    build = torch.compiler.disable(_build) if torch.compiler.is_compiling() else _build
+    return build(model, example_inputs, cutoff)
+
+
+@_collector_paused()
+def _build(model: nn.Module, example_inputs: Any, cutoff: int) -> ArchData:
+    with GENERATORS_LOCK, outside_of_modes():
+        trace = _trace_in_both_modes(model, *arguments(model, example_inputs))
+        graph = _graph(trace.tracer, trace.output, cutoff)
+    if trace.error is not None:
+        warnings.warn(
+            f"the forward pass of {type(model).__name__} reads values of activations after its last parameter; the "
+            f"graph ends there ({type(trace.error.__cause__).__name__}: {trace.error.__cause__})",
+            stacklevel=4,
+        )
+    elif trace.tracer.assumed.integers is not None:
+        warnings.warn(
+            f"the forward pass of {type(model).__name__} reads values of activations; numbers stand for them, and the "
+            "graph does not show what follows from these",
+            stacklevel=4,
+        )
+    return graph
+
+
+def _trace_in_both_modes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Trace:
+    """The trace in evaluation mode, or in training mode if only that reaches all parameters."""
     trace = _best_trace(model, args, kwargs, training=False)
     if unused := trace.unused:
         never: set[str] = set()
@@ -99,13 +133,7 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
         # Only what neither mode reaches, whatever the values of activations are, counts as unused.
         tracer = trace.tracer
         tracer.reasons = dict.fromkeys(trace.unused - never - tracer.met, Kept.UNREACHED) | tracer.reasons
-    if trace.error is not None:
-        warnings.warn(
-            f"the forward pass of {type(model).__name__} reads values of activations after its last parameter; the "
-            f"graph ends there ({type(trace.error.__cause__).__name__}: {trace.error.__cause__})",
-            stacklevel=3,
-        )
-    return _graph(trace.tracer, trace.output, cutoff)
+    return trace
 
 
 def arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -149,7 +177,8 @@ class _Trace:
     @property
     def uncertain(self) -> bool:
         """Whether it would be another one under other assumptions."""
-        return self.tracer.chose or self.tracer.drew or bool(self.tracer.asked)
+        tracer = self.tracer
+        return tracer.chose or tracer.drew or bool(tracer.asked) or tracer.assumed.integers is not None
 
     @property
     def complete(self) -> bool:
@@ -164,16 +193,49 @@ class _Trace:
 
 
 def _best_trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> _Trace:
-    """The trace under the assumptions that reach the most parameters."""
-    best = _run(Tracer(Assumptions()), model, args, kwargs, training)
-    if best.tracer.drew_from_state:
-        best = _run(Tracer(Assumptions(fixed=True)), model, args, kwargs, training)
-    first = best
+    """The trace under the assumptions that reach the most parameters.
+
+    If evaluation fails without the values of activations, numbers stand for them.
+    """
+    best, error = _search(Assumptions(), model, args, kwargs, training)
+    if error and "graph fuser" in str(error.__cause__):  # of TorchScript, which knows no tensors without data
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            best, error = _search(Assumptions(), model, args, kwargs, training)
+    for integers in INTEGERS if asks_for_values(error and error.__cause__) and not training else ():
+        if best.error and not best.complete:
+            best, _ = _search(Assumptions(integers=integers), model, args, kwargs, training)
+    if best.error is not None and not best.complete:
+        raise error or best.error
+    return best
+
+
+def _search(
+    assumed: Assumptions, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
+) -> tuple[_Trace, TracingError | None]:
+    """The best trace under such assumptions, and the error of the first one."""
+
+    def run(assumed: Assumptions) -> _Trace:
+        return _run(Tracer(assumed), model, args, kwargs, training)
+
+    before = Generators.now()
+    best = run(assumed)
+    drew = not before.unused() and uses_generators(lambda: run(assumed), NOT_THE_NETWORK)
+    if not (drew or best.tracer.drew_from_own):
+        return _best_of(best, run)
+    try:
+        return _best_of(run(dataclasses.replace(assumed, fixed=True)), run)
+    finally:
+        if drew:
+            before.restore()
+
+
+def _best_of(first: _Trace, run: Callable[[Assumptions], _Trace]) -> tuple[_Trace, TracingError | None]:
+    """The best of a trace and those with other answers where the forward pass asks for values; the first error."""
+    best = first
 
     def attempt(**changes: Any) -> None:
         nonlocal best
-        trace = _run(Tracer(dataclasses.replace(best.tracer.assumed, **changes)), model, args, kwargs, training)
-        best = max(best, trace, key=_Trace.rank)
+        best = max(best, run(dataclasses.replace(best.tracer.assumed, **changes)), key=_Trace.rank)
 
     if first.tracer.asked:
         for conditions in list(CONDITIONS)[1:] if first.error or first.unused else ("later",):  # the first was tried
@@ -184,12 +246,13 @@ def _best_trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
     if best.tracer.drew and (best.error or best.unused):
         for number in (1.0, 0.0):
             attempt(drawn=number)
+        for seed in SEEDS:
+            if best.error or best.unused:
+                attempt(fixed=True, seed=seed)
     for site in list(best.tracer.asked)[:_MAX_FLIPPED]:
         if best.unused:
             attempt(flipped=best.tracer.assumed.flipped ^ {site})
-    if best.error is not None and not best.complete:
-        raise first.error or best.error
-    return best
+    return best, first.error or best.error
 
 
 def _run(tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> _Trace:
@@ -197,7 +260,7 @@ def _run(tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[s
         if not other_layouts.is_dense(tensor):
             return other_layouts.placeholder(tracer, tensor, Value((0,)))
         # Token ids, lengths and masks keep their values, which a forward pass may look at.
-        if tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta:
+        if tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta or not has_plain_values(tensor):
             return tracer.emit(tensor.shape, tensor.dtype, Value((0,)))
         return tracer.remember(tensor.to("cpu", copy=True), Value((0,)))
 
@@ -209,9 +272,16 @@ def _run(tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[s
         raise ValueError(
             f"parameters {lazy[:3]} are not initialised yet; run the network once before building its graph"
         )
+    if any(map(is_fake, tracer.owned.values())):
+        raise ValueError(
+            f"{type(model).__name__} has fake tensors, which only their FakeTensorMode computes with; build the "
+            "network outside of it, for one without memory under torch.device('meta')"
+        )
     with shallow_copy(model, tracer, training) as copy:
         try:
-            with drawing(tracer), run_uncompiled(), torch.no_grad(), OperatorTracer(), tracer:
+            if tracer.assumed.fixed:
+                fix_generators(tracer.assumed)
+            with run_uncompiled(), torch.no_grad(), OperatorTracer(), tracer:
                 result = copy(*args, **kwargs)
         except RuleError:
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import pickle
 import re
 import sys
 from collections.abc import Callable
@@ -17,13 +18,13 @@ from torch.overrides import TorchFunctionMode
 from ..utils.compat import OPERATORS, TorchDispatchMode, operator_name, without_dispatch
 from ..utils.nested_tensors import map_tensors, tensors_in
 from . import other_layouts
-from .assumptions import CONDITIONS, Assumptions, Site
-from .constant_tensors import DRAWING, FACTORIES, RANDOM, computed, created, drawn, on_cpu
+from .assumptions import CONDITIONS, Assumptions, Site, own_generator
+from .constant_tensors import DRAWING, FACTORIES, NOISE, RANDOM, computed, created, drawn, on_cpu, seeded
 from .kept_reasons import kept_by
 from .recorder import Recorder
 from .steps import Sources
 from .values import CONSTANT, Value
-from .weight_parts import FOLLOWERS
+from .weight_functions import FOLLOWERS
 
 Rule = Callable[..., Any]
 """``rule(tracer, *args, **kwargs)``: what a PyTorch function does to abstract tensors."""
@@ -39,7 +40,7 @@ _IN_PLACE: Final = frozenset(
 _QUERIES: Final = frozenset(
     getattr(Tensor, name)
     for name in ("dim", "size", "numel", "stride", "is_contiguous", "is_floating_point", "is_complex", "ndimension",
-                 "element_size", "get_device", "__len__", "__hash__", "__repr__", "__str__", "__format__", "data_ptr")
+                 "element_size", "get_device", "__len__", "__hash__", "__repr__", "__str__", "data_ptr")
 )  # fmt: skip
 _DATA: Final = Tensor.data.__get__  # type: ignore[attr-defined]
 _SET_DATA: Final = Tensor.data.__set__  # type: ignore[attr-defined]
@@ -58,7 +59,7 @@ _MAX_VALUES: Final = 1 << 24
 _NO_VALUES: Final = re.compile(
     r"\b[Mm]eta (tensors?|device|Long|Bool)|register_meta|data-independent|on a meta tensor|fake impl"
 )
-_NOT_THE_NETWORK: Final = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
+NOT_THE_NETWORK: Final = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
 
 
 def asks_for_values(error: BaseException | None) -> bool:
@@ -119,8 +120,10 @@ class Tracer(Recorder, TorchFunctionMode):
         super().__init__()
         self.assumed = assumed
         self.chose = False  # whether a choice of elements depends on activations
-        self.drew = False  # whether the forward pass drew random numbers
-        self.drew_from_state = False  # whether it drew them from a generator
+        self.drew = assumed.fixed  # whether the forward pass drew random numbers
+        # Of random numbers without a generator of their own, and copies of the network's own with their first state
+        self.generator = torch.Generator().manual_seed(assumed.seed or 0)
+        self.own_generators: list[tuple[Any, bytes]] = []
         self.asked: dict[Site, int] = {}  # how often a line asked for a condition on activations
         self.draws: dict[Site, int] = {}  # how often a line drew a random number
         self.reasons: dict[str, str] = {}  # why parameters are kept, where that is known without a trace
@@ -128,6 +131,7 @@ class Tracer(Recorder, TorchFunctionMode):
         self.statistics: dict[int, tuple[str, tuple[int, ...]]] = {}
         self.normalised: dict[int, tuple[str, tuple[int, ...]]] = {}
         self.gains: dict[int, Tensor] = {}
+        self.takes_gradients = False  # whether the forward pass has asked for gradients
         self.differentiated: Sources | None = None  # the sources of what the forward pass called ``backward`` on
         self.biased: dict[int, Sources] = {}  # sums of attention scores and biases, with the scores
         self.tables: dict[int, list[int]] = {}  # products that may be attention scores, with what is added to them
@@ -148,10 +152,21 @@ class Tracer(Recorder, TorchFunctionMode):
         self.drew = True
         self._count(self.draws)
 
+    def own_generator(self, generator: Any) -> Any:
+        """A copy of a generator of the network."""
+        copied = own_generator(self.assumed, generator)
+        self.own_generators.append((copied, pickle.dumps(copied)))
+        return copied
+
+    @property
+    def drew_from_own(self) -> bool:
+        """Whether the forward pass drew from the network's own generators."""
+        return any(pickle.dumps(copied) != first for copied, first in self.own_generators)
+
     def _count(self, counts: dict[Site, int]) -> Site:
         """Counts how often a line asks for values, as a loop that waits for an answer would never end."""
         frame = sys._getframe()
-        while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THE_NETWORK):
+        while frame.f_back is not None and frame.f_code.co_filename.startswith(NOT_THE_NETWORK):
             frame = frame.f_back
         site = (self.scope[-1], frame.f_code.co_filename, frame.f_lineno)
         counts[site] = counts.get(site, 0) + 1
@@ -188,9 +203,12 @@ class Tracer(Recorder, TorchFunctionMode):
     def _interpreted(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result by the function's rule, where there is one and an argument is abstract."""
         handler = RULES.get(func)
-        if handler is None or not any(map(self.is_abstract, tensors_in((args, kwargs)))):
+        first = args[0] if args else None  # is nearly always abstract
+        if handler is None or not (
+            (isinstance(first, Tensor) and first.is_meta) or any(map(self.is_abstract, tensors_in((args, kwargs))))
+        ):
             return self.default(func, args, kwargs)
-        if kwargs:
+        if not _ALIASES.keys().isdisjoint(kwargs):
             kwargs = {_ALIASES.get(name, name): value for name, value in kwargs.items()}
         if (out := kwargs.pop("out", None)) is None:
             return handler(self, *args, **kwargs)
@@ -214,6 +232,8 @@ class Tracer(Recorder, TorchFunctionMode):
         if name == "__set__":
             kept = id(args[0]) in self.owned or func == _SET_REQUIRES_GRAD  # of activations that no gradient reaches
             return None if kept else func(*args)
+        if name == "_set_grad_enabled":
+            self.takes_gradients |= args[0]
         if "device" in kwargs:
             if str(kwargs["device"]) == "meta":  # the network asks for a tensor without data
                 return func(*args, **kwargs)
@@ -222,7 +242,7 @@ class Tracer(Recorder, TorchFunctionMode):
         if not tensors and func in FACTORIES:
             if func in RANDOM:
                 self.draw()
-            return created(func, args, kwargs, self.assumed.drawn)
+            return created(func, args, seeded(func, kwargs, self.generator), self.assumed.number)
         writes = func in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
         if tensors and (writes or kwargs.get("out") is not None):
             return self._in_place(func, args, kwargs, tensors)
@@ -263,7 +283,7 @@ class Tracer(Recorder, TorchFunctionMode):
         """Attributes that are tensors, such as ``.data`` and ``.T``, come from where their tensor comes from."""
         if func == _GRAD and self.differentiated is not None and args[0].is_meta:
             return self.like(args[0], self.differentiated)
-        if func == _REQUIRES_GRAD and torch.is_grad_enabled() and self.sources(args[0]):
+        if func == _REQUIRES_GRAD and self.takes_gradients and self.sources(args[0]):
             return True
         result = func(*args)
         if not isinstance(result, Tensor):
@@ -278,11 +298,13 @@ class Tracer(Recorder, TorchFunctionMode):
         """Computes a function of tensors with data, and notes where these come from."""
         if func in _ARRAYS and self.owns(tensors[0]):  # what is written into the array must not reach the network
             return func(tensors[0].clone(), *args[1:], **kwargs)
-        if func in DRAWING and (result := drawn(func, args, kwargs, self.assumed.drawn)) is not None:
+        if func in DRAWING and (result := drawn(func, args, kwargs, self.assumed.number)) is not None:
             self.draw()
             return result
+        if func in NOISE:
+            return args[0].clone()
         merged = self.merged(tensors)
-        result = computed(func, args, kwargs, tensors)
+        result = computed(func, args, seeded(func, kwargs, self.generator), tensors)
         if merged != CONSTANT:
             for tensor in tensors_in([result]):
                 self.remember(tensor, merged)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -50,7 +51,32 @@ def has_plain_values(*tensors: Tensor) -> bool:
         return False
     if _transforms_active():
         return False
-    return not any(_is_legacy_batched(x) or isinstance(x, _FAKE) for x in tensors)
+    return not any(_is_legacy_batched(x) or is_fake(x) or unwrap_functorch(x) is not None for x in tensors)
+
+
+def is_fake(tensor: Tensor) -> bool:
+    """Whether a tensor only pretends to have values, for compilers."""
+    return isinstance(tensor, _FAKE)
+
+
+@contextlib.contextmanager
+def outside_of_modes() -> Iterator[None]:
+    """Leaves function transforms, such as ``torch.func.grad``, and modes, such as that of fake tensors.
+
+    Without the private names it leaves none.
+    """
+    with contextlib.ExitStack() as stack:
+        if _transforms_active and _transforms_active():
+            stack.enter_context(_context("torch._functorch.pyfunctorch", "temporarily_clear_interpreter_stack"))
+        if getattr(torch._C, "_len_torch_dispatch_stack", int)():
+            stack.enter_context(_context("torch.utils._python_dispatch", "_disable_current_modes"))
+        yield
+
+
+def _context(module: str, name: str) -> contextlib.AbstractContextManager[Any]:
+    context: contextlib.AbstractContextManager[Any]
+    context = getattr(importlib.import_module(module), name, contextlib.nullcontext)()
+    return context
 
 
 def run_uncompiled() -> contextlib.AbstractContextManager[Any]:
@@ -62,6 +88,17 @@ def run_uncompiled() -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
     stance: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
     return stance
+
+
+def script_attributes(module: Any) -> dict[str, Any]:
+    """The attributes of a module of TorchScript that are no parameters, without those of the modules in it.
+
+    Without the private name, and for modules that were loaded from a file, only its mode.
+    """
+    compiled: Any = getattr(module, "_concrete_type", None)
+    names: Iterable[str] = compiled.get_attributes() if hasattr(compiled, "get_attributes") else ("training",)
+    parameters = {name for name, _ in module.named_parameters(recurse=False)}
+    return {name: getattr(module, name) for name in names if name not in parameters and hasattr(module, name)}
 
 
 # --- functions that tracing treats; one that torch does not have needs no rule ---------------------------------------
@@ -135,6 +172,10 @@ RECURRENT: Final = _functions(_VF, "lstm gru rnn_tanh rnn_relu")
 """Recurrent layers of :mod:`torch.nn`."""
 RECURRENT_CELLS: Final = _functions(_VF, "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell")
 """Single steps of recurrent layers."""
+MAKE_DUAL: Final = _functions(_VF, "_make_dual")
+"""Called by :func:`torch.autograd.forward_ad.make_dual` and :func:`torch.func.jvp`: a tensor that has a tangent."""
+UNPACK_DUAL: Final = _functions(_VF, "_unpack_dual")
+"""Called by :func:`torch.autograd.forward_ad.unpack_dual`: the tensor and its tangent."""
 NESTED_FACTORIES: Final = _functions(torch, "_nested_tensor_from_tensor_list _nested_view_from_jagged")
 """Called by the functions of :mod:`torch.nested` that make a nested tensor of others."""
 

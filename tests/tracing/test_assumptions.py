@@ -1,6 +1,8 @@
 """Forward passes that ask for values: all layers are reached, and the graph is the same each time."""
 
+import pickle
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from ghn_pyg import TracingError, from_module
+from ghn_pyg import TracingError, from_module, verify
 from ghn_pyg.tracing.kept_reasons import Kept
 from tests.tracing.helpers import kinds, network, sources
 from tests.tracing.rules.helpers import graph_of, linear
@@ -125,6 +127,67 @@ def test_layers_that_are_dropped_at_random_are_all_seen(drops):
     assert len(names) == 1
 
 
+def test_a_loop_that_ends_with_what_it_computed_the_time_before():
+    def forward(self, x):
+        state = torch.zeros_like(x)
+        for _ in range(11):
+            new = torch.tanh(self.a(x) + self.b(state))
+            if (new - state).norm().item() < 0.001:
+                break
+            state = new
+        return self.last(state)
+
+    assert verify(network(forward, a=linear(), b=linear(), last=linear()), X)
+
+
+# Generators that a network has of its own.
+OWN = {
+    "random.Random": lambda: random.Random(3),
+    "np.random.Generator": lambda: np.random.default_rng(3),
+    "np.random.RandomState": lambda: np.random.RandomState(3),
+}
+
+
+@pytest.mark.parametrize("own", OWN.values(), ids=OWN)
+def test_layers_that_a_generator_of_the_network_drops_are_all_seen(own):
+    def forward(self, x):
+        for layer in self.layers:
+            if self.generator.random() > 0.9:
+                x = x + layer(x)
+        return self.last(x)
+
+    generator = own()
+    before = pickle.dumps(generator)
+    graph = graph_of(forward, X, layers=layers(5), last=linear(), generator=generator)
+    assert graph.kept == {}
+    assert pickle.dumps(generator) == before
+
+
+# Draws of one of three layers.
+CHOICES = {
+    "random.choice": lambda self: random.choice(range(3)),
+    "np.random.choice": lambda self: np.random.choice(3),  # noqa: NPY002
+    "torch.randint": lambda self: torch.randint(3, (1,)),
+    "torch.randperm": lambda self: torch.randperm(3)[0],
+    "a generator": lambda self: self.generator.integers(3),
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES)
+def test_layers_that_are_chosen_again_and_again_are_all_seen(choice):
+    def forward(self, x):
+        for _ in range(7):
+            x = x + self.layers[int(choice(self))](x)
+        return self.last(x)
+
+    model = network(forward, layers=layers(3), last=linear(), generator=np.random.default_rng(3))
+    graph = from_module(model, X)
+    assert graph.kept == {}
+    assert verify(model, X, graph)
+    torch.rand(1)
+    assert from_module(model, X).node_names == graph.node_names
+
+
 def test_one_of_several_branches_may_be_drawn():
     graph = graph_of(lambda self, x: self.last(random.choice(self.layers)(x)), X, layers=layers(3), last=linear())
     assert len(graph.kept) == 2
@@ -174,6 +237,52 @@ def test_traces_in_several_threads_restore_the_generators():
     assert len(names) == 1
     assert (random.getstate(), np.random.get_state()[2]) == states[:2]  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_threads_that_draw_beside_a_trace_draw_no_number_twice():
+    model = nn.Sequential(linear(), nn.Dropout(0.5), linear())
+    expected, drawn, stop = from_module(model, X).node_names, [[], [], []], threading.Event()
+    draws = (random.random, np.random.rand, lambda: float(torch.rand((), dtype=torch.float64)))
+
+    def draw():
+        while not stop.is_set():
+            for numbers, number in zip(drawn, draws, strict=True):
+                numbers.append(number())
+
+    with ThreadPoolExecutor(3) as pool:
+        pool.submit(draw)
+        graphs = list(pool.map(from_module, [model] * 20, [X] * 20))
+        stop.set()
+    assert [graph.node_names for graph in graphs] == [expected] * 20
+    assert all(len(set(numbers)) == len(numbers) > 20 for numbers in drawn)
+
+
+class Drawing(nn.Module):
+    """Draws from the generator of PyTorch in many ways, in each of which its layers depend on the result."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = linear(), linear()
+
+    def forward(self, x):
+        ones = torch.ones(3)
+        for values in (
+            torch.rand_like(ones), torch.randn(3), torch.multinomial(ones, 2), torch.poisson(ones), ones.normal_(),
+            torch.normal(ones, 1.0), torch.empty(3).random_(), nn.functional.dropout(ones, 0.5), torch.randperm(3),
+        ):  # fmt: skip
+            x = self.a(x) if values.sum() > 100 else x
+        return self.b(x)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_pytorch_draws_in_a_trace_leaves_its_generator_as_it_is(training):
+    state = torch.get_rng_state()
+    assert len({tuple(from_module(Drawing().train(training), X).node_names) for _ in range(2)}) == 1
+    torch.set_rng_state(state)
+    model = Drawing()
+    state = torch.get_rng_state()
+    from_module(model, X)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_function_without_a_meta_kernel_draws_no_random_numbers():

@@ -7,7 +7,7 @@ from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.nn import GraphConv
 
-from ghn_pyg import coverage, from_module
+from ghn_pyg import coverage, from_module, verify
 from tests.tracing.helpers import assert_unchanged, network, snapshot, sources, weight
 
 pytestmark = [
@@ -237,6 +237,27 @@ def test_attention_of_nested_tensors():
 
     model = network(written_out, q=nn.Linear(3, 3), k=nn.Linear(3, 3), v=nn.Linear(3, 3), o=nn.Linear(3, 2))
     assert sources(from_module(model, nested(torch.strided)))["o.weight"] == ["msa"]
+
+
+def test_attention_layers_of_nested_tensors():
+    """PyTorch computes them in fused operators only, which neither a trace nor a run for comparison can follow."""
+    layer = nn.TransformerEncoderLayer(6, 2, 7, batch_first=True)
+
+    def attention(self, x):
+        return self.o(torch.nested.to_padded_tensor(self.a(x, x, x)[0], 0.0))
+
+    def encoder(self, x):
+        return self.o(torch.nested.to_padded_tensor(self.a(x), 0.0))
+
+    x = torch.nested.nested_tensor([torch.rand(2, 6), torch.rand(5, 6)])
+    for forward, a in (
+        (attention, nn.MultiheadAttention(6, 2, batch_first=True)),
+        (encoder, nn.TransformerEncoder(layer, 2)),
+    ):
+        model = network(forward, a=a, o=nn.Linear(6, 3))
+        graph = from_module(model, x)
+        assert graph.kept == {}
+        assert verify(model, x, graph)
 
 
 def test_nested_token_ids():

@@ -232,22 +232,6 @@ def test_a_wrong_input(inputs, message):
         from_module(small(), inputs)
 
 
-VALUES = {
-    "a loop": lambda self, x: [x := self.a(x) for _ in range(int(x.max()))],
-    "a number": lambda self, x: self.a(x * x.argmax().item()),
-    "an array": lambda self, x: self.a(torch.from_numpy(x.numpy())),
-    "a list": lambda self, x: self.a(torch.tensor(x.tolist())),
-    "a parameter": lambda self, x: self.a(x * self.b.weight.argmax().item()),
-}
-
-
-@pytest.mark.parametrize("forward", VALUES.values(), ids=VALUES)
-def test_values_of_activations(forward):
-    net = network(forward, a=nn.Linear(5, 5), b=nn.Linear(5, 5))
-    with pytest.raises(TracingError, match=r"\. It depends on the values of tensors, which a graph does not have; "):
-        from_module(net, X)
-
-
 @pytest.mark.parametrize("message", ["no metadata", "MetaFormer expects a square image"])
 def test_an_error_of_the_network_itself_is_not_taken_for_a_missing_value(message):
     with pytest.raises(TracingError, match="pass inputs that it accepts, from_module"):

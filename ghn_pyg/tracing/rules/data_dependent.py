@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...utils.nested_tensors import map_tensors, tensors_in
+from ..assumptions import INTEGERS
 from ..kept_reasons import Kept, enters
 from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT
@@ -34,7 +35,7 @@ def nonzero(tracer: Tracer, input: Tensor, as_tuple: bool = False) -> Any:
 @rule(Tensor.unbind, torch.unbind)
 def unbind(tracer: Tracer, input: Tensor, dim: int = 0) -> Any:
     """Slices; if they are the indices of all elements they have data, for loops over the experts that get tokens."""
-    shape = tracer.origin(input).all_of
+    shape = tracer.known(input).all_of
     if shape is None or dim != 0:
         return tracer.default(Tensor.unbind, (input, dim), {})
     value = tracer.value(input) or CONSTANT
@@ -91,11 +92,28 @@ def _number(function: Callable[..., Any]) -> Rule:
         if input.numel() == 1 and input.is_floating_point() and function is Tensor.__float__:
             tracer.draw()  # must return a float
             return tracer.assumed.drawn
-        return tracer.default(function, (input,), {})
+        return _read(function)(tracer, input)
 
     return number
 
 
+def _read(function: Callable[..., Any]) -> Rule:
+    def read(tracer: Tracer, input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Values outside of tensors: random fractions, all 1 or all 0, and integers as the trace assumes."""
+        if (integers := tracer.assumed.integers) is None:
+            return tracer.default(function, (input, *args), kwargs)
+        if input.is_floating_point() or input.is_complex():
+            tracer.draw()
+            values = tracer.stand_in(input).real.clamp(2 * tracer.assumed.drawn - 1, 2 * tracer.assumed.drawn)
+        else:
+            values = INTEGERS[integers](input.shape)
+        return function(values.to(input.dtype, copy=True), *args, **kwargs)
+
+    return read
+
+
+for _array in (Tensor.numpy, Tensor.__array__):
+    rule(_array)(_read(_array))
 for _function in (Tensor.item, Tensor.tolist, Tensor.__float__, Tensor.__int__, Tensor.__index__):
     rule(_function)(_number(_function))
 
@@ -120,6 +138,12 @@ class UnknownNumber(float):
     __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = _computed
     __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _compared
     __hash__ = float.__hash__
+
+
+@rule(Tensor.__format__)
+def formatted(tracer: Tracer, input: Tensor, form: str) -> str:
+    """The text of any number, as it is of no use to the network."""
+    return format(torch.zeros(input.shape, dtype=input.dtype, device="cpu"), form)
 
 
 @rule(torch.equal, Tensor.equal, torch.allclose, Tensor.allclose)

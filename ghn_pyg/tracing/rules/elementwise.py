@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import torch
@@ -78,8 +78,10 @@ def absorb(tracer: Tracer, reason: str, value: Value) -> Value:
 
 @rule(*named("pow __pow__ maximum minimum fmod remainder"))
 def combine(tracer: Tracer, input: Any, other: Any, *_: Any, **__: Any) -> Tensor:
-    """An operation on two values that is folded away."""
-    return _combined(tracer, input, other, enters("an operation on two values"))
+    """An operation on two values that is folded away; a vector of parameters is an exponent or a threshold."""
+    shapes = (tracer.parameters[name].shape for name in tracer.merged(tensors_in((input, other))).params)
+    vectors = all(shape.numel() == max(shape, default=1) for shape in shapes)
+    return _combined(tracer, input, other, Kept.SLOPE if vectors else enters("an operation on two values"))
 
 
 def _combined(tracer: Tracer, input: Any, other: Any, reason: str) -> Tensor:
@@ -143,14 +145,24 @@ def _keep_factors(tracer: Tracer, value: Value, reason: str) -> Value:
     return Value(sources, tuple(weights)) if sources else value
 
 
+def _take_back_gains(tracer: Tracer, names: Sequence[str]) -> None:
+    """Keeps the parameters among these that the product before took for the gain of a norm."""
+    for name in names:
+        if tracer.steps[tracer.claimed.get(name, 0)].kind in ("ln", "bn"):
+            tracer.keep(name, Kept.LAYER_SCALE)
+
+
 def _norm(tracer: Tracer, input: Any, other: Any, merged: Value) -> Sources | None:
     """What a product is if it is part of a norm that is written out."""
     first, second = tracer.sources(input), tracer.sources(other)
     if merged.params and merged.sources:
         value, gain = (input, other) if first else (other, input)
+        if isinstance(gain, Tensor) and tracer.origin(gain).added is None:  # (1 - w) x + w y, in which w is no gain
+            _take_back_gains(tracer, merged.params)
+            return None
         if tracer.kinds(value) == {"normalised"} and open_in(tracer, value) is None:  # an activation function follows
             return None
-        base = tracer.origin(value).base
+        base = tracer.known(value).base
         return scaled(tracer, first or second, gain, base is not None and base.shape != value.shape)
     if len(merged.sources) < 2:
         return over_deviation(tracer, first or second, other if first else input)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from ...utils.compat import unwrap_functorch
+from ...utils.compat import MAKE_DUAL, UNPACK_DUAL
 from ...utils.nested_tensors import tensors_in
 from ..tracer import Tracer, rule
 from ..values import Value
@@ -24,11 +24,20 @@ def grad(
     """A gradient for each input, computed by the layers between them once more; perhaps for a batch of vectors."""
     value = Value(tracer.merged(tensors_in((outputs, grad_outputs))).sources)
     batch = next(tensors_in((grad_outputs,))).shape[:1] if is_grads_batched else ()
-    gradients = tuple(tracer.emit((*batch, *tensor.shape), tensor.dtype, value) for tensor in tensors_in((inputs,)))
-    for gradient in gradients:
-        if (wrapped := unwrap_functorch(gradient)) is not None:  # what is left of it after torch.func.grad
-            tracer.origin(wrapped).value = value
-    return gradients
+    return tuple(tracer.emit((*batch, *tensor.shape), tensor.dtype, value) for tensor in tensors_in((inputs,)))
+
+
+@rule(*MAKE_DUAL)
+def make_dual(tracer: Tracer, tensor: Tensor, tangent: Tensor, *_: Any, **__: Any) -> Tensor:
+    """A tensor for forward differentiation; what is computed from it has tangents that depend on both."""
+    tracer.has_wrapped = True
+    return tracer.emit(tensor.shape, tensor.dtype, tracer.merged((tensor, tangent)))
+
+
+@rule(*UNPACK_DUAL)
+def unpack_dual(tracer: Tracer, dual: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    """A tensor and its tangent."""
+    return tracer.view(dual, dual.shape), tracer.view(dual, dual.shape)
 
 
 @rule(Tensor.backward, torch.autograd.backward)

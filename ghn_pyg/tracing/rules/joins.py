@@ -84,7 +84,14 @@ def _add_result_of(function: Callable[..., Tensor]) -> Rule:
 
 rule(torch.addcmul, Tensor.addcmul)(_add_result_of(torch.mul))
 rule(torch.addcdiv, Tensor.addcdiv)(_add_result_of(torch.div))
-rule(torch.lerp, Tensor.lerp)(_add_result_of(torch.mul))  # (1 - w) x + w y
+
+
+@rule(torch.lerp, Tensor.lerp)
+def interpolate(tracer: Tracer, input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    """``(1 - w) x + w y``, in which a parameter ``w`` is no gain of a norm."""
+    closed = tracer.emit(end.shape, end.dtype, tracer.value(end) or CONSTANT)
+    result: Tensor = tracer.call(torch.add, input, tracer.call(torch.mul, closed, weight))
+    return result
 
 
 def _in_place(function: Callable[..., Value], left_open: Callable[..., Open | None]) -> Rule:

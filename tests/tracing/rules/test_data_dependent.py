@@ -1,5 +1,6 @@
 """Choices that depend on the values of activations."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -139,9 +140,50 @@ def test_conditions_take_the_branch_that_reaches_most_layers(forward, layers):
     assert set(graph.kept.values()) <= {Kept.UNREACHED, enters("a computation of parameters alone")}
 
 
+def routed_by_numpy(self, x):
+    numbers = self.a(x).argmax(-1).numpy()
+    for number in np.unique(numbers):
+        x = self.layers[number](x)
+    return x
+
+
+# Forward pass in which values leave the tensors before the last layer.
+READS = {
+    "a list": lambda self, x: self.b(self.a(x)[x.sum((1, 2)).argsort().tolist()]),
+    "a sorted list": lambda self, x: self.b(self.a(x)[:, sorted(range(3), key=x.sum((0, 2)).tolist().__getitem__)]),
+    "an array": lambda self, x: self.b(self.a(x)[torch.from_numpy(x.detach().cpu().numpy().sum((1, 2)).argsort())]),
+    "any array": lambda self, x: self.b(self.a(x) * torch.from_numpy(np.asarray(x) / np.asarray(x).max())),
+    "a truth value in a list": lambda self, x: self.b(self.a(x)) if (x > 0).tolist()[0][0][1] else x,
+    "an index": lambda self, x: self.b(self.a(x)[:, int(x[0, 0].argmax())]),
+}
+
+
+@pytest.mark.parametrize("forward", READS.values(), ids=READS)
+def test_values_that_are_read_do_not_end_a_graph(forward):
+    with pytest.warns(UserWarning, match="numbers stand for them"):
+        graph = graph_of(forward, X, **linears("ab"))
+    assert graph.node_names[:3] == ["input", "a.weight", "b.weight"]
+    assert sources(graph)["b.weight"] == ["a.weight"]
+    assert graph.kept == {}
+
+
+def test_experts_that_are_chosen_outside_of_tensors():
+    with pytest.warns(UserWarning, match="numbers stand for them"):
+        graph = graph_of(routed_by_numpy, X, **linears("a"), layers=nn.ModuleList(linear() for _ in range(5)))
+    assert {"layers.0.weight", "layers.1.weight", "layers.2.weight"} < set(graph.node_names)
+    assert graph.kept == {"layers.3.weight": Kept.UNREACHED, "layers.4.weight": Kept.UNREACHED}
+
+
+def test_a_number_may_be_printed():
+    def forward(self, x):
+        return self.a(x), f"{x.mean():.3f} {x.argmax():d} {x[0]}"
+
+    assert graph_of(forward, X, **linears("a")).kept == {}
+
+
 ERRORS = {
     "several values": (lambda self, x: self.a(x) if x > 0 else x, r"a single value, got a tensor of shape \(2, 3, 5\)"),
-    "an index": (lambda self, x: self.a(x[: int(x.argmax())]), "depends on the values of tensors"),
+    "a size": (lambda self, x: self.a(x.view(int(x.argmax()) + 7)), "depends on the values of tensors"),
 }
 
 

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+import torch.autograd.forward_ad as forward_ad
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from tests.tracing.helpers import sources, weight
+from ghn_pyg import from_module, verify
+from tests.tracing.helpers import network, sources, weight
 from tests.tracing.rules.helpers import graph_of, linear
 
 X = torch.rand(2, 5)
@@ -60,6 +63,55 @@ def test_a_hook_on_a_gradient_is_not_called():
         return hidden
 
     assert graph_of(forward, X, a=linear()).kept == {}
+
+
+def forward_mode(self, x):
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.ones_like(x))
+        hidden, tangent = forward_ad.unpack_dual(self.b(torch.tanh(self.a(dual))))
+    return self.c(hidden + tangent)
+
+
+def inner(self):
+    return lambda x: self.b(torch.tanh(self.a(x)))
+
+
+# Forward passes in which the last layer takes what a function transform leaves.
+TRANSFORMS = {
+    "jvp": lambda self, x: self.c(torch.func.jvp(inner(self), (x,), (x,))[0]),
+    "tangents of jvp": lambda self, x: self.c(torch.func.jvp(inner(self), (x,), (x,))[1]),
+    "make_dual": forward_mode,
+    "vjp": lambda self, x: self.c(torch.func.vjp(inner(self), x)[0]),
+    "gradients of vjp": lambda self, x: self.c(torch.func.vjp(inner(self), x)[1](torch.ones_like(x))[0]),
+    "functional.vjp": lambda self, x: self.c(torch.autograd.functional.vjp(inner(self), x, torch.ones_like(x))[1]),
+    "functional.jvp": lambda self, x: self.c(torch.autograd.functional.jvp(inner(self), x, torch.ones_like(x))[1]),
+    "jacrev": lambda self, x: self.c(torch.func.jacrev(inner(self))(x[0])),
+    "jacfwd": lambda self, x: self.c(torch.func.jacfwd(inner(self))(x[0])),
+    "hessian": lambda self, x: self.c(torch.func.hessian(lambda x: inner(self)(x).sum())(x[0])),
+    "vmap": lambda self, x: self.c(torch.vmap(inner(self))(x)),
+    "checkpoint": lambda self, x: self.c(checkpoint(inner(self), x, use_reentrant=False)),
+}
+
+
+@pytest.mark.parametrize("forward", TRANSFORMS.values(), ids=TRANSFORMS)
+def test_what_a_function_transform_leaves_depends_on_the_function(forward):
+    model = network(forward, a=linear(), b=linear(), c=linear())
+    graph = from_module(model, X)
+    assert graph.node_names == ["input", "a.weight", "b.weight", "c.weight"]
+    assert sources(graph)["c.weight"] == ["b.weight"]
+    assert verify(model, X, graph)
+
+
+def test_a_step_down_a_gradient_agrees_with_a_run():
+    def forward(self, x):
+        with torch.enable_grad():
+            y = torch.zeros(2, 5, requires_grad=True)
+            for _ in range(2):
+                energy = self.b(torch.tanh(self.a(x) + y)).sum()
+                y = y - torch.autograd.grad(outputs=energy, inputs=y, create_graph=True)[0]
+        return self.c(y)
+
+    assert verify(network(forward, a=linear(), b=linear(5, 1), c=linear()), X)
 
 
 @pytest.mark.parametrize(("in_dims", "shape"), [(0, (3, 5, 7)), (2, (5, 7, 3))])

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ghn_pyg.tracing.kept_reasons import Kept
 from tests.tracing.helpers import kinds, sources, weight
 from tests.tracing.rules.helpers import graph_of, linear, small_ghn
 
@@ -186,3 +187,27 @@ def test_a_gain_of_tokens_may_have_dimensions_in_front(shape):
     graph = normed(lambda self, x: standard(x) * (1 + self.g) + self.b, shape=shape)
     assert graph.param_names[2] == ["g", "b"]
     assert small_ghn().predict(graph)["g"].shape == shape
+
+
+def unit(x):
+    return F.normalize(x, dim=-1)
+
+
+# Interpolations between two normalised values.
+RATES = {
+    "lerp": lambda self, x, y: torch.lerp(x, y, self.rate * 2),
+    "lerp of a function": lambda self, x, y: x.lerp(y, self.rate.sigmoid()),
+    "the rate last": lambda self, x, y: (1 - self.rate) * x + self.rate * y,
+    "the rate first": lambda self, x, y: self.rate * y + (1 - self.rate) * x,
+}
+
+
+@pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
+def test_a_rate_between_normalised_values_is_no_gain(rate):
+    def forward(self, x):
+        x = unit(self.a(x))
+        return self.c(unit(rate(self, x, unit(self.b(x)))))
+
+    graph = graph_of(forward, torch.rand(2, 5), rate=weight(5), a=linear(), b=linear(), c=linear())
+    assert graph.kept == {"rate": Kept.LAYER_SCALE}
+    assert sources(graph)["c.weight"] == ["sum"]
