@@ -176,7 +176,7 @@ class GHN(
             The URL of the commit if pushed.
 
         Raises:
-            CheckpointError: If it cannot be written; an older checkpoint stays as it was.
+            CheckpointError: If it cannot be written; the folder then has the old checkpoint, or the new one, whole.
         """
         folder = Path(save_directory)
         write_folder(folder, self.config, self.state_dict())

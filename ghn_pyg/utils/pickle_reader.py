@@ -94,7 +94,8 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
 
 def _inflate(data: memoryview) -> memoryview:
     stream, content = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32), bytearray()  # zlib or gzip
-    while data and not stream.eof and len(content) <= max(_MAX_SMALL_BYTES, _MAX_RATIO * len(data)):
+    limit = max(_MAX_SMALL_BYTES, _MAX_RATIO * len(data))
+    while data and not stream.eof and len(content) <= limit:
         content += stream.decompress(data[: 1 << 14])
         data = data[1 << 14 :]
     if not stream.eof:

@@ -245,6 +245,13 @@ def test_a_file_of_zeros_may_inflate_a_lot(tmp_path):
     assert read_pickle(tmp_path / "zeros")["a"].shape == (1 << 18,)
 
 
+def test_a_large_compressed_file(tmp_path):
+    values = torch.rand(9_000_011)  # 36 MB, of which little is saved
+    joblib.dump({"a": values}, tmp_path / "large", compress=1)
+    assert (tmp_path / "large").stat().st_size > 30e6
+    assert torch.equal(read_pickle(tmp_path / "large")["a"], values)
+
+
 @pytest.mark.parametrize("compress", [0, ("zlib", 1), ("gzip", 1)])
 def test_bytes_after_the_end_and_a_wrong_checksum(compress, tmp_path):
     joblib.dump(published_state(TINY), tmp_path / "ghn.pt", compress=compress)

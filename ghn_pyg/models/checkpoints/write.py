@@ -38,7 +38,8 @@ def write_folder(
         metadata: Entries for the header of the safetensors file, such as ``{"epoch": "75"}``.
 
     Raises:
-        CheckpointError: If it cannot be written, as on a full disk; the folder then has the old checkpoint or the new one, whole.
+        CheckpointError: If it cannot be written, as on a full disk; the folder then has the old checkpoint, or
+            the new one, whole.
 
     Example:
         >>> write_folder("my-ghn", model.config, model.state_dict())  # doctest: +SKIP
