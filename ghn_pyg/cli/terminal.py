@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from ..utils.suggest import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
 
 
-def printable(text: str, longest: int = 4_000) -> str:
-    """A text from anywhere in one line: control characters, which a terminal obeys, escaped, and not too long."""
-    line = " ".join(text.split())
-    line = line if len(line) <= longest else f"{line[:longest]} … ({len(line):,} characters)"
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+def one_line(text: str) -> str:
+    """A text from anywhere in one line, without characters that a terminal obeys, and not too long."""
+    return printable(" ".join(text.split()), 4_000)
 
 
 def fail(message: str) -> NoReturn:
     """Ends the command with an error in one line and exit status 2."""
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
     error = typer.style("Error:", fg="red", bold=True)
-    typer.echo(f"{error} {printable(message)}", err=True, color=False if plain else None)
+    typer.echo(f"{error} {one_line(message)}", err=True, color=False if plain else None)
     raise typer.Exit(2)
 
 
@@ -91,18 +91,18 @@ def print_rows(title: str, rows: Sequence[tuple[str, str]], table: Table | None 
     from rich.text import Text
 
     console = make_console()
-    console.print(Text(printable(title), style="bold"))
+    console.print(Text(one_line(title), style="bold"))
     if table is not None:
         console.print(table)
     grid = Table.grid(padding=(0, 2))
     for label, text in rows:
-        grid.add_row(Text(label, style="cyan"), Text(printable(text)))
+        grid.add_row(Text(label, style="cyan"), Text(one_line(text)))
     console.print(grid)
 
 
 def print_line(text: str, style: str | None = None) -> None:
     """Prints a line as it is, without wrapping it."""
-    make_console().print(printable(text), style=style, soft_wrap=True, markup=False)
+    make_console().print(one_line(text), style=style, soft_wrap=True, markup=False)
 
 
 def print_failures(reasons: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..graph.arch_data import ArchData
 from ..tracing.kept_reasons import kept_for_type
 from ..utils.nested_tensors import copy_with_tensors
+from ..utils.suggest import printable
 from .checkpoints.shard_reader import SavedTensors
 from .parameter_decoder import node_parameters
 from .write_checks import check_writable
@@ -100,6 +101,7 @@ def _check_parameter(
     parameter = parameters.get(name)
     if parameter is None or parameter.shape != shape:
         has = "no such parameter" if parameter is None else f"shape {tuple(parameter.shape)}"
+        name = printable(name, 200)
         raise ValueError(
             f"the {source} belongs to another network: {name} has shape {tuple(shape)} in the {source}, and "
             f"{type(model).__name__} has {has}; make the {source} from this network"

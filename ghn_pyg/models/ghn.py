@@ -18,6 +18,8 @@ from ..graph.node_types import PRIMITIVES
 from ..nn.node_encodings import Embedding, ShapeEncoding
 from ..tracing.parameter_coverage import check_coverage
 from ..tracing.trace import arguments, from_module
+from ..utils.atomic_files import write_text
+from ..utils.suggest import some
 from .apply import initialize_lazy_layers, writable_parameters
 from .checkpoints.errors import CheckpointError
 from .checkpoints.locate import DEFAULT_NAME, resolve
@@ -96,23 +98,30 @@ class GHN(
             state: Tensors by name; they are copied, half precision to single precision.
 
         Raises:
-            CheckpointError: If names or shapes do not fit the configuration; the message lists them.
+            CheckpointError: If names or shapes do not fit the configuration, or values are not finite; the message
+                lists them.
         """
         with torch.device("meta"):
             ghn = cls(config)
+        try:
+            ghn.load_state_dict(state, assign=True)  # compares names and shapes, before anything takes memory
+        except RuntimeError as error:
+            listed = " ".join(str(error).split())[:1000]
+            raise CheckpointError(
+                f"the checkpoint does not fit the model, build it with the checkpoint's own configuration: {listed}"
+            ) from error
         if config.encoder not in PUBLISHED_ENCODERS:  # buffers that are not saved have no values on "meta"
             ghn.encoder = build_encoder(config)
         copies = {
             name: tensor.to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
             for name, tensor in state.items()
         }
-        try:
-            ghn.load_state_dict(copies, assign=True)
-        except RuntimeError as error:
-            listed = " ".join(str(error).split())[:1000]
+        if damaged := [name for name, tensor in copies.items() if not all(map(torch.isfinite, tensor.aminmax()))]:
             raise CheckpointError(
-                f"the checkpoint does not fit the model, build it with the checkpoint's own configuration: {listed}"
-            ) from error
+                f"it has values that are infinite or not a number in {some(damaged)}; take a checkpoint of before "
+                "training diverged"
+            )
+        ghn.load_state_dict(copies, assign=True)
         return ghn.eval()
 
     @classmethod
@@ -167,12 +176,12 @@ class GHN(
             The URL of the commit if pushed.
 
         Raises:
-            CheckpointError: If it cannot be written; an older checkpoint stays as it was.
+            CheckpointError: If it cannot be written; the folder then has the old checkpoint, or the new one, whole.
         """
         folder = Path(save_directory)
         write_folder(folder, self.config, self.state_dict())
         if not (card := folder / "README.md").exists():
-            self.generate_model_card(**(model_card_kwargs or {})).save(card)
+            write_text(card, str(self.generate_model_card(**(model_card_kwargs or {}))))
         if not push_to_hub:
             return None
         url = self.push_to_hub(repo_id or folder.name, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +14,7 @@ from torch import nn
 
 from ..graph.arch_data import ArchData
 from ..tracing.trace import from_module
+from ..utils.atomic_files import unfinished_folder
 from .checkpoints.shard_reader import ShardIndex
 from .checkpoints.shard_writer import ShardWriter, check_disk, existing_shards, replace_shards
 from .ghn import CLASSIFIER_KEPT, GHN
@@ -42,8 +42,8 @@ def predict_shards(
     blocks that are decoded at a time (about 256 MiB).
 
     Shards appear under their final names when all are complete, and the index last: a folder without it is
-    incomplete. They replace an earlier prediction; other files stay. A killed process may leave a folder
-    ``.unfinished-…``, which can be removed.
+    incomplete. They replace an earlier prediction; other files stay. What a killed process leaves is removed by the
+    next prediction.
 
     Args:
         ghn: The GHN.
@@ -98,8 +98,8 @@ def predict_shards(
     folder.mkdir(parents=True, exist_ok=True)
     old = existing_shards(folder)
     check_disk(folder, sum(map(math.prod, shapes.values())) * dtype.itemsize)
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
-        writer = ShardWriter(Path(unfinished), shard_size)
+    with unfinished_folder(folder) as unfinished:
+        writer = ShardWriter(unfinished, shard_size)
         for name, shape in shapes.items():
             if 0 in shape:  # nothing to decode
                 writer.empty(name, shape, dtype)

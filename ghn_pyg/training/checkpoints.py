@@ -14,8 +14,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from ..models.checkpoints.errors import CheckpointError
-from ..models.checkpoints.torch_reader import load_weights
 from ..utils.atomic_files import replacing, write_text
+from ..utils.pickle_reader import read_pickle
+from ..utils.suggest import printable
 from .config import TrainConfig
 from .state import Progress, TrainingState
 
@@ -60,7 +61,7 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any], keep: int) -> None:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a training checkpoint, which may contain tensors and plain values only: no code of the file is run."""
     try:
-        state = load_weights(path)
+        state = read_pickle(path)
     except Exception as error:  # the errors of a damaged file are not documented
         message = f"cannot read the checkpoint {path}: {error}; remove it to resume from an older one"
         raise CheckpointError(message) from error
@@ -95,8 +96,8 @@ def check_same_run(folder: Path, config: TrainConfig) -> None:
         ) from error
     if changed := _changed_fields(before, config):
         raise TrainingError(
-            f"{folder} has another run, which differs in {', '.join(changed)}; use another folder, or resume that run "
-            f"with the configuration in {path}"
+            f"{folder} has another run, which differs in {printable(', '.join(changed))}; use another "
+            f"folder, or resume that run with the configuration in {path}"
         )
 
 

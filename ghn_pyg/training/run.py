@@ -20,7 +20,7 @@ from ..families.deepnets.curriculum import Curriculum
 from ..families.deepnets.meta_batches import MetaBatch, MetaBatches
 from ..models.checkpoints.write import write_folder
 from ..models.ghn import GHN
-from ..utils.atomic_files import remove_temporary_files
+from ..utils.atomic_files import remove_unfinished
 from .bad_steps import clip_and_step, record_step, roll_back
 from .checkpoints import (
     TrainingError,
@@ -182,7 +182,7 @@ class Run:
             self._train(stop, workers, lambda row: None)
             return
         for folder in (self.folder, self.checkpoints, self.folder / "best", self.folder / "ghn"):
-            remove_temporary_files(folder)
+            remove_unfinished(folder)
         write_config(self.folder, self.config)
         with RunLog(self.folder, self.state.progress.step) as log:
 

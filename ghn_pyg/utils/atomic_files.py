@@ -1,4 +1,4 @@
-"""Atomic file writes: a file is complete or unchanged."""
+"""Atomic file writes: a file is complete or unchanged, and files of killed processes go at the next write."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ import csv
 import io
 import os
 import re
-import uuid
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-_TEMPORARY: Final = re.compile(r"\.[0-9a-f]{32}(\.\w+)?", re.ASCII)
+try:
+    import fcntl as _fcntl
+except ImportError:  # on Windows, where files of killed processes stay
+    _fcntl = None  # type: ignore[assignment]
+
+_PREFIX: Final = ".ghn-pyg-unfinished-"
+_OF_EARLIER_VERSIONS: Final = re.compile(r"\.[0-9a-f]{32}(\.\w+)?", re.ASCII)
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields the path of a temporary file, which replaces ``path`` when the context ends.
 
-    The temporary file is in the same folder, so that the replacement is atomic. On an error it is removed, and
-    ``path`` stays unchanged; an OSError names it.
+    The temporary file is on the same disk, so that the replacement is atomic. On an error it is removed, and ``path``
+    stays unchanged; an OSError names it.
 
     Example:
         >>> import tempfile
@@ -30,21 +37,71 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         ...     Path(folder, "numbers.txt").read_text()
         '2 3 5'
     """
-    path = Path(path)
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # the user's umask; some writers set a stricter mode
+    with replacing_together(path) as (temporary,):
         yield temporary
-        temporary.chmod(mode)
-        with open(temporary, "rb+") as stream:
-            os.fsync(stream.fileno())  # a full disk may only fail here
-        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[list[Path]]:
+    """The same for several files of one folder: the first is replaced when all are complete, then the next."""
+    try:
+        with unfinished_folder(Path(paths[0]).parent) as folder:
+            temporaries = [folder / Path(path).name for path in paths]
+            for temporary in temporaries:
+                temporary.touch()
+            mode = temporaries[0].stat().st_mode  # the user's umask; some writers set a stricter mode
+            yield temporaries
+            for temporary in temporaries:
+                temporary.chmod(mode)
+                with open(temporary, "rb+") as stream:
+                    os.fsync(stream.fileno())  # a full disk may only fail here
+            for temporary, path in zip(temporaries, paths, strict=True):
+                os.replace(temporary, path)
     except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        raise OSError(f"cannot write {os.fspath(paths[0])}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def unfinished_folder(parent: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a new folder in ``parent``, which is removed when the context ends, or by the next call if killed."""
+    with contextlib.ExitStack() as stack:
+        with _locked(parent):  # until it is locked, the new folder looks like that of a killed process
+            _remove_unlocked(parent)
+            folder = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.enter_context(_locked(folder))
+        (inner := Path(folder, "files")).mkdir()  # not locked, so that files in it can be replaced as well
+        yield inner
+
+
+def remove_unfinished(parent: str | os.PathLike[str]) -> None:
+    """Removes what killed processes left in a folder, those of earlier versions too, whose files have no lock."""
+    with _locked(parent):
+        _remove_unlocked(parent)
+    for path in Path(parent).glob(".*"):
+        if _OF_EARLIER_VERSIONS.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _remove_unlocked(parent: str | os.PathLike[str]) -> None:
+    for path in Path(parent).glob(f"{_PREFIX}*"):
+        with _locked(path, wait=False) as locked:
+            if locked:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: str | os.PathLike[str], wait: bool = True) -> Iterator[bool]:
+    """Locks a folder until its process ends, if the file system can; yields whether it is locked."""
+    with contextlib.ExitStack() as stack:
+        locked = False
+        with contextlib.suppress(OSError, AttributeError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl: Any = _fcntl
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            locked = True
+        yield locked
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -58,11 +115,3 @@ def write_csv(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) ->
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     write_text(path, text.getvalue())
-
-
-def remove_temporary_files(folder: str | os.PathLike[str]) -> None:
-    """Removes temporary files of killed processes; no other process may write to the folder at the same time."""
-    folder = Path(folder)
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if _TEMPORARY.fullmatch(path.name):
-            path.unlink(missing_ok=True)

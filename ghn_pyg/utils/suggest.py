@@ -1,4 +1,4 @@
-"""Names in messages: suggestions for a misspelt name, and shortened lists."""
+"""Names in messages: suggestions for a misspelt name, shortened lists, and characters that no terminal obeys."""
 
 from __future__ import annotations
 
@@ -48,3 +48,18 @@ def some(names: Sequence[str], limit: int = 3) -> str:
     """
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def printable(text: str, limit: int = 2000) -> str:
+    r"""A text for a terminal: control characters escaped, and without the middle if it is longer than ``limit``.
+
+    Example:
+        >>> printable("a\x1b[2Jb")
+        'a\\x1b[2Jb'
+    """
+    text = _without_middle(text, limit)  # before and after, because escaping a very long text takes long
+    return _without_middle("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text), limit)
+
+
+def _without_middle(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit // 2]} … {text[-limit // 2 :]}"

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from huggingface_hub import constants
 from torch import nn
 
 from ..utils.optional import require
-from ..utils.suggest import suggestion
+from ..utils.suggest import printable, suggestion
 
 _NOT_NETWORKS: Final = ("Config", "Tokenizer", "TokenizerFast", "Processor", "ProcessorFast", "Extractor")
+
+
+_REQUESTS: Final = ("attn_implementation", "experts_implementation", "auto_map", "checkpoint_path")
+"""Fields of a configuration that may name files or code of others."""
+
+_OFFLINE: Final = threading.RLock()
 
 
 def names() -> list[str]:
@@ -23,7 +34,7 @@ def names() -> list[str]:
 
 
 def build(name: str, class_name: str = "") -> nn.Module:
-    """Builds an untrained network in evaluation mode. No remote code is run.
+    """Builds an untrained network in evaluation mode. No remote code is run, and the hub is not asked.
 
     Args:
         name: One of :func:`names`, for its default configuration, or the path of a configuration: a JSON file, or a
@@ -35,6 +46,11 @@ def build(name: str, class_name: str = "") -> nn.Module:
         ValueError: If there is no such model type, configuration or class, or they do not give a network.
         ImportError: If Transformers, or a package that the network needs, is not installed.
     """
+    with _offline():
+        return _build(name, class_name)
+
+
+def _build(name: str, class_name: str) -> nn.Module:
     transformers = _transformers()
     config = _load_config(transformers, name)
     _disable_pretrained_backbones(config)
@@ -42,8 +58,8 @@ def build(name: str, class_name: str = "") -> nn.Module:
     try:
         is_auto_class = hasattr(cls, "from_config")
         network: nn.Module = cls.from_config(config, trust_remote_code=False) if is_auto_class else cls(config)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]  # some messages continue with hundreds of names
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        reason = printable(str(error).partition("\n")[0])  # some messages continue with hundreds of names
         raise ValueError(
             f"{cls.__name__} cannot be built from this {type(config).__name__}: {type(error).__name__}: {reason}; name "
             "another class as in hf/NAME:CLASS, or give the path of a published model's config.json"
@@ -54,12 +70,17 @@ def build(name: str, class_name: str = "") -> nn.Module:
 def _load_config(transformers: Any, name: str) -> Any:
     path = Path(name).expanduser()
     file = path / "config.json" if path.is_dir() else path
+    known = names()
     if file.is_file():
         try:
-            return transformers.AutoConfig.from_pretrained(str(file), local_files_only=True, trust_remote_code=False)
-        except (OSError, KeyError) as error:
-            raise ValueError(f"{file} is not a configuration of Transformers: {error}") from error
-    known = names()
+            fields = _without_requests(json.loads(file.read_text(encoding="utf-8")))
+            if (model_type := fields.get("model_type")) not in known:
+                raise ValueError(f"expected a known model_type, got {model_type!r:.80}")
+            return transformers.CONFIG_MAPPING[model_type].from_dict(fields)
+        except ImportError:
+            raise
+        except Exception as error:  # its fields may have any types
+            raise ValueError(f"{file} is not a configuration of Transformers: {printable(str(error), 500)}") from error
     if name in known:
         return transformers.AutoConfig.for_model(name)
     if path.is_dir():
@@ -68,6 +89,25 @@ def _load_config(transformers: Any, name: str) -> Any:
         "; `ghn-pyg models --networks` lists all names. The path of a config.json works too; nothing is downloaded"
     )
     raise ValueError(f"Transformers has no model type {name!r}{hint}")
+
+
+def _without_requests(value: Any) -> Any:
+    if isinstance(value, dict):
+        # Private fields are the library's own; one of them makes it load code for attention from the hub.
+        allowed = [name for name in value if not name.startswith("_") and name not in _REQUESTS]
+        return {name: _without_requests(value[name]) for name in allowed}
+    return [_without_requests(item) for item in value] if isinstance(value, list) else value
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """Within this context no configuration makes a library ask the hub, as for its backbone."""
+    with _OFFLINE:
+        before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+        try:
+            yield
+        finally:
+            constants.HF_HUB_OFFLINE = before
 
 
 def _disable_pretrained_backbones(config: Any) -> None:
@@ -80,16 +120,20 @@ def _disable_pretrained_backbones(config: Any) -> None:
 
 def _network_class(transformers: Any, config: Any, class_name: str) -> Any:
     if not class_name:
-        classes = (getattr(transformers, name, None) for name in config.architectures or ())
-        return next((cls for cls in classes if cls is not None), transformers.AutoModel)
+        classes = (getattr(transformers, str(name), None) for name in config.architectures or ())
+        return next((cls for cls in classes if _is_network_of(cls, config)), transformers.AutoModel)
     cls = getattr(transformers, class_name, None)
-    is_network = isinstance(cls, type) and issubclass(cls, nn.Module)
-    if hasattr(cls, "from_config") or (is_network and isinstance(config, getattr(cls, "config_class", None) or ())):
+    if hasattr(cls, "from_config") or _is_network_of(cls, config):
         return cls
     stem = type(config).__name__.removesuffix("Config")
     related = [name for name in dir(transformers) if name.startswith(stem) and not name.endswith(_NOT_NETWORKS)]
     hint = suggestion(class_name, related) or f"; expected for example {', '.join(related[:3]) or 'AutoModel'}"
     raise ValueError(f"Transformers has no network {class_name} for a {type(config).__name__}{hint}")
+
+
+def _is_network_of(cls: Any, config: Any) -> bool:
+    is_network = isinstance(cls, type) and issubclass(cls, nn.Module)
+    return is_network and isinstance(config, getattr(cls, "config_class", None) or ())
 
 
 def _transformers() -> Any:

@@ -33,6 +33,14 @@ def test_parameters_are_copied_in_place():
         assert parameter.data_ptr() != prediction[name].data_ptr()
 
 
+def test_names_of_a_file_are_shown_without_control_characters(tmp_path):
+    save_file({"\x1b[2J" * 100: torch.ones(3)}, tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="belongs to another network") as error:
+        load_prediction(dense(), tmp_path / "x.safetensors")
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 500
+
+
 def test_other_parameters_keep_their_values():
     model = dense()
     before = snapshot(model)

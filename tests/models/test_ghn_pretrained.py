@@ -50,6 +50,15 @@ def test_states_are_copied():
     assert owned.isdisjoint(parameter.data_ptr() for parameter in loaded.parameters())
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_values_that_are_not_finite(value, tmp_path):
+    ghn = make()
+    ghn.decoder.weight.fc.bias.data[-1] = value
+    ghn.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"infinite or not a number in decoder\.weight\.fc\.bias;"):
+        from_pretrained(tmp_path)
+
+
 def test_states_that_do_not_fit():
     ghn = make()
     state = ghn.state_dict()

@@ -8,6 +8,7 @@ from torch_geometric.data import Batch
 from ghn_pyg import __version__, from_module, load_prediction, predict_shards
 from ghn_pyg.models.checkpoints import SavedTensors, ShardIndex
 from ghn_pyg.models.checkpoints.shard_reader import INDEX_FILE
+from tests.killed import killed_at
 from tests.models.ghns import ENCODERS, IMAGES, X, dense, make, vision
 from tests.tracing.helpers import assert_unchanged, snapshot
 
@@ -86,6 +87,15 @@ def test_a_failure_leaves_an_earlier_prediction(tmp_path, request):
     with pytest.raises(OSError, match="No space left on device"):
         predict_shards(ghn, graph, tmp_path, shard_size=1, seed=5)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the prediction is another process")
+def test_what_a_killed_prediction_leaves_goes_with_the_next(tmp_path):
+    ghn, graph = make(), from_module(dense(), X)
+    assert killed_at(10, lambda: predict_shards(ghn, graph, tmp_path, shard_size=1))
+    assert os.listdir(tmp_path)
+    predict_shards(ghn, graph, tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["model-00001-of-00001.safetensors", INDEX_FILE]
 
 
 @pytest.mark.parametrize(

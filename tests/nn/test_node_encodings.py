@@ -245,3 +245,11 @@ def test_the_batch_of_depths_may_be_a_vector():
     assert torch.equal(encoding(distance, batch), encoding(distance, Blocks.of(batch, len(batch))))
     with pytest.raises(TypeError, match="batch expected the graph of each node, or Blocks, got NoneType"):
         encoding(distance, None)
+
+
+def test_many_classes_take_little_memory():
+    rows = ShapeEncoding(4, 3_000_017, 11).channel_rows
+    assert rows.shape == (3_000_018,)
+    own, last = int(rows[3_000_017]), int(rows[8_192])
+    assert own == last + 1
+    assert rows[[8_193, 1_504_104, 1_504_105]].tolist() == [last, last, own]

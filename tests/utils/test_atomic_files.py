@@ -3,7 +3,8 @@ import os
 
 import pytest
 
-from ghn_pyg.utils.atomic_files import replacing
+from ghn_pyg.utils.atomic_files import remove_unfinished, replacing, replacing_together, unfinished_folder, write_text
+from tests.killed import killed_at
 
 
 def test_the_file_appears_when_it_is_complete(tmp_path):
@@ -11,7 +12,7 @@ def test_the_file_appears_when_it_is_complete(tmp_path):
     path.write_text("old")
     with replacing(path) as unfinished:
         unfinished.write_text("2 3 5")
-        assert unfinished.parent == tmp_path
+        assert unfinished.stat().st_dev == tmp_path.stat().st_dev
         assert path.read_text() == "old"
     assert path.read_text() == "2 3 5"
     assert os.listdir(tmp_path) == ["numbers.txt"]
@@ -31,6 +32,40 @@ def test_a_failure_leaves_what_was_there(step, tmp_path, monkeypatch):
     ):
         file.write_text("2 3 5")
     assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["numbers.txt"]
+
+
+def test_several_files_are_replaced_when_all_are_complete(tmp_path):
+    (tmp_path / "b.txt").write_text("old")
+    with (
+        pytest.raises(OSError, match="cannot write"),
+        replacing_together(tmp_path / "a.txt", tmp_path / "b.txt") as files,
+    ):
+        files[1].unlink()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b.txt": "old"}
+    with replacing_together(tmp_path / "a.txt", tmp_path / "b.txt") as files:
+        for path, text in zip(files, ("2", "3"), strict=True):
+            path.write_text(text)
+            path.chmod(0o600)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.txt": "2", "b.txt": "3"}
+    (tmp_path / "plain").touch()
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the writer is another process")
+def test_files_of_killed_writers_go_and_those_of_others_stay(tmp_path):
+    path = tmp_path / "numbers.txt"
+    with unfinished_folder(tmp_path) as other:
+        for step in range(1000):
+            path.write_text("old")
+            if not killed_at(step, lambda: write_text(path, "new")):
+                break
+            assert path.read_text() in ("old", "new")
+        assert step > 10
+        assert other.is_dir()
+        assert len(os.listdir(tmp_path)) == 2
+    killed_at(step - 5, lambda: write_text(path, "new"))
+    remove_unfinished(tmp_path)
     assert os.listdir(tmp_path) == ["numbers.txt"]
 
 

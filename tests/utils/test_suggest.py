@@ -1,6 +1,6 @@
 import pytest
 
-from ghn_pyg.utils.suggest import similar, some
+from ghn_pyg.utils.suggest import printable, similar, some
 
 NAMES = ["resnet18", "resnet34", "ResNet50", "resnet101", "resnet152", "wide_resnet50_2", "vit_b_16"]
 
@@ -30,3 +30,18 @@ def test_the_cutoff():
 )
 def test_the_first_of_many(count, text):
     assert some([f"n{at}" for at in range(count)]) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("naïve – 数 😀", "naïve – 数 😀"),
+        ("\x1b]0;t\x07", "\\x1b]0;t\\x07"),
+        ("a\nb\x9bc\u202ed", "a\\nb\\x9bc\\u202ed"),
+        ("\udc80", "\\udc80"),
+        ("\x1b" * 1501, "\\x1b" * 250 + " … " + "\\x1b" * 250),
+        ("a" * 1500 + "b" * 1500, "a" * 1000 + " … " + "b" * 1000),
+    ],
+)
+def test_texts_for_a_terminal(text, expected):
+    assert printable(text) == expected

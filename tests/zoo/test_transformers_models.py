@@ -3,6 +3,7 @@ import socket
 
 import pytest
 import transformers
+from huggingface_hub import constants
 
 from ghn_pyg.zoo import transformers_models, without_memory
 
@@ -11,6 +12,8 @@ TINY = {"hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, "int
 
 @pytest.fixture(autouse=True)
 def _no_downloads(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
     def connect(*_):
         raise AssertionError("something is downloaded")
 
@@ -67,6 +70,36 @@ def test_backbones_are_built_without_their_weights(tmp_path):
     config.to_json_file(tmp_path / "config.json", use_diff=False)
     network = transformers_models.build(str(tmp_path))
     assert network.config.backbone_config.use_pretrained_backbone is False
+
+
+HOSTILE = {
+    "a function": {"architectures": ["enable_full_determinism"]},
+    "a class that is no network": {"architectures": ["BertTokenizer", "Trainer"]},
+    "a network of another model type": {"architectures": ["GPT2Model"]},
+    "names that are none": {"architectures": [3, "", "__class__", "models"]},
+    "attention of the hub": {"_attn_implementation": "someone/attention"},
+    "attention of the hub, by its other name": {"attn_implementation": {"": "someone/attention"}},
+    "attention of the hub, internal": {"_attn_implementation_internal": "someone/attention"},
+    "code of the hub": {"auto_map": {"AutoConfig": "someone/own--own.Config", "AutoModel": "someone/own--own.Model"}},
+}
+
+
+@pytest.mark.parametrize("fields", HOSTILE.values(), ids=HOSTILE)
+def test_a_configuration_calls_and_asks_for_nothing(fields, config, monkeypatch):
+    called = []
+    monkeypatch.setattr(transformers, "enable_full_determinism", called.append)
+    network = transformers_models.build(str(config(**fields)))
+    assert type(network).__name__ == "BertModel"
+    assert called == []
+
+
+def test_a_backbone_of_the_hub_is_not_asked_for(tmp_path):
+    small = {"model_type": "detr", "d_model": 8, "encoder_layers": 1, "decoder_layers": 1}
+    for backbone in ({"use_timm_backbone": False, "backbone": "someone/own"}, {"backbone": "hf-hub:someone/own"}):
+        (tmp_path / "config.json").write_text(json.dumps({**small, **backbone}))
+        with pytest.raises(ValueError, match=r"configuration of Transformers|cannot be built"):
+            transformers_models.build(str(tmp_path))
+    assert constants.HF_HUB_OFFLINE is False
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...graph.arch_data import ArchData
 from ...graph.node_types import PRIMITIVE_ID, PRIMITIVES
-from ...utils.atomic_files import replacing
+from ...utils.atomic_files import replacing_together
 from ...utils.optional import require
 from .architecture import Architecture
 from .graph_from_architecture import architecture_graph
@@ -57,8 +57,7 @@ def export(splits: Mapping[str, Iterable[Architecture]], path: str | os.PathLike
         if not isinstance(split, str) or not _SPLIT.fullmatch(split):
             raise ValueError(f"a split's name expected letters, digits, '_' and '-', got {split!r:.80}")
     with (
-        replacing(meta_path(path)) as meta_file,
-        replacing(path) as data_file,
+        replacing_together(path, meta_path(path)) as (data_file, meta_file),
         open(meta_file, "w", encoding="utf-8") as text,
         _DeferredErrors(data_file, "w+b") as stream,
     ):
@@ -68,8 +67,6 @@ def export(splits: Mapping[str, Iterable[Architecture]], path: str | os.PathLike
                 _write_splits(splits, data, text, stream)
         finally:
             stream.raise_error()
-        text.flush()
-        os.fsync(text.fileno())  # a full disk must show up before the HDF5 file is replaced
 
 
 def _write_splits(

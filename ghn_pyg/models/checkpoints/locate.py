@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -27,6 +28,7 @@ BUNDLED: Final = {"digits": Path(__file__).parent / "bundled" / "digits"}
 """GHNs that come with the package: a small GHN-3 for networks that classify digits of 16×16 pixels."""
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+_HASH: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _FILE_SUFFIXES: Final = (".pt", ".pth", ".safetensors", ".json")
 
 # By the error of the hub's client; the first match counts.
@@ -87,6 +89,7 @@ def resolve(
             raise CheckpointError(
                 f"{name!r} is not a file or folder, and {where} cannot be loaded: {_reason(error, local_files_only)}"
             ) from error
+        _check_hash(Path(downloaded).resolve())
         return Path(downloaded)
 
     stem = name.removesuffix(".pt")
@@ -104,6 +107,19 @@ def resolve(
         f"{name!r} is not a file or folder, and not the name of a checkpoint. Expected a path, one of "
         f"{', '.join(known)}, or the user/repository of a saved model{hint}"
     )
+
+
+def _check_hash(blob: Path) -> None:
+    """Compares a file of the cache with the hub's hash, which is its name there: SHA-256, or Git's of small files."""
+    start = {64: hashlib.sha256(), 40: hashlib.sha1(b"blob %d\0" % blob.stat().st_size, usedforsecurity=False)}
+    if _HASH.fullmatch(blob.name):
+        with open(blob, "rb") as file:
+            found = hashlib.file_digest(file, lambda: start[len(blob.name)]).hexdigest()
+        if found != blob.name:
+            raise CheckpointError(
+                f"the hub's file was changed, or damaged on its way: {blob} has the hash {found}, expected that in its "
+                "name; remove it to download it again"
+            )
 
 
 def _reason(error: Exception, local_files_only: bool) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any, Final
@@ -47,8 +48,9 @@ def strip_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _renamed(state: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:
     """The tensors under new names, which must differ: one of two tensors would be lost otherwise."""
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise CheckpointError(f"expected each tensor once, got several for {twice[0]}; keep one of them")
+    if len(set(names)) < len(names):
+        twice = min(name for name, count in Counter(names).items() if count > 1)
+        raise CheckpointError(f"expected each tensor once, got several for {twice}; keep one of them")
     return dict(zip(names, state.values(), strict=True))
 
 
@@ -113,9 +115,9 @@ def our_weights(content: Mapping[Any, Any]) -> dict[str, Tensor]:
     # Names before types: the error about another family of models is the most helpful one.
     state = state if "node_embedding.weight" in state else from_published(state)
     for name, value in content.items():
-        if value.layout != torch.strided or value.dtype not in _FLOATS or value.is_meta:
+        if value.dtype not in _FLOATS or not value.numel():
             raise CheckpointError(
-                f"expected weights, got a tensor of {value.dtype}, {value.layout} on {value.device} at {name!r}"
+                f"expected weights, got a tensor of {value.dtype}, of shape {tuple(value.shape)}, at {name!r}"
             )
     return state
 

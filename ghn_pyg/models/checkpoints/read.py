@@ -1,27 +1,28 @@
 """Reads a checkpoint of any known format without running what it contains.
 
-Our own format is a folder with ``config.json`` and ``model.safetensors``. Published files are joblib dumps
-(:mod:`.joblib_reader`) and ``torch.save`` files (:mod:`.torch_reader`), whose keys :mod:`.published_keys` translates.
+Our own format is a folder with ``config.json`` and ``model.safetensors``. Published files are joblib dumps and
+``torch.save`` files (:mod:`ghn_pyg.utils.pickle_reader`), whose keys :mod:`.published_keys` translates.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from safetensors import safe_open
 from torch import Tensor
 
+from ...utils.pickle_reader import read_pickle
 from ..config import GHNConfig
 from .errors import CheckpointError
 from .infer_config import checked_config, infer_config
-from .joblib_reader import load_joblib
 from .published_keys import our_weights
-from .torch_reader import LEGACY_START, read_legacy_torch_file, read_torch_file
-from .write import CONFIG_FILE, WEIGHTS_FILE
+from .write import CONFIG_FILE, REPLACED_KEY, WEIGHTS_FILE
 
 # The tensors of a checkpoint, and its configuration if it has one.
 _Content = tuple[Mapping[Any, Any], Mapping[str, Any] | None]
@@ -30,15 +31,6 @@ _EXPECTED: Final = (
     f"a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, a .safetensors file, or a published .pt file "
     f"(a joblib dump or a torch.save file with the state dict of a GHN)"
 )
-
-_PICKLE_READERS: Final[dict[bytes, Callable[[Path], Any]]] = {
-    b"PK": read_torch_file,
-    LEGACY_START: read_legacy_torch_file,
-    b"\x80": load_joblib,
-    b"\x78": load_joblib,  # zlib
-    b"\x1f\x8b": load_joblib,  # gzip
-}
-"""By the first bytes of a file; the first match counts."""
 
 _MAX_CONFIG_BYTES: Final = 1 << 20
 
@@ -71,6 +63,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[GHNConfig, dict[str, 
         return infer_config(state) if config is None else checked_config(config, state), state
     except CheckpointError as error:
         raise CheckpointError(f"cannot load {path}: {error}") from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"cannot load {path}: expected {_EXPECTED}; {error}") from error
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error}. Expected {_EXPECTED}") from error
     except Exception as error:  # a damaged or hostile file can make its parser raise anything
@@ -86,8 +80,11 @@ def _read_folder(folder: Path) -> _Content:
         raise CheckpointError(f"the folder has no {' and no '.join(missing)}. Expected {_EXPECTED}")
     if (folder / CONFIG_FILE).stat().st_size > _MAX_CONFIG_BYTES:
         raise CheckpointError(f"{CONFIG_FILE} is too large for a configuration; save the checkpoint again")
-    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    state, written = _read_safetensors(folder / WEIGHTS_FILE)
+    text = (folder / CONFIG_FILE).read_bytes()
+    state, written, replaced = _read_safetensors(folder / WEIGHTS_FILE)
+    if hashlib.sha256(text).hexdigest() == replaced:  # the writer was killed between its last two steps
+        return state, written
+    config = json.loads(text.decode())
     if not isinstance(config, dict) or (written is not None and written != config):
         raise CheckpointError(
             f"{CONFIG_FILE} is not the configuration that {WEIGHTS_FILE} was saved with; "
@@ -97,26 +94,28 @@ def _read_folder(folder: Path) -> _Content:
 
 
 def _read_file(path: Path) -> _Content:
+    if not path.stat().st_size:  # opening a pipe or a device could block for ever
+        raise pickle.UnpicklingError("got an empty file, a pipe or a device")
     with open(path, "rb") as file:
-        head = file.read(32)
+        head = file.read(9)
     # Safetensors: eight bytes with the length of a JSON header, and the header.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
-        return _read_safetensors(path)
-    for start, reader in _PICKLE_READERS.items():
-        if head.startswith(start):
-            return _split_training_checkpoint(reader(path))
-    got = f"a file that starts with {head[:16]!r}" if head else "an empty file"
-    raise CheckpointError(f"expected {_EXPECTED}, got {got}")
+        return _read_safetensors(path)[:2]
+    return _split_training_checkpoint(read_pickle(path))
 
 
-def _read_safetensors(path: Path) -> _Content:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None, str | None]:
+    """The tensors, the configuration, and the hash of the ``config.json`` that the folder had before."""
+    with open(path, "rb") as file:
+        if (size := int.from_bytes(file.read(8), "little")) > _MAX_CONFIG_BYTES:
+            raise CheckpointError(f"its header has {size:,} bytes, which no checkpoint needs")
     with safe_open(path, framework="pt", device="cpu") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         metadata = file.metadata() or {}
     config = json.loads(metadata["config"]) if "config" in metadata else None
     if not isinstance(config, dict | None):
         raise CheckpointError(f"expected a dictionary as the configuration in its header, got {config!r}")
-    return state, config
+    return state, config, metadata.get(REPLACED_KEY)
 
 
 def _split_training_checkpoint(content: Any) -> _Content:

@@ -17,6 +17,8 @@ from typing import Any, Final
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ...utils.suggest import printable
+
 INDEX_FILE: Final = "model.safetensors.index.json"
 
 
@@ -86,11 +88,13 @@ class SavedTensors:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         for path, names in self.names_by_file.items():
+            if not path.stat().st_size:  # opening a pipe or a device could block for ever
+                raise ValueError(f"{path} is empty, or a pipe or device; write it again")
             try:
                 with safe_open(path, framework="pt", device="cpu") as file:
                     tensors = {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
             except SafetensorError as error:
                 raise ValueError(
-                    f"{path} is damaged, or does not belong to its index ({error}); write it again"
+                    f"{path} is damaged, or does not belong to its index ({printable(str(error))}); write it again"
                 ) from error
             yield tensors

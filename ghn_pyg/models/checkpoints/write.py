@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -12,12 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...utils.atomic_files import replacing
+from ...utils.atomic_files import replacing_together
 from ..config import GHNConfig
 from .errors import CheckpointError
 
 CONFIG_FILE: Final = "config.json"
 WEIGHTS_FILE: Final = "model.safetensors"
+REPLACED_KEY: Final = "replaces"
+"""Metadata of the weights: the hash of the ``config.json`` that is replaced after them."""
 
 
 def write_folder(
@@ -26,7 +29,7 @@ def write_folder(
     state: Mapping[str, Tensor],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes ``config.json`` and ``model.safetensors``; both are complete before either appears.
+    """Writes ``config.json`` and ``model.safetensors``. A killed writer leaves the old or the new checkpoint.
 
     Args:
         folder: Folder to write into, created if missing. A checkpoint in it is replaced.
@@ -35,7 +38,8 @@ def write_folder(
         metadata: Entries for the header of the safetensors file, such as ``{"epoch": "75"}``.
 
     Raises:
-        CheckpointError: If it cannot be written, as on a full disk; an older checkpoint stays as it was.
+        CheckpointError: If it cannot be written, as on a full disk; the folder then has the old checkpoint, or
+            the new one, whole.
 
     Example:
         >>> write_folder("my-ghn", model.config, model.state_dict())  # doctest: +SKIP
@@ -43,12 +47,14 @@ def write_folder(
     folder = Path(folder)
     values = config.to_dict()
     header = {**(metadata or {}), "format": "pt", "config": json.dumps(values)}
+    text = (json.dumps(values, indent=2) + "\n").encode()
     tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / CONFIG_FILE) as config_file:
-            config_file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-            with replacing(folder / WEIGHTS_FILE) as weights_file:
-                save_file(tensors, weights_file, header)
+        if (old := folder / CONFIG_FILE).is_file() and (before := old.read_bytes()) != text:
+            header[REPLACED_KEY] = hashlib.sha256(before).hexdigest()
+        with replacing_together(folder / WEIGHTS_FILE, old) as (weights_file, config_file):
+            config_file.write_bytes(text)
+            save_file(tensors, weights_file, header)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"cannot write a checkpoint into {folder}: {error}") from error

@@ -25,8 +25,8 @@ def torch_file(content, legacy):
     return buffer.getvalue()
 
 
-def save_legacy(content, path):
-    torch.save(content, path, _use_new_zipfile_serialization=False)
+def save_legacy(content, path, **options):
+    torch.save(content, path, _use_new_zipfile_serialization=False, **options)
 
 
 def attacks(marker):

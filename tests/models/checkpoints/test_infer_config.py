@@ -76,9 +76,14 @@ def test_numbers_of_layers_and_heads_have_no_effect_on_ghn2(tmp_path):
         ({"heads": 0}, "its configuration is not valid: GHNConfig.heads expected at least 1"),
         ({"heads": [1]}, "not valid: expected text and numbers, got others as heads"),
         ({"encoder": ["gcn"]}, "not valid: expected text and numbers, got others as encoder"),
+        ({f"depth{number}": 1 for number in range(30)}, "not valid: it has 41 fields"),
         ({"depth": 1}, "not valid: GHNConfig has no field 'depth'"),
-        ({"decoder": "mlp", "layers": 10**9}, "says 1000000000 layers of width 12"),
+        ({"decoder": "mlp", "layers": 10**9}, "says 1000000000 layers of the encoder"),
+        ({"decoder": "mlp", "layers": 150}, "says 150 layers of width 12"),
         ({"encoder": "gcn", "hidden_channels": 10**9}, "says 2 layers of width 1000000000"),
+        ({"encoder": "gcn", "num_classes": 10**15}, "num_classes = 1000000000000000, but no dimension .* than 5808"),
+        ({"decoder": "mlp", "max_kernel_size": 10**9}, "max_kernel_size = 1000000000, but no dimension"),
+        ({"decoder": "mlp", "max_channels": 5809}, "max_channels = 5809, but no dimension"),
     ],
 )
 def test_configurations_that_contradict_the_tensors(changes, message):

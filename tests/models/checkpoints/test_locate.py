@@ -1,3 +1,4 @@
+import hashlib
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class Hub:
     def __init__(self, repositories):
         self.repositories = repositories
         self.asked = []
+        self.tags = {}
         self.failure = None
 
     def __call__(self, request):
@@ -38,7 +40,8 @@ class Hub:
         if name not in self.repositories[repository]:
             return self.error(404, "EntryNotFound")
         content = self.repositories[repository][name]
-        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{name}"', "Content-Length": str(len(content))}
+        tag = self.tags.get(name, name)
+        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{tag}"', "Content-Length": str(len(content))}
         return httpx2.Response(200, headers=headers, content=b"" if request.method == "HEAD" else content)
 
     @staticmethod
@@ -115,6 +118,34 @@ def test_downloads_are_cached(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     for name, path in paths.items():
         assert resolve(name, cache_dir=tmp_path) == path
+
+
+def git_hash(content):
+    return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
+
+
+def test_content_is_compared_with_the_hash_of_the_hub(hub, tmp_path):
+    hub.tags = {"ghn2.pt": hashlib.sha256(b"ghn2").hexdigest(), "config.json": git_hash(b"{}")}
+    assert resolve("ghn2", cache_dir=tmp_path).read_text() == "ghn2"
+    assert (resolve("someone/my-ghn", cache_dir=tmp_path) / "config.json").read_text() == "{}"
+    hub.repositories["someone/my-ghn"]["config.json"] = b"[]"
+    with pytest.raises(CheckpointError, match="the hub's file was changed"):
+        resolve("someone/my-ghn", cache_dir=tmp_path / "new")
+
+
+@pytest.mark.parametrize("options", [{}, {"local_files_only": True}, {"revision": COMMIT}])
+def test_a_byte_of_the_cache_that_changed(options, hub, tmp_path):
+    hub.tags["ghn2.pt"] = digest = hashlib.sha256(b"ghn2").hexdigest()
+    path = resolve("ghn2", cache_dir=tmp_path, **({} if "local_files_only" in options else options))
+    path.resolve().write_bytes(b"ghn3")
+    with pytest.raises(CheckpointError, match=rf"was changed, or damaged .*blobs/{digest} .* remove it to download"):
+        resolve("ghn2", cache_dir=tmp_path, **options)
+
+
+def test_a_body_that_is_not_what_the_hub_announced(hub, tmp_path):
+    hub.tags["ghn2.pt"] = hashlib.sha256(b"another").hexdigest()
+    with pytest.raises(CheckpointError, match="the hub's file was changed, or damaged on its way"):
+        resolve("ghn2", cache_dir=tmp_path)
 
 
 OFFLINE = (

@@ -1,5 +1,7 @@
 import gzip
 import json
+import os
+import sys
 from collections import OrderedDict
 
 import joblib
@@ -156,7 +158,7 @@ def test_files_of_other_formats(content, message, tmp_path):
         ({5: torch.ones(2)}, "expected tensors by name, got a name of type int"),
         ({"ln.weight": torch.arange(3)}, "expected weights, got a tensor of torch.int64"),
         ({"ln.weight": torch.ones(3, dtype=torch.complex64)}, "expected weights, got a tensor of torch.complex64"),
-        ({"ln.weight": torch.ones(2, device="meta")}, "on meta at 'ln.weight'"),
+        ({"ln.weight": torch.ones(2, device="meta")}, "asks for torch._utils._rebuild_meta_tensor_no_storage"),
         ({}, "no tensor 'node_embedding.weight'"),
     ],
 )
@@ -176,6 +178,22 @@ def test_missing_files_and_folders_without_a_checkpoint(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"the folder has no model\.safetensors"):
         read_checkpoint(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
+def test_pipes_and_devices_are_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero", "/dev/stdin", "/proc/self/mem"):
+        with pytest.raises(CheckpointError, match="an empty file, a pipe or a device"):
+            read_checkpoint(path)
+    for name, other in (("model.safetensors", "config.json"), ("config.json", "model.safetensors")):
+        folder = tmp_path / name
+        write_folder(folder, TINY, OURS)
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        with pytest.raises(CheckpointError, match=rf"the folder has no {name}"):
+            read_checkpoint(folder)
+        assert (folder / other).is_file()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
 import json
+import os
+import sys
 
 import pytest
 import torch
@@ -28,6 +30,14 @@ def test_an_index_that_names_a_tensor_that_the_shard_lacks(tmp_path):
     save_file({"a": torch.ones(3)}, tmp_path / "one.safetensors")
     (tmp_path / INDEX_FILE).write_text(json.dumps({"weight_map": {"b": "one.safetensors"}}))
     with pytest.raises(ValueError, match=r"one.safetensors is damaged, or does not belong to its index"):
+        list(SavedTensors(tmp_path))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
+def test_a_pipe_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    (tmp_path / INDEX_FILE).write_text(json.dumps({"weight_map": {"a": "pipe.safetensors"}}))
+    with pytest.raises(ValueError, match=r"pipe\.safetensors is empty, or a pipe or device"):
         list(SavedTensors(tmp_path))
 
 

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import sys
@@ -5,11 +6,13 @@ import sys
 import pytest
 import safetensors
 import torch
+from safetensors.torch import save_file
 
 from ghn_pyg import CheckpointError, GHNConfig
 from ghn_pyg.models.checkpoints import read_checkpoint, write_folder
 from ghn_pyg.models.checkpoints.published_keys import from_published
-from tests.models.checkpoints.checkpoint_files import TINY, published_state, same
+from tests.killed import killed_at
+from tests.models.checkpoints.checkpoint_files import TINY, TINY2, published_state, same
 
 OURS = from_published(published_state(TINY))
 
@@ -40,6 +43,46 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, request):
         write_folder(tmp_path, TINY, {"norm.weight": torch.ones(3)})
     assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
     assert same(read_checkpoint(tmp_path)[1], OURS)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the writer is another process")
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_killed_writer_leaves_one_whole_checkpoint(foreign, tmp_path):
+    other, states = TINY2.replace(weight_norm=False), {"old": OURS, "new": from_published(published_state(TINY2))}
+    found = []
+    for step in range(1000):
+        write_folder(tmp_path, TINY, OURS)
+        if foreign:  # without a configuration in the header
+            save_file(OURS, tmp_path / "model.safetensors")
+        if not killed_at(step, lambda: write_folder(tmp_path, other, states["new"])):
+            break
+        config, state = read_checkpoint(tmp_path)
+        found.append("old" if config == TINY else "new")
+        assert config == {"old": TINY, "new": other}[found[-1]]
+        assert same(state, states[found[-1]])
+    assert found.count("old") > 10
+    assert found.count("new") > 1
+    assert found == sorted(found, reverse=True)
+    assert sorted(os.listdir(tmp_path)) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("call", range(2))
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_an_error_at_the_last_steps_leaves_one_whole_checkpoint(step, call, tmp_path, monkeypatch):
+    real, calls = getattr(os, step), []
+
+    def fail(*args):
+        calls.append(args)
+        if len(calls) == call + 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*args)
+
+    write_folder(tmp_path, TINY, OURS)
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        write_folder(tmp_path, TINY2, from_published(published_state(TINY2)))
+    # Only the error between the last two steps comes after the new weights are there.
+    assert read_checkpoint(tmp_path)[0] == (TINY2 if (step, call) == ("replace", 1) else TINY)
 
 
 def test_a_file_in_place_of_the_folder(tmp_path):

@@ -32,7 +32,8 @@ def test_globals_that_the_user_allowed_stay_allowed(tmp_path):
         assert argparse.Namespace in torch.serialization.get_safe_globals()
 
 
-@EACH_SAVE
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
+@pytest.mark.parametrize(("save", "protocol"), [(torch.save, 2), (torch.save, 4), (save_legacy, 2)])
 @pytest.mark.parametrize(
     ("content", "asked"),
     [
@@ -40,19 +41,12 @@ def test_globals_that_the_user_allowed_stay_allowed(tmp_path):
         (torch.nn.Linear(2, 3), "torch.nn.modules.linear.Linear"),
     ],
 )
-def test_refusals_name_what_the_file_asks_for(content, asked, save, tmp_path):
+def test_refusals_name_what_the_file_asks_for(content, asked, protocol, save, tmp_path):
     """PyTorch's own message advises to trust the file."""
-    save(content, tmp_path / "ghn.pt")
+    save(content, tmp_path / "ghn.pt", pickle_protocol=protocol)
     with pytest.raises(CheckpointError, match=rf"the file asks for {asked}, which no checkpoint needs") as error:
         read_checkpoint(tmp_path / "ghn.pt")
     assert "weights_only" not in str(error.value)
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
-def test_refusals_without_a_name(tmp_path):
-    torch.save({"ln.weight": Call(os.system, "true")}, tmp_path / "ghn.pt", pickle_protocol=4)
-    with pytest.raises(CheckpointError, match=r"\(UnpicklingError: the file holds more than tensors and plain values"):
-        read_checkpoint(tmp_path / "ghn.pt")
 
 
 def rewritten(path, change, compression=zipfile.ZIP_STORED):
@@ -103,7 +97,7 @@ def test_nested_keys_that_would_overflow_the_stack(tmp_path):
     legacy = torch_file({}, legacy=True).replace(b"\x80\x02}q\x00.\x80\x02]", NESTED_KEY + b"\x80\x02]")
     (tmp_path / "legacy.pt").write_bytes(legacy)
     for name in ("ghn.pt", "legacy.pt"):
-        with pytest.raises(CheckpointError, match="more than 20000 tuples, which no checkpoint needs"):
+        with pytest.raises(CheckpointError, match="more instructions"):
             read_checkpoint(tmp_path / name)
 
 

@@ -1,0 +1,57 @@
+"""Hostile files end as one CheckpointError each: nothing runs, nothing crashes, and no memory or time is lost."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.models.checkpoints.hostile_files import GOOD, hostile
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured by Linux")
+
+_SLACK = 1 << 26
+"""Bytes that reading takes whatever is read, such as for the modules of PyTorch that are imported meanwhile."""
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """Loads all files in a new process, and returns what came of each version of each file."""
+    folder = tmp_path_factory.mktemp("files")
+    for kind, files in (("good", GOOD), ("hostile", hostile(str(folder / "marker")))):
+        (folder / kind).mkdir()
+        for name, content in files.items():
+            (folder / kind / name).write_bytes(content)
+    command = [sys.executable, "-m", "tests.models.checkpoints.read_hostile_files", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, (done.returncode, lines[-1], done.stderr[-500:])
+    assert not (folder / "marker").exists()
+    return [{**what, **result} for what, result in zip(lines[::2], lines[1::2], strict=True)]
+
+
+def test_good_files_are_read(outcomes):
+    errors = {each["file"]: each["error"] for each in outcomes if each["version"] == "whole" and each["file"] in GOOD}
+    assert errors == dict.fromkeys(GOOD, "")
+
+
+def test_hostile_files_are_refused(outcomes):
+    others = [each for each in outcomes if each["file"] not in GOOD]
+    assert len(others) >= 21 * 60
+    assert [each for each in others if each["error"] != "CheckpointError"] == []
+
+
+def test_changed_bytes_end_in_the_same_error(outcomes):
+    changes = [each for each in outcomes if each["version"].startswith("change")]
+    assert len(changes) == 500
+    # Some formats have no checksum of their numbers.
+    assert [each for each in changes if each["error"] not in ("", "CheckpointError")] == []
+
+
+def test_no_file_takes_much_memory_or_time(outcomes):
+    assert [each for each in outcomes if each["bytes"] > 2 * each["size"] + _SLACK or each["seconds"] > 5] == []
+
+
+def test_messages_are_short_and_obeyed_by_no_terminal(outcomes):
+    assert [each for each in outcomes if not each["message"].isprintable() or len(each["message"]) > 2500] == []
