@@ -57,12 +57,12 @@ def evaluate(
     weights: Annotated[
         Path | None, option("FILE.safetensors", "Measure a network with these weights, as of `ghn-pyg finetune --out`.")
     ] = None,
-    images: options.ImageData = "digits",
+    images: options.ImageData = None,
     data: options.DataFolder = Path("data"),
     download: options.Download = False,
     image_size: options.ImageSize = None,
     num_classes: options.NumClasses = None,
-    width: options.Width = 32,
+    width: options.Width = None,
     count: Annotated[int | None, option("N", "Number of networks of each split; all by default.", min=1)] = None,
     compare: Annotated[
         list[str] | None,
@@ -105,9 +105,13 @@ def evaluate(
         from ..finetuning.train_network import check_fit
 
     model = load_ghn(ghn, device) if ghn else None
+    trained_for = model and model.config.trained_for
+    width = width or (trained_for.evaluation_width if trained_for else 32)
     source = ghn or str(weights)
     with user_errors(ValueError, ImportError):
-        dataset = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
+        dataset = load_images(
+            images, data, image_size=image_size, num_classes=num_classes, download=download, trained_for=trained_for
+        )
         trainings = {name: FitConfig(epochs=epochs, seed=seed) for name, (_, epochs) in methods.items() if epochs}
         for training in trainings.values():  # before networks that may take hours
             check_fit(dataset, training)

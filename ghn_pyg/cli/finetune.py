@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def finetune(
     arch: Annotated[str, argument("ARCH", "A torchvision network, adapted to images of up to 64×64 pixels.")],
     ghn: options.GhnOption = "digits",
-    images: options.ImageData = "digits",
+    images: options.ImageData = None,
     data: options.DataFolder = Path("data"),
     download: options.Download = False,
     image_size: options.ImageSize = None,
@@ -58,7 +58,11 @@ def finetune(
     with user_errors(ValueError, TypeError, ImportError):
         config = FitConfig.recipe(recipe, **{name: value for name, value in changes.items() if value is not None})
         model = load_ghn(ghn, device)
-        dataset = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
+        trained_for = model.config.trained_for
+        dataset = load_images(
+            images, data, image_size=image_size, num_classes=num_classes, download=download, trained_for=trained_for
+        )
+        dataset.check_trained_for(trained_for)
         if not keep_classifier:
             advice = "add --keep-classifier to predict all but the classification layer"
             dataset.check_classes("the GHN", model.config.num_classes, advice)
@@ -79,7 +83,7 @@ def finetune(
                 failures[name] = str(error)
                 continue
         if out is not None and name == "predicted":
-            metadata = {"architecture": arch, "ghn": ghn, "images": images, "recipe": recipe}
+            metadata = {"architecture": arch, "ghn": ghn, "images": dataset.name, "recipe": recipe}
             # Running averages of inputs that changed while training do not fit the trained network.
             with evaluation_mode(network, "recalibrated", dataset, config.seed, device, workers):
                 try:
@@ -89,7 +93,7 @@ def finetune(
                 except OSError as error:  # shown after the results, which would be lost otherwise
                     save_error = str(error)
     rows += [(f"{name} failed", error) for name, error in failures.items()]
-    print_rows(f"{arch} on {len(dataset.test):,} test images of {images}, by {ghn}", rows, table)
+    print_rows(f"{arch} on {len(dataset.test):,} test images of {dataset.name}, by {ghn}", rows, table)
     if save_error:
         fail(save_error)
     if "predicted" in failures:

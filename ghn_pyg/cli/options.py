@@ -66,12 +66,22 @@ GhnOption = Annotated[str, option("NAME_OR_FILE", GHN_FORMS, "--ghn")]
 CheckpointFolder = Annotated[Path, option("DIR", "Folder to write; a checkpoint in it is replaced.", "--out")]
 
 # Image data
-ImageData = Annotated[str, option("NAME", "digits, cifar10, a class of torchvision.datasets, or a folder.")]
+ImageData = Annotated[
+    str | None,
+    option(
+        "NAME",
+        "digits, cifar10, a class of torchvision.datasets, or a folder; by default what the GHN was trained on, else "
+        "digits.",
+    ),
+]
 DataFolder = Annotated[Path, option("DIR", "Folder with the files of torchvision's image data.")]
 Download = Annotated[bool, flag("--download", "Download missing image data, if torchvision can.")]
-ImageSize = Annotated[int | None, option("PIXELS", "Height and width of the images, if not that of the data.")]
+ImageSize = Annotated[int | None, option("PIXELS", "Height and width of the images, if not that of the GHN or data.")]
 NumClasses = Annotated[int | None, option("N", "Number of classes, if the image data does not declare it.", min=1)]
-Width = Annotated[int, option("N", "Width of the networks of DeepNets-1M.", min=8)]
+Width = Annotated[
+    int | None,
+    option("N", "Width of the networks of DeepNets-1M; by default that of the GHN's training nearest to 32.", min=8),
+]
 ReportFile = Annotated[Path | None, option("FILE", "Save the results, as .json or .csv.")]
 PictureFile = Annotated[Path | None, option("FILE", "Save a picture, as .png, .svg or .pdf.")]
 

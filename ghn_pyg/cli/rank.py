@@ -17,12 +17,12 @@ def rank(
     split: Annotated[str, option("NAME", "The split of DeepNets-1M.")] = "search",
     count: Annotated[int, option("N", "Number of architectures to rank.", min=2)] = 100,
     top: Annotated[int, option("N", "Number of architectures to show.", min=1)] = 10,
-    images: options.ImageData = "digits",
+    images: options.ImageData = None,
     data: options.DataFolder = Path("data"),
     download: options.Download = False,
     image_size: options.ImageSize = None,
     num_classes: options.NumClasses = None,
-    width: options.Width = 32,
+    width: options.Width = None,
     check: Annotated[int, option("N", "Also train all architectures for N epochs of SGD, and compare.", min=0)] = 0,
     out: options.ReportFile = None,
     seed: options.Seed = 0,
@@ -45,7 +45,11 @@ def rank(
         if check:
             require("scipy.stats", "train", "rank correlations")
         model = load_ghn(ghn, device)
-        dataset = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
+        trained_for = model.config.trained_for
+        width = width or (trained_for.evaluation_width if trained_for else 32)
+        dataset = load_images(
+            images, data, image_size=image_size, num_classes=num_classes, download=download, trained_for=trained_for
+        )
         training = FitConfig(epochs=check, seed=seed) if check else None
         if training is not None:
             check_fit(dataset, training)

@@ -8,12 +8,13 @@ from typing import Final
 
 import torchvision
 
+from .augmentation import Normalization
 from .images import Images, ImagesError
 
 LAYOUT: Final = "expected FOLDER/train/CLASS/IMAGE and FOLDER/val/CLASS/IMAGE (or test), the layout of ImageNet"
 
 
-def load_folder(folder: Path, size: int, augment: bool) -> Images:
+def load_folder(folder: Path, size: int, augment: bool, normalization: Normalization | None) -> Images:
     """The images in ``train`` and in ``val`` or ``test``."""
     parts = folder / "train", folder / ("val" if (folder / "val").is_dir() else "test")
     try:
@@ -23,4 +24,4 @@ def load_folder(folder: Path, size: int, augment: bool) -> Images:
     if train.classes != test.classes:
         names = ", ".join(sorted(set(train.classes) ^ set(test.classes))[:5])
         raise ImagesError(f"{parts[0]} and {parts[1]} have different classes, expected the same: {names}")
-    return Images.from_datasets(folder.name, train, test, len(train.classes), size, augment)
+    return Images.from_datasets(folder.name, train, test, len(train.classes), size, augment, normalization)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .augmentation import IMAGENET, Colours, picture_transforms
+from ..models.trained_for import TrainedFor
+from ..utils.warn_once import warn_once
+from .augmentation import IMAGENET, Colours, Normalization, picture_transforms
 
 
 class ImagesError(ValueError):
@@ -99,6 +102,8 @@ class Images:
         image_size: Height and width in pixels.
         mean: Mean of each colour, subtracted from pixels from 0 to 1.
         std: Standard deviation of each colour, by which they are then divided.
+        classes: Names of the classes in the order of their labels; empty if they have none.
+        source: Name or folder that :func:`load_images` takes.
     """
 
     name: str
@@ -108,13 +113,52 @@ class Images:
     image_size: int
     mean: Colours
     std: Colours
+    classes: tuple[str, ...] = ()
+    source: str = ""
 
     @classmethod
-    def from_datasets(cls, name: str, train: Any, test: Any, num_classes: int, size: int, augment: bool) -> Images:
-        """Image data from two data sets that have (picture, label) by number."""
-        transform, augmented = picture_transforms(size)
+    def from_datasets(
+        cls, name: str, train: Any, test: Any, num_classes: int, size: int, augment: bool,
+        normalization: Normalization | None = None,
+    ) -> Images:  # fmt: skip
+        """Image data from two data sets that have (picture, label) by number; normalised as ImageNet by default."""
+        mean, std = normalization or IMAGENET
+        transform, augmented = picture_transforms(size, mean, std)
         train_images = FileImages(train, num_classes, transform, augmented if augment else None)
-        return cls(name, train_images, FileImages(test, num_classes, transform), num_classes, size, *IMAGENET)
+        test_images = FileImages(test, num_classes, transform)
+        # ImageNet has several names for a class.
+        names = [each if isinstance(each, str) else ", ".join(map(str, each)) for each in getattr(train, "classes", ())]
+        classes = tuple(names) if len(names) == num_classes else ()
+        return cls(name, train_images, test_images, num_classes, size, mean, std, classes)
+
+    def check_trained_for(self, trained_for: TrainedFor | None) -> None:
+        """Warns, once in a process, if a GHN was trained for other images; see :meth:`differences`."""
+        if trained_for is not None and (found := self.differences(trained_for)):
+            warn_once(f"the GHN was trained for {'; for '.join(found)}, so that its networks may be worse here")
+
+    def differences(self, trained_for: TrainedFor) -> list[str]:
+        """Where these images differ from those that a GHN was trained for, each as a sentence's part.
+
+        Example:
+            >>> from ghn_pyg import from_pretrained
+            >>> from ghn_pyg.data import load_images
+            >>> trained_for = from_pretrained("digits").config.trained_for
+            >>> load_images("digits", image_size=8, normalization=(trained_for.mean, trained_for.std)).differences(
+            ...     trained_for
+            ... )
+            ['images of 16 pixels, not of 8']
+        """
+        found = []
+        if self.image_size != trained_for.image_size:
+            found.append(f"images of {trained_for.image_size} pixels, not of {self.image_size}")
+        if math.dist((*self.mean, *self.std), (*trained_for.mean, *trained_for.std)) > 1e-3:
+            found.append(f"the normalisation {_rounded(trained_for.mean)} and {_rounded(trained_for.std)}, not "
+                         f"{_rounded(self.mean)} and {_rounded(self.std)}")  # fmt: skip
+        names = trained_for.classes, self.classes
+        pairs = zip(*names, strict=True) if len(names[0]) == len(names[1]) else ()  # else see check_classes
+        if other := next((pair for pair in pairs if pair[0] != pair[1]), None):
+            found.append(f"other classes, such as {other[0]!r}, not {other[1]!r}")
+        return found
 
     def check_classes(self, what: str, classes: int, advice: str = "") -> None:
         """Raises a ValueError if ``what`` is for another number of classes."""
@@ -123,3 +167,7 @@ class Images:
                 f"{what} is for {classes} classes and {self.name} has {self.num_classes}, so that accuracy would be "
                 f"that of chance{advice and '; ' + advice}"
             )
+
+
+def _rounded(colours: Colours) -> str:
+    return "(" + ", ".join(f"{colour:.3g}" for colour in colours) + ")"

@@ -66,6 +66,7 @@ def evaluate(
     if ghn is not None and not other_classes:
         remedy = "train one for it, or say so by other_classes (--other-classes)"
         images.check_classes("the GHN", ghn.config.num_classes, remedy)
+        images.check_trained_for(ghn.config.trained_for)
     for subject in networks:
         images.check_classes(subject.name, subject.num_classes)
     if statistics not in get_args(Statistics):

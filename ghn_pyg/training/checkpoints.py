@@ -101,7 +101,9 @@ def check_same_run(folder: Path, config: TrainConfig) -> None:
 
 
 def _changed_fields(before: Mapping[str, Any], config: TrainConfig) -> list[str]:
-    now = config.to_dict()
+    now = config.replace(ghn=config.ghn.shape).to_dict()
+    if isinstance(ghn := before.get("ghn"), Mapping):  # what it was trained for follows from the other fields
+        before = {**before, "ghn": {name: value for name, value in ghn.items() if name != "trained_for"}}
     return [name for name in {**before, **now} if name not in _MAY_CHANGE and before.get(name) != now.get(name)]
 
 

@@ -48,7 +48,7 @@ def _load_start(name: str, config: GHNConfig) -> GHN:
             f"the run starts from the weights of another GHN, but {error}. Train that one{command}, or set start to an "
             f"existing one, such as {', '.join(BUNDLED)}"
         ) from error
-    before, now = ghn.config.to_dict(), config.to_dict()
+    before, now = ghn.config.shape.to_dict(), config.shape.to_dict()
     if changed := [field for field in now if before[field] != now[field]]:
         raise CheckpointError(
             f"the run starts from the weights of {name}, whose configuration differs in "

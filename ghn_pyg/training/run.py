@@ -20,6 +20,7 @@ from ..families.deepnets.curriculum import Curriculum
 from ..families.deepnets.meta_batches import MetaBatch, MetaBatches
 from ..models.checkpoints.write import write_folder
 from ..models.ghn import GHN
+from ..models.trained_for import TrainedFor
 from ..utils.atomic_files import remove_temporary_files
 from .bad_steps import clip_and_step, record_step, roll_back
 from .checkpoints import (
@@ -127,6 +128,11 @@ class Run:
 
     def __init__(self, config: TrainConfig, folder: Path, fabric: Fabric, images: Images) -> None:
         check_same_run(folder, config)
+        trained_for = TrainedFor(
+            data=images.source or images.name, image_size=images.image_size, mean=images.mean, std=images.std,
+            classes=images.classes, widths=config.widths.widths,
+        )  # fmt: skip
+        config = config.replace(ghn=config.ghn.replace(trained_for=trained_for))
         self.config = config
         self.folder = folder
         self.checkpoints = folder / "checkpoints"

@@ -11,6 +11,7 @@ from ghn_pyg.data.images import Images, ImagesError, TensorImages
 from ghn_pyg.evaluation import report as report_module
 from ghn_pyg.models.published_norms import published_norm
 from ghn_pyg.training import image_batches as streams_module
+from ghn_pyg.utils.warn_once import warn_once
 from tests.cli.outcomes import failed
 
 
@@ -84,15 +85,25 @@ def test_published_noise(run, digits_ghn, tmp_path, monkeypatch):
 
 def test_a_checkpoint_of_a_run_is_evaluated(run, recipe, tmp_path):
     folder = tmp_path / "run"
-    options = ("--steps", 2, "--device", "cpu", "-s", "ema=0.5")
+    options = ("--steps", 2, "--device", "cpu", "-s", "ema=0.5", "-s", "image_size=11")
     assert run("train", recipe, "--out", folder, *options)[0] == 0
     found = []
     for name in ("checkpoints/step-000000002.pt", "ghn"):
         path = tmp_path / "found.json"
-        what = ("--split", "val", "--count", 1, "--width", 8, "--image-size", 8)
-        assert run("eval", folder / name, *what, "--out", path)[0] == 0
-        found.append(json.loads(path.read_text())["val"]["predicted"]["rows"][0]["total_norm"])
+        assert run("eval", folder / name, "--split", "val", "--count", 1, "--out", path)[0] == 0
+        report = json.loads(path.read_text())["val"]["predicted"]
+        # As it was trained: digits are resized to 16 pixels otherwise, and networks are 32 channels wide.
+        assert (report["settings"]["image_size"], report["settings"]["width"]) == (11, 8)
+        found.append(report["rows"][0]["total_norm"])
     assert found[0] == found[1] > 0
+
+
+def test_other_images_than_those_of_the_training_are_said_once(run, caplog):
+    warn_once.cache_clear()
+    options = ("--split", "val", "--split", "test", "--count", 1, "--width", 8, "--image-size", 8)
+    assert run("eval", "digits", *options)[0] == 0
+    said = [message for message in caplog.messages if "trained for" in message]
+    assert said == ["the GHN was trained for images of 16 pixels, not of 8, so that its networks may be worse here"]
 
 
 def test_options_of_image_data_are_passed_on(run, digits_ghn, recipe, monkeypatch):

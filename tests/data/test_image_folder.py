@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 from ghn_pyg.data import ImagesError, load_images
+from ghn_pyg.models.trained_for import TrainedFor
 
 
 def write_pictures(folder, classes, sizes=((40, 30),)):
@@ -53,6 +54,27 @@ def test_images_without_augmentation(tmp_path):
     assert torch.equal(load_images(tmp_path, image_size=64, augment=False).train.batch([3, 2])[0], expected)
     torch.manual_seed(0)
     assert not torch.equal(images.train.batch([3, 2])[0], expected)
+
+
+def test_images_as_a_ghn_was_trained_for(tmp_path):
+    for part in ("train", "val"):
+        write_pictures(tmp_path / part, ["ant", "bee"], [(40, 30)])
+    colours = (0.25, 0.5, 0.75), (0.5, 0.25, 0.125)
+    names = {"classes": ("ant", "bee"), "widths": (8,)}
+    trained_for = TrainedFor(data=str(tmp_path), image_size=19, mean=colours[0], std=colours[1], **names)
+    images = load_images(trained_for=trained_for)
+    assert (images.name, images.source, images.classes) == (tmp_path.name, str(tmp_path), ("ant", "bee"))
+    batch, _ = images.test.batch([0])  # black
+    assert batch.shape == (1, 3, 19, 19)
+    assert batch[0, :, 0, 0].tolist() == [-0.5, -2.0, -6.0]
+    assert images.differences(trained_for) == []
+    assert load_images(tmp_path, image_size=23, trained_for=trained_for).image_size == 23
+    assert load_images(tmp_path).differences(trained_for.replace(classes=("ant", "cow"))) == [
+        "images of 19 pixels, not of 224",
+        "the normalisation (0.25, 0.5, 0.75) and (0.5, 0.25, 0.125), not (0.485, 0.456, 0.406) and "
+        "(0.229, 0.224, 0.225)",
+        "other classes, such as 'cow', not 'bee'",
+    ]
 
 
 def test_a_path_with_a_tilde(tmp_path, monkeypatch):

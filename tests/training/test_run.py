@@ -29,9 +29,13 @@ def test_files_of_a_run(whole):
     assert [path.name for path in checkpoint_paths(folder / "checkpoints")] == [
         "step-000000006.pt", "step-000000009.pt", "step-000000010.pt"
     ]  # fmt: skip
-    assert json.loads((folder / "train.json").read_text()) == CONFIG.to_dict()
+    saved = json.loads((folder / "train.json").read_text())
+    trained_for = saved["ghn"].pop("trained_for")
+    assert saved == CONFIG.to_dict()
+    assert (trained_for["data"], trained_for["image_size"], trained_for["widths"]) == ("digits", 8, [8])
     assert_equal(dict(from_pretrained(folder / "ghn").state_dict()), weights)
-    assert from_pretrained(folder / "best").config == CONFIG.ghn
+    for name in ("best", "ghn", "checkpoints/step-000000010.pt"):
+        assert from_pretrained(folder / name).config.to_dict() == {**CONFIG.ghn.to_dict(), "trained_for": trained_for}
     rows = read_log(folder / "log.csv")
     assert [row["step"] for row in rows] == list(range(10))
     assert [row["rate"] for row in rows] == pytest.approx([learning_rate(CONFIG, step, 3) for step in range(10)])
