@@ -22,7 +22,7 @@ def demo(
     out: options.PictureFile = None,
     seed: options.Seed = 0,
 ) -> None:
-    """Predict a network that the GHN has not seen, and compare it with random and trained ones, on digits by default."""
+    """Predict a network that the GHN has not seen, and compare it with random and trained ones on its images."""
     options.check_file(out, options.PICTURE_SUFFIXES)
     model = load_ghn(ghn)
     with status("Loading"), user_errors(ValueError, ImportError):
@@ -66,12 +66,8 @@ def demo(
     seconds = ("", f"{predicted_seconds:.2f}", f"{trained_seconds:.2f}")
     for (name, accuracy), taken in zip(accuracies.items(), seconds, strict=True):
         table.add_row(name, f"{accuracy:.1%}", taken)
-    rows = [
-        (
-            "network",
-            f"{counted(sum(p.numel() for p in random.parameters()), 'parameter')}, for {images.image_size} pixels",
-        )
-    ]
+    size = counted(sum(p.numel() for p in random.parameters()), "parameter")
+    rows = [("network", f"{size}, for images of {images.image_size} pixels")]
     if out is not None:
         with status("Drawing"), user_errors(ImportError, OSError):
             from ..viz.evaluation_plots import plot_choices

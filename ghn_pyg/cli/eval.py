@@ -105,7 +105,7 @@ def evaluate(
         from ..finetuning.train_network import check_fit
 
     model = load_ghn(ghn, device) if ghn else None
-    trained_for = model and model.config.trained_for
+    trained_for = None if model is None else model.config.trained_for
     width = width or (trained_for.evaluation_width if trained_for else 32)
     source = ghn or str(weights)
     with user_errors(ValueError, ImportError):

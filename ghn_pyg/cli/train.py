@@ -49,7 +49,7 @@ def train(
     with status("Loading"):
         from ..training.checkpoints import TrainingError
         from ..training.fabric import make_fabric
-        from ..training.run import train as meta_train
+        from ..training.run import run_training
     with user_errors(ValueError, ImportError, TrainingError, OSError):
         chosen = load_config(config, changes or ())
         fabric = make_fabric(chosen.precision, device)
@@ -57,7 +57,7 @@ def train(
             folder = Path(scratch) if out is None or fast_dev_run else out
             limit = min(_DEV_STEPS, steps or _DEV_STEPS) if fast_dev_run else steps
             try:
-                meta_train(chosen, folder, fabric=fabric, steps=limit, workers=workers, progress=note)
+                run = run_training(chosen, folder, fabric=fabric, steps=limit, workers=workers, progress=note)
             except KeyboardInterrupt:
                 if fabric.is_global_zero and folder == out:
                     typer.echo(f"Stopped. The same command resumes from the last checkpoint in {out}.", err=True)
@@ -67,6 +67,8 @@ def train(
     rows = [("steps", f"{last[-1].step + 1:,}" if last else "already complete")]
     if last:
         rows += [("loss", f"{_mean(last, 'loss'):.4f}"), ("top-1", f"{_mean(last, 'top1'):.2%} of training images")]
+    if chosen.start is not None:
+        rows.append(("started from", run.state.progress.source))
     if folder == out:
         rows.append(("saved", f"{out / 'ghn'}, the log {out / 'log.csv'}"))
     elif out is not None:

@@ -83,7 +83,7 @@ class GHNConfig(Config):
 
     @property
     def shape(self) -> GHNConfig:
-        """The configuration without what the GHN was trained for: equal for GHNs whose tensors have the same meaning."""
+        """The configuration without what the GHN was trained for."""
         return self.replace(trained_for=None)
 
     @classmethod

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -55,11 +55,20 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def train(
+def train(config: TrainConfig, folder: str | os.PathLike[str], **options: Any) -> GHN:
+    """Meta-trains a GHN as :func:`run_training` does with the same arguments, and returns it in evaluation mode.
+
+    Example:
+        >>> ghn = train(load_config("ghn3-t-cifar10"), "runs/ghn3-t")  # doctest: +SKIP
+    """
+    return run_training(config, folder, **options).state.trained_ghn.eval()
+
+
+def run_training(
     config: TrainConfig, folder: str | os.PathLike[str], *, fabric: Fabric | None = None, images: Images | None = None,
     steps: int | None = None, workers: int = 0, progress: Callable[[LogRow], None] = lambda row: None,
-) -> GHN:  # fmt: skip
-    """Meta-trains a GHN, or resumes a run that was stopped.
+) -> Run:  # fmt: skip
+    """Starts a run, or resumes one that was stopped.
 
     The folder gets the configuration (``train.json``), the log (``log.csv``, and ``tensorboard/`` if TensorBoard is
     installed), the last ``checkpoints/``, the GHN with the lowest mean loss between two checkpoints (``best/``) and, at
@@ -75,7 +84,7 @@ def train(
         progress: Called with each row of the log, on rank 0.
 
     Returns:
-        The trained GHN, in evaluation mode.
+        The run, with the trained GHN as ``run.state.trained_ghn`` and counts of its steps as ``run.state.progress``.
 
     Raises:
         TrainingError: If the folder has another run or another process trains in it, the configuration does not fit
@@ -83,9 +92,6 @@ def train(
         CheckpointError: If a checkpoint cannot be written or read.
         OSError: If the folder cannot be written or locked.
         ImportError: If Lightning Fabric is not installed.
-
-    Example:
-        >>> ghn = train(load_config("ghn3-t-cifar10"), "runs/ghn3-t")  # doctest: +SKIP
     """
     fabric, folder = fabric or make_fabric(config.precision), Path(folder)
     with fabric.rank_zero_first() if config.download else contextlib.nullcontext():
@@ -95,7 +101,7 @@ def train(
         barrier(fabric)  # rank 0 has the lock
         run = Run(config, folder, fabric, images)
         run.run(run.length if steps is None else min(steps, run.length), workers, progress)
-    return run.state.trained_ghn.eval()
+    return run
 
 
 def _check(config: TrainConfig, images: Images, ranks: int) -> None:
@@ -143,11 +149,13 @@ class Run:
         self.length = config.epochs * self.steps_per_epoch
         self.curriculum = Curriculum(round(config.curriculum * self.length))
         paths = checkpoint_paths(self.checkpoints)
-        ghn = (GHN(config.ghn) if paths else initial_ghn(config, images)).to(fabric.device).train()
+        ghn, source = (GHN(config.ghn), "") if paths else initial_ghn(config, images)
+        ghn = ghn.to(fabric.device).train()
         broadcast_weights(fabric, ghn)
         if config.compile:
             ghn.encoder.compile()  # in place, which keeps the names of its tensors
         self.state = TrainingState(ghn, config, fabric)
+        self.state.progress.source = source
         if paths:
             load_checkpoint(self.state, paths[-1], config, self.data)
         step = self.state.progress.step if paths else -1

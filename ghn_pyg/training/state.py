@@ -30,6 +30,7 @@ class Progress:
         loss_sum: Sum of the losses of the good steps since the last checkpoint.
         loss_count: Number of these steps.
         best: The lowest mean loss between two checkpoints so far.
+        source: Where the weights before the first step came from.
     """
 
     step: int = 0
@@ -40,6 +41,7 @@ class Progress:
     loss_sum: float = 0.0
     loss_count: int = 0
     best: float | None = None
+    source: str = ""
 
 
 class TrainingState:

@@ -24,6 +24,15 @@ def test_a_run_is_trained_and_resumed(run, recipe, tmp_path):
     assert "differs in seed" in failed(run(*options[:-1], "seed=7"))
 
 
+def test_a_run_starts_from_a_ghn_for_other_classes(run, recipe, ghn, tmp_path):
+    options = ("train", recipe, "--device", "cpu", "-s", f"start={ghn}", "-s", "ghn.max_kernel_size=16")
+    for steps in (1, 2):
+        code, out, _ = run(*options, "--out", tmp_path / "run", "--steps", steps)
+        assert code == 0
+        source = f"all weights of {ghn}, which is for 1,000 classes, but those of the classification layer"
+        assert f"started from {source}" in out
+
+
 def test_a_fast_dev_run_saves_nothing(run, recipe, tmp_path):
     code, out, _ = run("train", recipe, "--fast-dev-run", "--device", "cpu", "--out", tmp_path / "run")
     assert (code, out[1]) == (0, "steps 3")
@@ -35,7 +44,7 @@ def test_an_interrupted_run_says_how_to_resume(run, recipe, tmp_path, monkeypatc
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "train", interrupted)
+    monkeypatch.setattr(run_module, "run_training", interrupted)
     code, _, err = run("train", recipe, "--device", "cpu", "--out", tmp_path / "run")
     assert code == 130
     assert f"Stopped. The same command resumes from the last checkpoint in {tmp_path}/run." in err
