@@ -59,7 +59,7 @@ def demo(
     shown, _ = images.test.batch(_SHOWN)
     with status("Measuring"), torch.inference_mode():
         for name, each in networks.items():
-            with evaluation_mode(each, "batch", images, 0, None):
+            with evaluation_mode(each, "recalibrated", images, 0, None):
                 accuracies[name] = measure(each, batches).top1
                 choices[name] = each(shown).argmax(1)
     table = make_table("parameters", "top-1", "seconds")

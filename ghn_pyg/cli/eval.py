@@ -42,8 +42,8 @@ _PUBLISHED: Final = "published"
 class Statistics(enum.StrEnum):
     """Statistics that batch norms use."""
 
-    batch = "batch"
     recalibrated = "recalibrated"
+    batch = "batch"
     running = "running"
 
 
@@ -73,8 +73,13 @@ def evaluate(
         ),
     ] = None,
     statistics: Annotated[
-        Statistics, typer.Option(help="Batch norms use those of each batch, recalibrated ones, or running averages.")
-    ] = Statistics.batch,
+        Statistics,
+        typer.Option(
+            help="Statistics of batch norms: recalibrated on training images; of each batch of test images, as "
+            "published, which peeks at the batch; or running averages of a trained network."
+        ),
+    ] = Statistics.recalibrated,
+    batch_size: Annotated[int, option("N", "Test images in a batch.", min=1)] = 64,
     noise: Annotated[str, option("STD", "Standard deviation of noise on pixels from 0 to 1, or published.")] = "0",
     out: options.ReportFile = None,
     seed: options.Seed = 0,
@@ -118,8 +123,6 @@ def evaluate(
         std = published_noise(dataset) if noise == _PUBLISHED else float(noise)
         if weights is None:
             groups = _find_networks(split, network, dataset, width, count)
-            if statistics is not Statistics.batch and set(groups) != {_TORCHVISION}:
-                fail("batch norms of DeepNets-1M keep no statistics; use --statistics batch")
         else:
             sizes = (dataset.num_classes, dataset.image_size)
             groups = {_TORCHVISION: [trained_subject(name, weights, *sizes) for name in network or ()]}
@@ -132,6 +135,7 @@ def evaluate(
                         subjects,
                         dataset,
                         statistics=statistics.value,
+                        batch_size=batch_size,
                         noise=std,
                         seed=seed,
                         device=device,

@@ -136,7 +136,7 @@ def _train(network: nn.Module, images: Images, config: FitConfig, device: str, w
     seconds = 0.0
 
     def add_accuracy() -> None:
-        with evaluation_mode(network, "batch", images, config.seed, device):
+        with evaluation_mode(network, "recalibrated", images, config.seed, device, workers):
             accuracies.append(f"{measure(network, batches, device, workers).top1:.1%}")
 
     def note(epoch: Epoch) -> None:

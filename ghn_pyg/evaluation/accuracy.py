@@ -30,7 +30,7 @@ class Accuracy(NamedTuple):
 class Batches(Dataset[tuple[Tensor, Tensor]]):
     """Batches of images in a fixed, shuffled order.
 
-    A last batch of one image is merged into the one before, as batch norms need two. ``noise`` is the standard
+    A last batch of one image is merged into the one before, as batch statistics need two. ``noise`` is the standard
     deviation of Gaussian noise on the normalised images, for each colour channel.
 
     Example:
@@ -44,7 +44,7 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
     ) -> None:
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
         self.batches = list(order.split(size))
-        if len(self.batches) > 1 and len(self.batches[-1]) == 1:
+        if size > 1 and len(self.batches) > 1 and len(self.batches[-1]) == 1:
             self.batches[-2:] = [torch.cat(self.batches[-2:])]
         self.images = images
         self.seed = seed
@@ -115,8 +115,10 @@ def evaluation_mode(
 
     Args:
         network: The network. Recalibration changes its running statistics.
-        statistics: ``"batch"``: those of each batch, as in published evaluations; ``"recalibrated"``: estimated from
-            ten batches of training images without augmentation; ``"running"``: the network's own, from its training.
+        statistics: ``"recalibrated"``: estimated from ten batches of training images without augmentation, so that a
+            prediction depends on its image alone; ``"batch"``: those of each batch of test images, as in published
+            evaluations, which peeks at the other images of the batch and at their classes; ``"running"``: the
+            network's own, from its training.
         images: The image data.
         seed: Seed of the order of training images.
         device: Device of the network.
@@ -127,9 +129,10 @@ def evaluation_mode(
         with batch_statistics(network):
             yield
         return
-    tracked = [norm.running_mean is not None for norm in network.modules() if isinstance(norm, _BatchNorm)]
-    if tracked and not any(tracked):
-        raise ValueError("the batch norms track no running statistics; use statistics='batch'")
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if statistics == "recalibrated":
-        recalibrate(network, Batches(images.train.plain(), seed).load(workers), device=device)
+        if norms:
+            recalibrate(network, Batches(images.train.plain(), seed).load(workers), device=device)
+    elif any(norm.running_mean is None for norm in norms):
+        raise ValueError("batch norms track no running statistics; use statistics='recalibrated'")
     yield
