@@ -50,6 +50,8 @@ def predict(
     model = load_ghn(ghn, device)
     import torch
 
+    from ..tracing.parameter_coverage import CoverageError
+
     settings: dict[str, Any] = {"keep_classifier": keep_classifier, "seed": seed, "dtype": getattr(torch, dtype)}
     norm_rows, saved_rows = [], []
     with status(f"Predicting {source}"):
@@ -58,7 +60,7 @@ def predict(
             from ..models.sharded_prediction import predict_shards
 
             metadata = {"architecture": source, "ghn": ghn, "seed": seed}
-            with user_errors(ValueError, OSError):
+            with user_errors(CoverageError, OSError):
                 model.check_classes(graph, keep_classifier, strict)
                 index = predict_shards(
                     model, graph, shards, shard_size=round(1e9 * shard_size), metadata=metadata, **settings
@@ -66,7 +68,7 @@ def predict(
             predicted, kept = [*index.weight_map], index.metadata["kept"]
             saved_rows = [("saved", f"{shards}, {counted(len(set(index.weight_map.values())), 'shard')}")]
         else:
-            with user_errors(ValueError):
+            with user_errors(CoverageError):
                 prediction = model.predict(graph, strict=strict, **settings)
             predicted, kept = [*prediction], prediction.kept
             if device != "cpu":

@@ -13,7 +13,7 @@ import typer
 
 from . import options
 from .options import argument, flag, option
-from .terminal import fail, make_progress, print_rows, status, user_errors
+from .terminal import counted, fail, make_progress, print_rows, status, user_errors
 
 if TYPE_CHECKING:
     from ..training.logs import LogRow
@@ -67,10 +67,20 @@ def train(
     rows = [("steps", f"{last[-1].step + 1:,}" if last else "already complete")]
     if last:
         rows += [("loss", f"{_mean(last, 'loss'):.4f}"), ("top-1", f"{_mean(last, 'top1'):.2%} of training images")]
+    progress = run.state.progress
     if chosen.start is not None:
-        rows.append(("started from", run.state.progress.source))
+        rows.append(("started from", progress.source))
+    if progress.skipped:
+        counts = f"{progress.skipped:,} of {counted(progress.step, 'step')}, as losses or gradients were not finite"
+        rows.append(("skipped", f"{counts}; {counted(progress.rollbacks, 'roll-back')}"))
+    if progress.left_out:
+        text = "as memory did not suffice or their gradients were not finite"
+        rows.append(("left out", f"{counted(progress.left_out, 'network')}, {text}"))
     if folder == out:
-        rows.append(("saved", f"{out / 'ghn'}, the log {out / 'log.csv'}"))
+        which = "the last one" if run.saved_step == progress.step else "the last good one"
+        rows.append(("saved", f"{out / 'ghn'}, {which}, after {counted(run.saved_step, 'step')}"))
+        rows += [("best", f"{out / 'best'}")] if (out / "best").exists() else []
+        rows.append(("log", f"{out / 'log.csv'}"))
     elif out is not None:
         rows.append(("saved", f"nothing in {out}, because of --fast-dev-run"))
     print_rows(config, rows)

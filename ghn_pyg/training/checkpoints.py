@@ -24,9 +24,10 @@ LOCK_FILE: Final = ".lock"
 LOCK_TIMEOUT: Final = 5.0
 """Seconds: a killed run may hold its lock for a moment."""
 
-_MAY_CHANGE: Final = ("images", "folder", "download", "compile", "node_budget", "checkpoint_every", "keep")
-"""Fields that a resumed run may change: they do not affect what is trained. ``images`` and ``folder`` are among them
-because data may move; checkpoints have the name of the data set and the number of its images."""
+_MAY_CHANGE: Final = ("images", "folder", "download", "compile", "node_budget", "widths", "checkpoint_every", "keep")
+"""Fields that a resumed run may change. Most do not affect what is trained. ``images`` and ``folder`` are among them
+because data may move; checkpoints have the name of the data set and the number of its images. ``widths`` is among them
+because memory may not suffice; later networks have the new widths."""
 
 _NAME: Final = re.compile(r"step-(\d{9})\.pt")
 _KEYS: Final = ("config", "data", "ghn", "average", "optimizer", "scaler", "progress")

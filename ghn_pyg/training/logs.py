@@ -29,7 +29,8 @@ class LogRow:
         norm: Norm of the gradient before clipping.
         rate: Learning rate.
         scale: Loss scale of half precision, else 1.
-        left_out: Networks left out because their gradient is not finite (only with balanced gradients).
+        left_out: Networks left out because memory does not suffice or, with balanced gradients, because their gradient
+            is not finite.
         skipped: 1 if the step was skipped because its loss or gradient is not finite, else 0.
         seconds: Duration of the step.
         architectures: Architectures in the step, on all ranks.

@@ -22,13 +22,15 @@ from ..models.checkpoints.write import write_folder
 from ..models.ghn import GHN
 from ..models.trained_for import TrainedFor
 from ..utils.atomic_files import remove_temporary_files
-from .bad_steps import clip_and_step, record_step, roll_back
+from ..utils.memory_guard import is_out_of_memory
+from .bad_steps import check_skipped, clip_and_step, record_step, roll_back
 from .checkpoints import (
     TrainingError,
     check_same_run,
     checkpoint_paths,
     load_checkpoint,
     lock_folder,
+    read_checkpoint,
     write_checkpoint,
     write_config,
 )  # fmt: skip
@@ -72,7 +74,8 @@ def run_training(
 
     The folder gets the configuration (``train.json``), the log (``log.csv``, and ``tensorboard/`` if TensorBoard is
     installed), the last ``checkpoints/``, the GHN with the lowest mean loss between two checkpoints (``best/``) and, at
-    the end, the trained GHN (``ghn/``). Several machines must share it.
+    the end, the trained GHN (``ghn/``): the last one or, if the last steps were bad, that of the last checkpoint.
+    Several machines must share it.
 
     Args:
         config: The run.
@@ -88,7 +91,8 @@ def run_training(
 
     Raises:
         TrainingError: If the folder has another run or another process trains in it, the configuration does not fit
-            the data or the number of processes, no step is good even after all roll-backs, or another process ends.
+            the data or the number of processes, no step is good even after all roll-backs, most steps were skipped,
+            memory does not suffice for the GHN itself, or another process ends.
         CheckpointError: If a checkpoint cannot be written or read.
         OSError: If the folder cannot be written or locked.
         ImportError: If Lightning Fabric is not installed.
@@ -130,6 +134,7 @@ class Run:
     Attributes:
         state: Weights, optimizer and progress.
         length: Steps of the whole run.
+        saved_step: Steps of the trained GHN, less than those of the run if the last ones were bad.
     """
 
     def __init__(self, config: TrainConfig, folder: Path, fabric: Fabric, images: Images) -> None:
@@ -205,7 +210,7 @@ class Run:
                 report(row)
 
             self._train(stop, workers, record)
-        self._write_ghn("ghn")
+        self._write_ghn("ghn", {"step": str(self.saved_step)})
 
     def _train(self, stop: int, workers: int, record: Callable[[LogRow], None]) -> None:
         progress = self.state.progress
@@ -216,13 +221,29 @@ class Run:
         batches = self.batches(workers)
         while progress.step < stop:
             start_time = time.perf_counter()
-            record(self.step(*next(batches), start_time))
+            try:
+                record(self.step(*next(batches), start_time))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise TrainingError(
+                    f"step {progress.step}: memory does not suffice, and not because of a network ({error}); take a "
+                    "smaller GHN or batch_size"
+                ) from error
             if progress.skipped_in_a_row >= self.config.max_skipped:
                 roll_back(self.state, self.checkpoints)
             due = progress.step % self.config.checkpoint_every == 0 or progress.step == stop
             # After a bad step, a checkpoint might replace a good one that the run has to roll back to.
-            if due and not progress.skipped_in_a_row and not progress.rollbacks_in_a_row:
+            if due and self.state.is_good:
                 self._save()
+        check_skipped(progress, self.folder)
+        self.saved_step = progress.step
+        if not self.state.is_good:
+            path = checkpoint_paths(self.checkpoints)[-1]
+            values = read_checkpoint(path)
+            self.state.load_weights(values)
+            self.saved_step = values["progress"]["step"]
+            _logger.warning("the last steps were not good; the trained GHN is that of %s", path.name)
 
     def step(self, meta_batch: MetaBatch, batch: tuple[Tensor, Tensor], start_time: float) -> LogRow:
         """One step, on all ranks at the same time."""
@@ -240,14 +261,19 @@ class Run:
             backward=fabric.backward, autocast=fabric.autocast,
         )  # fmt: skip
         all_reduce_gradients(fabric, state.ghn.parameters())
-        loss, top1, left_out = all_reduce_sum(fabric, shares).tolist()
-        norm = clip_and_step(state, fabric, config.clip, finite=math.isfinite(loss) and left_out < 1)
+        loss, top1, *fractions = all_reduce_sum(fabric, shares).tolist()
+        not_finite, too_large = (round(fraction * config.meta_batch) for fraction in fractions)
+        left_out = not_finite + too_large
+        if too_large and (ran := config.meta_batch - too_large):
+            loss, top1 = (share * config.meta_batch / ran for share in (loss, top1))
+        finite = math.isfinite(loss) and left_out < config.meta_batch
+        norm = clip_and_step(state, fabric, config.clip, finite=finite)
         skipped = not math.isfinite(norm)
-        record_step(state, loss, skipped=skipped)
+        record_step(state, loss, config.max_skipped, left_out=left_out, skipped=skipped)
         seconds = time.perf_counter() - start_time
         return LogRow(
-            step, step / self.steps_per_epoch, loss, top1, norm, rate, scale, round(left_out * config.meta_batch),
-            int(skipped), seconds, config.meta_batch,
+            step, step / self.steps_per_epoch, loss, top1, norm, rate, scale, left_out, int(skipped), seconds,
+            config.meta_batch,
         )  # fmt: skip
 
     def _save(self) -> None:

@@ -1,5 +1,7 @@
 import json
 
+import torch
+
 from ghn_pyg import from_pretrained
 from ghn_pyg.training import run as run_module
 from ghn_pyg.training.config import recipe_names
@@ -13,7 +15,7 @@ def test_a_run_is_trained_and_resumed(run, recipe, tmp_path):
     code, out, _ = run(*options, "--steps", 2)
     assert code == 0
     assert out[1] == "steps 2"
-    assert out[-1] == f"saved {folder}/ghn, the log {folder}/log.csv"
+    assert out[-2:] == [f"saved {folder}/ghn, the last one, after 2 steps", f"log {folder}/log.csv"]
     code, out, _ = run(*options, "--steps", 3)
     assert (code, out[1]) == (0, "steps 3")
     assert [row["step"] for row in read_log(folder / "log.csv")] == [0, 1, 2]
@@ -31,6 +33,27 @@ def test_a_run_starts_from_a_ghn_for_other_classes(run, recipe, ghn, tmp_path):
         assert code == 0
         source = f"all weights of {ghn}, which is for 1,000 classes, but those of the classification layer"
         assert f"started from {source}" in out
+
+
+def test_skipped_steps_and_networks_that_do_not_fit_stand_in_the_summary(run, recipe, tmp_path, monkeypatch):
+    original = run_module.meta_gradient
+
+    def spoiled(ghn, meta_batch, *batch, **options):
+        shares = original(ghn, meta_batch, *batch, **options)
+        if meta_batch.step < 2:
+            shares[meta_batch.step * 3] = torch.nan if meta_batch.step == 0 else 1  # without a loss; too large
+        return shares
+
+    monkeypatch.setattr(run_module, "meta_gradient", spoiled)
+    code, out, _ = run("train", recipe, "--out", tmp_path / "run", "--device", "cpu", "--steps", 5)
+    assert code == 0
+    assert "skipped 2 of 5 steps, as losses or gradients were not finite; 0 roll-backs" in out
+    assert "left out 1 network, as memory did not suffice or their gradients were not finite" in out
+    assert f"saved {tmp_path}/run/ghn, the last one, after 5 steps" in out
+    code, out, err = run("train", recipe, "--out", tmp_path / "bad", "--device", "cpu", "--steps", 3)
+    assert (code, out) == (2, [])
+    assert "2 of 3 steps were skipped" in err
+    assert "lower learning_rate, or, as networks were left out (1 times), widths" in err
 
 
 def test_a_fast_dev_run_saves_nothing(run, recipe, tmp_path):
