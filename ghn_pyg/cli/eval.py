@@ -60,6 +60,7 @@ def evaluate(
     images: options.ImageData = None,
     data: options.DataFolder = Path("data"),
     download: options.Download = False,
+    skip_damaged: options.SkipDamaged = False,
     image_size: options.ImageSize = None,
     num_classes: options.NumClasses = None,
     width: options.Width = None,
@@ -115,8 +116,9 @@ def evaluate(
     source = ghn or str(weights)
     with user_errors(ValueError, ImportError):
         dataset = load_images(
-            images, data, image_size=image_size, num_classes=num_classes, download=download, trained_for=trained_for
-        )
+            images, data, image_size=image_size, num_classes=num_classes, download=download,
+            skip_damaged=skip_damaged, trained_for=trained_for,
+        )  # fmt: skip
         trainings = {name: FitConfig(epochs=epochs, seed=seed) for name, (_, epochs) in methods.items() if epochs}
         for training in trainings.values():  # before networks that may take hours
             check_fit(dataset, training)

@@ -27,6 +27,7 @@ def finetune(
     images: options.ImageData = None,
     data: options.DataFolder = Path("data"),
     download: options.Download = False,
+    skip_damaged: options.SkipDamaged = False,
     image_size: options.ImageSize = None,
     num_classes: options.NumClasses = None,
     recipe: Annotated[str, option("NAME", "The recipe: sgd, adamw or timm.")] = "sgd",
@@ -60,8 +61,9 @@ def finetune(
         model = load_ghn(ghn, device)
         trained_for = model.config.trained_for
         dataset = load_images(
-            images, data, image_size=image_size, num_classes=num_classes, download=download, trained_for=trained_for
-        )
+            images, data, image_size=image_size, num_classes=num_classes, download=download,
+            skip_damaged=skip_damaged, trained_for=trained_for,
+        )  # fmt: skip
         dataset.check_trained_for(trained_for)
         if not keep_classifier:
             advice = "add --keep-classifier to predict all but the classification layer"

@@ -76,6 +76,7 @@ ImageData = Annotated[
 ]
 DataFolder = Annotated[Path, option("DIR", "Folder with the files of torchvision's image data.")]
 Download = Annotated[bool, flag("--download", "Download missing image data, if torchvision can.")]
+SkipDamaged = Annotated[bool, flag("--skip-damaged", "Leave out images that cannot be read; reads all files once.")]
 ImageSize = Annotated[int | None, option("PIXELS", "Height and width of the images, if not that of the GHN or data.")]
 NumClasses = Annotated[int | None, option("N", "Number of classes, if the image data does not declare it.", min=1)]
 Width = Annotated[

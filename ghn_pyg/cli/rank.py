@@ -20,6 +20,7 @@ def rank(
     images: options.ImageData = None,
     data: options.DataFolder = Path("data"),
     download: options.Download = False,
+    skip_damaged: options.SkipDamaged = False,
     image_size: options.ImageSize = None,
     num_classes: options.NumClasses = None,
     width: options.Width = None,
@@ -48,8 +49,9 @@ def rank(
         trained_for = model.config.trained_for
         width = width or (trained_for.evaluation_width if trained_for else 32)
         dataset = load_images(
-            images, data, image_size=image_size, num_classes=num_classes, download=download, trained_for=trained_for
-        )
+            images, data, image_size=image_size, num_classes=num_classes, download=download,
+            skip_damaged=skip_damaged, trained_for=trained_for,
+        )  # fmt: skip
         training = FitConfig(epochs=check, seed=seed) if check else None
         if training is not None:
             check_fit(dataset, training)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Subset
 
 from ..models.trained_for import TrainedFor
 from ..utils.warn_once import warn_once
 from .augmentation import IMAGENET, Colours, Normalization, picture_transforms
+
+_logger = logging.getLogger(__name__)
 
 
 class ImagesError(ValueError):
@@ -24,7 +28,7 @@ class TensorImages:
     """Images in memory.
 
     Args:
-        pixels: Of type uint8 and shape (N, 3, H, W).
+        pixels: Of type uint8 and shape (N, 3, H, W), or (N, 1, H, W) for grey images, which get three equal colours.
         labels: Of shape (N,).
         mean: See :class:`Images`.
         std: See :class:`Images`.
@@ -37,6 +41,13 @@ class TensorImages:
     std: Colours
     augment: Callable[[Tensor], Tensor] | None = None
 
+    def __post_init__(self) -> None:
+        if self.pixels.dim() != 4 or self.pixels.size(1) not in (1, 3):
+            raise ImagesError(
+                "expected pixels of shape (N, 3, H, W), or (N, 1, H, W) for grey images, got "
+                f"{tuple(self.pixels.shape)}"
+            )
+
     def __len__(self) -> int:
         return len(self.pixels)
 
@@ -44,8 +55,8 @@ class TensorImages:
         """Normalised images of shape (B, 3, H, W) and labels of shape (B,), by the numbers of the images."""
         rows = torch.as_tensor(numbers)
         pixels = self.pixels[rows] if self.augment is None else self.augment(self.pixels[rows])
-        mean, std = (torch.tensor(colours).view(3, 1, 1) for colours in (self.mean, self.std))
-        return (pixels / 255 - mean) / std, self.labels[rows]
+        mean, std = (torch.tensor(colours).view(-1, 1, 1) for colours in (self.mean, self.std))
+        return (pixels.expand(-1, 3, -1, -1) / 255 - mean) / std, self.labels[rows]
 
     def plain(self) -> TensorImages:
         """The same images without augmentation."""
@@ -73,14 +84,41 @@ class FileImages:
 
     def batch(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Normalised images of shape (B, 3, H, W) and labels of shape (B,), by the numbers of the images."""
-        pictures, labels = zip(*(self.dataset[int(number)] for number in numbers), strict=True)
-        classes = torch.tensor([int(label) for label in labels])
+        tensors, labels = zip(*(self._read(int(number)) for number in numbers), strict=True)
+        classes = torch.tensor(labels)
         if not 0 <= classes.min() <= classes.max() < self.num_classes:
             raise ImagesError(
                 f"expected labels from 0 to {self.num_classes - 1}, got {classes.min()} to {classes.max()}; give the "
                 "number of classes (num_classes, --num-classes)"
             )
-        return torch.stack([(self.augment or self.transform)(picture) for picture in pictures]), classes
+        return torch.stack(tensors), classes
+
+    def _read(self, number: int) -> tuple[Tensor, int]:
+        try:
+            picture, label = self.dataset[number]
+            return (self.augment or self.transform)(picture), int(label)
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors for damaged files
+            samples = getattr(self.dataset, "samples", None)
+            name = samples[number][0] if samples else f"image {number} of {type(self.dataset).__name__}"
+            raise ImagesError(
+                f"cannot read {name}: {error}; repair or remove it, or skip damaged images (skip_damaged, "
+                "--skip-damaged, for train -s skip_damaged=true)"
+            ) from error
+
+    def readable(self) -> FileImages:
+        """The images that can be read. All are read once; damaged ones are logged and left out."""
+        numbers = []
+        for number in range(len(self)):
+            try:
+                self.plain()._read(number)
+            except ImagesError as error:
+                _logger.warning("skipped a damaged image: %s", str(error).partition("; repair")[0])
+            else:
+                numbers.append(number)
+        if len(numbers) == len(self):
+            return self
+        _logger.warning("skipped %d of %d images, which are damaged", len(self) - len(numbers), len(self))
+        return dataclasses.replace(self, dataset=Subset(self.dataset, numbers))
 
     def plain(self) -> FileImages:
         """The same images without augmentation."""
@@ -115,6 +153,11 @@ class Images:
     std: Colours
     classes: tuple[str, ...] = ()
     source: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            if len(colours := getattr(self, name)) == 1:  # grey
+                object.__setattr__(self, name, colours * 3)
 
     @classmethod
     def from_datasets(

@@ -11,14 +11,14 @@ from ..utils.suggest import suggestion
 from .augmentation import Normalization
 from .digits import load_digits
 from .image_folder import LAYOUT, load_folder
-from .images import Images, ImagesError
+from .images import FileImages, Images, ImagesError
 from .torchvision_datasets import CIFAR, cifar_images, count_classes, dataset_classes, read_datasets
 
 
 def load_images(
     name: str | os.PathLike[str] | None = None, folder: str | os.PathLike[str] = "data", *,
     image_size: int | None = None, num_classes: int | None = None, download: bool = False, augment: bool = True,
-    normalization: Normalization | None = None, trained_for: TrainedFor | None = None,
+    normalization: Normalization | None = None, trained_for: TrainedFor | None = None, skip_damaged: bool = False,
 ) -> Images:  # fmt: skip
     """Loads image data by name.
 
@@ -31,6 +31,8 @@ def load_images(
       Imagenette, ImageNet. Others, such as EMNIST, can be unpacked into a folder.
     - The path of a folder of images in the layout of ImageNet; write ``"./digits"`` if it has a name from above.
 
+    Grey images get three equal colours.
+
     Args:
         name: One of these; by default the data that ``trained_for`` has, else digits.
         folder: Folder with the files of a :mod:`torchvision.datasets` class.
@@ -41,6 +43,7 @@ def load_images(
         augment: Whether to shift, crop and mirror training images; digits never are.
         normalization: Mean and standard deviation of the colours, for pixels from 0 to 1; by default those of
             ``trained_for``, else of the digits, of CIFAR, or of ImageNet for others.
+        skip_damaged: Whether to leave out images that cannot be read. All files are read once to find them.
         trained_for: What the GHN was trained for that shall see the images (``ghn.config.trained_for``).
 
     Raises:
@@ -57,6 +60,8 @@ def load_images(
         name, image_size = name or trained_for.data, image_size or trained_for.image_size
         normalization = normalization or (trained_for.mean, trained_for.std)
     images = _load(name or "digits", folder, image_size, num_classes, download, augment, normalization)
+    if skip_damaged and isinstance(images.train, FileImages) and isinstance(images.test, FileImages):
+        images = dataclasses.replace(images, train=images.train.readable(), test=images.test.readable())
     return dataclasses.replace(images, source=os.fspath(name or "digits"))
 
 

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from ..data.images import Images
+from ..data.images import Images, ImagesError
 from ..finetuning import FitConfig, fit, start_from
 from ..finetuning.train_network import check_fit
 from ..models import GHN, load_prediction
@@ -54,6 +54,7 @@ def evaluate(
 
     Raises:
         ValueError: If numbers of classes differ, or an option is out of range. It is raised before any network runs.
+        ImagesError: If an image cannot be read.
 
     Example:
         >>> from ghn_pyg.data import load_images
@@ -125,6 +126,8 @@ def _row(
             load_prediction(network, prediction)
             values["total_norm"] = prediction.total_norm()
         values |= accuracy(network.to(device))._asdict()
+    except ImagesError:  # an image that cannot be read is no fault of the network
+        raise
     except Exception as error:  # any error of a network is reported in its row
         _logger.debug("%s failed", subject.name, exc_info=True)
         values["failure"] = f"{type(error).__name__}: {error}"

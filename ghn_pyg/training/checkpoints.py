@@ -24,7 +24,9 @@ LOCK_FILE: Final = ".lock"
 LOCK_TIMEOUT: Final = 5.0
 """Seconds: a killed run may hold its lock for a moment."""
 
-_MAY_CHANGE: Final = ("images", "folder", "download", "compile", "node_budget", "widths", "checkpoint_every", "keep")
+_MAY_CHANGE: Final = (
+    "images", "folder", "download", "skip_damaged", "compile", "node_budget", "widths", "checkpoint_every", "keep"
+)  # fmt: skip
 """Fields that a resumed run may change. Most do not affect what is trained. ``images`` and ``folder`` are among them
 because data may move; checkpoints have the name of the data set and the number of its images. ``widths`` is among them
 because memory may not suffice; later networks have the new widths."""
@@ -103,6 +105,7 @@ def check_same_run(folder: Path, config: TrainConfig) -> None:
 
 def _changed_fields(before: Mapping[str, Any], config: TrainConfig) -> list[str]:
     now = config.replace(ghn=config.ghn.shape).to_dict()
+    before = {**TrainConfig(ghn=config.ghn).to_dict(), **before}  # of an older version, without later fields
     if isinstance(ghn := before.get("ghn"), Mapping):  # what it was trained for follows from the other fields
         before = {**before, "ghn": {name: value for name, value in ghn.items() if name != "trained_for"}}
     return [name for name in {**before, **now} if name not in _MAY_CHANGE and before.get(name) != now.get(name)]

@@ -31,6 +31,7 @@ class TrainConfig(Config):
         images: Name of the image data; see :func:`~ghn_pyg.data.load_images`.
         folder: Folder with its files.
         download: Whether to download missing image data, where torchvision can.
+        skip_damaged: Whether to leave out images that cannot be read; all files are read once to find them.
         image_size: Height and width of the images in pixels; by default that of the image data.
         augment: Whether to augment the images.
         meta_batch: Architectures :math:`m` in a step.
@@ -77,6 +78,7 @@ class TrainConfig(Config):
     images: str = "digits"
     folder: str = "data"
     download: bool = False
+    skip_damaged: bool = False
     image_size: int | None = None
     augment: bool = True
     meta_batch: PositiveInt = 8

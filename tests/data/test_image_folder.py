@@ -77,6 +77,43 @@ def test_images_as_a_ghn_was_trained_for(tmp_path):
     ]
 
 
+def damage(path):
+    """Cuts the second half of a picture off, as an interrupted copy does."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def noisy_pictures(folder, count=3):
+    for part in ("train", "val"):
+        for name in ("ant", "bee"):
+            (folder / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = torch.randint(256, (19, 19, 3), dtype=torch.uint8).numpy()
+                Image.fromarray(pixels).save(folder / part / name / f"{number}.png")
+
+
+def test_damaged_images_are_named(tmp_path):
+    noisy_pictures(tmp_path)
+    damage(tmp_path / "train" / "bee" / "1.png")
+    (tmp_path / "val" / "ant" / "2.png").write_bytes(b"damaged")
+    images = load_images(tmp_path, image_size=16)
+    for part, numbers, name in ((images.train, [2, 4, 5], "bee/1.png"), (images.test, [2], "ant/2.png")):
+        with pytest.raises(ImagesError, match=rf"cannot read .*{name}: .*--skip-damaged"):
+            part.batch(numbers)
+
+
+def test_damaged_images_are_skipped_and_counted(tmp_path, caplog):
+    noisy_pictures(tmp_path)
+    whole = load_images(tmp_path, image_size=16, augment=False)
+    expected = whole.train.batch([0, 1, 2, 3, 5])
+    damage(tmp_path / "train" / "bee" / "1.png")
+    images = load_images(tmp_path, image_size=16, augment=False, skip_damaged=True)
+    assert (len(images.train), len(images.test)) == (5, 6)
+    assert all(map(torch.equal, images.train.batch(range(5)), expected))
+    assert len(caplog.messages) == 2
+    assert "bee/1.png" in caplog.messages[0]
+    assert caplog.messages[1] == "skipped 1 of 6 images, which are damaged"
+
+
 def test_a_path_with_a_tilde(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for part in ("train", "val"):

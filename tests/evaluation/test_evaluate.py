@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ghn_pyg import GHN, GHNConfig, batch_statistics, from_module, load_prediction
-from ghn_pyg.data import load_images
+from ghn_pyg.data import ImagesError, load_images
 from ghn_pyg.evaluation import Subject, deepnets_subjects, evaluate, torchvision_subjects
 from ghn_pyg.families.deepnets.dataset import DeepNets
 from ghn_pyg.finetuning import FitConfig, start_from
@@ -103,6 +103,20 @@ def test_failures_are_listed(ghn, networks, digits, place, caplog):
     assert report.failures == {"broken": "KeyError: 'no luck'"}
     assert report.rows[1].top1 is None
     assert "Traceback" in caplog.text
+
+
+def test_an_image_that_cannot_be_read_is_an_error_once(ghn, networks, digits):
+    class Damaged:
+        def __len__(self):
+            return 355
+
+        def batch(self, numbers):
+            raise ImagesError("cannot read ants/3.png")
+
+    rows = []
+    with pytest.raises(ImagesError, match=r"cannot read ants/3\.png"):
+        evaluate(ghn, networks, dataclasses.replace(digits, test=Damaged()), progress=rows.append)
+    assert rows == []
 
 
 def test_another_number_of_classes(ghn, networks, digits):

@@ -121,6 +121,19 @@ def test_fields_that_may_change(tmp_path, whole):
     assert json.loads((tmp_path / "train.json").read_text())["folder"] == "elsewhere"
 
 
+def test_a_run_of_an_older_version_is_resumed(tmp_path, whole):
+    """Its configuration and its checkpoint do not have all fields."""
+    run(tmp_path, 4)
+    older = {name: value for name, value in CONFIG.to_dict().items() if name not in ("skip_damaged", "balance")}
+    (tmp_path / "train.json").write_text(json.dumps(older))
+    path = tmp_path / "checkpoints" / "step-000000004.pt"
+    values = read_checkpoint(path)
+    for name in ("good_in_a_row", "left_out", "source"):
+        del values["progress"][name]
+    torch.save({**values, "config": older}, path)
+    assert_equal(run(tmp_path, 10), whole[1])
+
+
 @pytest.mark.parametrize(("text", "reason"), [('{"seed": ', "Expecting value"), ("[3]", r"expected fields, got \[3\]")])
 def test_a_damaged_configuration(tmp_path, text, reason):
     (tmp_path / "train.json").write_text(text)
