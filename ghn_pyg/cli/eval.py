@@ -81,6 +81,9 @@ def evaluate(
         ),
     ] = Statistics.recalibrated,
     batch_size: Annotated[int, option("N", "Test images in a batch.", min=1)] = 64,
+    held_out: Annotated[
+        bool, flag("--held-out", "Measure on the training images that the GHN has not seen, to choose between GHNs.")
+    ] = False,
     noise: Annotated[str, option("STD", "Standard deviation of noise on pixels from 0 to 1, or published.")] = "0",
     out: options.ReportFile = None,
     seed: options.Seed = 0,
@@ -119,6 +122,10 @@ def evaluate(
             images, data, image_size=image_size, num_classes=num_classes, download=download,
             skip_damaged=skip_damaged, trained_for=trained_for,
         )  # fmt: skip
+        if held_out:
+            if trained_for is None or not trained_for.held_out:
+                fail("--held-out expected a GHN that is not trained on all training images (held_out)")
+            dataset = dataset.hold_out(trained_for.held_out)
         trainings = {name: FitConfig(epochs=epochs, seed=seed) for name, (_, epochs) in methods.items() if epochs}
         for training in trainings.values():  # before networks that may take hours
             check_fit(dataset, training)
@@ -149,7 +156,8 @@ def evaluate(
                     settings = {"source": source, "width": None if group == _TORCHVISION else width}
                     settings |= {} if weights is None else {"parameters": "trained"}
                     reports[group, name] = dataclasses.replace(report, settings={**report.settings, **settings})
-    _print_reports(f"{source} on {len(dataset.test):,} test images of {dataset.name}", reports)
+    kind = "held-out" if held_out else "test"
+    _print_reports(f"{source} on {len(dataset.test):,} {kind} images of {dataset.name}", reports)
     if _TORCHVISION in groups and ghn:
         _print_norms(ghn, dataset, reports[_TORCHVISION, "predicted"])
     if out is not None:

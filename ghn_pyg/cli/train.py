@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -68,6 +69,9 @@ def train(
     if last:
         rows += [("loss", f"{_mean(last, 'loss'):.4f}"), ("top-1", f"{_mean(last, 'top1'):.2%} of training images")]
     progress = run.state.progress
+    if run.validation and progress.best is not None:
+        unseen = f"of {len(run.images.test):,} held-out images, by {len(run.validation)} unseen networks"
+        rows.append(("best", f"{1 - progress.best:.2%} {unseen}"))
     if chosen.start is not None:
         rows.append(("started from", progress.source))
     if progress.skipped:
@@ -79,7 +83,7 @@ def train(
     if folder == out:
         which = "the last one" if run.saved_step == progress.step else "the last good one"
         rows.append(("saved", f"{out / 'ghn'}, {which}, after {counted(run.saved_step, 'step')}"))
-        rows += [("best", f"{out / 'best'}")] if (out / "best").exists() else []
+        rows += [("the best one", f"{out / 'best'}")] if (out / "best").exists() else []
         rows.append(("log", f"{out / 'log.csv'}"))
     elif out is not None:
         rows.append(("saved", f"nothing in {out}, because of --fast-dev-run"))
@@ -92,13 +96,17 @@ def _bar(epochs: int, visible: bool) -> Iterator[tuple[Callable[[LogRow], None],
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
     epoch = TextColumn("epoch {task.completed:.2f} of {task.total}")
-    figures = TextColumn("loss {task.fields[loss]:.3f}  top-1 {task.fields[top1]:.1%}  {task.fields[speed]:.1f} arch/s")
+    figures = TextColumn(
+        "loss {task.fields[loss]:.3f}  top-1 {task.fields[top1]:.1%}{task.fields[val]}  {task.fields[speed]:.1f} arch/s"
+    )
     last: deque[LogRow] = deque(maxlen=_WINDOW)
     with make_progress(epoch, BarColumn(), figures, TimeRemainingColumn(), visible=visible) as progress:
-        task = progress.add_task("", total=epochs, loss=float("nan"), top1=float("nan"), speed=0.0)
+        task = progress.add_task("", total=epochs, loss=float("nan"), top1=float("nan"), val="", speed=0.0)
 
         def note(row: LogRow) -> None:
             last.append(row)
+            if not math.isnan(row.val_top1):
+                progress.update(task, val=f"  unseen {row.val_top1:.1%}")
             progress.update(
                 task, completed=row.epoch, loss=_mean(last, "loss"), top1=_mean(last, "top1"),
                 speed=sum(row.architectures for row in last) / sum(row.seconds for row in last),

@@ -58,6 +58,11 @@ class TensorImages:
         mean, std = (torch.tensor(colours).view(-1, 1, 1) for colours in (self.mean, self.std))
         return (pixels.expand(-1, 3, -1, -1) / 255 - mean) / std, self.labels[rows]
 
+    def take(self, numbers: Sequence[int]) -> TensorImages:
+        """Some of the images, by their numbers."""
+        rows = torch.tensor(numbers, dtype=torch.long)
+        return dataclasses.replace(self, pixels=self.pixels[rows], labels=self.labels[rows])
+
     def plain(self) -> TensorImages:
         """The same images without augmentation."""
         return dataclasses.replace(self, augment=None)
@@ -98,8 +103,11 @@ class FileImages:
             picture, label = self.dataset[number]
             return (self.augment or self.transform)(picture), int(label)
         except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors for damaged files
-            samples = getattr(self.dataset, "samples", None)
-            name = samples[number][0] if samples else f"image {number} of {type(self.dataset).__name__}"
+            dataset = self.dataset
+            while isinstance(dataset, Subset):
+                number, dataset = dataset.indices[number], dataset.dataset
+            samples = getattr(dataset, "samples", None)
+            name = samples[number][0] if samples else f"image {number} of {type(dataset).__name__}"
             raise ImagesError(
                 f"cannot read {name}: {error}; repair or remove it, or skip damaged images (skip_damaged, "
                 "--skip-damaged, for train -s skip_damaged=true)"
@@ -118,6 +126,10 @@ class FileImages:
         if len(numbers) == len(self):
             return self
         _logger.warning("skipped %d of %d images, which are damaged", len(self) - len(numbers), len(self))
+        return self.take(numbers)
+
+    def take(self, numbers: Sequence[int]) -> FileImages:
+        """Some of the images, by their numbers."""
         return dataclasses.replace(self, dataset=Subset(self.dataset, numbers))
 
     def plain(self) -> FileImages:
@@ -173,6 +185,22 @@ class Images:
         names = [each if isinstance(each, str) else ", ".join(map(str, each)) for each in getattr(train, "classes", ())]
         classes = tuple(names) if len(names) == num_classes else ()
         return cls(name, train_images, test_images, num_classes, size, mean, std, classes)
+
+    def hold_out(self, share: float) -> Images:
+        """The image data with a share of the training images as test images, to choose without the test images.
+
+        The share depends on the image data alone.
+
+        Example:
+            >>> from ghn_pyg.data import load_images
+            >>> digits = load_images("digits").hold_out(0.1)
+            >>> len(digits.train), len(digits.test)
+            (1298, 144)
+        """
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0)).tolist()
+        count = int(share * len(order))
+        train, test = self.train.take(sorted(order[count:])), self.train.plain().take(sorted(order[:count]))
+        return dataclasses.replace(self, train=train, test=test)
 
     def check_trained_for(self, trained_for: TrainedFor | None) -> None:
         """Warns, once in a process, if a GHN was trained for other images; see :meth:`differences`."""

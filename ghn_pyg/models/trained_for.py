@@ -22,6 +22,7 @@ class TrainedFor(Config):
         classes: Names of the classes in the order of their labels; empty if they have none.
         widths: Widths of the networks.
         family: Family of the networks.
+        held_out: Share of the training images that the GHN has not seen; see :meth:`~ghn_pyg.data.Images.hold_out`.
 
     Example:
         >>> trained_for = TrainedFor(data="digits", image_size=16, mean=(0.3,) * 3, std=(0.4,) * 3, widths=(8, 16))
@@ -36,6 +37,7 @@ class TrainedFor(Config):
     classes: Annotated[tuple[str, ...], Field(strict=False)] = ()
     widths: Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1)]
     family: str = "deepnets"
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @property
     def evaluation_width(self) -> int:

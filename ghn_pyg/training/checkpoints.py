@@ -105,7 +105,8 @@ def check_same_run(folder: Path, config: TrainConfig) -> None:
 
 def _changed_fields(before: Mapping[str, Any], config: TrainConfig) -> list[str]:
     now = config.replace(ghn=config.ghn.shape).to_dict()
-    before = {**TrainConfig(ghn=config.ghn).to_dict(), **before}  # of an older version, without later fields
+    # A run of an older version has no values of later fields, and was trained on all images.
+    before = {**TrainConfig(ghn=config.ghn, held_out=0.0).to_dict(), **before}
     if isinstance(ghn := before.get("ghn"), Mapping):  # what it was trained for follows from the other fields
         before = {**before, "ghn": {name: value for name, value in ghn.items() if name != "trained_for"}}
     return [name for name in {**before, **now} if name not in _MAY_CHANGE and before.get(name) != now.get(name)]

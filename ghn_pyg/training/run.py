@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import os
@@ -50,6 +51,7 @@ from .logs import LogRow, RunLog
 from .seeds import preserve_rng
 from .state import TrainingState
 from .step import meta_gradient
+from .validation import validate, validation_networks
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -73,8 +75,9 @@ def run_training(
     """Starts a run, or resumes one that was stopped.
 
     The folder gets the configuration (``train.json``), the log (``log.csv``, and ``tensorboard/`` if TensorBoard is
-    installed), the last ``checkpoints/``, the GHN with the lowest mean loss between two checkpoints (``best/``) and, at
-    the end, the trained GHN (``ghn/``): the last one or, if the last steps were bad, that of the last checkpoint.
+    installed), the last ``checkpoints/``, the GHN of the checkpoint with the best accuracy on held-out images
+    (``best/``) and, at the end, the trained GHN (``ghn/``): the last one or, if the last steps were bad, that of the
+    last checkpoint.
     Several machines must share it.
 
     Args:
@@ -117,7 +120,7 @@ def _check(config: TrainConfig, images: Images, ranks: int) -> None:
     if config.meta_batch < ranks:
         raise TrainingError(f"meta_batch must be at least {ranks}, one for each process, got {config.meta_batch}")
     try:
-        ImageBatches(images.train, config.batch_size, world_size=ranks)
+        ImageBatches(images.hold_out(config.held_out).train, config.batch_size, world_size=ranks)
     except ValueError as error:
         raise TrainingError(str(error)) from error
 
@@ -141,19 +144,21 @@ class Run:
         check_same_run(folder, config)
         trained_for = TrainedFor(
             data=images.source or images.name, image_size=images.image_size, mean=images.mean, std=images.std,
-            classes=images.classes, widths=config.widths.widths,
+            classes=images.classes, widths=config.widths.widths, held_out=config.held_out,
         )  # fmt: skip
         config = config.replace(ghn=config.ghn.replace(trained_for=trained_for))
         self.config = config
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
         self.fabric = fabric
-        self.images = images
+        self.images = images.hold_out(config.held_out)
         self.data = f"{images.name.lower()}, {len(images.train):,} images of {images.num_classes:,} classes"
         self.steps_per_epoch = self.images_from(0).steps_per_epoch
         self.length = config.epochs * self.steps_per_epoch
         self.curriculum = Curriculum(round(config.curriculum * self.length))
         paths = checkpoint_paths(self.checkpoints)
+        held_out = len(self.images.test)
+        self.validation = validation_networks(images, trained_for.evaluation_width) if held_out else []
         ghn, source = (GHN(config.ghn), "") if paths else initial_ghn(config, images)
         ghn = ghn.to(fabric.device).train()
         broadcast_weights(fabric, ghn)
@@ -222,7 +227,7 @@ class Run:
         while progress.step < stop:
             start_time = time.perf_counter()
             try:
-                record(self.step(*next(batches), start_time))
+                row = self.step(*next(batches), start_time)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -230,12 +235,16 @@ class Run:
                     f"step {progress.step}: memory does not suffice, and not because of a network ({error}); take a "
                     "smaller GHN or batch_size"
                 ) from error
-            if progress.skipped_in_a_row >= self.config.max_skipped:
-                roll_back(self.state, self.checkpoints)
             due = progress.step % self.config.checkpoint_every == 0 or progress.step == stop
             # After a bad step, a checkpoint might replace a good one that the run has to roll back to.
-            if due and self.state.is_good:
-                self._save()
+            save = due and self.state.is_good
+            if save and self._regular and self.validation and self.fabric.is_global_zero:
+                row = dataclasses.replace(row, val_top1=validate(self.state.trained_ghn, self.validation, self.images))
+            record(row)
+            if progress.skipped_in_a_row >= self.config.max_skipped:
+                roll_back(self.state, self.checkpoints)
+            if save:
+                self._save(row.val_top1)
         check_skipped(progress, self.folder)
         self.saved_step = progress.step
         if not self.state.is_good:
@@ -276,12 +285,18 @@ class Run:
             config.meta_batch,
         )  # fmt: skip
 
-    def _save(self) -> None:
+    @property
+    def _regular(self) -> bool:
+        """Whether only regular checkpoints are written now, not one because the run is stopped."""
+        step = self.state.progress.step
+        return step % self.config.checkpoint_every == 0 or step == self.length
+
+    def _save(self, val_top1: float = math.nan) -> None:
         """Writes a checkpoint, and the GHN if it is the best one so far."""
-        loss = self._update_best()
+        best = self._update_best(val_top1)
         if self.fabric.is_global_zero:
-            if loss is not None:
-                self._write_ghn("best", {"step": str(self.state.progress.step), "loss": repr(loss)})
+            if best is not None:
+                self._write_ghn("best", {"step": str(self.state.progress.step), **best})
             values = {"config": self.config.to_dict(), "data": self.data, **self.state.state_dict()}
             write_checkpoint(self.checkpoints, values, self.config.keep)
         barrier(self.fabric)
@@ -289,20 +304,20 @@ class Run:
     def _write_ghn(self, name: str, metadata: dict[str, str] | None = None) -> None:
         write_folder(self.folder / name, self.config.ghn, self.state.trained_ghn.state_dict(), metadata)
 
-    def _update_best(self) -> float | None:
-        """The mean loss since the last checkpoint if it is the lowest so far, else None.
+    def _update_best(self, val_top1: float) -> dict[str, str] | None:
+        """What makes the GHN the best one so far: its accuracy or, without held-out images, its mean loss; else None.
 
         Only regular checkpoints are compared, so that stopping a run does not change its best GHN. While networks grow,
         losses are not comparable, and the newest GHN is the best one.
         """
         progress = self.state.progress
-        regular = progress.step % self.config.checkpoint_every == 0 or progress.step == self.length
-        if not regular or not progress.loss_count:
+        if not self._regular or not progress.loss_count:
             return None
         mean = progress.loss_sum / progress.loss_count
         progress.loss_sum, progress.loss_count = 0.0, 0
-        growing = progress.step <= self.curriculum.steps
-        if growing or progress.best is None or mean < progress.best:
-            progress.best = None if growing else mean
-            return mean
+        growing = progress.step <= self.curriculum.steps and not self.validation
+        score = 1 - val_top1 if self.validation else mean
+        if growing or progress.best is None or score < progress.best:
+            progress.best = None if growing else score
+            return {"val_top1": repr(val_top1)} if self.validation else {"loss": repr(mean)}
         return None

@@ -33,7 +33,7 @@ class Progress:
         left_out: Networks left out so far, as memory did not suffice or their gradients were not finite.
         loss_sum: Sum of the losses of the good steps since the last checkpoint.
         loss_count: Number of these steps.
-        best: The lowest mean loss between two checkpoints so far.
+        best: The lowest validation error so far or, without held-out images, the lowest mean loss between checkpoints.
         source: Where the weights before the first step came from.
     """
 

@@ -76,6 +76,7 @@ def files(folder):
         ("eval {digits_ghn} --statistics running --network resnet18", "only trained networks have running statistics"),
         ("eval {digits_ghn} --statistics running --count 1", "expected recalibrated or batch"),
         ("eval {digits_ghn} --statistics batch --batch-size 1", "batch_size of at least 2"),
+        ("eval {digits_ghn} --held-out", "--held-out expected a GHN that is not trained on all training images"),
         ("eval {ghn} --weights x.safetensors --network resnet18", "neither a GHN nor --split nor --compare"),
         ("eval --weights x.safetensors", "--weights needs one --network"),
         ("eval --weights x.safetensors --network resnet18", "x.safetensors holds no resnet18 for 10 classes"),

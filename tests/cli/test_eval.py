@@ -96,6 +96,8 @@ def test_a_checkpoint_of_a_run_is_evaluated(run, recipe, tmp_path):
         assert (report["settings"]["image_size"], report["settings"]["width"]) == (11, 8)
         found.append(report["rows"][0]["total_norm"])
     assert found[0] == found[1] > 0
+    code, out, _ = run("eval", folder / "ghn", "--split", "val", "--count", 1, "--held-out")
+    assert (code, out[0]) == (0, f"{folder}/ghn on 144 held-out images of digits")
 
 
 def test_other_images_than_those_of_the_training_are_said_once(run, caplog):
