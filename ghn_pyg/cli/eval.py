@@ -73,6 +73,10 @@ def evaluate(
             "prediction (finetuned:N); repeatable.",
         ),
     ] = None,
+    train_batch_size: Annotated[int, option("N", "Images in a batch of --compare sgd:N and finetuned:N.", min=2)] = 64,
+    learning_rate: Annotated[
+        float, option("RATE", "Peak learning rate of --compare sgd:N and finetuned:N.", min=0)
+    ] = 0.025,
     statistics: Annotated[
         Statistics,
         typer.Option(
@@ -126,7 +130,8 @@ def evaluate(
             if trained_for is None or not trained_for.held_out:
                 fail("--held-out expected a GHN that is not trained on all training images (held_out)")
             dataset = dataset.hold_out(trained_for.held_out)
-        trainings = {name: FitConfig(epochs=epochs, seed=seed) for name, (_, epochs) in methods.items() if epochs}
+        plan = FitConfig(batch_size=train_batch_size, learning_rate=learning_rate, seed=seed)
+        trainings = {name: plan.replace(epochs=epochs) for name, (_, epochs) in methods.items() if epochs}
         for training in trainings.values():  # before networks that may take hours
             check_fit(dataset, training)
         std = published_noise(dataset) if noise == _PUBLISHED else float(noise)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _DEV_STEPS: Final = 3
 _WINDOW: Final = 100  # steps that the progress bar averages over
+_LOG_SECONDS: Final = 30.0  # between lines, where there is no terminal for a progress bar
 
 
 def train(
@@ -102,8 +104,10 @@ def _bar(epochs: int, visible: bool) -> Iterator[tuple[Callable[[LogRow], None],
     last: deque[LogRow] = deque(maxlen=_WINDOW)
     with make_progress(epoch, BarColumn(), figures, TimeRemainingColumn(), visible=visible) as progress:
         task = progress.add_task("", total=epochs, loss=float("nan"), top1=float("nan"), val="", speed=0.0)
+        logged = -math.inf
 
         def note(row: LogRow) -> None:
+            nonlocal logged
             last.append(row)
             if not math.isnan(row.val_top1):
                 progress.update(task, val=f"  unseen {row.val_top1:.1%}")
@@ -111,6 +115,12 @@ def _bar(epochs: int, visible: bool) -> Iterator[tuple[Callable[[LogRow], None],
                 task, completed=row.epoch, loss=_mean(last, "loss"), top1=_mean(last, "top1"),
                 speed=sum(row.architectures for row in last) / sum(row.seconds for row in last),
             )  # fmt: skip
+            if progress.disable and visible and row.step and time.monotonic() - logged > _LOG_SECONDS:
+                logged, state = time.monotonic(), progress.tasks[task]
+                steps_left = row.step * (epochs / row.epoch - 1)
+                minutes = steps_left * sum(each.seconds for each in last) / len(last) / 60
+                line = f"step {row.step + 1:,}, {epoch.render(state)}, {figures.render(state)}"
+                typer.echo(f"{line}, {minutes:,.0f} min left", err=True)
 
         yield note, last
 

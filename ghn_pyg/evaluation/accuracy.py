@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
@@ -21,7 +22,7 @@ PUBLISHED_NOISE: Final = {"cifar10": 0.08, "cifar100": 0.08, "imagenet": 0.18}
 
 
 class Accuracy(NamedTuple):
-    """Top-1 and top-5 accuracy, as fractions from 0 to 1."""
+    """Top-1 and top-5 accuracy, as fractions from 0 to 1; with up to five classes, top-5 accuracy is NaN."""
 
     top1: float
     top5: float
@@ -104,7 +105,8 @@ def measure(network: nn.Module, batches: Batches, device: Any = None, workers: i
         for images, labels in batches.load(workers):
             logits, labels = network(images.to(device)).float(), labels.to(device)
             correct += torch.stack([in_top_k(logits, labels, k).sum() for k in (1, 5)])
-    return Accuracy(*(correct / len(batches.images)).tolist())
+    top1, top5 = (correct / len(batches.images)).tolist()
+    return Accuracy(top1, top5 if logits.size(1) > 5 else math.nan)
 
 
 @contextlib.contextmanager

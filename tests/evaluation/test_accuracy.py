@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -61,6 +62,9 @@ def test_accuracy():
     # Of the labels 0 … 6, label 2 has the largest logit, label 0 the smallest and label 1 the second smallest.
     logits = torch.tensor([0.0, 1, 9, 2, 3, 4, 8])
     assert measure(lambda images: logits.expand(len(images), 7), Batches(white(70))) == pytest.approx((1 / 7, 5 / 7))
+    # Any answer is among the first five of five classes.
+    few = measure(lambda images: logits[:5].expand(len(images), 5), Batches(white(70)))
+    assert (few.top1, math.isnan(few.top5)) == (pytest.approx(1 / 7), True)
     # A small last batch counts by its number of images.
     assert measure(lambda images: -logits.expand(len(images), 7), Batches(white(71))).top1 == pytest.approx(11 / 71)
 
