@@ -23,6 +23,7 @@ def demo(
     seed: options.Seed = 0,
 ) -> None:
     """Predict a network that the GHN has not seen, and compare it with random and trained ones on its images."""
+    options.check_single_process()
     options.check_file(out, options.PICTURE_SUFFIXES)
     model = load_ghn(ghn)
     with status("Loading"), user_errors(ValueError, ImportError):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_SPLITS: Final = ("test", "wide", "deep", "dense", "bnfree")
 _TORCHVISION: Final = "torchvision"
+_BY_NAME: Final = (_TORCHVISION, "networks")
 _PUBLISHED: Final = "published"
 
 
@@ -53,7 +54,9 @@ def evaluate(
         list[str] | None,
         option("NAME", f"A split of DeepNets-1M; repeatable. Default: {', '.join(_DEFAULT_SPLITS)}."),
     ] = None,
-    network: Annotated[list[str] | None, option("ARCH", "A torchvision network, or all; repeatable.")] = None,
+    network: Annotated[
+        list[str] | None, option("ARCH", f"{options.SUBJECTS}; or all of torchvision; repeatable.")
+    ] = None,
     weights: Annotated[
         Path | None, option("FILE.safetensors", "Measure a network with these weights, as of `ghn-pyg finetune --out`.")
     ] = None,
@@ -96,6 +99,7 @@ def evaluate(
     workers: options.Workers = 0,
 ) -> None:
     """Measure the accuracy of networks with predicted parameters, or of a trained network."""
+    options.check_single_process()
     options.check_file(out, options.REPORT_SUFFIXES)
     options.check_splits(*(split or ()))
     if not re.fullmatch(rf"{_PUBLISHED}|\d*\.?\d+(e-?\d+)?", noise):
@@ -158,7 +162,7 @@ def evaluate(
                         other_classes=other_classes,
                         progress=advance,
                     )
-                    settings = {"source": source, "width": None if group == _TORCHVISION else width}
+                    settings = {"source": source, "width": None if group in _BY_NAME else width}
                     settings |= {} if weights is None else {"parameters": "trained"}
                     reports[group, name] = dataclasses.replace(report, settings={**report.settings, **settings})
     kind = "held-out" if held_out else "test"
@@ -186,16 +190,21 @@ def _find_networks(
     splits: Sequence[str] | None, networks: Sequence[str] | None, images: Images, width: int, count: int | None
 ) -> dict[str, list[Subject]]:
     """The networks to measure, by split."""
-    from ..evaluation.subjects import deepnets_subjects, torchvision_subjects
+    from ..evaluation.subjects import deepnets_subjects, named_subject, torchvision_subjects
     from ..families.deepnets.dataset import DeepNets
+    from ..zoo.torchvision_models import classification_models
 
     groups = {}
     for name in splits or (() if networks else _DEFAULT_SPLITS):
         split = DeepNets(name, num_classes=images.num_classes, image_size=images.image_size, width=width)
         groups[name] = deepnets_subjects(split[: min(count or len(split), len(split))])
     if networks:
-        chosen = None if "all" in networks else networks
-        groups[_TORCHVISION] = torchvision_subjects(chosen, images.num_classes, images.image_size)
+        sizes = (images.num_classes, images.image_size)
+        if "all" in networks:
+            groups[_TORCHVISION] = torchvision_subjects(None, *sizes)
+        else:
+            group = _BY_NAME[not set(networks) <= set(classification_models())]
+            groups[group] = [named_subject(name, *sizes, width) for name in networks]
     return groups
 
 
@@ -219,7 +228,7 @@ def _print_reports(title: str, reports: Reports) -> None:
         failures |= {f"{group}, {method}, {name}": reason for name, reason in report.failures.items()}
     console.print(table)
     print_failures(failures)
-    if by_method := {method: report for (group, method), report in reports.items() if group == _TORCHVISION}:
+    if by_method := {method: report for (group, method), report in reports.items() if group in _BY_NAME}:
         table = make_table("network", *by_method)
         for rows in zip(*(report.rows for report in by_method.values()), strict=True):
             table.add_row(rows[0].name, *("–" if row.top1 is None else f"{row.top1:.2%}" for row in rows))

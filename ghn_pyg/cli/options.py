@@ -65,6 +65,9 @@ GhnArgument = Annotated[str, argument("GHN", GHN_FORMS)]
 GhnOption = Annotated[str, option("NAME_OR_FILE", GHN_FORMS, "--ghn")]
 CheckpointFolder = Annotated[Path, option("DIR", "Folder to write; a checkpoint in it is replaced.", "--out")]
 
+# Networks to measure and to train
+SUBJECTS: Final = f"{NAME_FORMS}, test/3 (of a split of DeepNets-1M), darts, pdarts or vit"
+
 # Image data
 ImageData = Annotated[
     str | None,
@@ -85,6 +88,12 @@ Width = Annotated[
 ]
 ReportFile = Annotated[Path | None, option("FILE", "Save the results, as .json or .csv.")]
 PictureFile = Annotated[Path | None, option("FILE", "Save a picture, as .png, .svg or .pdf.")]
+
+
+def check_single_process() -> None:
+    """Checks that a command that has no use for them is not started with several processes, which would do the same."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        fail("this command runs in one process; start it without torchrun")
 
 
 def check_splits(*splits: str) -> None:

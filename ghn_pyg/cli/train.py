@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,14 +14,13 @@ import typer
 
 from . import options
 from .options import argument, flag, option
-from .terminal import counted, fail, make_progress, print_rows, status, user_errors
+from .terminal import counted, epoch_bar, fail, print_rows, status, user_errors
 
 if TYPE_CHECKING:
     from ..training.logs import LogRow
 
 _DEV_STEPS: Final = 3
 _WINDOW: Final = 100  # steps that the progress bar averages over
-_LOG_SECONDS: Final = 30.0  # between lines, where there is no terminal for a progress bar
 
 
 def train(
@@ -95,32 +93,18 @@ def train(
 @contextmanager
 def _bar(epochs: int, visible: bool) -> Iterator[tuple[Callable[[LogRow], None], deque[LogRow]]]:
     """A progress bar with loss, accuracy and speed, and the last rows of the log."""
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-
-    epoch = TextColumn("epoch {task.completed:.2f} of {task.total}")
-    figures = TextColumn(
-        "loss {task.fields[loss]:.3f}  top-1 {task.fields[top1]:.1%}{task.fields[val]}  {task.fields[speed]:.1f} arch/s"
-    )
     last: deque[LogRow] = deque(maxlen=_WINDOW)
-    with make_progress(epoch, BarColumn(), figures, TimeRemainingColumn(), visible=visible) as progress:
-        task = progress.add_task("", total=epochs, loss=float("nan"), top1=float("nan"), val="", speed=0.0)
-        logged = -math.inf
+    val = ""
+    with epoch_bar("", epochs, visible) as update:
 
         def note(row: LogRow) -> None:
-            nonlocal logged
+            nonlocal val
             last.append(row)
             if not math.isnan(row.val_top1):
-                progress.update(task, val=f"  unseen {row.val_top1:.1%}")
-            progress.update(
-                task, completed=row.epoch, loss=_mean(last, "loss"), top1=_mean(last, "top1"),
-                speed=sum(row.architectures for row in last) / sum(row.seconds for row in last),
-            )  # fmt: skip
-            if progress.disable and visible and row.step and time.monotonic() - logged > _LOG_SECONDS:
-                logged, state = time.monotonic(), progress.tasks[task]
-                steps_left = row.step * (epochs / row.epoch - 1)
-                minutes = steps_left * sum(each.seconds for each in last) / len(last) / 60
-                line = f"step {row.step + 1:,}, {epoch.render(state)}, {figures.render(state)}"
-                typer.echo(f"{line}, {minutes:,.0f} min left", err=True)
+                val = f"  unseen {row.val_top1:.1%}"
+            speed = sum(row.architectures for row in last) / sum(row.seconds for row in last)
+            figures = f"loss {_mean(last, 'loss'):.3f}  top-1 {_mean(last, 'top1'):.1%}{val}  {speed:.1f} arch/s"
+            update(row.epoch, f"step {row.step + 1:,}  {figures}")
 
         yield note, last
 

@@ -77,7 +77,7 @@ def _load(
     classes = dataset_classes()
     # A class of torchvision may keep its files in a folder of its own name, as MNIST does.
     if not reserved and Path(name).is_dir() and (key not in classes or Path(name, "train").is_dir()):
-        return load_folder(Path(name), image_size or 224, augment, normalization)
+        return load_folder(Path(name), image_size, augment, normalization)
     if key == "digits":
         return load_digits(image_size or 16, normalization)
     if os.sep in name:

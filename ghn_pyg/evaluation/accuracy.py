@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.images import Images, ImageSet
+from ..finetuning.train_network import first_output
 from ..models import batch_statistics, recalibrate
 
 Statistics = Literal["batch", "recalibrated", "running"]
@@ -95,7 +96,7 @@ def measure(network: nn.Module, batches: Batches, device: Any = None, workers: i
     """Measures top-1 and top-5 accuracy of a network as it is; see :func:`evaluation_mode`.
 
     Args:
-        network: Returns logits of shape (B, K).
+        network: Returns logits of shape (B, K), or a tuple or output of Transformers that begins with them.
         batches: The images.
         device: Device of the network, to which images are moved.
         workers: Processes that read images.
@@ -103,7 +104,7 @@ def measure(network: nn.Module, batches: Batches, device: Any = None, workers: i
     correct = torch.zeros(2, dtype=torch.long, device=device)
     with torch.inference_mode():
         for images, labels in batches.load(workers):
-            logits, labels = network(images.to(device)).float(), labels.to(device)
+            logits, labels = first_output(network(images.to(device))).float(), labels.to(device)
             correct += torch.stack([in_top_k(logits, labels, k).sum() for k in (1, 5)])
     top1, top5 = (correct / len(batches.images)).tolist()
     return Accuracy(top1, top5 if logits.size(1) > 5 else math.nan)

@@ -149,6 +149,12 @@ def test_wrong_usage(command, run):
     assert "Usage: ghn-pyg" in error
 
 
+@pytest.mark.parametrize("command", ["eval digits", "rank digits", "finetune resnet18", "demo"])
+def test_commands_of_one_process_are_not_started_by_torchrun(command, run, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "start it without torchrun" in failed(run(*command.split()))
+
+
 def test_faults_of_the_program_keep_their_traceback(run, ghn, monkeypatch):
     def fault(*_, **__):
         raise ValueError("a fault")

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -41,6 +42,33 @@ def test_finetune(run, digits_ghn, tmp_path):
     assert found[0] != found[1]
     message = failed(run("eval", "--weights", path, "--network", "resnet18"))
     assert "holds no resnet18 for 10 classes and images of 16 pixels: size mismatch for fc.weight: " in message
+
+
+def test_a_network_of_another_library_is_saved_while_it_is_trained(run, digits_ghn, tmp_path, monkeypatch):
+    """A killed command leaves what it has reached, and tells where there is no terminal how far it is."""
+    path = tmp_path / "network.safetensors"
+    found = []
+    monkeypatch.setattr("ghn_pyg.cli.finetune.SAVE_SECONDS", 0)
+    real = train_network.fit
+
+    def watched(network, *arguments, **options):
+        progress = options["progress"]
+
+        def note(epoch):
+            progress(epoch)
+            found.append((epoch.epoch, load_file(path)["fc.weight"].clone()))
+
+        return real(network, *arguments, **{**options, "progress": note})
+
+    monkeypatch.setattr(train_network, "fit", watched)
+    options = ("--ghn", digits_ghn, "--image-size", 16, "--epochs", 2, "--out", path)
+    code, _, err = run("finetune", "timm/test_resnet", *options)
+    assert code == 0
+    assert [epoch for epoch, _ in found] == [1, 2]
+    assert not torch.equal(found[0][1], found[1][1])
+    assert re.search(
+        r"^Training timm/test_resnet, predicted: epoch \d\.\d+ of 2, loss \d\.\d+, \d+ min left$", err, re.M
+    )
 
 
 def test_a_full_disk_does_not_hide_what_training_gave(run, digits_ghn, tmp_path, full_disk):

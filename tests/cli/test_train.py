@@ -15,7 +15,7 @@ def test_a_run_is_trained_and_resumed(run, recipe, tmp_path):
     options = ("train", recipe, "--out", folder, "--device", "cpu", "-s", "seed=5")
     code, out, err = run(*options, "--steps", 2)
     assert code == 0
-    line = r"^step 2, epoch 0\.01 of 10, loss \d\.\d+  top-1 \d+\.\d%  [\d.]+ arch/s, \d+ min left$"
+    line = r"^epoch 0\.01 of 10, step 2  loss \d\.\d+  top-1 \d+\.\d%  [\d.]+ arch/s, \d+ min left$"
     assert re.search(line, err, re.M)
     assert out[1] == "steps 2"
     assert out[-2:] == [f"saved {folder}/ghn, the last one, after 2 steps", f"log {folder}/log.csv"]

@@ -77,6 +77,16 @@ def test_images_as_a_ghn_was_trained_for(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("size", "said"), [(19, True), (240, False)])
+def test_small_images_that_are_enlarged_are_said(tmp_path, caplog, size, said):
+    for part in ("train", "val"):
+        write_pictures(tmp_path / part, ["ant"], [(size, 13)])
+    assert load_images(tmp_path).image_size == 224
+    assert load_images(tmp_path, image_size=23).image_size == 23
+    assert len(caplog.messages) == said
+    assert all(f"{size}×13 pixels, are enlarged to 224; give their size" in message for message in caplog.messages)
+
+
 def damage(path):
     """Cuts the second half of a picture off, as an interrupted copy does."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
