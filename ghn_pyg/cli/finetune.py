@@ -139,7 +139,7 @@ def _make_networks(
     try:
         graph = subject.graph(predicted)
     except TracingError as error:
-        raise ValueError(describe(error)) from error
+        raise ValueError(describe(error, ". Give another size by --image-size")) from error
     start_from(ghn, predicted, graph, seed=seed, **start)
     return {"predicted": predicted, **({"random": random} if compare else {})}
 

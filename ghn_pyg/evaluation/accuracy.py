@@ -137,5 +137,5 @@ def evaluation_mode(
         if norms:
             recalibrate(network, Batches(images.train.plain(), seed).load(workers), device=device)
     elif any(norm.running_mean is None for norm in norms):
-        raise ValueError("batch norms track no running statistics; use statistics='recalibrated'")
+        raise ValueError("batch norms track no running statistics; use recalibrated ones")
     yield
