@@ -78,8 +78,7 @@ def train(
         counts = f"{progress.skipped:,} of {counted(progress.step, 'step')}, as losses or gradients were not finite"
         rows.append(("skipped", f"{counts}; {counted(progress.rollbacks, 'roll-back')}"))
     if progress.left_out:
-        text = "as memory did not suffice or their gradients were not finite"
-        rows.append(("left out", f"{counted(progress.left_out, 'network')}, {text}"))
+        rows.append(("left out", f"{counted(progress.left_out, 'network')}, as memory did not suffice"))
     if folder == out:
         which = "the last one" if run.saved_step == progress.step else "the last good one"
         rows.append(("saved", f"{out / 'ghn'}, {which}, after {counted(run.saved_step, 'step')}"))

@@ -66,7 +66,7 @@ def roll_back(state: TrainingState, checkpoints: Path) -> None:
     if progress.rollbacks_in_a_row >= len(paths):
         raise TrainingError(
             f"step {progress.step}: losses or gradients are not finite, also from each of the {len(paths)} checkpoints "
-            f"in {checkpoints} on; {_remedy(progress)}, or keep more checkpoints"
+            f"in {checkpoints} on; {_remedy(progress)}"
         )
     path = paths[-1 - progress.rollbacks_in_a_row]
     state.load_weights(read_checkpoint(path))
@@ -77,15 +77,17 @@ def roll_back(state: TrainingState, checkpoints: Path) -> None:
     _logger.warning("rolled back to %s, continuing with step %d", path.name, progress.step)
 
 
-def check_skipped(progress: Progress, folder: Path) -> None:
+def check_skipped(progress: Progress, checkpoints: Path) -> None:
     """Raises a TrainingError if most steps were skipped."""
     if 2 * progress.skipped > progress.step:
         raise TrainingError(
-            f"{progress.skipped:,} of {progress.step:,} steps were skipped, as their losses or gradients are not "
-            f"finite; {_remedy(progress)}, and start in another folder; the best GHN so far is {folder / 'best'}"
+            f"{progress.skipped:,} of {progress.step:,} steps were skipped, as losses or gradients are not finite; "
+            f"{_remedy(progress)}; good weights are in {checkpoints}"
         )
 
 
 def _remedy(progress: Progress) -> str:
-    memory = f", or, as networks were left out ({progress.left_out:,} times), widths" if progress.left_out else ""
-    return f"lower learning_rate{memory}"
+    lower = "lower learning_rate in another folder"
+    if not progress.left_out:
+        return lower
+    return f"resume with smaller widths, as {progress.left_out:,} times a network did not fit into memory, or {lower}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..models.checkpoints.locate import BUNDLED
 from ..models.config import GHNConfig
 from ..models.ghn import GHN
 from ..nn.node_encodings import channel_sizes
+from ..utils.memory_guard import if_memory_suffices
 from .config import TrainConfig, recipe_names
 
 _CALIBRATION_NETWORKS: Final = 8
@@ -111,13 +113,14 @@ def _scale_of_predictions(ghn: GHN, graphs: Sequence[ArchData], classifier: bool
     """Geometric mean of predicted over Kaiming's standard deviation."""
     logs = []
     for graph in graphs:
-        prediction = ghn.predict(graph)
-        for specs, in_classifier in zip(graph.params, graph.classifier.tolist(), strict=True):
+        prediction = if_memory_suffices(functools.partial(ghn.predict, graph)) or {}
+        for specs, in_classifier in zip(graph.params, graph.classifier.tolist(), strict=True) if prediction else ():
             for spec in specs:
                 fan_in = math.prod(spec.shape[1:])
                 if spec.role == "weight" and in_classifier == classifier and fan_in > 1:
                     kaiming = math.sqrt((1 if classifier else 2) / fan_in)
                     logs.append(math.log(float(prediction[spec.name].std()) / kaiming))
     if not logs:
-        raise ValueError(f"expected networks with {'a classifier' if classifier else 'weights before the classifier'}")
+        part = "a classifier" if classifier else "weights before the classifier"
+        raise ValueError(f"expected networks with {part} that fit into memory; smaller widths need less")
     return math.exp(sum(logs) / len(logs))

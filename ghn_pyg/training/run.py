@@ -245,7 +245,7 @@ class Run:
                 roll_back(self.state, self.checkpoints)
             if save:
                 self._save(row.val_top1)
-        check_skipped(progress, self.folder)
+        check_skipped(progress, self.checkpoints)
         self.saved_step = progress.step
         if not self.state.is_good:
             path = checkpoint_paths(self.checkpoints)[-1]
@@ -278,7 +278,7 @@ class Run:
         finite = math.isfinite(loss) and left_out < config.meta_batch
         norm = clip_and_step(state, fabric, config.clip, finite=finite)
         skipped = not math.isfinite(norm)
-        record_step(state, loss, config.max_skipped, left_out=left_out, skipped=skipped)
+        record_step(state, loss, config.max_skipped, left_out=too_large, skipped=skipped)
         seconds = time.perf_counter() - start_time
         return LogRow(
             step, step / self.steps_per_epoch, loss, top1, norm, rate, scale, left_out, int(skipped), seconds,

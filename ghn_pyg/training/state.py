@@ -30,7 +30,7 @@ class Progress:
         rollbacks_in_a_row: Roll-backs since the run was last stable, with as many good steps in a row as bad ones roll
             it back.
         good_in_a_row: Good steps since the last skipped step or roll-back.
-        left_out: Networks left out so far, as memory did not suffice or their gradients were not finite.
+        left_out: Networks left out so far, as memory did not suffice.
         loss_sum: Sum of the losses of the good steps since the last checkpoint.
         loss_count: Number of these steps.
         best: The lowest validation error so far or, without held-out images, the lowest mean loss between checkpoints.

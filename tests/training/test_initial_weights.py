@@ -45,6 +45,24 @@ def test_the_same_network_has_exactly_that_variance():
     assert float(weight.std()) == pytest.approx(weight.size(1) ** -0.5, rel=1e-4)
 
 
+def test_networks_that_do_not_fit_into_memory_are_not_calibrated_on():
+    class Large(GHN):
+        def predict(self, graph, **options):
+            if graph.num_nodes > limit:
+                raise torch.OutOfMemoryError
+            return super().predict(graph, **options)
+
+    torch.manual_seed(5)
+    ghn, split = GHN(CONFIGS["ghn3"]), DeepNets("train", image_size=16, width=16)[:5]
+    large = Large(CONFIGS["ghn3"])
+    large.load_state_dict(ghn.state_dict())
+    limit = sorted(graph.num_nodes for graph in split)[2]
+    small = [graph for graph in split if graph.num_nodes <= limit]
+    calibrate(ghn, small)
+    calibrate(large, split)
+    assert_equal(dict(large.state_dict()), dict(ghn.state_dict()))
+
+
 def test_nothing_to_calibrate_on():
     with pytest.raises(ValueError, match="expected networks with weights before the classifier"):
         calibrate(GHN(GHN3), [])
