@@ -32,7 +32,10 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        fail(str(error))
+        message = str(error)
+        if message.startswith("Caught "):  # a process of a DataLoader adds its traceback
+            message = message.rpartition(f"{type(error).__name__}: ")[2]
+        fail(message)
 
 
 @contextlib.contextmanager

@@ -81,13 +81,19 @@ def test_a_full_disk_does_not_hide_what_training_gave(run, digits_ghn, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_picture_that_cannot_be_read(run, digits_ghn, tmp_path):
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_cannot_be_read(run, digits_ghn, tmp_path, workers):
     for part in ("train", "val"):
         for name in map(str, range(10)):
             (tmp_path / part / name).mkdir(parents=True)
             (tmp_path / part / name / "picture.png").write_bytes(b"damaged")
-    options = ("--ghn", digits_ghn, "--images", tmp_path, "--image-size", 8, "--batch-size", 2)
-    assert "cannot identify image file" in failed(run("finetune", "shufflenet_v2_x0_5", *options))
+    options = ("--ghn", digits_ghn, "--images", tmp_path, "--image-size", 8, "--batch-size", 2, "--workers", workers)
+    error = failed(run("finetune", "shufflenet_v2_x0_5", *options))
+    assert error.startswith("Error: cannot read ")
+    assert "picture.png: cannot identify image file" in error
+    assert "--skip-damaged" in error
+    assert "Traceback" not in error
 
 
 @pytest.mark.parametrize("which", ["predicted", "random"])
