@@ -144,8 +144,11 @@ def named_subject(name: str, num_classes: int = 1000, image_size: int = 224, wid
 def _build_by_name(name: str, num_classes: int, images: Tensor) -> nn.Module:
     options = {} if name.startswith("module:") else {"num_classes": num_classes, "image_size": images.size(-1)}
     network = build_network(name, **options).network.eval()
-    with torch.inference_mode():
-        shape = tuple(first_output(network(images)).shape)
+    try:
+        with torch.inference_mode():
+            shape = tuple(first_output(network(images)).shape)
+    except Exception as error:  # networks refuse images of another size in many ways
+        raise ValueError(f"{name} cannot take images of {images.size(-1)} pixels: {error}") from error
     if shape != (1, num_classes):
         raise ValueError(f"{name} expected logits of shape (1, {num_classes}) for an image, got {shape}")
     return network
