@@ -120,6 +120,12 @@ def check_file(out: Path | None, suffixes: Sequence[str]) -> None:
         fail(f"cannot write {out}: expected a name that ends in {', '.join(suffixes)}")
     if not out.parent.is_dir():
         fail(f"cannot write {out}: the folder {out.parent} does not exist")
+    try:
+        out.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # such as a name that is too long
+        fail(f"cannot write {out}: {error.strerror}")
     if out.is_dir():
         fail(f"cannot write {out}: it is a folder")
     if not os.access(out.parent, os.W_OK):

@@ -42,6 +42,8 @@ def predict(
 ) -> None:
     """Predict the parameters of a network."""
     options.check_file(out, [".safetensors"])
+    if shard_size == float("inf"):
+        fail("--shard-size expected a number of gigabytes, got inf; a large one, such as 1000, gives a single shard")
     if out is not None and shards is not None:
         fail("expected either --out or --shards, got both")
     input_shapes = check_networks([source], inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +21,18 @@ LOG_SECONDS: Final = 30.0
 """Time between lines where there is no terminal for a progress bar."""
 
 
+def printable(text: str, longest: int = 4_000) -> str:
+    """A text from anywhere in one line: control characters, which a terminal obeys, escaped, and not too long."""
+    line = " ".join(text.split())
+    line = line if len(line) <= longest else f"{line[:longest]} … ({len(line):,} characters)"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+
+
 def fail(message: str) -> NoReturn:
     """Ends the command with an error in one line and exit status 2."""
-    typer.echo(f"{typer.style('Error:', fg='red', bold=True)} {' '.join(message.split())}", err=True)
+    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    error = typer.style("Error:", fg="red", bold=True)
+    typer.echo(f"{error} {printable(message)}", err=True, color=False if plain else None)
     raise typer.Exit(2)
 
 
@@ -118,18 +128,18 @@ def print_rows(title: str, rows: Sequence[tuple[str, str]], table: Table | None 
     from rich.text import Text
 
     console = make_console()
-    console.print(Text(title, style="bold"))
+    console.print(Text(printable(title), style="bold"))
     if table is not None:
         console.print(table)
     grid = Table.grid(padding=(0, 2))
     for label, text in rows:
-        grid.add_row(Text(label, style="cyan"), Text(text))
+        grid.add_row(Text(label, style="cyan"), Text(printable(text)))
     console.print(grid)
 
 
 def print_line(text: str, style: str | None = None) -> None:
     """Prints a line as it is, without wrapping it."""
-    make_console().print(text, style=style, soft_wrap=True, markup=False)
+    make_console().print(printable(text), style=style, soft_wrap=True, markup=False)
 
 
 def print_failures(reasons: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,8 @@ _DTYPES: Final = (
     | {"sparse": "sparse_coo"}
 )
 _INPUT: Final = re.compile(r"(?:(?P<keyword>[^=:]+)=)?(?P<shape>\d+(?:x\d+)*)(?::(?P<dtype>\w+))?")
+_MAX_SIZE: Final = 1 << 40  # of an input without data, of which no network makes sense
+_MAX_ELEMENTS: Final = 1 << 28  # of one with data
 _PYTHON: Final = re.compile(r"\w\(\w|ghn_pyg\.|example_inputs|register_")
 
 
@@ -77,6 +80,9 @@ def make_inputs(inputs: Sequence[InputShape]) -> Any:
     tensors = []
     for shape, name, _ in inputs:
         dtype = getattr(torch, name)
+        limit = _MAX_SIZE if isinstance(dtype, torch.dtype) and dtype.is_floating_point else _MAX_ELEMENTS
+        if (size := math.prod(shape)) > limit:
+            raise ValueError(f"--input expected at most {limit:,} elements, got {size:,}")
         if dtype is torch.sparse_coo:
             tensors.append(torch.ones(shape).to_sparse())
         elif dtype.is_floating_point:
@@ -109,7 +115,8 @@ def build(source: str, inputs: Sequence[InputShape]) -> tuple[torch.nn.Module, A
 
     with status(f"Building {source}"), user_errors(ValueError, ImportError):
         network, example_inputs = skeleton(source)
-    return network, make_inputs(inputs) if inputs else example_inputs
+    with user_errors(ValueError):
+        return network, make_inputs(inputs) if inputs else example_inputs
 
 
 def trace(source: str, inputs: Sequence[InputShape], strict: bool) -> tuple[torch.nn.Module, ArchData, float]:

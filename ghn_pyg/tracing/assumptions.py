@@ -10,9 +10,11 @@ import contextlib
 import dataclasses
 import functools
 import random
+import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +31,9 @@ CONDITIONS: Final[dict[str, Callable[[int], bool]]] = {
     "later": lambda n: n > 1,
     "never": lambda n: False,
 }
-_ONE_AT_A_TIME: Final = threading.RLock()
+GENERATORS_LOCK: Final = threading.RLock()
+"""Held while the generators of the program may be set: by one trace at a time."""
+_SEEDS: Final = frozenset(("random", "manual_seed", "set_rng_state"))
 _WORDS: Final = 624  # of the state of a Mersenne Twister, which Python and NumPy draw from
 
 
@@ -44,52 +48,82 @@ class Assumptions:
     drawn: float = 0.5  # random numbers from 0 to 1; 1.0 stands for the largest below
 
 
-class Trace(Protocol):
-    """What notes whether random numbers were drawn."""
+class Generators(NamedTuple):
+    """States of the generators of Python, NumPy and PyTorch that a program shares."""
 
-    assumed: Assumptions
-    drew: bool
-    drew_from_state: bool
+    python: Any
+    numpy: Any
+    torch: Tensor
+
+    @classmethod
+    def now(cls) -> Generators:
+        """The present states."""
+        return cls(random.getstate(), np.random.get_state(), torch.default_generator.get_state())  # noqa: NPY002
+
+    def unused(self) -> bool:
+        """Whether nothing was drawn since."""
+        now = Generators.now()
+        return self.python == now.python and self.numpy[2] == now.numpy[2] and torch.equal(self.torch, now.torch)
+
+    def restore(self) -> None:
+        """Sets the generators back to these states."""
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)  # noqa: NPY002
+        torch.default_generator.set_state(self.torch)
+
+
+def fix_generators(number: float) -> None:
+    """Lets Python and NumPy draw one number again and again, and PyTorch the same numbers each time.
+
+    A loop may wait for another number, so after 312 of them they are pseudorandom.
+    """
+    # A number is made of the upper bits of two words. The lower bits differ, so that the state is not stuck.
+    first = min(int(number * 2**32), 2**32 - 32)
+    words = [_untempered((0 if count % 2 else first) + count % 32) for count in range(_WORDS)]
+    random.setstate((3, (*words, 0), None))
+    np.random.set_state(("MT19937", np.array(words, np.uint32), 0, 0, 0.0))  # noqa: NPY002
+    torch.default_generator.manual_seed(0)
 
 
 @contextlib.contextmanager
-def drawing(trace: Trace) -> Iterator[None]:
-    """Restores the random generators, and notes whether any was used.
+def fixed_generators() -> Iterator[None]:
+    """Within this context the generators draw what they draw in a trace."""
+    with GENERATORS_LOCK:
+        before = Generators.now()
+        fix_generators(Assumptions().drawn)
+        try:
+            yield
+        finally:
+            before.restore()
 
-    Under ``fixed`` assumptions Python and NumPy draw one number again and again, and PyTorch the same numbers in each
-    trace. A loop may wait for another number, so after 312 of them they are pseudorandom. Other threads draw from the
-    same generators, so they are fixed only for networks that draw, and for one trace at a time.
+
+def uses_generators(run: Callable[[], Any], ignored: tuple[str, ...]) -> bool:
+    """Whether functions that run in this thread, but for those of ignored folders, name a generator.
+
+    Other threads draw from the same generators, so states that have changed do not show who has changed them.
     """
-    with _ONE_AT_A_TIME:
-        yield from _drawing(trace)
+    if sys.getprofile() is not None:  # a profiler watches already
+        return True
+    owners, modules = (random.random.__self__, np.random.rand.__self__), (random, np.random)  # type: ignore[attr-defined]
+    named = False
 
+    def watch(frame: types.FrameType, event: str, _: Any) -> None:
+        nonlocal named
+        code = frame.f_code
+        if event == "call" and not named and not code.co_filename.startswith(ignored):
+            values = [frame.f_globals.get(name) for name in code.co_names]
+            named = not _SEEDS.isdisjoint(code.co_names) or any(
+                any(value is module for module in modules)
+                or any(getattr(value, "__self__", 0) is own for own in owners)
+                for value in values
+            )
 
-def _drawing(trace: Trace) -> Iterator[None]:
-    before = _state()
-    if trace.assumed.fixed:
-        # A number is made of the upper bits of two words. The lower bits differ, so that the state is not stuck.
-        first = min(int(trace.assumed.drawn * 2**32), 2**32 - 32)
-        words = [_untempered((0 if count % 2 else first) + count % 32) for count in range(_WORDS)]
-        random.setstate((3, (*words, 0), None))
-        np.random.set_state(("MT19937", np.array(words, np.uint32), 0, 0, 0.0))  # noqa: NPY002
-        torch.default_generator.manual_seed(0)
-    start = _state() if trace.assumed.fixed else before
+    sys.setprofile(watch)
     try:
-        yield
+        run()
     finally:
-        end = _state()
-        unused = start[0] == end[0] and start[1][2] == end[1][2] and torch.equal(start[2], end[2])
-        trace.drew_from_state = not unused
-        trace.drew |= trace.drew_from_state
-        if trace.drew_from_state or trace.assumed.fixed:
-            random.setstate(before[0])
-            np.random.set_state(before[1])  # noqa: NPY002
-            torch.default_generator.set_state(before[2])
-
-
-def _state() -> tuple[Any, Any, Tensor]:
-    """The states of the generators of Python, NumPy and PyTorch."""
-    return random.getstate(), np.random.get_state(), torch.default_generator.get_state()  # noqa: NPY002
+        sys.setprofile(None)
+    return named
 
 
 @functools.cache

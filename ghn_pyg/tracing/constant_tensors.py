@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..utils.compat import device_constructors
 from ..utils.nested_tensors import map_tensors
+from .weight_functions import functions
 
 FACTORIES: Final[frozenset[Callable[..., Any]]] = frozenset((*device_constructors(), torch.normal))
 """Functions that create a tensor from numbers."""
@@ -21,6 +22,15 @@ FACTORIES: Final[frozenset[Callable[..., Any]]] = frozenset((*device_constructor
 RANDOM: Final = frozenset((torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal))
 DRAWING: Final = frozenset((Tensor.uniform_, Tensor.bernoulli_, torch.bernoulli, Tensor.bernoulli))
 """Functions of a tensor with data that draw numbers."""
+_SEEDED: Final = functions(
+    """rand randn randint randperm normal rand_like randn_like randint_like bernoulli multinomial poisson binomial
+    random_ uniform_ normal_ bernoulli_ cauchy_ exponential_ geometric_ log_normal_"""
+)
+NOISE: Final = functions(
+    """dropout dropout_ dropout1d dropout2d dropout3d alpha_dropout alpha_dropout_ feature_dropout feature_dropout_
+    feature_alpha_dropout feature_alpha_dropout_ rrelu rrelu_"""
+)
+"""Functions that draw a number for each element of an activation."""
 _SIZED: Final = frozenset((torch.zeros, torch.ones, torch.empty, torch.full, torch.eye))
 _SIZE_LIMIT: Final = 1 << 20
 _DRAWN: Final = 64  # random numbers that have values; more of them are noise
@@ -42,6 +52,13 @@ def on_cpu(attribute: Callable[..., Any], result: Any) -> Any:
 def small(sizes: Tensor) -> bool:
     """Whether a tensor of the shape of ``sizes`` may have data: a large one is no mask or counter."""
     return sizes.numel() <= _SIZE_LIMIT
+
+
+def seeded(function: Callable[..., Any], kwargs: dict[str, Any], generator: torch.Generator) -> dict[str, Any]:
+    """The arguments of a function with a generator of the trace, if it would draw from the one of the program."""
+    if function not in _SEEDED or kwargs.get("generator") is not None:
+        return kwargs
+    return kwargs | {"generator": generator}
 
 
 def created(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], number: float) -> Any:
@@ -86,7 +103,7 @@ def computed(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     """A function of tensors with data, on whatever device they are."""
     if any(tensor.device != _CPU for tensor in tensors):
         args, kwargs = map_tensors(Tensor.cpu, args), map_tensors(Tensor.cpu, kwargs)
-    if function in FACTORIES:
+    if function in FACTORIES and function is not torch.normal:
         return function(*args, **kwargs, device="cpu")
     if function not in _MOVES:
         return function(*args, **kwargs)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .registry import RuleError, check_nodes
 
+_PREDICTABLE: Final = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
 _ABSENT: Final = "which training architectures do not have"
 
 
@@ -33,13 +34,13 @@ class Kept(enum.StrEnum):
     POSITION_BIAS = f"it is a table of relative positions, or is added to scores of attention, {_ABSENT}"
     TOKEN = f"it is a token among activations, {_ABSENT}"
     OFFSET = f"it is added to activations without being the bias of a layer or norm, {_ABSENT}"
-    SLOPE = f"it is a slope of an activation function, {_ABSENT}"
+    SLOPE = f"it is a slope, exponent or threshold of an activation function, {_ABSENT}"
     MAGNITUDE = f"it scales another weight, {_ABSENT}"
     INTEGER = "its elements are integers or truth values, which cannot hold a prediction"
     QUANTISED = "its elements have less than two bytes, too few for a prediction"
     COMPLEX = "its elements are complex numbers, which GHNs do not predict"
     SPARSE = "it is a sparse tensor, which cannot hold a prediction"
-    FLAT = "it is a flat vector that weights are cut from, and only whole weights are predicted"
+    FLAT = "it is a flat vector that weights are cut from or filled with, and only whole weights are predicted"
     LEFT_OUT = "the handler of its layer leaves it out"
     UNUSED = "the forward pass does not use it"
     UNREACHED = "the traced forward pass does not reach it; in another mode or with other values it may"
@@ -50,11 +51,12 @@ DELIBERATE: Final = frozenset(
 )
 """Reasons that are no gap: initial values serve better than predictions of a GHN that never saw such parameters."""
 
-NO_GAP: Final = DELIBERATE | {Kept.INTEGER, Kept.QUANTISED, Kept.SPARSE}
-"""Also those for types that cannot hold a prediction. A complex weight is a gap, as it has the role of a real one."""
+NO_GAP: Final = DELIBERATE | {Kept.INTEGER, Kept.QUANTISED, Kept.SPARSE, Kept.FLAT}
+"""Also those that cannot hold a prediction. A complex weight is a gap, as it has the role of a real one."""
 
 _BY_FUNCTION: Final[dict[Callable[..., Any], Kept]] = {
-    Tensor.__setitem__: Kept.TOKEN, torch.where: Kept.TOKEN, torch.prelu: Kept.SLOPE, Tensor.prelu: Kept.SLOPE
+    Tensor.__setitem__: Kept.TOKEN, torch.where: Kept.TOKEN, torch.prelu: Kept.SLOPE, Tensor.prelu: Kept.SLOPE,
+    torch.cdist: Kept.TOKEN,  # centres among activations
 }  # fmt: skip
 
 ParameterRule = Callable[[str, nn.Parameter], tuple[str, str] | None]
@@ -78,11 +80,11 @@ def kept_for_type(parameter: Tensor) -> Kept | None:
     """The reason for a parameter that cannot hold a prediction, whatever it is used for; ``None`` for others."""
     if parameter.layout is not torch.strided:
         return Kept.SPARSE
+    if parameter.dtype in _PREDICTABLE:
+        return None
     if parameter.dtype.is_complex:
         return Kept.COMPLEX
-    if parameter.is_quantized or (parameter.dtype.is_floating_point and parameter.dtype.itemsize < 2):
-        return Kept.QUANTISED
-    return None if parameter.dtype.is_floating_point else Kept.INTEGER
+    return Kept.QUANTISED if parameter.is_quantized or parameter.dtype.is_floating_point else Kept.INTEGER
 
 
 def register_parameter(reason: Kept) -> Callable[[ParameterRule], ParameterRule]:

@@ -80,7 +80,8 @@ class Coverage:
     def layer_share(self) -> float:
         """The share of elements of weight matrices, convolutions, norms and embeddings that are predicted.
 
-        Parameters that cannot hold a prediction, such as integers, do not count.
+        Parameters that cannot hold a prediction, such as integers and flat vectors that weights are cut from, do not
+        count.
         """
         return _share([row for row in self._distinct() if row.in_layer])
 

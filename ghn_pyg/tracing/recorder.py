@@ -34,7 +34,7 @@ class Recorder(ValueTable):
     def adopt(self, network: nn.Module) -> None:
         """Makes the parameters known. Those that cannot hold a prediction are kept, whatever the network does."""
         super().adopt(network)
-        self.has_layouts |= any(tensor.layout is not torch.strided for tensor in self.owned.values())
+        self.has_layouts |= not {torch.strided}.issuperset(tensor.layout for tensor in self.owned.values())
         for name, parameter in self.parameters.items():
             if (reason := kept_for_type(parameter)) is not None:
                 self.of_other_types[name] = reason
@@ -56,14 +56,16 @@ class Recorder(ValueTable):
         if self._muted:
             return inputs
         if not self._constant.issuperset(inputs):
-            self._make_way(kind, params)
+            if self._on_constants:
+                self._make_way(kind, params)
         else:
             if kind != "pos_enc":
                 self._constant.add(len(self.steps))
             for param in params:
                 self._on_constants.setdefault(param.name, []).append(len(self.steps))
-        new = tuple(param for param in params if param.name not in self.claimed)
-        self.claimed.update((param.name, len(self.steps)) for param in new)
+        new = tuple([param for param in params if param.name not in self.claimed])
+        for param in new:
+            self.claimed[param.name] = len(self.steps)
         shape = params[0].node_shape() if params else (1, 1, *kernel) if kernel else NO_SHAPE
         self.steps.append(Step(kind, inputs, self.scope[-1], new, shape, operands))
         return (len(self.steps) - 1,)
@@ -82,13 +84,13 @@ class Recorder(ValueTable):
                 step.kind, step.params = "table", ()
 
     def _enters_layer(self, first: int) -> bool:
-        """Whether a layer or norm that was recorded since depends on a step; a bias may belong to the step."""
+        """Whether a layer or norm that was recorded since depends on a step, or a bias of more than that."""
         reached = {first}
         for index in range(first + 1, len(self.steps)):
             step = self.steps[index]
             if not reached.isdisjoint(step.inputs):
                 reached.add(index)
-                if step.params and step.kind != "bias" and index not in self._constant:
+                if step.params and index not in self._constant:
                     return True
         return False
 

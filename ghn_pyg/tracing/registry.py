@@ -78,9 +78,9 @@ def register_layer(cls: type[nn.Module]) -> Callable[[LayerHandler], LayerHandle
 
 def handled_nodes(layer: nn.Module) -> list[LayerNode] | None:
     """The nodes of ``layer`` by the handler of its class or nearest base class, without ``None`` parameters."""
-    handler = next((HANDLERS[base] for base in type(layer).__mro__ if base in HANDLERS), None)
-    if handler is None:
+    if HANDLERS.keys().isdisjoint(mro := type(layer).__mro__):
         return None
+    handler = next(HANDLERS[base] for base in mro if base in HANDLERS)
     parameters = {
         f"{path}.{name}" if path else name: parameter
         for path, module in layer.named_modules(remove_duplicate=False)

@@ -30,7 +30,8 @@ _BATCHED: Final = frozenset(("bmm", "baddbmm"))
 _LOOKUPS: Final = frozenset(("embedding", "_embedding_bag", "index", "index_select", "gather"))
 _LAYERS: Final = _PRODUCTS | _BATCHED | {"embedding", "native_layer_norm", "native_batch_norm", "native_group_norm"}
 _SCALES: Final = frozenset(("mul", "mul_", "div", "div_"))
-_KEEP_WEIGHTS: Final = _SCALES | {"clone", "_to_copy", "_unsafe_view", "repeat"}
+_KEEP_WEIGHTS: Final = _SCALES | {"clone", "_to_copy", "_unsafe_view", "repeat", "sum"}
+_NORMS: Final = frozenset(("linalg_vector_norm", "norm", "std", "var", "var_mean", "amax", "amin", "max", "min"))
 _SUMS: Final = frozenset(("add", "add_", "sub", "sub_", "rsub"))
 _SUMS_WITH_PRODUCT: Final = frozenset(("addmm", "baddbmm", "addmv", "addbmm", "addcmul"))
 _OVERWRITE: Final = frozenset(("copy_", "fill_", "zero_", "normal_", "uniform_", "bernoulli_", "random_"))
@@ -194,6 +195,8 @@ class RunRecorder(TorchDispatchMode):
         if not weights:
             keeps = all(origin.params for origin in activations) and not live
             return entering if keeps or name in _KEEP_WEIGHTS else Origin(entering.nodes, entering.before)
+        if not activations and name in _NORMS:  # a number is no weight
+            return _CONSTANT
         if not activations and not (name in _LAYERS and any(origin == _CONSTANT for _, origin in operands)):
             return Origin(params=params)  # made of parameters alone
         use = CONSTANT_USE
@@ -224,18 +227,23 @@ class RunRecorder(TorchDispatchMode):
         """Notes that parameters meet activations; returns the nodes that the result is reached from."""
         layers: dict[int, bool] = {}  # nodes, with whether they may be passed as well, as they were used before
         biases: dict[int, bool] = {}
-        entered, looped = set(), False  # nodes whose predecessors count, and whether there are others
+        # Nodes whose predecessors count, whether there are others, and whether layers are passed that were used before
+        entered, looped, passed = set(), False, False
         for slot, origin in weights:
             for key in origin.params:
                 node, spec = self.spec_of[key[0]]
                 used, after = self._uses.get(key, -1), before >> node & 1
                 sliced = used < 0 and self._most.get(key[0], -1) >= use
-                through_time = used == CONSTANT_USE < use and after  # its own result, a step later
+                through_time = bool(used == CONSTANT_USE < use and after)  # its own result, a step later
                 if (sliced and after) or (used >= use and (after or use > CONSTANT_USE)):
+                    passed |= node not in self._layer_biases
                     continue  # a shared layer
                 self._uses[key] = max(use, used)
                 self._most[key[0]] = max(use, self._most.get(key[0], -1))
-                (biases if node in self._layer_biases else layers)[node] = sliced or used >= use
+                if node in self._layer_biases:
+                    biases[node] = sliced or used >= use
+                else:
+                    layers[node] = sliced or through_time or used >= use
                 if through_time:
                     looped = True
                     self.through_time[node] = self.through_time.get(node, 0) | before
@@ -251,7 +259,9 @@ class RunRecorder(TorchDispatchMode):
         if not results:
             return around
         out = _bits(node for node, sliced in results.items() if not sliced)
-        return out | self._perhaps(_bits(results) | around) if looped or any((layers | biases).values()) else out
+        if looped or any((layers | biases).values()) or (passed and not biases):
+            return out | self._perhaps(_bits(results) | around)
+        return out
 
     def _perhaps(self, nodes: int) -> int:
         """The same nodes as some that may or may not count."""

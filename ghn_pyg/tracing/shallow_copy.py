@@ -76,8 +76,8 @@ class _Copier:
         copy: nn.Module = object.__new__(type(original))
         self.modules[id(original)] = self.copies[id(original)] = copy
         self.pending.append((original, copy, path))
-        state = copy.__dict__
-        state.update(original.__dict__)
+        state = original.__dict__.copy()
+        object.__setattr__(copy, "__dict__", state)
         state["training"] = self.training
         state["_compiled_call_impl"] = None  # it would call the original
         state["_parameters"] = original._parameters.copy()
@@ -106,7 +106,7 @@ class _Copier:
 
     def attribute(self, value: Any) -> Any:
         """A copy that refers to the copied modules, and to the original parameters and buffers."""
-        if type(value) in (list, tuple) and all(type(item) in _IMMUTABLE for item in value):
+        if type(value) in (list, tuple) and _IMMUTABLE.issuperset(map(type, value)):
             return value if type(value) is tuple else self.copies.setdefault(id(value), list(value))
         if isinstance(value, nn.Module):
             return self.module(value, "")

@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from ..graph.arch_data import ArchData
 from ..graph.node_types import PRIMITIVE_ID
 from ..transforms import shortest_paths
-from ..utils.compat import run_uncompiled
+from ..utils.compat import has_plain_values, is_fake, outside_of_modes, run_uncompiled
 from ..utils.nested_tensors import copy_with_tensors, tensors_inside
 from . import other_layouts, rules  # noqa: F401  (registers the rules)
-from .assumptions import CONDITIONS, Assumptions, drawing
+from .assumptions import CONDITIONS, GENERATORS_LOCK, Assumptions, Generators, fix_generators, uses_generators
 from .default_inputs import default_inputs
 from .kept_reasons import Kept, enters
 from .registry import RuleError
 from .rewrite_passes import rewrite
 from .shallow_copy import shallow_copy
 from .steps import Sources, Step
-from .tracer import OperatorTracer, Tracer, asks_for_values
+from .tracer import NOT_THE_NETWORK, OperatorTracer, Tracer, asks_for_values
 from .values import Value
 
 _logger = logging.getLogger(__name__)
@@ -50,7 +50,6 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-@_collector_paused()
 def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) -> ArchData:
     """Builds the graph of a network.
 
@@ -74,8 +73,9 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
 
     Raises:
         TypeError: If ``model`` is no module, or ``example_inputs`` contains no tensor.
-        ValueError: If ``model`` has no parameters or uninitialised ones, ``cutoff`` is out of range, or a handler of
-            :func:`~ghn_pyg.register_layer` or a rule of :func:`~ghn_pyg.register_parameter` returned an invalid node.
+        ValueError: If ``model`` has no parameters, or uninitialised or fake ones, ``cutoff`` is out of range, or a
+            handler of :func:`~ghn_pyg.register_layer` or a rule of :func:`~ghn_pyg.register_parameter` returned an
+            invalid node.
         TracingError: If the forward pass fails, or needs the values of activations outside of tensors.
 
     Example:
@@ -83,7 +83,26 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
         >>> from_module(torchvision.models.resnet18()).num_nodes
         53
     """
-    args, kwargs = arguments(model, example_inputs)
+    build = torch.compiler.disable(_build) if torch.compiler.is_compiling() else _build
+    return build(model, example_inputs, cutoff)
+
+
+@_collector_paused()
+def _build(model: nn.Module, example_inputs: Any, cutoff: int) -> ArchData:
+    with GENERATORS_LOCK, outside_of_modes():
+        trace = _trace_in_both_modes(model, *arguments(model, example_inputs))
+        graph = _graph(trace.tracer, trace.output, cutoff)
+    if trace.error is not None:
+        warnings.warn(
+            f"the forward pass of {type(model).__name__} reads values of activations after its last parameter; the "
+            f"graph ends there ({type(trace.error.__cause__).__name__}: {trace.error.__cause__})",
+            stacklevel=4,
+        )
+    return graph
+
+
+def _trace_in_both_modes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Trace:
+    """The trace in evaluation mode, or in training mode if only that reaches all parameters."""
     trace = _best_trace(model, args, kwargs, training=False)
     if unused := trace.unused:
         never: set[str] = set()
@@ -99,13 +118,7 @@ def from_module(model: nn.Module, example_inputs: Any = None, cutoff: int = 50) 
         # Only what neither mode reaches, whatever the values of activations are, counts as unused.
         tracer = trace.tracer
         tracer.reasons = dict.fromkeys(trace.unused - never - tracer.met, Kept.UNREACHED) | tracer.reasons
-    if trace.error is not None:
-        warnings.warn(
-            f"the forward pass of {type(model).__name__} reads values of activations after its last parameter; the "
-            f"graph ends there ({type(trace.error.__cause__).__name__}: {trace.error.__cause__})",
-            stacklevel=3,
-        )
-    return _graph(trace.tracer, trace.output, cutoff)
+    return trace
 
 
 def arguments(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -165,10 +178,22 @@ class _Trace:
 
 def _best_trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> _Trace:
     """The trace under the assumptions that reach the most parameters."""
+    before = Generators.now()
     best = _run(Tracer(Assumptions()), model, args, kwargs, training)
-    if best.tracer.drew_from_state:
-        best = _run(Tracer(Assumptions(fixed=True)), model, args, kwargs, training)
-    first = best
+    if before.unused() or not uses_generators(
+        lambda: _run(Tracer(Assumptions()), model, args, kwargs, training), NOT_THE_NETWORK
+    ):
+        return _best_of(best, model, args, kwargs, training)
+    try:
+        first = _run(Tracer(Assumptions(fixed=True)), model, args, kwargs, training)
+        return _best_of(first, model, args, kwargs, training)
+    finally:
+        before.restore()
+
+
+def _best_of(first: _Trace, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> _Trace:
+    """The trace or another one, with other answers where the forward pass asks for values."""
+    best = first
 
     def attempt(**changes: Any) -> None:
         nonlocal best
@@ -197,7 +222,7 @@ def _run(tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[s
         if not other_layouts.is_dense(tensor):
             return other_layouts.placeholder(tracer, tensor, Value((0,)))
         # Token ids, lengths and masks keep their values, which a forward pass may look at.
-        if tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta:
+        if tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta or not has_plain_values(tensor):
             return tracer.emit(tensor.shape, tensor.dtype, Value((0,)))
         return tracer.remember(tensor.to("cpu", copy=True), Value((0,)))
 
@@ -209,9 +234,16 @@ def _run(tracer: Tracer, model: nn.Module, args: tuple[Any, ...], kwargs: dict[s
         raise ValueError(
             f"parameters {lazy[:3]} are not initialised yet; run the network once before building its graph"
         )
+    if any(map(is_fake, tracer.owned.values())):
+        raise ValueError(
+            f"{type(model).__name__} has fake tensors, which only their FakeTensorMode computes with; build the "
+            "network outside of it, for one without memory under torch.device('meta')"
+        )
     with shallow_copy(model, tracer, training) as copy:
         try:
-            with drawing(tracer), run_uncompiled(), torch.no_grad(), OperatorTracer(), tracer:
+            if tracer.assumed.fixed:
+                fix_generators(tracer.assumed.drawn)
+            with run_uncompiled(), torch.no_grad(), OperatorTracer(), tracer:
                 result = copy(*args, **kwargs)
         except RuleError:
             raise

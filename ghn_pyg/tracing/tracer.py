@@ -18,12 +18,12 @@ from ..utils.compat import OPERATORS, TorchDispatchMode, operator_name, without_
 from ..utils.nested_tensors import map_tensors, tensors_in
 from . import other_layouts
 from .assumptions import CONDITIONS, Assumptions, Site
-from .constant_tensors import DRAWING, FACTORIES, RANDOM, computed, created, drawn, on_cpu
+from .constant_tensors import DRAWING, FACTORIES, NOISE, RANDOM, computed, created, drawn, on_cpu, seeded
 from .kept_reasons import kept_by
 from .recorder import Recorder
 from .steps import Sources
 from .values import CONSTANT, Value
-from .weight_parts import FOLLOWERS
+from .weight_functions import FOLLOWERS
 
 Rule = Callable[..., Any]
 """``rule(tracer, *args, **kwargs)``: what a PyTorch function does to abstract tensors."""
@@ -58,7 +58,7 @@ _MAX_VALUES: Final = 1 << 24
 _NO_VALUES: Final = re.compile(
     r"\b[Mm]eta (tensors?|device|Long|Bool)|register_meta|data-independent|on a meta tensor|fake impl"
 )
-_NOT_THE_NETWORK: Final = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
+NOT_THE_NETWORK: Final = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
 
 
 def asks_for_values(error: BaseException | None) -> bool:
@@ -119,8 +119,8 @@ class Tracer(Recorder, TorchFunctionMode):
         super().__init__()
         self.assumed = assumed
         self.chose = False  # whether a choice of elements depends on activations
-        self.drew = False  # whether the forward pass drew random numbers
-        self.drew_from_state = False  # whether it drew them from a generator
+        self.drew = assumed.fixed  # whether the forward pass drew random numbers
+        self.generator = torch.Generator().manual_seed(0)  # of random numbers without a generator of their own
         self.asked: dict[Site, int] = {}  # how often a line asked for a condition on activations
         self.draws: dict[Site, int] = {}  # how often a line drew a random number
         self.reasons: dict[str, str] = {}  # why parameters are kept, where that is known without a trace
@@ -151,7 +151,7 @@ class Tracer(Recorder, TorchFunctionMode):
     def _count(self, counts: dict[Site, int]) -> Site:
         """Counts how often a line asks for values, as a loop that waits for an answer would never end."""
         frame = sys._getframe()
-        while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THE_NETWORK):
+        while frame.f_back is not None and frame.f_code.co_filename.startswith(NOT_THE_NETWORK):
             frame = frame.f_back
         site = (self.scope[-1], frame.f_code.co_filename, frame.f_lineno)
         counts[site] = counts.get(site, 0) + 1
@@ -188,9 +188,12 @@ class Tracer(Recorder, TorchFunctionMode):
     def _interpreted(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result by the function's rule, where there is one and an argument is abstract."""
         handler = RULES.get(func)
-        if handler is None or not any(map(self.is_abstract, tensors_in((args, kwargs)))):
+        first = args[0] if args else None  # is nearly always abstract
+        if handler is None or not (
+            (isinstance(first, Tensor) and first.is_meta) or any(map(self.is_abstract, tensors_in((args, kwargs))))
+        ):
             return self.default(func, args, kwargs)
-        if kwargs:
+        if not _ALIASES.keys().isdisjoint(kwargs):
             kwargs = {_ALIASES.get(name, name): value for name, value in kwargs.items()}
         if (out := kwargs.pop("out", None)) is None:
             return handler(self, *args, **kwargs)
@@ -222,7 +225,7 @@ class Tracer(Recorder, TorchFunctionMode):
         if not tensors and func in FACTORIES:
             if func in RANDOM:
                 self.draw()
-            return created(func, args, kwargs, self.assumed.drawn)
+            return created(func, args, seeded(func, kwargs, self.generator), self.assumed.drawn)
         writes = func in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
         if tensors and (writes or kwargs.get("out") is not None):
             return self._in_place(func, args, kwargs, tensors)
@@ -281,8 +284,10 @@ class Tracer(Recorder, TorchFunctionMode):
         if func in DRAWING and (result := drawn(func, args, kwargs, self.assumed.drawn)) is not None:
             self.draw()
             return result
+        if func in NOISE:
+            return args[0].clone()
         merged = self.merged(tensors)
-        result = computed(func, args, kwargs, tensors)
+        result = computed(func, args, seeded(func, kwargs, self.generator), tensors)
         if merged != CONSTANT:
             for tensor in tensors_in([result]):
                 self.remember(tensor, merged)

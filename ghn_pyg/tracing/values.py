@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from ..utils.compat import unwrap_functorch
 from .steps import Sources, union
@@ -23,12 +23,9 @@ class Value(NamedTuple):
 CONSTANT: Final = Value()
 
 
-@dataclasses.dataclass(slots=True, eq=False)
 class Origin:
-    """What a trace knows about one tensor."""
+    """What a trace knows about one tensor; what it knows of few tensors stands on the class until it is set."""
 
-    tensor: Tensor  # kept alive, so that no other tensor gets its id
-    value: Value | None = None
     base: Tensor | None = None  # the tensor that it is a view of
     base_value: Value | None = None  # where the base came from when the view was made
     open: Any = None  # the layers or norm without a bias that it is the result of (``rules/open_layers.py``)
@@ -39,6 +36,14 @@ class Origin:
     channels_first: bool = False  # whether it has three dimensions and was a map (B, C, *positions) before
     # The parameters that it is made of as a weight, with its shape and value when that was noted
     parts: tuple[tuple[Any, ...], torch.Size, Value | None] | None = None
+
+    def __init__(self, tensor: Tensor | None, value: Value | None = None) -> None:
+        self.tensor = tensor  # kept alive, so that no other tensor gets its id
+        self.value = value
+
+
+_UNKNOWN: Final = Origin(None)
+_META: Final = torch.device("meta")
 
 
 def memory(tensor: Tensor) -> int:
@@ -62,12 +67,14 @@ class ValueTable:
         self.tied: dict[str, str] = {}  # further names of shared parameters, with the first one
         self.owned: dict[int, Tensor] = {}  # the network's parameters and buffers by id
         self.met: set[str] = set()  # parameters that some function took
+        self.scaling: set[str] = set()  # parameters that scale a weight
         self._origins: dict[int, Origin] = {}
         self._names: dict[int, str] = {}
         self._memory: dict[int, bool] = {}  # what the network owns: whether it is that of a parameter
         # Memory with data that something without data was written to, with a tensor that keeps it alive
         self._written: dict[int, tuple[Value, Tensor]] = {}
         self._data_with_sources = False
+        self._marked = False  # whether anything was written to
 
     # --- tensors of the network ------------------------------------------------------------------------------------
 
@@ -84,9 +91,12 @@ class ValueTable:
                     self.parameters[name] = self.owned[id(parameter)] = parameter
                 else:
                     self.tied[name] = first
-            self.owned.update((id(buffer), buffer) for buffer in module._buffers.values() if buffer is not None)
-            children = [(f"{prefix}{name}.", child) for name, child in module._modules.items() if child is not None]
-            waiting += children[::-1]
+            for buffer in module._buffers.values():
+                if buffer is not None:
+                    self.owned[id(buffer)] = buffer
+            if module._modules:
+                children = [(f"{prefix}{name}.", child) for name, child in module._modules.items() if child is not None]
+                waiting += children[::-1]
 
     def own_name(self, tensor: Tensor) -> str | None:
         """The name of a tensor that is a parameter itself."""
@@ -119,13 +129,20 @@ class ValueTable:
             origin = self._origins[id(tensor)] = Origin(tensor)
         return origin
 
+    def known(self, tensor: Tensor) -> Origin:
+        """The record of ``tensor``, to read only."""
+        return self._origins.get(id(tensor), _UNKNOWN)
+
     def value(self, tensor: Tensor) -> Value | None:
         """Where ``tensor`` comes from; ``None`` when it is a plain constant."""
         if self._written and not tensor.is_meta and (written := self._written.get(memory(tensor))) is not None:
             return written[0]
         origin = self._origins.get(id(tensor))
         if origin is not None and origin.value is not None:
-            value, now = origin.value, None if origin.base is None else self.value(origin.base)
+            value = origin.value
+            if origin.base is None or not self._marked:
+                return value
+            now = self.value(origin.base)
             if now is None or now == origin.base_value:
                 return value
             # Something was written into the base since.
@@ -136,7 +153,21 @@ class ValueTable:
         wrapped = unwrap_functorch(tensor)
         if (base := tensor._base if wrapped is None else wrapped) is not None:
             return self.value(base)
+        if isinstance(tensor, nn.Parameter) and tensor.is_meta:
+            return self._made_of(tensor)
         return CONSTANT if tensor.is_meta else None
+
+    def _made_of(self, parameter: nn.Parameter) -> Value:
+        """Where a parameter comes from that the forward pass made of a tensor, whose memory it has."""
+        storage = StorageWeakRef(parameter.untyped_storage())
+        values = (
+            known.value
+            for known in self._origins.values()
+            if known.value and known.tensor.is_meta and StorageWeakRef(known.tensor.untyped_storage()) == storage
+        )
+        value = next(values, CONSTANT)
+        self.origin(parameter).value = value
+        return value
 
     def is_abstract(self, tensor: Tensor) -> bool:
         """Whether the trace may not look at the data of ``tensor``: it has none, or is a parameter, or is stale."""
@@ -156,6 +187,8 @@ class ValueTable:
         """The parameter that ``tensor`` is, or is computed from alone: of several, one of its shape or the largest."""
         if tensor is None or (value := self.value(tensor)) is None or not value.params or value.sources:
             return None
+        if len(value.params) == 1:
+            return value.params[0]
         parameters = {name: self.parameters[name] for name in value.params}
         return max(parameters, key=lambda name: (parameters[name].shape == tensor.shape, parameters[name].numel()))
 
@@ -180,7 +213,7 @@ class ValueTable:
 
     def emit(self, shape: Sequence[int], dtype: torch.dtype, value: Value) -> Tensor:
         """A new abstract tensor."""
-        tensor = torch.empty(shape, dtype=dtype, device="meta")
+        tensor = torch.empty(shape, dtype=dtype, device=_META)
         self._origins[id(tensor)] = Origin(tensor, value)
         return tensor
 
@@ -191,8 +224,9 @@ class ValueTable:
     def view(self, base: Tensor, shape: Sequence[int]) -> Tensor:
         """An abstract tensor that shares ``base``'s memory: what is written into it is written into ``base``."""
         known, value = self._origins.get(id(base)), self.value(base)
-        tensor = torch.empty(shape, dtype=base.dtype, device="meta")
-        origin = self._origins[id(tensor)] = Origin(tensor, value or CONSTANT, base, value)
+        tensor = torch.empty(shape, dtype=base.dtype, device=_META)
+        origin = self._origins[id(tensor)] = Origin(tensor, value or CONSTANT)
+        origin.base, origin.base_value = base, value
         if known is not None:
             origin.open, origin.added = known.open, known.added
         return tensor
@@ -218,6 +252,7 @@ class ValueTable:
 
         Nothing is written into the network's buffers, but what follows in the trace reads this from them.
         """
+        self._marked = True
         target: Tensor | None = tensor
         while target is not None and id(target) not in self._names:
             origin = self.origin(target)

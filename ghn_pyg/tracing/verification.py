@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +19,7 @@ from ..graph.arch_data import ArchData
 from ..utils.compat import run_uncompiled
 from ..utils.nested_tensors import copy_with_tensors
 from ..utils.suggest import some
-from .assumptions import Assumptions, drawing
+from .assumptions import fixed_generators
 from .kept_reasons import Kept
 from .recorder import Recorder
 from .run_recorder import RunRecorder, unfused
@@ -147,7 +146,7 @@ def _check(graph: ArchData, model: nn.Module) -> None:
 
 def _seeded_run(model: nn.Module, graph: ArchData, args: Any, kwargs: Any, training: bool) -> RunRecorder:
     """A run with the random numbers of a trace."""
-    with drawing(SimpleNamespace(assumed=Assumptions(fixed=True), drew=False, drew_from_state=False)):
+    with fixed_generators():
         return _run(model, graph, args, kwargs, training)
 
 

@@ -1,26 +1,26 @@
 """Which parameters a weight is made of, and along which of its dimensions each of them runs.
 
 The weight of a layer may be a parameter, a view of one, a concatenation or sum of several, or a product. As ``x (B A)``
-is ``(x B) A``, each matrix of a product counts as a layer's weight itself. The functions ``_view`` to ``_stack`` follow
-what is done with parameters before they reach a layer.
+is ``(x B) A``, each matrix of a product counts as a layer's weight itself. Of an elementwise product only one factor
+does: the other scales it. ``weight_functions.py`` follows what is done with parameters before they reach a layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..graph.arch_data import ParamSpec
-from ..utils.compat import INDEX_SELECT, SELECT, batch_dimension, unwrap_functorch
-from ..utils.nested_tensors import tensors_in
+from ..utils.compat import batch_dimension, unwrap_functorch
 from .values import ValueTable
 
 Axes = tuple[tuple[int, ...], ...]
-"""For each dimension of a weight the dimensions of a parameter that run along it."""
+"""For each dimension of a weight the dimensions of a parameter that run along it.
+
+``~dim`` is a dimension that was summed over in a product, of which the other factor runs along the weight instead.
+"""
 
 
 class Part(NamedTuple):
@@ -28,6 +28,7 @@ class Part(NamedTuple):
 
     name: str
     axes: Axes
+    linear: bool = True  # whether the weight is linear in it, or a product that it is a factor of
 
 
 def parts_of(tracer: ValueTable, weight: Tensor) -> tuple[Part, ...]:
@@ -35,7 +36,9 @@ def parts_of(tracer: ValueTable, weight: Tensor) -> tuple[Part, ...]:
     if parts := known_parts(tracer, weight):
         return parts
     name = tracer.parameter(weight)
-    return () if name is None else (Part(name, _matching(tuple(tracer.parameters[name].shape), tuple(weight.shape))),)
+    if name is None or name in tracer.scaling:
+        return ()
+    return (Part(name, _matching(tuple(tracer.parameters[name].shape), tuple(weight.shape))),)
 
 
 def known_parts(tracer: ValueTable, tensor: Any) -> tuple[Part, ...]:
@@ -44,13 +47,49 @@ def known_parts(tracer: ValueTable, tensor: Any) -> tuple[Part, ...]:
         return ()
     if (name := tracer.own_name(tensor)) is not None:
         return (Part(name, tuple((dim,) for dim in range(tensor.dim()))),)
-    if (noted := tracer.origin(tensor).parts) is not None:
+    if (noted := tracer.known(tensor).parts) is not None:
         parts, shape, value = noted
         return parts if tensor.shape == shape and tracer.value(tensor) == value else ()
     if (wrapped := unwrap_functorch(tensor)) is not None:
         dim, parts = batch_dimension(tensor), known_parts(tracer, wrapped)
-        return parts if dim is None else tuple(Part(name, (*axes[:dim], *axes[dim + 1 :])) for name, axes in parts)
+        return parts if dim is None else tuple(without(part, {dim}) for part in parts)
     return ()
+
+
+def made_of(tracer: ValueTable, result: Any, parts: Iterable[Part]) -> None:
+    """Notes the parts of a tensor, each parameter once: where it runs along the most dimensions."""
+    by_name: dict[str, Part] = {}
+    for part in parts:
+        if (known := by_name.get(part.name)) is None or _along(part) >= _along(known):
+            by_name[part.name] = part
+    if isinstance(result, Tensor) and by_name:
+        tracer.origin(result).parts = (tuple(by_name.values()), result.shape, tracer.value(result))
+
+
+def _along(part: Part) -> int:
+    """How many dimensions of the weight a parameter runs along by itself."""
+    return sum(any(axis >= 0 for axis in axes) for axes in part.axes)
+
+
+def runs_along(part: Part, count: int | None = None) -> bool:
+    """Whether a part runs along any of the last ``count`` dimensions of a weight, by itself or by another factor.
+
+    Coefficients of a sum of weights do not: the weights run along several dimensions.
+    """
+    last = part.axes[-count:] if count else part.axes
+    summed = [axis for along in last for axis in along if axis < 0]
+    return any(axis >= 0 for along in last for axis in along) or any(summed.count(axis) == 1 for axis in summed)
+
+
+def is_split(part: Part, roles: str) -> bool:
+    """Whether a dimension of a parameter runs along dimensions of a weight with different roles."""
+    own = {(axis, role) for along, role in zip(part.axes, roles, strict=True) for axis in along if axis >= 0}
+    return len({axis for axis, _ in own}) < len(own)
+
+
+def without(part: Part, dims: Collection[int]) -> Part:
+    """A part in a weight without some of its dimensions."""
+    return part._replace(axes=tuple(along for dim, along in enumerate(part.axes) if dim not in dims))
 
 
 def _matching(stored: tuple[int, ...], used: tuple[int, ...]) -> Axes:
@@ -90,161 +129,19 @@ def specification(tracer: ValueTable, part: Part, roles: str) -> ParamSpec | Non
 
 
 def _axes(part: Part, roles: str, shape: Sequence[int]) -> str:
-    """The role of each dimension of a parameter; one that the weight does not have is input or output, else a stack."""
-    pairs = {(dim, role) for dims, role in zip(part.axes, roles, strict=True) for dim in dims}
-    role_of = dict(pairs)
-    if len(role_of) < len(pairs):  # a dimension that was split into several with different roles
+    """The role of each dimension of a parameter; one that the weight does not have is input or output, else a stack.
+
+    One that was split is an input if any of its dimensions is: outputs among it enter the product that follows.
+    """
+    pairs = [(axis, role) for along, role in zip(part.axes, roles, strict=True) for axis in along]
+    role_of = dict(sorted(((axis, role) for axis, role in pairs if axis >= 0), key=lambda pair: "soi".index(pair[1])))
+    summed = {(~axis, role) for axis, role in pairs if axis < 0 and ~axis not in role_of}
+    axes_summed = [axis for axis, _ in summed]
+    role_of |= {axis: role for axis, role in summed if axes_summed.count(axis) == 1}
+    if not role_of:
         return ""
     rest = next((role for role in "io" if role not in role_of.values()), "s")
     axes = ""
     for dim, size in enumerate(shape):
         axes += role_of.get(dim) or (rest if size > 1 or rest != "s" else axes[-1:] or rest)
     return axes
-
-
-# --- following what is done with parameters --------------------------------------------------------------------------
-
-
-Follower = Callable[[ValueTable, Callable[..., Any], Sequence[Any], dict[str, Any], Any], None]
-FOLLOWERS: Final[dict[Callable[..., Any], Follower]] = {}
-"""PyTorch function → what it does to the parts of its arguments."""
-
-
-def _functions(names: str) -> frozenset[Any]:
-    spaces = (torch, Tensor, F)
-    return frozenset(getattr(space, name) for name in names.split() for space in spaces if hasattr(space, name))
-
-
-def _follows(names: str, *others: Any) -> Callable[[Follower], Follower]:
-    """Registers the decorated function for the functions and methods of these names."""
-
-    def register(follower: Follower) -> Follower:
-        FOLLOWERS.update(dict.fromkeys((*_functions(names), *others), follower))
-        return follower
-
-    return register
-
-
-def made_of(tracer: ValueTable, result: Any, parts: Iterable[Part]) -> None:
-    """Notes the parts of a tensor, each parameter once."""
-    if isinstance(result, Tensor) and (by_name := {part.name: part for part in parts}):
-        tracer.origin(result).parts = (tuple(by_name.values()), result.shape, tracer.value(result))
-
-
-_RESHAPING: Final = "view view_as reshape reshape_as flatten unflatten ravel"
-_JOINING: Final = _functions(_RESHAPING)
-
-
-@_follows(
-    f"""{_RESHAPING} transpose swapaxes swapdims permute t adjoint movedim moveaxis unsqueeze squeeze chunk split
-    tensor_split narrow select unbind __getitem__ expand expand_as""",
-    *(getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH")),
-    *SELECT,
-)
-def _view(
-    tracer: ValueTable, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], result: Any
-) -> None:
-    """Runs a view on a stand-in, whose strides show what becomes of the dimensions."""
-    if not (parts := known_parts(tracer, args[0])):
-        return
-    stand_in = _stand_in(args[0], func in _JOINING)
-    rest, gathered = _without_gather(args[1:]) if func is Tensor.__getitem__ else (args[1:], 0)
-    if rest is None:
-        return
-    for tensor, view in zip(tensors_in([result]), tensors_in([func(stand_in, *rest, **kwargs)]), strict=True):
-        if view._base is not None:
-            dims = _dimensions(stand_in, view)
-            viewed = [_viewed(part, tuple(tracer.parameters[part.name].shape), dims, view.shape) for part in parts]
-            made_of(tracer, tensor, [Part(part.name, ((),) * gathered + part.axes) for part in viewed])
-
-
-def _stand_in(tensor: Tensor, contiguous: bool) -> Tensor:
-    """A meta tensor: contiguous for a function that may join dimensions, else without equal strides."""
-    strides = [1]
-    for size in tensor.shape[:0:-1]:
-        strides.append(strides[-1] * (size if contiguous else max(size, 2)))
-    return torch.empty_strided(tensor.shape, strides[: tensor.dim()][::-1], dtype=tensor.dtype, device="meta")
-
-
-def _viewed(part: Part, stored: Sequence[int], dims: Axes, sizes: Sequence[int]) -> Part:
-    """A part in a view of its weight, whose dimensions run along ``dims`` of the weight."""
-    axes = [tuple(axis for dim in run for axis in part.axes[dim]) for run in dims]
-    for dim in range(len(part.axes)):
-        split = [position for position, run in enumerate(dims) if run == (dim,)]
-        if [sizes[position] for position in split] == [stored[axis] for axis in part.axes[dim]]:  # was joined before
-            for position, axis in zip(split, part.axes[dim], strict=True):
-                axes[position] = (axis,)
-    return Part(part.name, tuple(axes))
-
-
-def _without_gather(args: Sequence[Any]) -> tuple[Sequence[Any] | None, int]:
-    """Index arguments that select one matrix where the given ones gather many, and how many dimensions those add."""
-    indices = args[0] if isinstance(args[0], tuple) else (args[0],)
-    first, others = indices[:1], indices[1:]
-    if any(isinstance(index, (Tensor, list)) for index in others):
-        return None, 0
-    if not (first and isinstance(first[0], Tensor)):
-        return args, 0
-    integers = not first[0].is_floating_point() and first[0].dtype != torch.bool
-    return ([(0, *others)] if integers else None), first[0].dim()
-
-
-def _dimensions(base: Tensor, view: Tensor) -> Axes:
-    """For each dimension of a view those of its base that it runs along."""
-    own = list(zip(base.shape, base.stride(), strict=True))
-    runs = [
-        tuple(dim for dim, (n, s) in enumerate(own) if n > 1 and 0 < stride < s * n and s <= stride * (size - 1))
-        for size, stride in zip(view.shape, view.stride(), strict=True)
-    ]
-    for position, (size, stride) in enumerate(zip(view.shape, view.stride(), strict=True)):
-        if size == 1:  # runs along a dimension of size 1, or one of which it takes a single element
-            same = [dim for dim, (_, s) in enumerate(own) if s == stride and not any(dim in run for run in runs)]
-            runs[position] = tuple(same[:1])
-    return tuple(runs)
-
-
-@_follows("t_ transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_")
-def _forget(tracer: ValueTable, _: Any, __: Sequence[Any], ___: dict[str, Any], result: Any) -> None:
-    """A change of the shape in place, which is not followed."""
-    tracer.origin(result).parts = None
-
-
-@_follows("pad interpolate index_select gather take_along_dim", *INDEX_SELECT)
-def _resized(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
-    made_of(tracer, result, known_parts(tracer, args[0]))
-
-
-@_follows(
-    """contiguous clone detach to type type_as float double half bfloat16 neg __neg__ flip roll tril triu masked_fill
-    mul multiply __mul__ __rmul__ div divide true_divide __truediv__""",
-    Tensor.data.__get__,  # type: ignore[attr-defined]
-)
-def _linear(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
-    """A function that keeps the dimensions of a weight and is linear in it."""
-    made_of(tracer, result, next(_alike(tracer, args, result), ()))
-
-
-@_follows("add __add__ __radd__ sub subtract __sub__")
-def _sum(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
-    made_of(tracer, result, [part for parts in _alike(tracer, args, result) for part in parts])
-
-
-def _alike(tracer: ValueTable, operands: Sequence[Any], result: Any) -> Iterator[tuple[Part, ...]]:
-    """The parts of each operand of the result's shape, unless an activation is among them."""
-    tensors = [(tensor, known_parts(tracer, tensor)) for tensor in operands if isinstance(tensor, Tensor)]
-    if not any(tracer.sources(tensor) and not parts for tensor, parts in tensors):
-        yield from (parts for tensor, parts in tensors if parts and tensor.shape == result.shape)
-
-
-@_follows("cat concat concatenate")
-def _concatenation(tracer: ValueTable, _: Any, args: Sequence[Any], __: Any, result: Any) -> None:
-    if not tracer.sources(result):
-        made_of(tracer, result, [part for tensor in args[0] for part in parts_of(tracer, tensor)])
-
-
-@_follows("stack")
-def _stack(tracer: ValueTable, _: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
-    if not tracer.sources(result):
-        dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % result.dim()
-        parts = [part for tensor in args[0] for part in parts_of(tracer, tensor)]
-        made_of(tracer, result, [Part(name, (*axes[:dim], (), *axes[dim:])) for name, axes in parts])

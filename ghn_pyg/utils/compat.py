@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -50,7 +51,32 @@ def has_plain_values(*tensors: Tensor) -> bool:
         return False
     if _transforms_active():
         return False
-    return not any(_is_legacy_batched(x) or isinstance(x, _FAKE) for x in tensors)
+    return not any(_is_legacy_batched(x) or is_fake(x) or unwrap_functorch(x) is not None for x in tensors)
+
+
+def is_fake(tensor: Tensor) -> bool:
+    """Whether a tensor only pretends to have values, for compilers."""
+    return isinstance(tensor, _FAKE)
+
+
+@contextlib.contextmanager
+def outside_of_modes() -> Iterator[None]:
+    """Leaves function transforms, such as ``torch.func.grad``, and modes, such as that of fake tensors.
+
+    Without the private names it leaves none.
+    """
+    with contextlib.ExitStack() as stack:
+        if _transforms_active and _transforms_active():
+            stack.enter_context(_context("torch._functorch.pyfunctorch", "temporarily_clear_interpreter_stack"))
+        if getattr(torch._C, "_len_torch_dispatch_stack", int)():
+            stack.enter_context(_context("torch.utils._python_dispatch", "_disable_current_modes"))
+        yield
+
+
+def _context(module: str, name: str) -> contextlib.AbstractContextManager[Any]:
+    context: contextlib.AbstractContextManager[Any]
+    context = getattr(importlib.import_module(module), name, contextlib.nullcontext)()
+    return context
 
 
 def run_uncompiled() -> contextlib.AbstractContextManager[Any]:

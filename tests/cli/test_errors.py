@@ -42,6 +42,9 @@ def files(folder):
         ("graph module:error_nets:Net", "failed in 'used' on input of shape (1, 3, 224, 224)"),
         ("coverage alexnet --input 3,4", "--input expected a shape"),
         ("graph resnet18 --input a=3 --input 4", "--input expected a different keyword for each input"),
+        ("graph resnet18 --input 1x3x1000000000x1000000000", "at most 1,099,511,627,776 elements"),
+        ("graph resnet18 --input 1x3x1000000x1000000:long", "at most 268,435,456 elements"),
+        ("graph a\x1b[2Jb", "no network 'a\\x1b[2Jb'"),
         ("graph module:error_nets:Net --input 1x3 --strict --out x.svg", "1 weight matrix is not predicted"),
         ("predict module:error_nets:Net --ghn none --input 1x3 --strict", "unused.weight (11×7)"),
         # GHNs
@@ -55,6 +58,8 @@ def files(folder):
         ("predict resnet18 --ghn {ghn} --out x.pt", "x.pt: expected a name that ends in .safetensors"),
         ("predict resnet18 --ghn {ghn} --out folder.safetensors", "folder.safetensors: it is a folder"),
         ("predict resnet18 --ghn {ghn} --out x.safetensors --shards x", "expected either --out or --shards"),
+        ("predict resnet18 --ghn {ghn} --shards x --shard-size inf", "expected a number of gigabytes"),
+        (f"predict resnet18 --ghn {{ghn}} --out {'a' * 300}.safetensors", "File name too long"),
         ("init mlp --out note.txt", "the folder note.txt: note.txt is a file"),
         ("deepnets export val --out no/such/folder.hdf5", "the folder no/such does not exist"),
         # devices, splits and image data

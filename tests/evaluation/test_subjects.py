@@ -63,12 +63,18 @@ def small():
     return nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 7))
 
 
+def fixed():
+    return nn.Sequential(nn.Flatten(), nn.Linear(75, 11))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("test/500", "the split 'test' has networks 0 to 499, got 500"),
         ("resnet81", "torchvision has no classification network 'resnet81'"),
         ("timm/resnet81", "timm has no network 'resnet81'"),
+        ("module:torch.nn:Flatten", r"expected logits of shape \(1, 11\) .*, got \(1, 3072\)"),
+        ("module:tests.evaluation.test_subjects:fixed", "cannot take images of 32 pixels: .*mat1 and mat2 shapes"),
         (
             "module:tests.evaluation.test_subjects:small",
             r"expected logits of shape \(1, 11\) .*, got \(1, 7\)",

@@ -1,6 +1,7 @@
 """Forward passes that ask for values: all layers are reached, and the graph is the same each time."""
 
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -174,6 +175,52 @@ def test_traces_in_several_threads_restore_the_generators():
     assert len(names) == 1
     assert (random.getstate(), np.random.get_state()[2]) == states[:2]  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_threads_that_draw_beside_a_trace_draw_no_number_twice():
+    model = nn.Sequential(linear(), nn.Dropout(0.5), linear())
+    expected, drawn, stop = from_module(model, X).node_names, [[], [], []], threading.Event()
+    draws = (random.random, np.random.rand, lambda: float(torch.rand((), dtype=torch.float64)))
+
+    def draw():
+        while not stop.is_set():
+            for numbers, number in zip(drawn, draws, strict=True):
+                numbers.append(number())
+
+    with ThreadPoolExecutor(3) as pool:
+        pool.submit(draw)
+        graphs = list(pool.map(from_module, [model] * 20, [X] * 20))
+        stop.set()
+    assert [graph.node_names for graph in graphs] == [expected] * 20
+    assert all(len(set(numbers)) == len(numbers) > 20 for numbers in drawn)
+
+
+class Drawing(nn.Module):
+    """Draws from the generator of PyTorch in many ways, in each of which its layers depend on the result."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = linear(), linear()
+
+    def forward(self, x):
+        ones = torch.ones(3)
+        for values in (
+            torch.rand_like(ones), torch.randn(3), torch.multinomial(ones, 2), torch.poisson(ones), ones.normal_(),
+            torch.normal(ones, 1.0), torch.empty(3).random_(), nn.functional.dropout(ones, 0.5), torch.randperm(3),
+        ):  # fmt: skip
+            x = self.a(x) if values.sum() > 100 else x
+        return self.b(x)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_pytorch_draws_in_a_trace_leaves_its_generator_as_it_is(training):
+    state = torch.get_rng_state()
+    assert len({tuple(from_module(Drawing().train(training), X).node_names) for _ in range(2)}) == 1
+    torch.set_rng_state(state)
+    model = Drawing()
+    state = torch.get_rng_state()
+    from_module(model, X)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_function_without_a_meta_kernel_draws_no_random_numbers():

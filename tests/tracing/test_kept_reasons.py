@@ -176,14 +176,6 @@ def test_rows_that_activations_choose_are_kept():
     assert graph.kept == {"p": enters("indexing")}
 
 
-def test_a_modulated_matrix_of_a_product_is_no_scale():
-    def forward(self, x):
-        return torch.bmm(x, self.p * self.a(x.mean(1))[:, :, None])
-
-    graph = from_module(network(forward, p=weight(5, 7), a=nn.Linear(5, 5)), X)
-    assert graph.kept == {"p": enters("a matrix product")}
-
-
 # --- types that cannot hold a prediction -----------------------------------------------------------------------------
 
 INTEGERS = {

@@ -34,7 +34,7 @@ def nonzero(tracer: Tracer, input: Tensor, as_tuple: bool = False) -> Any:
 @rule(Tensor.unbind, torch.unbind)
 def unbind(tracer: Tracer, input: Tensor, dim: int = 0) -> Any:
     """Slices; if they are the indices of all elements they have data, for loops over the experts that get tokens."""
-    shape = tracer.origin(input).all_of
+    shape = tracer.known(input).all_of
     if shape is None or dim != 0:
         return tracer.default(Tensor.unbind, (input, dim), {})
     value = tracer.value(input) or CONSTANT

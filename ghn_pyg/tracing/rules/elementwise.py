@@ -78,8 +78,10 @@ def absorb(tracer: Tracer, reason: str, value: Value) -> Value:
 
 @rule(*named("pow __pow__ maximum minimum fmod remainder"))
 def combine(tracer: Tracer, input: Any, other: Any, *_: Any, **__: Any) -> Tensor:
-    """An operation on two values that is folded away."""
-    return _combined(tracer, input, other, enters("an operation on two values"))
+    """An operation on two values that is folded away; a vector of parameters is an exponent or a threshold."""
+    shapes = (tracer.parameters[name].shape for name in tracer.merged(tensors_in((input, other))).params)
+    vectors = all(shape.numel() == max(shape, default=1) for shape in shapes)
+    return _combined(tracer, input, other, Kept.SLOPE if vectors else enters("an operation on two values"))
 
 
 def _combined(tracer: Tracer, input: Any, other: Any, reason: str) -> Tensor:
@@ -150,7 +152,7 @@ def _norm(tracer: Tracer, input: Any, other: Any, merged: Value) -> Sources | No
         value, gain = (input, other) if first else (other, input)
         if tracer.kinds(value) == {"normalised"} and open_in(tracer, value) is None:  # an activation function follows
             return None
-        base = tracer.origin(value).base
+        base = tracer.known(value).base
         return scaled(tracer, first or second, gain, base is not None and base.shape != value.shape)
     if len(merged.sources) < 2:
         return over_deviation(tracer, first or second, other if first else input)

@@ -85,7 +85,8 @@ def scaled(tracer: Tracer, value: Sources, gain: Any, moved: bool = False) -> So
     if step in tracer.normalised:
         norm = tracer.normalised[step]
         return norm_step(tracer, norm[0], inputs, gain, None) if moved or _scales(gain, norm) else None
-    if step not in tracer.statistics and kind not in ("centred", "shifted"):
+    vector = max(gain.shape, default=1) == gain.numel()
+    if not vector or (step not in tracer.statistics and kind not in ("centred", "shifted")):
         return None
     # The gain comes before the division.
     later = tracer.step("statistic" if step in tracer.statistics else kind, inputs)
@@ -114,7 +115,7 @@ def _is_statistic(tracer: Tracer, sources: Sources, value: Sources) -> bool:
 def _is_gain(tracer: Tracer, tensor: Any) -> bool:
     """Whether a parameter scales channels, by itself or after 1 was added to it."""
     name = tracer.parameter(tensor) if isinstance(tensor, Tensor) else None
-    if name is None or tracer.origin(tensor).added not in (0, 1):
+    if name is None or tracer.known(tensor).added not in (0, 1):
         return False
     shape = tracer.parameters[name].shape
     return shape[:1] > (1,) or 1 < shape.numel() == max(shape)

@@ -15,7 +15,7 @@ from ..kept_reasons import Kept, enters
 from ..steps import Sources, union
 from ..tracer import Tracer
 from ..values import CONSTANT, Value
-from ..weight_parts import Part, known_parts, parts_of, specification, stacked_in
+from ..weight_parts import Part, is_split, known_parts, parts_of, runs_along, specification, stacked_in
 from .open_layers import open_in, opened, takes_bias
 
 
@@ -24,8 +24,12 @@ def weight_step(
     groups: int = 1,
 ) -> Sources:  # fmt: skip
     """Records a layer: its weight and, if it has one, its bias; a weight that is not a parameter is folded away."""
+    if (name := _whole(tracer, weight)) is not None and weight.dim() > 1:
+        spec = ParamSpec(name, tuple(weight.shape), "weight", layout, groups)
+        return bias_step(tracer, tracer.step(kind, inputs, (spec,)), bias)
     specs = []
-    for part in parts_of(tracer, weight) or _modulated(tracer, weight):
+    parts = parts_of(tracer, weight) or _modulated(tracer, weight)
+    for part in [part for part in parts if runs_along(part)] or parts:
         if _is_flat(tracer, weight, part):
             continue
         shape = tuple(tracer.parameters[part.name].shape)
@@ -40,16 +44,30 @@ def matrix_step(tracer: Tracer, inputs: Sources, weight: Tensor, roles: str, bia
     ``roles`` says for each dimension of the weight whether it is of the output (``o``), input (``i``) or a stack
     (``s``).
     """
+    if roles == "oi" and _whole(tracer, weight) is not None:
+        return weight_step(tracer, "conv", inputs, weight, bias)
     parts = [part for part in parts_of(tracer, weight) if not _is_flat(tracer, weight, part)]
-    matrices = [part for part in parts if not _is_row(tracer, weight, part)]
-    specs = [spec for part in matrices if (spec := specification(tracer, part, roles)) is not None]
+    specs = []
+    for part in parts:
+        if _is_row(tracer, weight, part):
+            continue
+        if (spec := specification(tracer, part, roles)) is not None:
+            specs.append(spec)
+        elif is_split(part, roles):  # one flat vector for each matrix of a stack
+            tracer.keep(part.name, Kept.FLAT)
     return _layer(tracer, "conv", inputs, weight, specs, bias) if specs else None
+
+
+def _whole(tracer: Tracer, tensor: Tensor) -> str | None:
+    """The name of the parameter that ``tensor`` is, as it nearly always is one, unless that is kept."""
+    name = tracer.own_name(tensor)
+    return None if name is None or tracer.folded.get(name) == Kept.FLAT else name
 
 
 def _is_row(tracer: Tracer, weight: Tensor, part: Part) -> bool:
     """Whether a part consists of rows that were looked up in a table."""
     looked_up = part.name in tracer.looked_up or bool(tracer.sources(weight))
-    return looked_up and sum(map(bool, part.axes)) < 2
+    return looked_up and sum(any(axis >= 0 for axis in along) for along in part.axes) < 2
 
 
 def _is_flat(tracer: Tracer, tensor: Tensor, part: Part) -> bool:
@@ -68,25 +86,34 @@ def _layer(
     sources = union(inputs, tracer.sources(weight))
     if specs:
         sources = union(*(tracer.step(kind, sources, (spec,)) for spec in specs))
-        sources = _keep_others(tracer, weight, [spec.name for spec in specs], sources)
+    sources = keep_others(tracer, weight, [spec.name for spec in specs], sources)
     return bias_step(tracer, sources, bias)
 
 
 def bias_step(tracer: Tracer, inputs: Sources, bias: Tensor | None, flat: bool = False) -> Sources:
-    """Records a layer's bias as a node of its own; ``flat`` if all dimensions of the parameter are of the output."""
+    """Records a layer's bias as a node of its own; ``flat`` if all dimensions of the bias are of the output."""
     if bias is None:
         return inputs
+    if bias.dim() == 1 and (name := _whole(tracer, bias)) is not None:
+        return tracer.step("bias", inputs, (ParamSpec(name, tuple(bias.shape), "bias"),))
     parts = [part for part in parts_of(tracer, bias) if not _is_flat(tracer, bias, part)]
     for part in parts:
         shape = tuple(tracer.parameters[part.name].shape)
         spec = ParamSpec(part.name, shape, "bias")
         last = set(part.axes[-1]) if part.axes else set()
         if (flat or {dim for dim, size in enumerate(shape) if size > 1} <= last) and shape[:1] != (math.prod(shape),):
-            spec = dataclasses.replace(spec, axes="o" * len(shape))
+            own = _own_dimensions(part, shape)
+            spec = dataclasses.replace(spec, axes="".join("o" if dim in own else "s" for dim in range(len(shape))))
         elif shape[-1:] > (1,) and part.axes[-1:] == ((len(shape) - 1,),):  # one bias for each matrix of a stack
             spec = dataclasses.replace(spec, stacked=len(shape) - 1)
         inputs = tracer.step("bias", inputs, (spec,))
-    return _keep_others(tracer, bias, [part.name for part in parts], inputs)
+    return keep_others(tracer, bias, [part.name for part in parts], inputs)
+
+
+def _own_dimensions(part: Part, shape: Sequence[int]) -> set[int]:
+    """The dimensions of a parameter that a bias runs along; others index a stack of biases, of which it is one."""
+    own = {axis for along in part.axes for axis in along if axis >= 0}
+    return own | {dim for dim, size in enumerate(shape) if size == 1} if own else set(range(len(shape)))
 
 
 def _stored(part: Part, layout: Layout, groups: int) -> tuple[Layout, int]:
@@ -98,24 +125,28 @@ def _stored(part: Part, layout: Layout, groups: int) -> tuple[Layout, int]:
 
 def _modulated(tracer: Tracer, weight: Tensor) -> tuple[Part, ...]:
     """The largest parameter of a weight that is a product of activations and parameters."""
-    value = tracer.value(weight)
-    if value is None or not value.params:
+    names = [name for name in (tracer.value(weight) or CONSTANT).params if name not in tracer.scaling]
+    if not names:
         return ()
-    name = max(value.params, key=lambda name: tracer.parameters[name].numel())
+    name = max(names, key=lambda name: tracer.parameters[name].numel())
     return (Part(name, tuple((dim,) for dim in range(tracer.parameters[name].dim()))),)
 
 
-def _keep_others(tracer: Tracer, tensor: Tensor, names: Sequence[str], sources: Sources) -> Sources:
+def keep_others(tracer: Tracer, tensor: Tensor, names: Sequence[str], sources: Sources) -> Sources:
     """Keeps the other parameters that a weight or bias is computed from.
 
-    Magnitudes of channels, masks and coefficients of a sum of weights scale another weight.
+    Magnitudes of channels, masks, factors of an elementwise product, and coefficients of a sum scale another weight.
     """
-    others = [name for name in (tracer.value(tensor) or CONSTANT).params if name not in names]
-    axes = {part.name: part.axes[-2:] for part in known_parts(tracer, tensor)} if others else {}
-    for other in others:
+    if tracer.own_name(tensor) is not None:
+        return sources
+    parts = {part.name: part for part in known_parts(tracer, tensor)}
+    tracer.take_back(parts, enters("indexing"))
+    for other in dict.fromkeys((*(tracer.value(tensor) or CONSTANT).params, *parts)):
+        if other in names:
+            continue
         parameter = tracer.parameters[other]
         scales = max(parameter.shape, default=1) == parameter.numel() or not parameter.requires_grad
-        scales = scales or not any(axes.get(other, "?"))
+        scales = scales or other in tracer.scaling or (other in parts and not runs_along(parts[other], 2))
         reason = Kept.MAGNITUDE if scales else enters("the computation of another weight")
         sources = tracer.fold((other,), reason, sources)
     return sources
@@ -124,7 +155,7 @@ def _keep_others(tracer: Tracer, tensor: Tensor, names: Sequence[str], sources: 
 def entered(tracer: Tracer, tensor: Tensor) -> Sources:
     """The sources of a layer's input; a parameter among them is a token."""
     value = tracer.value(tensor) or CONSTANT
-    return tracer.fold(value.params, Kept.TOKEN, value.sources)
+    return tracer.fold(value.params, Kept.TOKEN, value.sources) if value.params else value.sources
 
 
 def layer_output(tracer: Tracer, shape: Sequence[int], dtype: torch.dtype, sources: Sources) -> Tensor:
@@ -140,13 +171,14 @@ def offset(tracer: Tracer, value: Any, other: Any) -> Sources | None:
     layers = [tracer.steps[step] for step in found.layers]
     name, channels = parts[0].name, found.channels
     shape = tuple(tracer.parameters[name].shape)
-    size, stacks = math.prod(shape), [spec.shape[: spec.stacked] for layer in layers for spec in layer.params]
+    own = [shape[dim] for dim in sorted(_own_dimensions(parts[0], shape))]
+    size, stacks = math.prod(own), [spec.shape[: spec.stacked] for layer in layers for spec in layer.params]
     whole = channels < size == value.shape[-1] and any(math.prod(stack) * channels % size == 0 for stack in stacks)
     flat = size == other.numel() and (size == channels or whole) and not tracer.sources(other)
     if takes_bias(tracer, found):
         # One number for each channel is a bias if no channels of size 1 come before, else it may be a token.
         no_token = value.dim() < 3 or other.shape[-1:] == (1,)
-        flat = flat and (shape[0] == size or max(shape) < size or no_token)
+        flat = flat and (own[:1] == [size] or max(own, default=1) < size or no_token)
         stacked = _stack(shape[:-1]) in [_stack(stack) for stack in stacks if stack] and shape[-1:] == (channels,)
         return bias_step(tracer, found.sources, other, flat) if flat or stacked else None
     if layers[0].kind not in ("ln", "bn") or found.sources != found.layers or not flat:

@@ -40,7 +40,7 @@ def position_tables(tracer: Tracer, operand: Any, tokens: Any) -> list[ParamSpec
     last = len(inner) < 3 or features == inner[-1] != inner[0]
     if len(inner) < 2 or not _fits(_without_ones(operand.shape), inner, last):
         return []
-    extra = tracer.origin(tokens).tokens
+    extra = tracer.known(tokens).tokens
     # A parameter that has entered a layer is a token; one with a single number for each feature has no positions.
     names = [
         name

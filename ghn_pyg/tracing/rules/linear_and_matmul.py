@@ -67,9 +67,23 @@ def _layer_or_product(
     merged = tracer.merged(operands)
     if merged.sources and len(operands) > 1:
         reason = Kept.POSITION_BIAS if tracer.looked_up.issuperset(merged.params) else enters(name)
-        tracer.take_back(merged.params, Kept.LAYER_SCALE)  # it is a weight that activations have modulated
-        merged = Value(tracer.fold(merged.params, reason, attended(tracer, operands)))
+        modulated = [part.name for operand in operands for part in known_parts(tracer, operand)]
+        tracer.take_back(modulated, Kept.LAYER_SCALE)  # it is a weight that activations have modulated
+        entering = attended(tracer, operands)
+        for param in merged.params:
+            entering = tracer.fold((param,), _known_reason(tracer, param, operands) or reason, entering)
+        merged = Value(entering)
     return tracer.emit(shape, operands[0].dtype, merged)
+
+
+def _known_reason(tracer: Tracer, name: str, operands: Sequence[Tensor]) -> Kept | None:
+    """Why a parameter of a matrix is kept that scales others or, as the values of a sparse matrix, fills it."""
+    if name in tracer.scaling:
+        return Kept.MAGNITUDE
+    shape = tracer.parameters[name].shape
+    matrices = [tensor for tensor in operands if min(tensor.shape[-2:], default=1) > 1 and not tracer.sources(tensor)]
+    filled = [tensor for tensor in matrices if name == tracer.parameter(tensor) and not known_parts(tracer, tensor)]
+    return Kept.FLAT if filled and shape.numel() == max(shape, default=1) else None
 
 
 def _carry_mixed(tracer: Tracer, out: Tensor, operands: Sequence[Tensor], terms: Sequence[str], result: str) -> None:
@@ -120,11 +134,11 @@ def _layer(
 
 def weighted_sum(tracer: Tracer, product: Tensor) -> Tensor | None:
     """The sum over the last dimension of a product with a vector of parameters, which is a linear layer."""
-    if not isinstance(factors := tracer.origin(product).factors, tuple):
+    if not isinstance(factors := tracer.known(product).factors, tuple):
         return None
     value, weight = factors if tracer.sources(factors[0]) else factors[::-1]
     same = {_averaged(tracer, tracer.sources(tensor)) for tensor in (value, product)}
-    if len(same) > 1 or not known_parts(tracer, weight):
+    if len(same) > 1 or not any(part.linear for part in known_parts(tracer, weight)):
         return None
     indices = _INDICES[: product.dim()]
     terms = [indices[len(indices) - factor.dim() :] for factor in (value, weight)]
@@ -139,10 +153,18 @@ def _averaged(tracer: Tracer, sources: Sources) -> Sources:
 
 
 def _multiplied(tracer: Tracer, operands: Sequence[Tensor], terms: Sequence[str], result: str) -> Iterator[Part]:
-    """The parameters in a product of weights."""
+    """The parameters in a product of weights.
+
+    Where a dimension is summed over, the other factor's own dimensions take its place: ``x (A B C)`` meets B in a
+    layer as well.
+    """
     for tensor, term in zip(operands, terms, strict=True):
-        for name, axes in parts_of(tracer, tensor):
-            yield Part(name, tuple(axes[term.index(index)] if index in term else () for index in result))
+        others = "".join(other for other in terms if other is not term)
+        for part in parts_of(tracer, tensor):
+            along = dict(zip(term, part.axes, strict=True))
+            gone = {axis if axis < 0 else ~axis for index in term if index not in result for axis in along[index]}
+            place = tuple(sorted(gone))
+            yield Part(part.name, tuple(along.get(i, place if i in others else ()) for i in result))
 
 
 # --- the functions ---------------------------------------------------------------------------------------------------
@@ -153,11 +175,21 @@ def linear(tracer: Tracer, input: Tensor, weight: Tensor, bias: Tensor | None = 
     """``x Wᵀ + b``."""
     shape, features = tuple(input.shape), weight.shape[-1]
     expect(shape[-1:] == (features,), f"linear expected {features} input features, got an input of shape {shape}")
+    if weight.dim() == 2 and _is_weight(tracer, input):
+        product = tracer.call(torch.matmul, input, tracer.call(torch.t, weight))
+        return product if bias is None else tracer.call(torch.add, product, bias)
     entering = entered(tracer, input)
     sources = matrix_step(tracer, entering, weight, "oi"[-weight.dim() :], bias)
     if sources is None:
         sources = weight_step(tracer, "conv", entering, weight, bias)
     return layer_output(tracer, (*shape[:-1], *weight.shape[:-1]), input.dtype, sources)
+
+
+def _is_weight(tracer: Tracer, tensor: Tensor) -> bool:
+    """Whether a tensor is computed from the weight of another layer alone."""
+    value = tracer.value(tensor) or CONSTANT
+    used = {tracer.steps[tracer.claimed[name]].kind for name in value.params if name in tracer.claimed}
+    return not value.sources and not used.isdisjoint(("conv", "sep_conv", "dil_conv"))
 
 
 @rule(*named("matmul __matmul__ bmm mm mv"), torch.sparse.mm)

@@ -44,7 +44,7 @@ def _averaged(tracer: Tracer, x: Tensor, dims: Sequence[int]) -> Sources:
     if not sources:
         return sources
     is_average = _is_spatial(rank, dims) and not (
-        rank == 3 and (tracer.origin(x).channels_first or has_heads(tracer, x))
+        rank == 3 and (tracer.known(x).channels_first or has_heads(tracer, x))
     )
     if not is_average and _ends_average(tracer, x, dims):  # one dimension after the other
         is_average, first = True, tracer.steps[sources[0]]
@@ -62,7 +62,7 @@ def _ends_average(tracer: Tracer, x: Tensor, dims: Sequence[int]) -> bool:
     """Whether no positions of (B, C, *positions) are left after a mean over ``dims``."""
     if x.dim() == 3:
         maybe_channels = x.shape[1] == channels(tracer.steps, tracer.sources(x)) != x.shape[2]
-        return list(dims) == [2] and (tracer.origin(x).channels_first or maybe_channels)
+        return list(dims) == [2] and (tracer.known(x).channels_first or maybe_channels)
     return x.dim() > 3 and min(dims) > 1 and all(x.shape[d] == 1 for d in range(2, x.dim()) if d not in dims)
 
 

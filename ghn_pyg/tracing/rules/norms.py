@@ -23,7 +23,7 @@ def _norm(
     if not tracer.sources(x) and (kind == "bn" or gain is None):  # weights that are standardised by a norm's function
         return tracer.emit(x.shape, x.dtype, tracer.merged(t for t in (x, gain, bias) if t is not None))
     sources = entered(tracer, x)
-    if gain is not None and tracer.origin(gain).added not in (0, 1):
+    if gain is not None and tracer.known(gain).added not in (0, 1):
         value = tracer.value(gain)
         sources, gain = tracer.fold(value.params if value else (), Kept.LAYER_SCALE, sources), None
     normed = norm_step(tracer, kind, sources, gain, bias)
@@ -49,7 +49,7 @@ def norm_step(tracer: Tracer, kind: str, inputs: Sources, gain: Tensor | None, b
     if len(named) < 2 and tracer.parameter(gain) == tracer.parameter(bias):
         return tracer.fold(named, enters("a norm as gain and bias at once"), inputs)
     params = tuple(
-        vector_spec(name, tuple(tracer.parameters[name].shape), role, tracer.origin(tensor).added)  # type: ignore[arg-type]
+        vector_spec(name, tuple(tracer.parameters[name].shape), role, tracer.known(tensor).added)  # type: ignore[arg-type]
         for name, (role, tensor) in named.items()
     )
     return tracer.step(kind, inputs, params) if params else inputs

@@ -38,7 +38,7 @@ def opened(tracer: Tracer, tensor: Tensor) -> Tensor:
 
 def open_in(tracer: Tracer, tensor: Any) -> Open | None:
     """The layers or norm whose bias may be added to ``tensor``."""
-    found: Open | None = tracer.origin(tensor).open if isinstance(tensor, Tensor) else None
+    found: Open | None = tracer.known(tensor).open if isinstance(tensor, Tensor) else None
     return found if found is not None and found.sources == tracer.sources(tensor) else None
 
 
@@ -81,7 +81,7 @@ def constant_layer(tracer: Tracer, operand: Any, partner: Any) -> Sources | None
     ours, other = open_in(tracer, operand), open_in(tracer, partner)
     if ours is None or ours.layers or other is None or not other.layers:
         return None
-    record = tracer.origin(operand).factors
+    record = tracer.known(operand).factors
     layer: Sources | None = record() if callable(record) else None
     return layer
 

@@ -16,7 +16,7 @@ from ..values import CONSTANT, Value
 from .data_dependent import nonzero
 from .elementwise import absorb, named
 from .embedding import looked_up
-from .open_layers import carry, open_in
+from .open_layers import carry, has_heads, open_in
 
 
 def axis_of(dim: int, rank: int) -> int:
@@ -93,10 +93,11 @@ def _along(tracer: Tracer, out: Tensor, input: Tensor, dim: int | None, index: T
 
 
 def _view(tracer: Tracer, input: Tensor, shape: Sequence[int]) -> Tensor:
-    """A view that may flatten the positions of a map: its channels still come first."""
+    """A view that may flatten the positions of a map, whose channels still come first, or join heads of attention."""
     out = tracer.view(input, shape)
     if len(shape) == 3 and input.dim() > 3 and tuple(shape[:2]) == tuple(input.shape[:2]):
-        tracer.origin(out).channels_first = True
+        heads = has_heads(tracer, input) or not tracer.kinds(input).isdisjoint(("msa", "product"))
+        tracer.origin(out).channels_first = not heads
     return out
 
 

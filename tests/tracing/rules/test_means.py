@@ -49,6 +49,26 @@ def test_a_mean_over_all_positions_is_a_global_average(layer, x, mean):
     assert graph.node_shape[2].tolist() == [0, 0, 0, 0]
 
 
+HEADS = {
+    "attention": lambda q: F.scaled_dot_product_attention(*q.chunk(3, -1)).transpose(1, 2),
+    "by hand": lambda q: (q[..., :2] @ q[..., 2:4].mT).softmax(-1).matmul(q[..., 4:]).transpose(1, 2),
+    "features of a layer": lambda q: q.transpose(1, 2).relu(),
+}
+
+
+@pytest.mark.parametrize(
+    "join", [lambda y: y.flatten(2), lambda y: y.reshape(2, 11, -1), lambda y: torch.cat(y.unbind(2), -1)]
+)
+@pytest.mark.parametrize("mix", HEADS.values(), ids=HEADS)
+def test_a_mean_over_tokens_whose_heads_are_joined_is_a_global_average(mix, join):
+    def forward(self, x):
+        q = self.a(x).unflatten(-1, (5, 6)).transpose(1, 2)
+        return self.b(join(mix(q)).mean(1))
+
+    graph = graph_of(forward, TOKENS, a=linear(3, 30), b=linear(30 if mix is HEADS["features of a layer"] else 10, 2))
+    assert "glob_avg" in kinds(graph)
+
+
 OTHER = {
     "channels": lambda x: x.mean(1),
     "samples": lambda x: x.mean(0, keepdim=True),

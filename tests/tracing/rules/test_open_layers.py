@@ -120,22 +120,9 @@ def test_a_recurrence_has_one_bias_after_the_layers_of_input_and_state():
     members = {"w": weight(5, 11), "u": weight(11, 11), "b": weight(11), "last": linear(11, 2)}
     graph = graph_of(forward, torch.rand(2, 3, 5), **members)
     assert not graph.kept
-    assert sources(graph)["b"] == ["w"]
-    assert sources(graph)["u"] == ["b"]
-    assert kinds(graph) == [
-        "input",
-        "conv",
-        "bias",
-        "conv",
-        "conv",
-        "sum",
-        "bias",
-        "conv",
-        "conv",
-        "sum",
-        "bias",
-        "conv",
-    ]
+    assert sources(graph)["b"] == ["sum"]
+    assert sources(graph)["sum"] == ["w", "u"]
+    assert kinds(graph) == ["input", *["conv", "conv", "sum", "bias"] * 3, "conv"]
 
 
 def test_a_recurrence_may_have_a_bias_for_the_input_and_one_for_the_state():
