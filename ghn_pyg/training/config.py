@@ -27,8 +27,8 @@ class TrainConfig(Config):
     Args:
         ghn: The GHN to train: a :class:`~ghn_pyg.GHNConfig`, its fields, or a ``preset`` and changes to it.
         start: Name or folder of a GHN whose weights the run starts from, as for
-            :func:`~ghn_pyg.models.ghn.from_pretrained`; by default new weights. It may be for another number of classes:
-            the weights of its classification layer are then new ones.
+            :func:`~ghn_pyg.models.ghn.from_pretrained`; by default new weights. If it is for another number of classes,
+            the weights of its classification layer are new ones.
         images: Name of the image data; see :func:`~ghn_pyg.data.load_images`.
         folder: Folder with its files.
         download: Whether to download missing image data, where torchvision can.

@@ -109,6 +109,19 @@ def test_a_run_that_mostly_skips_is_an_error(tmp_path, monkeypatch):
                  last_checkpoint(tmp_path)["ghn"])  # fmt: skip
 
 
+def test_lack_of_memory_for_the_ghn_is_told_with_the_step(tmp_path, monkeypatch):
+    original = module.clip_and_step
+
+    def fail(state, *arguments, **options):
+        if state.progress.step == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")
+        return original(state, *arguments, **options)
+
+    monkeypatch.setattr(module, "clip_and_step", fail)
+    with pytest.raises(TrainingError, match=r"^step 2: memory does not suffice.*3 GiB.*smaller GHN"):
+        run(tmp_path, 4)
+
+
 @pytest.mark.parametrize("fault", ["gradient", "weight"])
 def test_the_trained_ghn_is_the_last_good_one(tmp_path, monkeypatch, caplog, fault):
     """Not one whose steps were bad, or whose weights overflow though its last loss did not."""
