@@ -182,7 +182,7 @@ def in_this_process(function, **arguments):
         (prediction, ["--networks", "squeezenet1_1"], "## tiny2"),
         (soundness, ["--splits", "wide", "--width", "8", "--image-size", "16"], "| wide | 2 |"),
         (tracing, ["--networks", "squeezenet1_1"], "| squeezenet1_1 | 65 |"),
-        (training, [], "published 11.8 s and 8.9 GB"),
+        (training, [], "GB at most.\n"),
         (wild, ["--libraries", "torch", "torch_geometric", "pytorchcv"], "| torch_geometric | 2 | 2 | 2 | 2 | 2 | 2 |"),
     ],
     ids=lambda value: value.__name__.partition(".")[2] if hasattr(value, "main") else "",
@@ -200,7 +200,9 @@ def test_quick_mode(benchmark, options, section, tmp_path, monkeypatch):
     assert section in report.read_text()
     results = json.loads(json_file.read_text())
     assert results["matrix_product_s"]["median"] > 0
-    assert not any(goal["measured"] for goal in results.get("goals", ()) if benchmark is training)
+    if benchmark is training:  # its toy step is not compared with the published one
+        assert "goals" not in results
+        assert "published" not in report.read_text()
 
 
 def test_a_ghn_that_needs_more_memory_is_skipped(monkeypatch, tmp_path, capsys):

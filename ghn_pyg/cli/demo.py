@@ -1,4 +1,4 @@
-"""``ghn-pyg demo``: compares predicted, random and trained parameters of a network on digits."""
+"""``ghn-pyg demo``: compares predicted, random and trained parameters of a network on a GHN's own images."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ _SHOWN: Final = range(20)  # test images in the picture
 
 
 def demo(
-    network: Annotated[str, option("ARCH", "A torchvision network, adapted to images of 16×16 pixels.")] = "resnet50",
+    network: Annotated[
+        str, option("ARCH", "A torchvision network, adapted to images of up to 64×64 pixels.")
+    ] = "resnet50",
     ghn: options.GhnOption = "digits",
     out: options.PictureFile = None,
     seed: options.Seed = 0,
 ) -> None:
-    """Predict a network that the GHN has not seen, and compare it with random and trained ones on digits."""
+    """Predict a network that the GHN has not seen, and compare it with random and trained ones on its images."""
+    options.check_single_process()
     options.check_file(out, options.PICTURE_SUFFIXES)
+    model = load_ghn(ghn)
     with status("Loading"), user_errors(ValueError, ImportError):
         import torch
 
@@ -35,9 +39,8 @@ def demo(
 
         if out is not None:
             require("matplotlib.figure", "plot", "pictures")
-        images = load_images("digits")
+        images = load_images(trained_for=model.config.trained_for)
         (subject,) = torchvision_subjects([network], images.num_classes, images.image_size)
-    model = load_ghn(ghn)
     with user_errors(ValueError, TypeError):
         images.check_classes("the GHN", model.config.num_classes)
         with torch.random.fork_rng(devices=[]):
@@ -57,18 +60,19 @@ def demo(
     shown, _ = images.test.batch(_SHOWN)
     with status("Measuring"), torch.inference_mode():
         for name, each in networks.items():
-            with evaluation_mode(each, "batch", images, 0, None):
+            with evaluation_mode(each, "recalibrated", images, 0, None):
                 accuracies[name] = measure(each, batches).top1
                 choices[name] = each(shown).argmax(1)
     table = make_table("parameters", "top-1", "seconds")
     seconds = ("", f"{predicted_seconds:.2f}", f"{trained_seconds:.2f}")
     for (name, accuracy), taken in zip(accuracies.items(), seconds, strict=True):
         table.add_row(name, f"{accuracy:.1%}", taken)
-    rows = [("network", f"{counted(sum(p.numel() for p in random.parameters()), 'parameter')}, adapted to 16 pixels")]
+    size = counted(sum(p.numel() for p in random.parameters()), "parameter")
+    rows = [("network", f"{size}, for images of {images.image_size} pixels")]
     if out is not None:
         with status("Drawing"), user_errors(ImportError, OSError):
             from ..viz.evaluation_plots import plot_choices
 
             plot_choices(accuracies, choices, images, _SHOWN, out)
         rows.append(("saved", str(out)))
-    print_rows(f"{network} on {len(images.test):,} held-out digits, by {ghn}", rows, table)
+    print_rows(f"{network} on {len(images.test):,} test images of {images.name}, by {ghn}", rows, table)

@@ -36,14 +36,15 @@ if TYPE_CHECKING:
 
 _DEFAULT_SPLITS: Final = ("test", "wide", "deep", "dense", "bnfree")
 _TORCHVISION: Final = "torchvision"
+_BY_NAME: Final = (_TORCHVISION, "networks")
 _PUBLISHED: Final = "published"
 
 
 class Statistics(enum.StrEnum):
     """Statistics that batch norms use."""
 
-    batch = "batch"
     recalibrated = "recalibrated"
+    batch = "batch"
     running = "running"
 
 
@@ -53,16 +54,19 @@ def evaluate(
         list[str] | None,
         option("NAME", f"A split of DeepNets-1M; repeatable. Default: {', '.join(_DEFAULT_SPLITS)}."),
     ] = None,
-    network: Annotated[list[str] | None, option("ARCH", "A torchvision network, or all; repeatable.")] = None,
+    network: Annotated[
+        list[str] | None, option("ARCH", f"{options.SUBJECTS}; or all of torchvision; repeatable.")
+    ] = None,
     weights: Annotated[
         Path | None, option("FILE.safetensors", "Measure a network with these weights, as of `ghn-pyg finetune --out`.")
     ] = None,
-    images: options.ImageData = "digits",
+    images: options.ImageData = None,
     data: options.DataFolder = Path("data"),
     download: options.Download = False,
+    skip_damaged: options.SkipDamaged = False,
     image_size: options.ImageSize = None,
     num_classes: options.NumClasses = None,
-    width: options.Width = 32,
+    width: options.Width = None,
     count: Annotated[int | None, option("N", "Number of networks of each split; all by default.", min=1)] = None,
     compare: Annotated[
         list[str] | None,
@@ -72,9 +76,21 @@ def evaluate(
             "prediction (finetuned:N); repeatable.",
         ),
     ] = None,
+    train_batch_size: Annotated[int, option("N", "Images in a batch of --compare sgd:N and finetuned:N.", min=2)] = 64,
+    learning_rate: Annotated[
+        float, option("RATE", "Peak learning rate of --compare sgd:N and finetuned:N.", min=0)
+    ] = 0.025,
     statistics: Annotated[
-        Statistics, typer.Option(help="Batch norms use those of each batch, recalibrated ones, or running averages.")
-    ] = Statistics.batch,
+        Statistics,
+        typer.Option(
+            help="Statistics of batch norms: recalibrated on training images; of each batch of test images, as "
+            "published, which peeks at the batch; or running averages of a trained network."
+        ),
+    ] = Statistics.recalibrated,
+    batch_size: Annotated[int, option("N", "Test images in a batch.", min=1)] = 64,
+    held_out: Annotated[
+        bool, flag("--held-out", "Measure on the training images that the GHN has not seen, to choose between GHNs.")
+    ] = False,
     noise: Annotated[str, option("STD", "Standard deviation of noise on pixels from 0 to 1, or published.")] = "0",
     out: options.ReportFile = None,
     seed: options.Seed = 0,
@@ -83,6 +99,7 @@ def evaluate(
     workers: options.Workers = 0,
 ) -> None:
     """Measure the accuracy of networks with predicted parameters, or of a trained network."""
+    options.check_single_process()
     options.check_file(out, options.REPORT_SUFFIXES)
     options.check_splits(*(split or ()))
     if not re.fullmatch(rf"{_PUBLISHED}|\d*\.?\d+(e-?\d+)?", noise):
@@ -105,17 +122,25 @@ def evaluate(
         from ..finetuning.train_network import check_fit
 
     model = load_ghn(ghn, device) if ghn else None
+    trained_for = None if model is None else model.config.trained_for
+    width = width or (trained_for.evaluation_width if trained_for else 32)
     source = ghn or str(weights)
     with user_errors(ValueError, ImportError):
-        dataset = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
-        trainings = {name: FitConfig(epochs=epochs, seed=seed) for name, (_, epochs) in methods.items() if epochs}
+        dataset = load_images(
+            images, data, image_size=image_size, num_classes=num_classes, download=download,
+            skip_damaged=skip_damaged, trained_for=trained_for,
+        )  # fmt: skip
+        if held_out:
+            if trained_for is None or not trained_for.held_out:
+                fail("--held-out expected a GHN that is not trained on all training images (held_out)")
+            dataset = dataset.hold_out(trained_for.held_out)
+        plan = FitConfig(batch_size=train_batch_size, learning_rate=learning_rate, seed=seed)
+        trainings = {name: plan.replace(epochs=epochs) for name, (_, epochs) in methods.items() if epochs}
         for training in trainings.values():  # before networks that may take hours
             check_fit(dataset, training)
         std = published_noise(dataset) if noise == _PUBLISHED else float(noise)
         if weights is None:
             groups = _find_networks(split, network, dataset, width, count)
-            if statistics is not Statistics.batch and set(groups) != {_TORCHVISION}:
-                fail("batch norms of DeepNets-1M keep no statistics; use --statistics batch")
         else:
             sizes = (dataset.num_classes, dataset.image_size)
             groups = {_TORCHVISION: [trained_subject(name, weights, *sizes) for name in network or ()]}
@@ -128,6 +153,7 @@ def evaluate(
                         subjects,
                         dataset,
                         statistics=statistics.value,
+                        batch_size=batch_size,
                         noise=std,
                         seed=seed,
                         device=device,
@@ -136,10 +162,11 @@ def evaluate(
                         other_classes=other_classes,
                         progress=advance,
                     )
-                    settings = {"source": source, "width": None if group == _TORCHVISION else width}
+                    settings = {"source": source, "width": None if group in _BY_NAME else width}
                     settings |= {} if weights is None else {"parameters": "trained"}
                     reports[group, name] = dataclasses.replace(report, settings={**report.settings, **settings})
-    _print_reports(f"{source} on {len(dataset.test):,} test images of {dataset.name}", reports)
+    kind = "held-out" if held_out else "test"
+    _print_reports(f"{source} on {len(dataset.test):,} {kind} images of {dataset.name}", reports)
     if _TORCHVISION in groups and ghn:
         _print_norms(ghn, dataset, reports[_TORCHVISION, "predicted"])
     if out is not None:
@@ -163,16 +190,21 @@ def _find_networks(
     splits: Sequence[str] | None, networks: Sequence[str] | None, images: Images, width: int, count: int | None
 ) -> dict[str, list[Subject]]:
     """The networks to measure, by split."""
-    from ..evaluation.subjects import deepnets_subjects, torchvision_subjects
+    from ..evaluation.subjects import deepnets_subjects, named_subject, torchvision_subjects
     from ..families.deepnets.dataset import DeepNets
+    from ..zoo.torchvision_models import classification_models
 
     groups = {}
     for name in splits or (() if networks else _DEFAULT_SPLITS):
         split = DeepNets(name, num_classes=images.num_classes, image_size=images.image_size, width=width)
         groups[name] = deepnets_subjects(split[: min(count or len(split), len(split))])
     if networks:
-        chosen = None if "all" in networks else networks
-        groups[_TORCHVISION] = torchvision_subjects(chosen, images.num_classes, images.image_size)
+        sizes = (images.num_classes, images.image_size)
+        if "all" in networks:
+            groups[_TORCHVISION] = torchvision_subjects(None, *sizes)
+        else:
+            group = _BY_NAME[not set(networks) <= set(classification_models())]
+            groups[group] = [named_subject(name, *sizes, width) for name in networks]
     return groups
 
 
@@ -196,7 +228,7 @@ def _print_reports(title: str, reports: Reports) -> None:
         failures |= {f"{group}, {method}, {name}": reason for name, reason in report.failures.items()}
     console.print(table)
     print_failures(failures)
-    if by_method := {method: report for (group, method), report in reports.items() if group == _TORCHVISION}:
+    if by_method := {method: report for (group, method), report in reports.items() if group in _BY_NAME}:
         table = make_table("network", *by_method)
         for rows in zip(*(report.rows for report in by_method.values()), strict=True):
             table.add_row(rows[0].name, *("–" if row.top1 is None else f"{row.top1:.2%}" for row in rows))

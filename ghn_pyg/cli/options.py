@@ -65,15 +65,35 @@ GhnArgument = Annotated[str, argument("GHN", GHN_FORMS)]
 GhnOption = Annotated[str, option("NAME_OR_FILE", GHN_FORMS, "--ghn")]
 CheckpointFolder = Annotated[Path, option("DIR", "Folder to write; a checkpoint in it is replaced.", "--out")]
 
+# Networks to measure and to train
+SUBJECTS: Final = f"{NAME_FORMS}, test/3 (of a split of DeepNets-1M), darts, pdarts or vit"
+
 # Image data
-ImageData = Annotated[str, option("NAME", "digits, cifar10, a class of torchvision.datasets, or a folder.")]
+ImageData = Annotated[
+    str | None,
+    option(
+        "NAME",
+        "digits, cifar10, a class of torchvision.datasets, or a folder; by default what the GHN was trained on, else "
+        "digits.",
+    ),
+]
 DataFolder = Annotated[Path, option("DIR", "Folder with the files of torchvision's image data.")]
 Download = Annotated[bool, flag("--download", "Download missing image data, if torchvision can.")]
-ImageSize = Annotated[int | None, option("PIXELS", "Height and width of the images, if not that of the data.")]
+SkipDamaged = Annotated[bool, flag("--skip-damaged", "Leave out images that cannot be read; reads all files once.")]
+ImageSize = Annotated[int | None, option("PIXELS", "Height and width of the images, if not that of the GHN or data.")]
 NumClasses = Annotated[int | None, option("N", "Number of classes, if the image data does not declare it.", min=1)]
-Width = Annotated[int, option("N", "Width of the networks of DeepNets-1M.", min=8)]
+Width = Annotated[
+    int | None,
+    option("N", "Width of the networks of DeepNets-1M; by default that of the GHN's training nearest to 32.", min=8),
+]
 ReportFile = Annotated[Path | None, option("FILE", "Save the results, as .json or .csv.")]
 PictureFile = Annotated[Path | None, option("FILE", "Save a picture, as .png, .svg or .pdf.")]
+
+
+def check_single_process() -> None:
+    """Checks that a command that has no use for them is not started with several processes, which would do the same."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        fail("this command runs in one process; start it without torchrun")
 
 
 def check_splits(*splits: str) -> None:

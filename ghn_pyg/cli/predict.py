@@ -52,6 +52,8 @@ def predict(
     model = load_ghn(ghn, device)
     import torch
 
+    from ..tracing.parameter_coverage import CoverageError
+
     settings: dict[str, Any] = {"keep_classifier": keep_classifier, "seed": seed, "dtype": getattr(torch, dtype)}
     norm_rows, saved_rows = [], []
     with status(f"Predicting {source}"):
@@ -60,14 +62,16 @@ def predict(
             from ..models.sharded_prediction import predict_shards
 
             metadata = {"architecture": source, "ghn": ghn, "seed": seed}
-            with user_errors(OSError):
+            with user_errors(CoverageError, OSError):
+                model.check_classes(graph, keep_classifier, strict)
                 index = predict_shards(
                     model, graph, shards, shard_size=round(1e9 * shard_size), metadata=metadata, **settings
                 )
             predicted, kept = [*index.weight_map], index.metadata["kept"]
             saved_rows = [("saved", f"{shards}, {counted(len(set(index.weight_map.values())), 'shard')}")]
         else:
-            prediction = model.predict(graph, **settings)
+            with user_errors(CoverageError):
+                prediction = model.predict(graph, strict=strict, **settings)
             predicted, kept = [*prediction], prediction.kept
             if device != "cpu":
                 torch.accelerator.synchronize(device)

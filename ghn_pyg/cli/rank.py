@@ -15,20 +15,23 @@ from .terminal import make_table, print_failures, print_line, print_rows, progre
 def rank(
     ghn: options.GhnArgument,
     split: Annotated[str, option("NAME", "The split of DeepNets-1M.")] = "search",
-    count: Annotated[int, option("N", "Number of architectures to rank.", min=2)] = 100,
+    network: Annotated[list[str] | None, option("ARCH", f"Instead of a split: {options.SUBJECTS}; repeatable.")] = None,
+    count: Annotated[int, option("N", "Number of architectures of the split to rank.", min=2)] = 100,
     top: Annotated[int, option("N", "Number of architectures to show.", min=1)] = 10,
-    images: options.ImageData = "digits",
+    images: options.ImageData = None,
     data: options.DataFolder = Path("data"),
     download: options.Download = False,
+    skip_damaged: options.SkipDamaged = False,
     image_size: options.ImageSize = None,
     num_classes: options.NumClasses = None,
-    width: options.Width = 32,
+    width: options.Width = None,
     check: Annotated[int, option("N", "Also train all architectures for N epochs of SGD, and compare.", min=0)] = 0,
     out: options.ReportFile = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
 ) -> None:
     """Rank architectures by their accuracy with predicted parameters, for architecture search."""
+    options.check_single_process()
     options.check_file(out, options.REPORT_SUFFIXES)
     options.check_splits(split)
     options.check_device(device)
@@ -36,7 +39,7 @@ def rank(
         from ..data.load import load_images
         from ..evaluation.evaluate import evaluate
         from ..evaluation.report import Report, agreement, ranked
-        from ..evaluation.subjects import deepnets_subjects
+        from ..evaluation.subjects import deepnets_subjects, named_subject
         from ..families.deepnets.dataset import DeepNets
         from ..finetuning.config import FitConfig
         from ..finetuning.train_network import check_fit
@@ -45,12 +48,21 @@ def rank(
         if check:
             require("scipy.stats", "train", "rank correlations")
         model = load_ghn(ghn, device)
-        dataset = load_images(images, data, image_size=image_size, num_classes=num_classes, download=download)
+        trained_for = model.config.trained_for
+        width = width or (trained_for.evaluation_width if trained_for else 32)
+        dataset = load_images(
+            images, data, image_size=image_size, num_classes=num_classes, download=download,
+            skip_damaged=skip_damaged, trained_for=trained_for,
+        )  # fmt: skip
         training = FitConfig(epochs=check, seed=seed) if check else None
         if training is not None:
             check_fit(dataset, training)
-        networks = DeepNets(split, num_classes=dataset.num_classes, image_size=dataset.image_size, width=width)
-        subjects = deepnets_subjects(networks[: min(count, len(networks))])
+        sizes = {"num_classes": dataset.num_classes, "image_size": dataset.image_size, "width": width}
+        if network:
+            subjects = [named_subject(name, **sizes) for name in network]
+        else:
+            networks = DeepNets(split, **sizes)
+            subjects = deepnets_subjects(networks[: min(count, len(networks))])
         trained, tau = None, math.nan
         with progress_bar(len(subjects) * (2 if check else 1), "Ranking") as advance:
             report = evaluate(model, subjects, dataset, seed=seed, device=device, progress=advance)
@@ -68,7 +80,7 @@ def rank(
     lines = [("ran", f"{len(rows)} of {len(subjects)}")]
     if check:
         lines.append(("Kendall's τ", "–" if math.isnan(tau) else f"{tau:.2f} with {check} epochs of SGD"))
-    print_rows(f"{split} ranked by {ghn}", lines, table)
+    print_rows(f"{split if not network else 'networks'} ranked by {ghn}", lines, table)
     print_failures(report.failures)
     if out is not None:
         with user_errors(OSError):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
+
+
+LOG_SECONDS: Final = 30.0
+"""Time between lines where there is no terminal for a progress bar."""
 
 
 def one_line(text: str) -> str:
@@ -37,7 +42,10 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        fail(str(error))
+        message = str(error)
+        if message.startswith("Caught "):  # a process of a DataLoader adds its traceback
+            message = message.rpartition(f"{type(error).__name__}: ")[2]
+        fail(message)
 
 
 @contextlib.contextmanager
@@ -65,6 +73,35 @@ def progress_bar(total: int, description: str) -> Iterator[Callable[..., None]]:
     with make_progress() as progress:
         task = progress.add_task(description, total=total)
         yield lambda *_: progress.advance(task)
+
+
+@contextlib.contextmanager
+def epoch_bar(description: str, epochs: int, visible: bool = True) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar, as a function to call with the epochs that are done and figures to show.
+
+    Without a terminal it writes a line to standard error from time to time.
+    """
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+
+    epoch = TextColumn("{task.description}epoch {task.completed:.2f} of {task.total}")
+    figures = TextColumn("{task.fields[figures]}")
+    first: tuple[float, float] | None = None
+    logged = 0.0
+    with make_progress(epoch, BarColumn(), figures, TimeRemainingColumn(), visible=visible) as progress:
+        task = progress.add_task(description, total=epochs, figures="")
+
+        def note(done: float, text: str) -> None:
+            nonlocal first, logged
+            now = time.monotonic()
+            first = first or (now, done)
+            progress.update(task, completed=done, figures=text)
+            if progress.disable and visible and done > first[1] and now - logged > LOG_SECONDS:
+                logged = now
+                minutes = (now - first[0]) / (done - first[1]) * (epochs - done) / 60
+                line = f"{epoch.render(progress.tasks[task])}, {text}, {minutes:,.0f} min left"
+                typer.echo(line, err=True)
+
+        yield note
 
 
 def make_console() -> Console:

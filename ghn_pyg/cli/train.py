@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import typer
 
 from . import options
 from .options import argument, flag, option
-from .terminal import fail, make_progress, print_rows, status, user_errors
+from .terminal import counted, epoch_bar, fail, print_rows, status, user_errors
 
 if TYPE_CHECKING:
     from ..training.logs import LogRow
@@ -49,7 +50,7 @@ def train(
     with status("Loading"):
         from ..training.checkpoints import TrainingError
         from ..training.fabric import make_fabric
-        from ..training.run import train as meta_train
+        from ..training.run import run_training
     with user_errors(ValueError, ImportError, TrainingError, OSError):
         chosen = load_config(config, changes or ())
         fabric = make_fabric(chosen.precision, device)
@@ -57,7 +58,7 @@ def train(
             folder = Path(scratch) if out is None or fast_dev_run else out
             limit = min(_DEV_STEPS, steps or _DEV_STEPS) if fast_dev_run else steps
             try:
-                meta_train(chosen, folder, fabric=fabric, steps=limit, workers=workers, progress=note)
+                run = run_training(chosen, folder, fabric=fabric, steps=limit, workers=workers, progress=note)
             except KeyboardInterrupt:
                 if fabric.is_global_zero and folder == out:
                     typer.echo(f"Stopped. The same command resumes from the last checkpoint in {out}.", err=True)
@@ -67,8 +68,22 @@ def train(
     rows = [("steps", f"{last[-1].step + 1:,}" if last else "already complete")]
     if last:
         rows += [("loss", f"{_mean(last, 'loss'):.4f}"), ("top-1", f"{_mean(last, 'top1'):.2%} of training images")]
+    progress = run.state.progress
+    if run.validation and progress.best is not None:
+        unseen = f"of {len(run.images.test):,} held-out images, by {len(run.validation)} unseen networks"
+        rows.append(("best", f"{1 - progress.best:.2%} {unseen}"))
+    if chosen.start is not None:
+        rows.append(("started from", progress.source))
+    if progress.skipped:
+        counts = f"{progress.skipped:,} of {counted(progress.step, 'step')}, as losses or gradients were not finite"
+        rows.append(("skipped", f"{counts}; {counted(progress.rollbacks, 'roll-back')}"))
+    if progress.left_out:
+        rows.append(("left out", f"{counted(progress.left_out, 'network')}, as memory did not suffice"))
     if folder == out:
-        rows.append(("saved", f"{out / 'ghn'}, the log {out / 'log.csv'}"))
+        which = "the last one" if run.saved_step == progress.step else "the last good one"
+        rows.append(("saved", f"{out / 'ghn'}, {which}, after {counted(run.saved_step, 'step')}"))
+        rows += [("the best one", f"{out / 'best'}")] if (out / "best").exists() else []
+        rows.append(("log", f"{out / 'log.csv'}"))
     elif out is not None:
         rows.append(("saved", f"nothing in {out}, because of --fast-dev-run"))
     print_rows(config, rows)
@@ -77,20 +92,18 @@ def train(
 @contextmanager
 def _bar(epochs: int, visible: bool) -> Iterator[tuple[Callable[[LogRow], None], deque[LogRow]]]:
     """A progress bar with loss, accuracy and speed, and the last rows of the log."""
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-
-    epoch = TextColumn("epoch {task.completed:.2f} of {task.total}")
-    figures = TextColumn("loss {task.fields[loss]:.3f}  top-1 {task.fields[top1]:.1%}  {task.fields[speed]:.1f} arch/s")
     last: deque[LogRow] = deque(maxlen=_WINDOW)
-    with make_progress(epoch, BarColumn(), figures, TimeRemainingColumn(), visible=visible) as progress:
-        task = progress.add_task("", total=epochs, loss=float("nan"), top1=float("nan"), speed=0.0)
+    val = ""
+    with epoch_bar("", epochs, visible) as update:
 
         def note(row: LogRow) -> None:
+            nonlocal val
             last.append(row)
-            progress.update(
-                task, completed=row.epoch, loss=_mean(last, "loss"), top1=_mean(last, "top1"),
-                speed=sum(row.architectures for row in last) / sum(row.seconds for row in last),
-            )  # fmt: skip
+            if not math.isnan(row.val_top1):
+                val = f"  unseen {row.val_top1:.1%}"
+            speed = sum(row.architectures for row in last) / sum(row.seconds for row in last)
+            figures = f"loss {_mean(last, 'loss'):.3f}  top-1 {_mean(last, 'top1'):.1%}{val}  {speed:.1f} arch/s"
+            update(row.epoch, f"step {row.step + 1:,}  {figures}")
 
         yield note, last
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 Colours = tuple[float, float, float]
+Normalization = tuple[Colours, Colours]
 
-IMAGENET: Final[tuple[Colours, Colours]] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET: Final[Normalization] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of the colours of ImageNet."""
 
 _SMALL: Final = 64
@@ -34,12 +35,12 @@ def shift_and_mirror(pixels: Tensor) -> Tensor:
     return padded.permute(0, 2, 3, 1)[image, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
 
 
-def picture_transforms(size: int) -> tuple[Any, Any]:
+def picture_transforms(size: int, mean: Colours, std: Colours) -> tuple[Any, Any]:
     """From a picture to a normalised tensor, without and with augmentation.
 
     Pictures of up to 64 pixels are shifted and mirrored; larger ones are cropped and mirrored as for ImageNet.
     """
-    finish = [v2.PILToTensor(), v2.RGB(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(*IMAGENET)]
+    finish = [v2.PILToTensor(), v2.RGB(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
     if size <= _SMALL:
         plain: list[Any] = [v2.Resize((size, size))]
         augmented: list[Any] = [*plain, v2.RandomCrop(size, padding=size // 8), v2.RandomHorizontalFlip()]

@@ -11,11 +11,11 @@ import torch
 import torchvision
 from torchvision.transforms import v2
 
-from .augmentation import Colours, shift_and_mirror
+from .augmentation import Normalization, shift_and_mirror
 from .image_folder import LAYOUT
 from .images import Images, ImagesError, TensorImages
 
-CIFAR: Final[dict[str, tuple[Colours, Colours]]] = {
+CIFAR: Final[dict[str, Normalization]] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
@@ -82,16 +82,18 @@ def _can_download(kind: type) -> bool:
     return any("download" in inspect.signature(base).parameters for base in bases)
 
 
-def cifar_images(name: str, train: Any, test: Any, size: int, augment: bool) -> Images:
+def cifar_images(
+    name: str, train: Any, test: Any, size: int, augment: bool, normalization: Normalization | None
+) -> Images:
     """CIFAR-10 or CIFAR-100 in memory."""
-    mean, std = CIFAR[name]
+    mean, std = normalization or CIFAR[name]
     image_sets = []
     for data, augmentation in ((train, shift_and_mirror if augment else None), (test, None)):
         pixels = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
         if size != pixels.size(-1):
             pixels = v2.functional.resize(pixels, [size, size], antialias=True)
         image_sets.append(TensorImages(pixels, torch.tensor(data.targets), mean, std, augmentation))
-    return Images(name, image_sets[0], image_sets[1], len(train.classes), size, mean, std)
+    return Images(name, image_sets[0], image_sets[1], len(train.classes), size, mean, std, tuple(train.classes))
 
 
 def count_classes(dataset: Any) -> int:

@@ -7,9 +7,9 @@ so that both ``from ghn_pyg.evaluation import evaluate`` and ``from ghn_pyg.eval
 from .accuracy import Accuracy, measure
 from .evaluate import evaluate
 from .report import Report, Row, agreement, ranked
-from .subjects import Subject, deepnets_subjects, torchvision_subjects
+from .subjects import Subject, deepnets_subjects, named_subject, torchvision_subjects
 
 __all__ = [
-    "Accuracy", "Report", "Row", "Subject", "agreement", "deepnets_subjects", "evaluate", "measure", "ranked",
-    "torchvision_subjects",
+    "Accuracy", "Report", "Row", "Subject", "agreement", "deepnets_subjects", "evaluate", "measure", "named_subject",
+    "ranked", "torchvision_subjects",
 ]  # fmt: skip

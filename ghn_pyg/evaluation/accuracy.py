@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
@@ -12,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.images import Images, ImageSet
+from ..finetuning.train_network import first_output
 from ..models import batch_statistics, recalibrate
 
 Statistics = Literal["batch", "recalibrated", "running"]
@@ -21,7 +23,7 @@ PUBLISHED_NOISE: Final = {"cifar10": 0.08, "cifar100": 0.08, "imagenet": 0.18}
 
 
 class Accuracy(NamedTuple):
-    """Top-1 and top-5 accuracy, as fractions from 0 to 1."""
+    """Top-1 and top-5 accuracy, as fractions from 0 to 1; with up to five classes, top-5 accuracy is NaN."""
 
     top1: float
     top5: float
@@ -30,7 +32,7 @@ class Accuracy(NamedTuple):
 class Batches(Dataset[tuple[Tensor, Tensor]]):
     """Batches of images in a fixed, shuffled order.
 
-    A last batch of one image is merged into the one before, as batch norms need two. ``noise`` is the standard
+    A last batch of one image is merged into the one before, as batch statistics need two. ``noise`` is the standard
     deviation of Gaussian noise on the normalised images, for each colour channel.
 
     Example:
@@ -44,7 +46,7 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
     ) -> None:
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
         self.batches = list(order.split(size))
-        if len(self.batches) > 1 and len(self.batches[-1]) == 1:
+        if size > 1 and len(self.batches) > 1 and len(self.batches[-1]) == 1:
             self.batches[-2:] = [torch.cat(self.batches[-2:])]
         self.images = images
         self.seed = seed
@@ -94,7 +96,7 @@ def measure(network: nn.Module, batches: Batches, device: Any = None, workers: i
     """Measures top-1 and top-5 accuracy of a network as it is; see :func:`evaluation_mode`.
 
     Args:
-        network: Returns logits of shape (B, K).
+        network: Returns logits of shape (B, K), or a tuple or output of Transformers that begins with them.
         batches: The images.
         device: Device of the network, to which images are moved.
         workers: Processes that read images.
@@ -102,9 +104,10 @@ def measure(network: nn.Module, batches: Batches, device: Any = None, workers: i
     correct = torch.zeros(2, dtype=torch.long, device=device)
     with torch.inference_mode():
         for images, labels in batches.load(workers):
-            logits, labels = network(images.to(device)).float(), labels.to(device)
+            logits, labels = first_output(network(images.to(device))).float(), labels.to(device)
             correct += torch.stack([in_top_k(logits, labels, k).sum() for k in (1, 5)])
-    return Accuracy(*(correct / len(batches.images)).tolist())
+    top1, top5 = (correct / len(batches.images)).tolist()
+    return Accuracy(top1, top5 if logits.size(1) > 5 else math.nan)
 
 
 @contextlib.contextmanager
@@ -115,8 +118,10 @@ def evaluation_mode(
 
     Args:
         network: The network. Recalibration changes its running statistics.
-        statistics: ``"batch"``: those of each batch, as in published evaluations; ``"recalibrated"``: estimated from
-            ten batches of training images without augmentation; ``"running"``: the network's own, from its training.
+        statistics: ``"recalibrated"``: estimated from ten batches of training images without augmentation, so that a
+            prediction depends on its image alone; ``"batch"``: those of each batch of test images, as in published
+            evaluations, which peeks at the other images of the batch and at their classes; ``"running"``: the
+            network's own, from its training.
         images: The image data.
         seed: Seed of the order of training images.
         device: Device of the network.
@@ -127,9 +132,10 @@ def evaluation_mode(
         with batch_statistics(network):
             yield
         return
-    tracked = [norm.running_mean is not None for norm in network.modules() if isinstance(norm, _BatchNorm)]
-    if tracked and not any(tracked):
-        raise ValueError("the batch norms track no running statistics; use statistics='batch'")
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if statistics == "recalibrated":
-        recalibrate(network, Batches(images.train.plain(), seed).load(workers), device=device)
+        if norms:
+            recalibrate(network, Batches(images.train.plain(), seed).load(workers), device=device)
+    elif any(norm.running_mean is None for norm in norms):
+        raise ValueError("batch norms track no running statistics; use recalibrated ones")
     yield

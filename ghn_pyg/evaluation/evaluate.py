@@ -12,7 +12,7 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from ..data.images import Images
+from ..data.images import Images, ImagesError
 from ..finetuning import FitConfig, fit, start_from
 from ..finetuning.train_network import check_fit
 from ..models import GHN, load_prediction
@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    ghn: GHN | None, networks: Iterable[Subject], images: Images, *, statistics: Statistics = "batch",
+    ghn: GHN | None, networks: Iterable[Subject], images: Images, *, statistics: Statistics = "recalibrated",
     batch_size: int = BATCH_SIZE, noise: float = 0.0, seed: int = 0, device: Any = None, workers: int = 0,
     other_classes: bool = False, training: FitConfig | None = None, progress: Callable[[Row], None] = lambda row: None,
 ) -> Report:  # fmt: skip
@@ -39,9 +39,9 @@ def evaluate(
         ghn: The GHN; ``None`` to keep the initial parameters of each network, for comparison.
         networks: The networks; see :func:`~ghn_pyg.evaluation.subjects.deepnets_subjects`.
         images: The image data.
-        statistics: Batch-norm statistics: ``"batch"``, ``"recalibrated"`` or, for trained networks, ``"running"``; see
-            :func:`~ghn_pyg.evaluation.accuracy.evaluation_mode`.
-        batch_size: Batch size.
+        statistics: Batch-norm statistics: ``"recalibrated"``, ``"batch"``, which peeks at the batch, or, for trained
+            networks, ``"running"``; see :func:`~ghn_pyg.evaluation.accuracy.evaluation_mode`.
+        batch_size: Test images in a batch; it matters for the statistics of each batch alone.
         noise: Standard deviation of Gaussian noise on the test images, for pixels from 0 to 1; see
             :func:`~ghn_pyg.evaluation.accuracy.published_noise`.
         seed: Seed of the order of images, of noise, of class tokens and of initial parameters.
@@ -54,6 +54,7 @@ def evaluate(
 
     Raises:
         ValueError: If numbers of classes differ, or an option is out of range. It is raised before any network runs.
+        ImagesError: If an image cannot be read.
 
     Example:
         >>> from ghn_pyg.data import load_images
@@ -66,14 +67,18 @@ def evaluate(
     if ghn is not None and not other_classes:
         remedy = "train one for it, or say so by other_classes (--other-classes)"
         images.check_classes("the GHN", ghn.config.num_classes, remedy)
+        images.check_trained_for(ghn.config.trained_for)
     for subject in networks:
         images.check_classes(subject.name, subject.num_classes)
     if statistics not in get_args(Statistics):
         raise ValueError(f"statistics expected one of {', '.join(get_args(Statistics))}, got {statistics!r}")
     if statistics == "running" and ghn is not None and training is None:
-        raise ValueError("statistics expected batch or recalibrated; only trained networks have running statistics")
-    if not math.isfinite(noise) or noise < 0 or batch_size < 2:
-        raise ValueError(f"expected noise of at least 0 and batch_size of at least 2, got {noise} and {batch_size}")
+        raise ValueError("statistics expected recalibrated or batch; only trained networks have running statistics")
+    least = 2 if statistics == "batch" else 1
+    if not math.isfinite(noise) or noise < 0 or batch_size < least:
+        raise ValueError(
+            f"expected noise of at least 0 and batch_size of at least {least}, got {noise} and {batch_size}"
+        )
     device = device or (ghn.device if ghn is not None else torch.device("cpu"))
     batches = Batches(images.test, seed, batch_size, [noise / std for std in images.std])
     fabric = None
@@ -121,6 +126,8 @@ def _row(
             load_prediction(network, prediction)
             values["total_norm"] = prediction.total_norm()
         values |= accuracy(network.to(device))._asdict()
+    except ImagesError:  # an image that cannot be read is no fault of the network
+        raise
     except Exception as error:  # any error of a network is reported in its row
         _logger.debug("%s failed", subject.name, exc_info=True)
         values["failure"] = f"{type(error).__name__}: {error}"

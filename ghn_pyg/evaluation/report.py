@@ -23,7 +23,7 @@ class Row:
     Args:
         name: Name of the network.
         top1: Top-1 accuracy, from 0 to 1; ``None`` if the network failed.
-        top5: Top-5 accuracy, from 0 to 1; ``None`` if the network failed.
+        top5: Top-5 accuracy, from 0 to 1; ``None`` if the network failed, NaN with up to five classes.
         nodes: Nodes of its graph.
         parameters: Number of its parameters.
         total_norm: L2 norm of all predicted parameters; ``None`` if none were predicted.
@@ -74,14 +74,18 @@ class Report:
         return len(self.successes) / len(self.rows) if self.rows else math.nan
 
     def mean(self, field: str) -> float:
-        """The mean of a field, such as ``"top1"``, over the networks that ran; NaN if none did."""
-        values = [getattr(row, field) for row in self.successes]
+        """The mean of a field, such as ``"top1"``, over the networks that have it; NaN if none does."""
+        values = self._values(field)
         return statistics.fmean(values) if values else math.nan
 
     def std(self, field: str) -> float:
-        """The sample standard deviation of a field over the networks that ran; NaN for fewer than two."""
-        values = [getattr(row, field) for row in self.successes]
+        """The sample standard deviation of a field over the networks that have it; NaN for fewer than two."""
+        values = self._values(field)
         return statistics.stdev(values) if len(values) > 1 else math.nan
+
+    def _values(self, field: str) -> list[float]:
+        values = (getattr(row, field) for row in self.successes)
+        return [value for value in values if not math.isnan(value)]
 
     def norm_errors(self, ghn_name: str, tolerance: float = 1e-2) -> dict[str, tuple[float, float]]:
         """Predicted and published total norm of networks of torchvision where they differ.

@@ -1,4 +1,4 @@
-"""Networks to evaluate, of DeepNets-1M and torchvision, built one at a time."""
+"""Networks to evaluate, of DeepNets-1M or by name, built one at a time."""
 
 from __future__ import annotations
 
@@ -7,19 +7,32 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterable
+from typing import Any, Final
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_model
-from torch import nn
+from torch import Tensor, nn
 
-from ..families.deepnets.dataset import DeepNets
+from ..families.deepnets.architecture import Architecture
+from ..families.deepnets.architecture_sampling import PREDEFINED, SPLIT_SIZES
+from ..families.deepnets.dataset import DeepNets, graph_with_architecture
+from ..families.deepnets.genotype import DARTS, PDARTS
 from ..families.deepnets.network import Network
 from ..families.deepnets.network_plan import LARGE_IMAGES
+from ..finetuning.train_network import first_output
 from ..graph.arch_data import ArchData
 from ..tracing.trace import from_module
 from ..utils.suggest import some
+from ..zoo.build import build_network
+from ..zoo.parse_name import parse_name
 from ..zoo.small_images import adapt_to_small_inputs
 from ..zoo.torchvision_models import build, check_name, classification_models
+
+_GENOTYPES: Final[dict[str, Any]] = {
+    "darts": Architecture(genotype=DARTS, cells=20), "pdarts": Architecture(genotype=PDARTS, cells=20),
+    "vit": PREDEFINED["vit"],
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +102,61 @@ def _build(name: str, num_classes: int, image_size: int) -> nn.Module:
     return network if image_size >= LARGE_IMAGES else adapt_to_small_inputs(network)
 
 
+def named_subject(name: str, num_classes: int = 1000, image_size: int = 224, width: int = 32) -> Subject:
+    """A network by name.
+
+    Args:
+        name: ``"darts"`` or ``"pdarts"`` (20 cells), ``"vit"`` (of DeepNets-1M), an index of a split of DeepNets-1M
+            such as ``"test/3"``, or a name as for :func:`~ghn_pyg.zoo.build_network`. Networks of torchvision are those
+            of :func:`torchvision_subjects`; others are as their library builds them.
+        num_classes: Number of classes.
+        image_size: Height and width of the images in pixels.
+        width: Width of the networks of DeepNets-1M.
+
+    Raises:
+        ValueError: If there is no such network. When it is built: if it cannot take the images or has other classes.
+        ImportError: If its library is not installed.
+
+    Example:
+        >>> [named_subject(name, 10, 16, 8).build().num_classes for name in ("test/3", "darts")]
+        [10, 10]
+    """
+    split, _, index = name.partition("/")
+    if split in SPLIT_SIZES and index.isdecimal():
+        if int(index) >= SPLIT_SIZES[split]:
+            raise ValueError(f"the split {split!r} has networks 0 to {SPLIT_SIZES[split] - 1}, got {index}")
+        networks = DeepNets(split, num_classes=num_classes, image_size=image_size, width=width)
+        return deepnets_subjects(networks[int(index) : int(index) + 1])[0]
+    if name.lower() in _GENOTYPES:
+        architecture = _GENOTYPES[name.lower()]
+        if architecture.width is None:
+            architecture = architecture.replace(width=width)
+        graph = graph_with_architecture(architecture, num_classes, image_size)
+        build_it = functools.partial(Network, architecture, num_classes, image_size)
+        return Subject(name, num_classes, build_it, lambda network: graph)
+    if parse_name(name).library == "torchvision":
+        return torchvision_subjects([name], num_classes, image_size)[0]
+    images = torch.zeros(1, 3, image_size, image_size)
+    by_name = functools.partial(_build_by_name, name, num_classes, images)
+    return Subject(name, num_classes, by_name, lambda network: from_module(network, images))
+
+
+def _build_by_name(name: str, num_classes: int, images: Tensor) -> nn.Module:
+    options = {} if name.startswith("module:") else {"num_classes": num_classes, "image_size": images.size(-1)}
+    network = build_network(name, **options).network.eval()
+    try:
+        with torch.inference_mode():
+            shape = tuple(first_output(network(images)).shape)
+    except Exception as error:  # networks refuse images of another size in many ways
+        raise ValueError(f"{name} cannot take images of {images.size(-1)} pixels: {error}") from error
+    if shape != (1, num_classes):
+        raise ValueError(f"{name} expected logits of shape (1, {num_classes}) for an image, got {shape}")
+    return network
+
+
 def trained_subject(name: str, weights: str | os.PathLike[str], num_classes: int, image_size: int) -> Subject:
-    """A network of torchvision with trained weights, as ``ghn-pyg finetune --out`` writes them."""
-    (subject,) = torchvision_subjects([name], num_classes, image_size)
+    """A network by name with trained weights, as ``ghn-pyg finetune --out`` writes them."""
+    subject = named_subject(name, num_classes, image_size)
     network = subject.build()
     try:
         load_model(network, weights)

@@ -39,7 +39,7 @@ class Epoch(NamedTuple):
 
 def fit(
     network: nn.Module, images: Images, config: FitConfig, *, fabric: Fabric, workers: int = 0,
-    progress: Callable[[Epoch], None] = lambda epoch: None,
+    progress: Callable[[Epoch], None] = lambda epoch: None, on_step: Callable[[int, Tensor], None] | None = None,
 ) -> nn.Module:  # fmt: skip
     """Trains a network from its current parameters.
 
@@ -47,13 +47,14 @@ def fit(
     generators stay unchanged.
 
     Args:
-        network: Returns logits of shape (B, K), or a tuple that begins with them: auxiliary classifiers are not
-            trained. It is changed in place.
+        network: Returns logits of shape (B, K), or a tuple or output of Transformers that begins with them: auxiliary
+            classifiers are not trained. It is changed in place.
         images: The image data.
         config: How to train.
         fabric: The engine, with device and precision; see :func:`~ghn_pyg.training.fabric.make_fabric`.
         workers: Number of processes that read images.
         progress: Called after each epoch; it may evaluate the network.
+        on_step: Called after each step with its number, from 1 on, and its loss.
 
     Returns:
         ``network``, in evaluation mode and on the device.
@@ -89,19 +90,26 @@ def fit(
                 optimizer.zero_grad()
                 with fabric.autocast():
                     outputs = network(inputs)
-                logits = outputs if isinstance(outputs, Tensor) else outputs[0]
-                loss = fit_loss(logits.float(), labels, config)
+                loss = fit_loss(first_output(outputs).float(), labels, config)
                 fabric.backward(loss)
                 if config.clip:
                     fabric.clip_gradients(network, optimizer, max_norm=config.clip, error_if_nonfinite=False)
                 optimizer.step()
                 losses.append(loss.detach())
+                if on_step is not None:
+                    on_step(step + 1, losses[-1])
             all_losses = torch.stack(losses)
             mean = all_losses.mean().item()
             if not math.isfinite(mean):
                 raise FloatingPointError(f"losses are not finite in epoch {epoch + 1}; lower the learning rate")
             progress(Epoch(epoch + 1, mean, time.perf_counter() - start_time, tuple(all_losses.tolist())))
     return network.eval()
+
+
+def first_output(outputs: Any) -> Tensor:
+    """The logits: the outputs of a network, or the first one."""
+    logits: Tensor = outputs if isinstance(outputs, Tensor) else outputs[0]
+    return logits
 
 
 def check_fit(images: Images, config: FitConfig) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +40,8 @@ def batch_statistics(model: nn.Module) -> Iterator[nn.Module]:
 def recalibrate(model: nn.Module, batches: Iterable[Any], count: int = 10, device: Any = None) -> nn.Module:
     """Recalibrates running statistics in place: each becomes the average of the statistics of a few batches.
 
-    Everything but the batch norms runs in evaluation mode, without dropout, say. Norms that no batch reaches keep
-    their statistics; after an error all do.
+    Everything but the batch norms runs in evaluation mode, without dropout, say. Norms without running statistics, as
+    those of DeepNets-1M, get them. Norms that no batch reaches keep their statistics; after an error all do.
 
     Args:
         model: The network.
@@ -65,7 +65,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], count: int = 10, devic
             f"{tuple(batches.shape)}; put it into a list"
         )
     modules = list(model.modules())
-    norms = [module for module in modules if isinstance(module, _BatchNorm) and module.running_mean is not None]
+    norms = [module for module in modules if isinstance(module, _BatchNorm)]
     buffers = {
         f"{path}.{name}" if path else name: getattr(module, name)
         for path, module in model.named_modules()
@@ -79,8 +79,10 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], count: int = 10, devic
             module.training = False
         for norm in norms:
             norm.training, norm.track_running_stats, norm.momentum = True, True, None  # None: a plain average
-            mean = cast(Tensor, norm.running_mean)
-            norm.running_mean, norm.running_var = torch.zeros_like(mean), torch.ones_like(mean)
+            known = norm.running_mean if norm.running_mean is not None else norm.weight
+            like = known if known is not None else next(model.parameters(), torch.empty(0))
+            mean = like.new_zeros(norm.num_features)
+            norm.running_mean, norm.running_var = mean, torch.ones_like(mean)
             norm.num_batches_tracked = mean.new_zeros((), dtype=torch.long)
         for batch in itertools.islice(batches, count):
             _run(model, batch, device)
@@ -89,10 +91,15 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], count: int = 10, devic
     if not used:
         raise ValueError("recalibrate expected at least one batch, got none")
     for norm, values in zip(norms, statistics, strict=True):
-        if values[-1]:  # a batch has reached it
-            for name, value in zip(_STATISTICS, values, strict=True):
-                if (buffer := getattr(norm, name)) is not None:
-                    buffer.copy_(value)
+        if not values[-1]:  # no batch has reached it
+            continue
+        if norm.running_mean is None:
+            norm.track_running_stats = True
+            norm.running_mean, norm.running_var, norm.num_batches_tracked = values
+            continue
+        for name, value in zip(_STATISTICS, values, strict=True):
+            if (buffer := getattr(norm, name)) is not None:
+                buffer.copy_(value)
     return model
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_serializer, model_validator
 
 from ..utils.config import Config
 from ..utils.suggest import suggestion
 from .encoders import ENCODERS
+from .trained_for import TrainedFor
 
 
 class GHNConfig(Config):
-    r"""The shape and the maths of a :class:`~ghn_pyg.GHN`.
+    r"""The shape and the maths of a :class:`~ghn_pyg.GHN`, and what it was trained for.
 
     Args:
         encoder: Graph encoder: ``"ghn3"`` (Graphormer, arXiv 2303.04143), ``"ghn2"`` (gated graph network with
@@ -29,6 +30,7 @@ class GHNConfig(Config):
         weight_norm: Whether decoded tensors are scaled by their fan-in.
         kernel_crop: Which part of the :math:`S \times S` map a smaller kernel uses: ``"center"`` (GHN-3) or
             ``"corner"`` (GHN-2, top left).
+        trained_for: Images and networks that it was trained for; ``None`` if that is not known.
 
     Raises:
         ConfigError: If a value is out of range; a :class:`ValueError` that names the field.
@@ -49,6 +51,7 @@ class GHNConfig(Config):
     final_norm: bool = True
     weight_norm: bool = True
     kernel_crop: Literal["center", "corner"] = "center"
+    trained_for: TrainedFor | None = None
 
     @field_validator("encoder")
     @classmethod
@@ -68,7 +71,20 @@ class GHNConfig(Config):
             raise ValueError(
                 f"hidden_channels expected a multiple of heads, got {self.hidden_channels} and {self.heads}"
             )
+        names = self.trained_for.classes if self.trained_for else ()
+        if names and len(names) != self.num_classes:
+            raise ValueError(f"trained_for expected names of {self.num_classes} classes, got {len(names)}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_in_older_files(self, serialize: Any) -> dict[str, Any]:
+        """Leaves ``trained_for`` out if it is not known."""
+        return {name: value for name, value in serialize(self).items() if value is not None}
+
+    @property
+    def shape(self) -> GHNConfig:
+        """The configuration without what the GHN was trained for."""
+        return self.replace(trained_for=None)
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> GHNConfig:

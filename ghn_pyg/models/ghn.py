@@ -16,10 +16,11 @@ from torch_geometric.data import Batch, Dataset
 from ..graph.arch_data import ArchData
 from ..graph.node_types import PRIMITIVES
 from ..nn.node_encodings import Embedding, ShapeEncoding
-from ..tracing.parameter_coverage import check_coverage
+from ..tracing.parameter_coverage import CoverageError, check_coverage
 from ..tracing.trace import arguments, from_module
 from ..utils.atomic_files import write_text
 from ..utils.suggest import some
+from ..utils.warn_once import warn_once
 from .apply import initialize_lazy_layers, writable_parameters
 from .checkpoints.errors import CheckpointError
 from .checkpoints.locate import DEFAULT_NAME, resolve
@@ -250,7 +251,8 @@ class GHN(
         Raises:
             TypeError: If ``model`` is not a module, or ``example_inputs`` are not inputs.
             ValueError: If a predicted parameter cannot be written. Nothing is written then.
-            CoverageError: If ``strict``, and a weight matrix is not predicted (see :func:`~ghn_pyg.coverage`).
+            CoverageError: If ``strict``, and a weight matrix is not predicted (see :func:`~ghn_pyg.coverage`), or the
+                GHN is for other classes.
             TracingError: If the network does not accept the inputs, an image by default.
         """
         if isinstance(model, (ArchData, list, tuple)) or isinstance(example_inputs, ArchData):
@@ -280,7 +282,8 @@ class GHN(
             graph: Its graph.
             keep_classifier: Leave the classification layer as it is.
             seed: Seed of the rows of class tokens; they come from PyTorch's global generator by default.
-            strict: Raise an error, and change nothing, if a weight matrix would keep its values.
+            strict: Raise an error, and change nothing, if a weight matrix would keep its values, or the GHN is for
+                other classes.
 
         Raises:
             TypeError: If ``graph`` is not a graph.
@@ -293,6 +296,7 @@ class GHN(
                 "example_inputs), or call ghn(model, example_inputs)"
             )
         parameters = writable_parameters(model, graph, keep_classifier)
+        self.check_classes(graph, keep_classifier, strict)
         if strict:
             check_coverage(graph)
         with torch.no_grad():
@@ -319,12 +323,14 @@ class GHN(
             dtype: Type of the predicted tensors; the GHN's own by default.
             differentiable: Keep the graph of gradients with respect to the GHN's weights. Use the prediction with
                 :func:`torch.func.functional_call`.
-            strict: Raise a :class:`~ghn_pyg.CoverageError` if a weight matrix is not predicted.
+            strict: Raise a :class:`~ghn_pyg.CoverageError` if a weight matrix is not predicted, or the GHN is for
+                other classes.
 
         Returns:
             A :class:`Prediction` (name → tensor on the GHN's device), or a list of them for a list or batch.
         """
         batch, single = _to_graph(networks)
+        self.check_classes(batch, keep_classifier, strict)
         if strict:
             check_coverage(batch)
         graphs = [batch] if batch.get("ptr") is None else batch.to_data_list()
@@ -339,6 +345,25 @@ class GHN(
         with torch.set_grad_enabled(differentiable):
             self.decode(batch, keep_classifier, lambda p: predictions[p.graph][p.spec.name], seed)
         return predictions[0] if single else predictions
+
+    def check_classes(self, graph: ArchData, keep_classifier: bool = False, strict: bool = False) -> None:
+        """Warns, or raises a CoverageError if ``strict``, if a network has other classes than the GHN.
+
+        The rows of a classification layer are those of the GHN's classes: for more classes it repeats them. Fewer
+        classes are an error if it is known what the GHN was trained for.
+        """
+        here = self.config.num_classes
+        for classes in set() if keep_classifier else set(graph.node_shape[graph.classifier, 0].tolist()) - {0, here}:
+            if classes < here and self.config.trained_for is None:
+                continue
+            message = (
+                f"the GHN is for {here:,} classes and a network for {classes:,}, for which the GHN "
+                f"{'repeats its rows' if classes > here else 'takes its first rows'}; keep the classification layer "
+                "(keep_classifier, --keep-classifier)"
+            )
+            if strict:
+                raise CoverageError(message)
+            warn_once(message)
 
     def decode(
         self, graph: ArchData, keep_classifier: bool, out: Callable[[NodeParameter], Tensor], seed: int | None

@@ -83,6 +83,7 @@ def predict_shards(
     graph = network if isinstance(network, ArchData) else from_module(network)
     if graph.get("ptr") is not None:
         raise ValueError("predict_shards expected one network or its graph, got a batch; call it for each of them")
+    ghn.check_classes(graph, keep_classifier)
     weight = ghn.node_embedding.weight
     dtype = dtype or weight.dtype
     shapes: dict[str, tuple[int, ...]] = {}

@@ -25,9 +25,12 @@ LOCK_FILE: Final = ".lock"
 LOCK_TIMEOUT: Final = 5.0
 """Seconds: a killed run may hold its lock for a moment."""
 
-_MAY_CHANGE: Final = ("images", "folder", "download", "compile", "node_budget", "checkpoint_every", "keep")
-"""Fields that a resumed run may change: they do not affect what is trained. ``images`` and ``folder`` are among them
-because data may move; checkpoints have the name of the data set and the number of its images."""
+_MAY_CHANGE: Final = (
+    "images", "folder", "download", "skip_damaged", "compile", "node_budget", "widths", "checkpoint_every", "keep"
+)  # fmt: skip
+"""Fields that a resumed run may change. Most do not affect what is trained. ``images`` and ``folder`` are among them
+because data may move; checkpoints have the name of the data set and the number of its images. ``widths`` is among them
+because memory may not suffice; later networks have the new widths."""
 
 _NAME: Final = re.compile(r"step-(\d{9})\.pt")
 _KEYS: Final = ("config", "data", "ghn", "average", "optimizer", "scaler", "progress")
@@ -102,7 +105,11 @@ def check_same_run(folder: Path, config: TrainConfig) -> None:
 
 
 def _changed_fields(before: Mapping[str, Any], config: TrainConfig) -> list[str]:
-    now = config.to_dict()
+    now = config.replace(ghn=config.ghn.shape).to_dict()
+    # A run of an older version has no values of later fields, and was trained on all images.
+    before = {**TrainConfig(ghn=config.ghn, held_out=0.0).to_dict(), **before}
+    if isinstance(ghn := before.get("ghn"), Mapping):  # what it was trained for follows from the other fields
+        before = {**before, "ghn": {name: value for name, value in ghn.items() if name != "trained_for"}}
     return [name for name in {**before, **now} if name not in _MAY_CHANGE and before.get(name) != now.get(name)]
 
 

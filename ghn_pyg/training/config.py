@@ -27,12 +27,17 @@ class TrainConfig(Config):
     Args:
         ghn: The GHN to train: a :class:`~ghn_pyg.GHNConfig`, its fields, or a ``preset`` and changes to it.
         start: Name or folder of a GHN whose weights the run starts from, as for
-            :func:`~ghn_pyg.models.ghn.from_pretrained`; by default new weights.
+            :func:`~ghn_pyg.models.ghn.from_pretrained`; by default new weights. If it is for another number of classes,
+            the weights of its classification layer are new ones.
         images: Name of the image data; see :func:`~ghn_pyg.data.load_images`.
         folder: Folder with its files.
         download: Whether to download missing image data, where torchvision can.
+        skip_damaged: Whether to leave out images that cannot be read; all files are read once to find them.
         image_size: Height and width of the images in pixels; by default that of the image data.
         augment: Whether to augment the images.
+        held_out: Share of the training images that the run is not trained on. With each regular checkpoint, a few
+            networks of the split ``val`` are measured on them, and the GHN with the best accuracy is kept. With 0, it
+            is the one with the lowest training loss.
         meta_batch: Architectures :math:`m` in a step.
         batch_size: Images in a step; every architecture runs on all of them.
         epochs: Length of the run.
@@ -77,8 +82,10 @@ class TrainConfig(Config):
     images: str = "digits"
     folder: str = "data"
     download: bool = False
+    skip_damaged: bool = False
     image_size: int | None = None
     augment: bool = True
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
     meta_batch: PositiveInt = 8
     batch_size: Annotated[int, Field(ge=2)] = 64
     epochs: PositiveInt = 300

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import logging
+import math
 import os
 from pathlib import Path
 from typing import Any, Final, Self
@@ -29,10 +30,13 @@ class LogRow:
         norm: Norm of the gradient before clipping.
         rate: Learning rate.
         scale: Loss scale of half precision, else 1.
-        left_out: Networks left out because their gradient is not finite (only with balanced gradients).
+        left_out: Networks left out because memory does not suffice or, with balanced gradients, because their gradient
+            is not finite.
         skipped: 1 if the step was skipped because its loss or gradient is not finite, else 0.
         seconds: Duration of the step.
         architectures: Architectures in the step, on all ranks.
+        val_top1: Mean accuracy of unseen networks on held-out images after the step, from 0 to 1; NaN if it was not
+            measured.
     """
 
     step: int
@@ -46,6 +50,7 @@ class LogRow:
     skipped: int
     seconds: float
     architectures: int
+    val_top1: float = math.nan
 
 
 FIELDS: Final = [field.name for field in dataclasses.fields(LogRow)]
@@ -62,8 +67,10 @@ class RunLog:
         path, kept = folder / LOG_FILE, []
         if path.exists():
             with open(path, encoding="utf-8", errors="replace", newline="") as stream:
-                rows = [row for row in csv.reader(stream) if len(row) == len(FIELDS) and row[0].isdecimal()]
-            kept = [row for row in rows if int(row[0]) < step]
+                columns, *rows = [*csv.reader(stream)] or [[]]
+            added = ["nan"] * (len(FIELDS) - len(columns))  # columns that an older version did not have
+            whole = [row for row in rows if len(row) == len(columns) and row[0].isdecimal()]
+            kept = [[*row, *added] for row in whole if int(row[0]) < step]
         write_csv(path, [FIELDS, *kept])
         self._stream = open(path, "a", encoding="utf-8", newline="", buffering=1)  # noqa: SIM115 - see __exit__
         self._writer = csv.writer(self._stream)
@@ -74,7 +81,10 @@ class RunLog:
         self._writer.writerow(dataclasses.astuple(row))
         if self._board is not None:
             figures = dataclasses.asdict(row)
-            self._board.log_metrics(figures, figures.pop("step"))
+            step = figures.pop("step")
+            if math.isnan(row.val_top1):
+                del figures["val_top1"]
+            self._board.log_metrics(figures, step)
 
     def __enter__(self) -> Self:
         return self

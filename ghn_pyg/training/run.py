@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,14 +21,17 @@ from ..families.deepnets.curriculum import Curriculum
 from ..families.deepnets.meta_batches import MetaBatch, MetaBatches
 from ..models.checkpoints.write import write_folder
 from ..models.ghn import GHN
+from ..models.trained_for import TrainedFor
 from ..utils.atomic_files import remove_unfinished
-from .bad_steps import clip_and_step, record_step, roll_back
+from ..utils.memory_guard import is_out_of_memory
+from .bad_steps import check_skipped, clip_and_step, record_step, roll_back
 from .checkpoints import (
     TrainingError,
     check_same_run,
     checkpoint_paths,
     load_checkpoint,
     lock_folder,
+    read_checkpoint,
     write_checkpoint,
     write_config,
 )  # fmt: skip
@@ -47,6 +51,7 @@ from .logs import LogRow, RunLog
 from .seeds import preserve_rng
 from .state import TrainingState
 from .step import meta_gradient
+from .validation import validate, validation_networks
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -54,15 +59,26 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def train(
+def train(config: TrainConfig, folder: str | os.PathLike[str], **options: Any) -> GHN:
+    """Meta-trains a GHN as :func:`run_training` does with the same arguments, and returns it in evaluation mode.
+
+    Example:
+        >>> ghn = train(load_config("ghn3-t-cifar10"), "runs/ghn3-t")  # doctest: +SKIP
+    """
+    return run_training(config, folder, **options).state.trained_ghn.eval()
+
+
+def run_training(
     config: TrainConfig, folder: str | os.PathLike[str], *, fabric: Fabric | None = None, images: Images | None = None,
     steps: int | None = None, workers: int = 0, progress: Callable[[LogRow], None] = lambda row: None,
-) -> GHN:  # fmt: skip
-    """Meta-trains a GHN, or resumes a run that was stopped.
+) -> Run:  # fmt: skip
+    """Starts a run, or resumes one that was stopped.
 
     The folder gets the configuration (``train.json``), the log (``log.csv``, and ``tensorboard/`` if TensorBoard is
-    installed), the last ``checkpoints/``, the GHN with the lowest mean loss between two checkpoints (``best/``) and, at
-    the end, the trained GHN (``ghn/``). Several machines must share it.
+    installed), the last ``checkpoints/``, the GHN of the checkpoint with the best accuracy on held-out images
+    (``best/``) and, at the end, the trained GHN (``ghn/``): the last one or, if the last steps were bad, that of the
+    last checkpoint.
+    Several machines must share it.
 
     Args:
         config: The run.
@@ -74,17 +90,15 @@ def train(
         progress: Called with each row of the log, on rank 0.
 
     Returns:
-        The trained GHN, in evaluation mode.
+        The run, with the trained GHN as ``run.state.trained_ghn`` and counts of its steps as ``run.state.progress``.
 
     Raises:
         TrainingError: If the folder has another run or another process trains in it, the configuration does not fit
-            the data or the number of processes, no step is good even after all roll-backs, or another process ends.
+            the data or the number of processes, no step is good even after all roll-backs, most steps were skipped,
+            memory does not suffice for the GHN itself, or another process ends.
         CheckpointError: If a checkpoint cannot be written or read.
         OSError: If the folder cannot be written or locked.
         ImportError: If Lightning Fabric is not installed.
-
-    Example:
-        >>> ghn = train(load_config("ghn3-t-cifar10"), "runs/ghn3-t")  # doctest: +SKIP
     """
     fabric, folder = fabric or make_fabric(config.precision), Path(folder)
     with fabric.rank_zero_first() if config.download else contextlib.nullcontext():
@@ -94,7 +108,7 @@ def train(
         barrier(fabric)  # rank 0 has the lock
         run = Run(config, folder, fabric, images)
         run.run(run.length if steps is None else min(steps, run.length), workers, progress)
-    return run.state.trained_ghn.eval()
+    return run
 
 
 def _check(config: TrainConfig, images: Images, ranks: int) -> None:
@@ -106,7 +120,7 @@ def _check(config: TrainConfig, images: Images, ranks: int) -> None:
     if config.meta_batch < ranks:
         raise TrainingError(f"meta_batch must be at least {ranks}, one for each process, got {config.meta_batch}")
     try:
-        ImageBatches(images.train, config.batch_size, world_size=ranks)
+        ImageBatches(images.hold_out(config.held_out).train, config.batch_size, world_size=ranks)
     except ValueError as error:
         raise TrainingError(str(error)) from error
 
@@ -123,25 +137,35 @@ class Run:
     Attributes:
         state: Weights, optimizer and progress.
         length: Steps of the whole run.
+        saved_step: Steps of the trained GHN, less than those of the run if the last ones were bad.
     """
 
     def __init__(self, config: TrainConfig, folder: Path, fabric: Fabric, images: Images) -> None:
         check_same_run(folder, config)
+        trained_for = TrainedFor(
+            data=images.source or images.name, image_size=images.image_size, mean=images.mean, std=images.std,
+            classes=images.classes, widths=config.widths.widths, held_out=config.held_out,
+        )  # fmt: skip
+        config = config.replace(ghn=config.ghn.replace(trained_for=trained_for))
         self.config = config
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
         self.fabric = fabric
-        self.images = images
+        self.images = images.hold_out(config.held_out)
         self.data = f"{images.name.lower()}, {len(images.train):,} images of {images.num_classes:,} classes"
         self.steps_per_epoch = self.images_from(0).steps_per_epoch
         self.length = config.epochs * self.steps_per_epoch
         self.curriculum = Curriculum(round(config.curriculum * self.length))
         paths = checkpoint_paths(self.checkpoints)
-        ghn = (GHN(config.ghn) if paths else initial_ghn(config, images)).to(fabric.device).train()
+        held_out = len(self.images.test)
+        self.validation = validation_networks(images, trained_for.evaluation_width) if held_out else []
+        ghn, source = (GHN(config.ghn), "") if paths else initial_ghn(config, images)
+        ghn = ghn.to(fabric.device).train()
         broadcast_weights(fabric, ghn)
         if config.compile:
             ghn.encoder.compile()  # in place, which keeps the names of its tensors
         self.state = TrainingState(ghn, config, fabric)
+        self.state.progress.source = source
         if paths:
             load_checkpoint(self.state, paths[-1], config, self.data)
         step = self.state.progress.step if paths else -1
@@ -191,7 +215,7 @@ class Run:
                 report(row)
 
             self._train(stop, workers, record)
-        self._write_ghn("ghn")
+        self._write_ghn("ghn", {"step": str(self.saved_step)})
 
     def _train(self, stop: int, workers: int, record: Callable[[LogRow], None]) -> None:
         progress = self.state.progress
@@ -202,13 +226,33 @@ class Run:
         batches = self.batches(workers)
         while progress.step < stop:
             start_time = time.perf_counter()
-            record(self.step(*next(batches), start_time))
-            if progress.skipped_in_a_row >= self.config.max_skipped:
-                roll_back(self.state, self.checkpoints)
+            try:
+                row = self.step(*next(batches), start_time)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise TrainingError(
+                    f"step {progress.step}: memory does not suffice, and not because of a network ({error}); take a "
+                    "smaller GHN or batch_size"
+                ) from error
             due = progress.step % self.config.checkpoint_every == 0 or progress.step == stop
             # After a bad step, a checkpoint might replace a good one that the run has to roll back to.
-            if due and not progress.skipped_in_a_row and not progress.rollbacks_in_a_row:
-                self._save()
+            save = due and self.state.is_good
+            if save and self._regular and self.validation and self.fabric.is_global_zero:
+                row = dataclasses.replace(row, val_top1=validate(self.state.trained_ghn, self.validation, self.images))
+            record(row)
+            if progress.skipped_in_a_row >= self.config.max_skipped:
+                roll_back(self.state, self.checkpoints)
+            if save:
+                self._save(row.val_top1)
+        check_skipped(progress, self.checkpoints)
+        self.saved_step = progress.step
+        if not self.state.is_good:
+            path = checkpoint_paths(self.checkpoints)[-1]
+            values = read_checkpoint(path)
+            self.state.load_weights(values)
+            self.saved_step = values["progress"]["step"]
+            _logger.warning("the last steps were not good; the trained GHN is that of %s", path.name)
 
     def step(self, meta_batch: MetaBatch, batch: tuple[Tensor, Tensor], start_time: float) -> LogRow:
         """One step, on all ranks at the same time."""
@@ -226,22 +270,33 @@ class Run:
             backward=fabric.backward, autocast=fabric.autocast,
         )  # fmt: skip
         all_reduce_gradients(fabric, state.ghn.parameters())
-        loss, top1, left_out = all_reduce_sum(fabric, shares).tolist()
-        norm = clip_and_step(state, fabric, config.clip, finite=math.isfinite(loss) and left_out < 1)
+        loss, top1, *fractions = all_reduce_sum(fabric, shares).tolist()
+        not_finite, too_large = (round(fraction * config.meta_batch) for fraction in fractions)
+        left_out = not_finite + too_large
+        if too_large and (ran := config.meta_batch - too_large):
+            loss, top1 = (share * config.meta_batch / ran for share in (loss, top1))
+        finite = math.isfinite(loss) and left_out < config.meta_batch
+        norm = clip_and_step(state, fabric, config.clip, finite=finite)
         skipped = not math.isfinite(norm)
-        record_step(state, loss, skipped=skipped)
+        record_step(state, loss, config.max_skipped, left_out=too_large, skipped=skipped)
         seconds = time.perf_counter() - start_time
         return LogRow(
-            step, step / self.steps_per_epoch, loss, top1, norm, rate, scale, round(left_out * config.meta_batch),
-            int(skipped), seconds, config.meta_batch,
+            step, step / self.steps_per_epoch, loss, top1, norm, rate, scale, left_out, int(skipped), seconds,
+            config.meta_batch,
         )  # fmt: skip
 
-    def _save(self) -> None:
+    @property
+    def _regular(self) -> bool:
+        """Whether only regular checkpoints are written now, not one because the run is stopped."""
+        step = self.state.progress.step
+        return step % self.config.checkpoint_every == 0 or step == self.length
+
+    def _save(self, val_top1: float = math.nan) -> None:
         """Writes a checkpoint, and the GHN if it is the best one so far."""
-        loss = self._update_best()
+        best = self._update_best(val_top1)
         if self.fabric.is_global_zero:
-            if loss is not None:
-                self._write_ghn("best", {"step": str(self.state.progress.step), "loss": repr(loss)})
+            if best is not None:
+                self._write_ghn("best", {"step": str(self.state.progress.step), **best})
             values = {"config": self.config.to_dict(), "data": self.data, **self.state.state_dict()}
             write_checkpoint(self.checkpoints, values, self.config.keep)
         barrier(self.fabric)
@@ -249,20 +304,20 @@ class Run:
     def _write_ghn(self, name: str, metadata: dict[str, str] | None = None) -> None:
         write_folder(self.folder / name, self.config.ghn, self.state.trained_ghn.state_dict(), metadata)
 
-    def _update_best(self) -> float | None:
-        """The mean loss since the last checkpoint if it is the lowest so far, else None.
+    def _update_best(self, val_top1: float) -> dict[str, str] | None:
+        """What makes the GHN the best one so far: its accuracy or, without held-out images, its mean loss; else None.
 
         Only regular checkpoints are compared, so that stopping a run does not change its best GHN. While networks grow,
         losses are not comparable, and the newest GHN is the best one.
         """
         progress = self.state.progress
-        regular = progress.step % self.config.checkpoint_every == 0 or progress.step == self.length
-        if not regular or not progress.loss_count:
+        if not self._regular or not progress.loss_count:
             return None
         mean = progress.loss_sum / progress.loss_count
         progress.loss_sum, progress.loss_count = 0.0, 0
-        growing = progress.step <= self.curriculum.steps
-        if growing or progress.best is None or mean < progress.best:
-            progress.best = None if growing else mean
-            return mean
+        growing = progress.step <= self.curriculum.steps and not self.validation
+        score = 1 - val_top1 if self.validation else mean
+        if growing or progress.best is None or score < progress.best:
+            progress.best = None if growing else score
+            return {"val_top1": repr(val_top1)} if self.validation else {"loss": repr(mean)}
         return None

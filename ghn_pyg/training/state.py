@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,10 +27,14 @@ class Progress:
         skipped: Skipped steps so far: their loss or gradient was not finite.
         skipped_in_a_row: Skipped steps since the last good step or roll-back.
         rollbacks: Roll-backs so far.
-        rollbacks_in_a_row: Roll-backs since the last good step.
+        rollbacks_in_a_row: Roll-backs since the run was last stable, with as many good steps in a row as bad ones roll
+            it back.
+        good_in_a_row: Good steps since the last skipped step or roll-back.
+        left_out: Networks left out so far, as memory did not suffice.
         loss_sum: Sum of the losses of the good steps since the last checkpoint.
         loss_count: Number of these steps.
-        best: The lowest mean loss between two checkpoints so far.
+        best: The lowest validation error so far or, without held-out images, the lowest mean loss between checkpoints.
+        source: Where the weights before the first step came from.
     """
 
     step: int = 0
@@ -37,9 +42,12 @@ class Progress:
     skipped_in_a_row: int = 0
     rollbacks: int = 0
     rollbacks_in_a_row: int = 0
+    good_in_a_row: int = 0
+    left_out: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
     best: float | None = None
+    source: str = ""
 
 
 class TrainingState:
@@ -61,6 +69,14 @@ class TrainingState:
             get_ema_multi_avg_fn(decay)(averages, weights, count)
 
         self.average = AveragedModel(ghn, multi_avg_fn=update) if config.ema else None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the weights can be kept: the last steps were good, and the norm of the weights is finite."""
+        if self.progress.skipped_in_a_row or self.progress.rollbacks_in_a_row:
+            return False
+        norms = [torch.nn.utils.get_total_norm(ghn.parameters()) for ghn in (self.ghn, self.trained_ghn)]
+        return all(math.isfinite(norm) for norm in norms)
 
     @property
     def trained_ghn(self) -> GHN:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch_geometric.data import Batch
 
 from ..families.deepnets.architecture import Architecture
 from ..families.deepnets.meta_batches import MetaBatch
 from ..families.deepnets.network import Network
 from ..models.ghn import GHN
 from ..utils.compat import foreach_mul, foreach_norm
+from ..utils.memory_guard import if_memory_suffices
 from .seeds import preserve_rng, seed_rng
 
 _MAX_LOSS: Final = 10.0
 """With balanced gradients, a network counts as at most this in the logged loss."""
+
+_logger = logging.getLogger(__name__)
 
 
 def meta_loss(
@@ -65,10 +71,8 @@ class _SumOfNorms(torch.autograd.Function):
 
 
 def meta_gradient(
-    ghn: GHN, meta_batch: MetaBatch, images: Tensor, labels: Tensor, *, architectures: int, penalty: float = 0.0,
-    label_smoothing: float = 0.0, seed: int = 0, balance: bool = False,
-    backward: Callable[[Tensor], Any] = Tensor.backward,
-    autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    ghn: GHN, meta_batch: MetaBatch, images: Tensor, labels: Tensor, *, architectures: int, balance: bool = False,
+    **options: Any,
 ) -> Tensor:  # fmt: skip
     """Adds the gradient of the mean loss over all networks to the gradients of the GHN.
 
@@ -76,45 +80,109 @@ def meta_gradient(
     the other, so that only one network's activations are in memory. One backward pass takes the gradients of all
     predicted parameters through the GHN.
 
-    The mean is taken over ``architectures``, their number on all ranks. Dropout depends on ``seed``, not on the
-    division into parts. ``backward`` is called with each network's share of the loss, and may scale it. The GHN's
-    encoder and the networks run in the context ``autocast``; decoder, classifiers and loss use single precision.
+    The mean is taken over ``architectures``, their number on all ranks. ``options`` are those of
+    :func:`network_gradient`. The GHN's encoder and the networks run in the context ``autocast``; decoder, classifiers
+    and loss use single precision.
 
     With ``balance``, the gradient of each network's loss with respect to its own parameters is scaled to the norm 1, so
     that all networks have the same influence. Otherwise a network without norms, whose loss may be orders of magnitude
     larger, dominates. A network whose gradient is not finite is then left out, and a loss counts as at most 10.
 
+    If memory does not suffice, a part is divided into its networks, and a network runs on fewer images at a time, whose
+    batch norms then use the statistics of these. If that does not help, the network is left out.
+
     Returns:
-        This rank's shares of the mean loss, of the mean top-1 accuracy and of the fraction of networks left out, of
-        shape (3,); the sum over all ranks gives the means.
+        This rank's shares of the mean loss, of the mean top-1 accuracy, of the fraction of networks left out because
+        their gradient is not finite, and of those left out for lack of memory, of shape (4,); the sum over all ranks
+        gives the means. Networks left out for lack of memory have neither loss nor accuracy.
     """
-    shares = torch.zeros(3, device=images.device)
-    for part in meta_batch.parts:
-        with autocast():
-            predictions = ghn.predict(part, differentiable=True)
-        predicted: list[Tensor] = []
-        gradients: list[Tensor] = []
-        for prediction, architecture in zip(predictions, part.architecture, strict=True):
-            leaves = {name: tensor.detach().requires_grad_() for name, tensor in prediction.items()}
-            network = meta_network(architecture, meta_batch.num_classes, meta_batch.image_size, images.device.type)
-            with preserve_rng(images.device), autocast():
-                seed_rng(images.device, seed, meta_batch.step, int.from_bytes(architecture.key[:8]))
-                logits = torch.func.functional_call(network, leaves, (images,))
-            loss = meta_loss(logits, labels, [*leaves.values()], penalty, label_smoothing) / architectures
-            backward(loss)
-            reached = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
-            own = normalized([*reached.values()], 1 / architectures) if balance else [*reached.values()]
-            if own is not None:
-                predicted += [prediction[name] for name in reached]
-                gradients += own
-            share = (
-                loss.detach().nan_to_num(_MAX_LOSS).clamp(max=_MAX_LOSS / architectures) if balance else loss.detach()
-            )
-            top1 = (logits.argmax(1) == labels).float().mean() / architectures
-            shares += torch.stack([share, top1, top1.new_tensor((own is None) / architectures)])
-        if predicted:
-            torch.autograd.backward(predicted, gradients)
+    shares = torch.zeros(4, device=images.device)
+    arguments = (meta_batch, images, labels)
+    parts = list(meta_batch.parts)
+    while parts:
+        part = parts.pop(0)
+        add = functools.partial(_add_part, ghn, part, *arguments, architectures=architectures, balance=balance)
+        if (found := if_memory_suffices(functools.partial(add, **options))) is not None:
+            shares += found
+        elif part.num_graphs > 1:
+            parts[:0] = [Batch.from_data_list([graph]) for graph in part.to_data_list()]
+        else:
+            shares[3] += _leave_out(part.architecture[0], meta_batch.step) / architectures
     return shares
+
+
+def _add_part(
+    ghn: GHN, part: Batch, meta_batch: MetaBatch, images: Tensor, labels: Tensor, *, architectures: int, balance: bool,
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext, **options: Any,
+) -> Tensor:  # fmt: skip
+    """Adds the gradient of one part, or nothing in case of an error; returns its shares."""
+    shares = torch.zeros(4, device=images.device)
+    with autocast():
+        predictions = ghn.predict(part, differentiable=True)
+    predicted: list[Tensor] = []
+    gradients: list[Tensor] = []
+    for prediction, architecture in zip(predictions, part.architecture, strict=True):
+        found, pieces = None, 1
+        while found is None and (pieces == 1 or len(images) >= 2 * pieces):  # batch norms need two images
+            gradient = functools.partial(
+                network_gradient, prediction, architecture, meta_batch, images, labels, pieces=pieces,
+                architectures=architectures, autocast=autocast, **options,
+            )  # fmt: skip
+            found, pieces = if_memory_suffices(gradient), 2 * pieces
+        if found is None:
+            shares[3] += _leave_out(architecture, meta_batch.step) / architectures
+            continue
+        reached, loss, top1 = found
+        own = normalized([*reached.values()], 1 / architectures) if balance else [*reached.values()]
+        if own is not None:
+            predicted += [prediction[name] for name in reached]
+            gradients += own
+        if balance:
+            loss = loss.nan_to_num(_MAX_LOSS).clamp(max=_MAX_LOSS / architectures)
+        shares += torch.stack([loss, top1, top1.new_tensor((own is None) / architectures), top1.new_zeros(())])
+    if predicted:
+        weights = [*ghn.parameters()]
+        # Not backward, which leaves half of a gradient behind if memory does not suffice.
+        changes = torch.autograd.grad(predicted, weights, gradients, allow_unused=True)
+        for weight, change in zip(weights, changes, strict=True):
+            if change is not None:
+                weight.grad = change if weight.grad is None else weight.grad + change
+    return shares
+
+
+def network_gradient(
+    prediction: Mapping[str, Tensor], architecture: Architecture, meta_batch: MetaBatch, images: Tensor, labels: Tensor,
+    *, pieces: int = 1, architectures: int = 1, penalty: float = 0.0, label_smoothing: float = 0.0, seed: int = 0,
+    backward: Callable[[Tensor], Any] = Tensor.backward,
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:  # fmt: skip
+    """The gradient of a network's share of the mean loss with respect to its parameters, its loss and its accuracy.
+
+    The images go through the network in ``pieces``, one after another. Dropout depends on ``seed``, not on the division
+    into parts. ``backward`` is called with the loss, and may scale it.
+    """
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in prediction.items()}
+    network = meta_network(architecture, meta_batch.num_classes, meta_batch.image_size, images.device.type)
+    total, top1 = torch.zeros(2, device=images.device)
+    for inputs, targets in zip(images.tensor_split(pieces), labels.tensor_split(pieces), strict=True):
+        share = len(inputs) / len(images)
+        with preserve_rng(images.device), autocast():
+            seed_rng(images.device, seed, meta_batch.step, int.from_bytes(architecture.key[:8]))
+            logits = torch.func.functional_call(network, leaves, (inputs,))
+        loss = meta_loss(logits, targets, [*leaves.values()], penalty, label_smoothing) * share / architectures
+        backward(loss)
+        total = total + loss.detach()
+        top1 = top1 + (logits.argmax(1) == targets).float().mean() * share / architectures
+    return {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}, total, top1
+
+
+def _leave_out(architecture: Architecture, step: int) -> int:
+    """Logs that a network is left out, and counts it."""
+    _logger.warning(
+        "step %d: a network of %d cells with %s channels is left out, as memory does not suffice; smaller widths and "
+        "node_budget need less, also for a run that is resumed", step, architecture.cells, architecture.width,
+    )  # fmt: skip
+    return 1
 
 
 def normalized(gradients: Sequence[Tensor], norm: float) -> Sequence[Tensor] | None:

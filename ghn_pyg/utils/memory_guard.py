@@ -1,11 +1,16 @@
-"""A check of free memory before large allocations."""
+"""A check of free memory before large allocations, and what to do if it does not suffice."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import psutil
 import torch
+
+_Result = TypeVar("_Result")
+_MESSAGES: Final = ("can't allocate memory", "out of memory", "bad_alloc")
+"""In RuntimeErrors of allocators: of the CPU, of other devices, and of C++."""
 
 _SMALL: Final = 1 << 26
 """Bytes that are not worth a check, which takes longer than searching a small graph."""
@@ -31,3 +36,30 @@ def check_memory(
     free = psutil.virtual_memory().available
     if needed_bytes > free:
         raise MemoryError(f"{what} needs {needed_bytes / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free; {instead}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory does not suffice, on any device."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
+
+
+def if_memory_suffices(compute: Callable[[], _Result]) -> _Result | None:
+    """The result of a function, or None if memory does not suffice; what it allocated is free again then.
+
+    Example:
+        >>> def fail():
+        ...     raise torch.OutOfMemoryError("CUDA out of memory")
+        >>> if_memory_suffices(fail) is None
+        True
+    """
+    try:
+        return compute()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # Here the error is gone, and with it its frames, which hold tensors.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None

@@ -36,7 +36,8 @@ def build_network(source: str, **options: Any) -> Built:
               configuration (a JSON file, or a folder with ``config.json``), with the extra ``transformers``;
               ``":CLASS"`` may follow,
             - ``"module:PACKAGE.MODULE:FACTORY"``, a function that returns a network, or a network and example inputs.
-        options: Options of networks of torchvision and timm, such as ``num_classes=10``.
+        options: Options of the network, such as ``num_classes=10``; networks of Transformers take no others than
+            ``num_classes`` and ``image_size``, and the user's own factories none.
 
     Raises:
         ValueError: If there is no such network. The message suggests similar names.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from torch import nn
@@ -20,11 +21,12 @@ def names() -> list[str]:
     return known
 
 
-def build(name: str, **options: Any) -> nn.Module:
+def build(name: str, image_size: int | None = None, **options: Any) -> nn.Module:
     """Builds an untrained network. Nothing is downloaded.
 
     Args:
         name: One of :func:`names`. The tag of pretrained weights may follow, as in ``"resnet18.a1_in1k"``.
+        image_size: Height and width of the images in pixels, for networks that are built for one size.
         options: Options of the network, such as ``num_classes=10``.
 
     Raises:
@@ -35,7 +37,12 @@ def build(name: str, **options: Any) -> nn.Module:
     if name not in known and name not in timm.list_models(include_tags=True):
         hint = suggestion(name.replace("-", "_"), known, "timm/") or "; `ghn-pyg models --networks` lists all names"
         raise ValueError(f"timm has no network {name!r}{hint}")
-    network: nn.Module = timm.create_model(name, pretrained=False, **options)
+    network: nn.Module
+    if image_size is not None:
+        with contextlib.suppress(TypeError):  # most networks take images of any size, and no such argument
+            network = timm.create_model(name, pretrained=False, img_size=image_size, **options)
+            return network
+    network = timm.create_model(name, pretrained=False, **options)
     return network
 
 

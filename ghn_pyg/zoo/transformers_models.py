@@ -33,27 +33,35 @@ def names() -> list[str]:
     return sorted(_transformers().CONFIG_MAPPING.keys())
 
 
-def build(name: str, class_name: str = "") -> nn.Module:
+def build(name: str, class_name: str = "", num_classes: int | None = None, image_size: int | None = None) -> nn.Module:
     """Builds an untrained network in evaluation mode. No remote code is run, and the hub is not asked.
 
     Args:
         name: One of :func:`names`, for its default configuration, or the path of a configuration: a JSON file, or a
             folder with ``config.json``.
         class_name: The class to build, such as ``"BertForSequenceClassification"`` or ``"AutoModelForCausalLM"``. By
-            default the first known one that the configuration names, or else the class that ``AutoModel`` chooses.
+            default the first known one that the configuration names, or else the class that ``AutoModel`` chooses, or
+            ``AutoModelForImageClassification`` if ``num_classes`` is given.
+        num_classes: Number of classes of a classifier, if not that of the configuration.
+        image_size: Height and width of the images in pixels, if not that of the configuration.
 
     Raises:
         ValueError: If there is no such model type, configuration or class, or they do not give a network.
         ImportError: If Transformers, or a package that the network needs, is not installed.
     """
     with _offline():
-        return _build(name, class_name)
+        return _build(name, class_name, num_classes, image_size)
 
 
-def _build(name: str, class_name: str) -> nn.Module:
+def _build(name: str, class_name: str, num_classes: int | None, image_size: int | None) -> nn.Module:
     transformers = _transformers()
     config = _load_config(transformers, name)
     _disable_pretrained_backbones(config)
+    if num_classes is not None:
+        config.num_labels = num_classes
+        class_name = class_name or "AutoModelForImageClassification"
+    if image_size is not None and hasattr(config, "image_size"):
+        config.image_size = image_size
     cls = _network_class(transformers, config, class_name)
     try:
         is_auto_class = hasattr(cls, "from_config")

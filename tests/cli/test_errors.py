@@ -79,7 +79,9 @@ def files(folder):
         ("eval {ghn} --noise loud", "--noise expected a number of at least 0, or published, got 'loud'"),
         ("eval {digits_ghn} --noise published", "no noise is published for digits"),
         ("eval {digits_ghn} --statistics running --network resnet18", "only trained networks have running statistics"),
-        ("eval {digits_ghn} --statistics recalibrated --count 1", "use --statistics batch"),
+        ("eval {digits_ghn} --statistics running --count 1", "expected recalibrated or batch"),
+        ("eval {digits_ghn} --statistics batch --batch-size 1", "batch_size of at least 2"),
+        ("eval {digits_ghn} --held-out", "--held-out expected a GHN that is not trained on all training images"),
         ("eval {ghn} --weights x.safetensors --network resnet18", "neither a GHN nor --split nor --compare"),
         ("eval --weights x.safetensors", "--weights needs one --network"),
         ("eval --weights x.safetensors --network resnet18", "x.safetensors holds no resnet18 for 10 classes"),
@@ -150,6 +152,12 @@ def test_wrong_usage(command, run):
     code, out, error = run(*command.split())
     assert (code, out) == (2, [])
     assert "Usage: ghn-pyg" in error
+
+
+@pytest.mark.parametrize("command", ["eval digits", "rank digits", "finetune resnet18", "demo"])
+def test_commands_of_one_process_are_not_started_by_torchrun(command, run, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "start it without torchrun" in failed(run(*command.split()))
 
 
 def test_faults_of_the_program_keep_their_traceback(run, ghn, monkeypatch):

@@ -11,6 +11,7 @@ from ghn_pyg.data.images import Images, ImagesError, TensorImages
 from ghn_pyg.evaluation import report as report_module
 from ghn_pyg.models.published_norms import published_norm
 from ghn_pyg.training import image_batches as streams_module
+from ghn_pyg.utils.warn_once import warn_once
 from tests.cli.outcomes import failed
 
 
@@ -18,6 +19,7 @@ def test_predicted_random_and_trained_parameters_are_compared(run, digits_ghn, t
     path = tmp_path / "found.json"
     what = ("--split", "val", "--count", 2, "--width", 8, "--image-size", 8)
     options = (*what, "--compare", "random", "--compare", "sgd:1", "--compare", "finetuned:1")
+    options = (*options, "--train-batch-size", 32, "--learning-rate", 0.0625)
     code, out, _ = run("eval", digits_ghn, *options, "--out", path)
     assert code == 0
     assert out[0] == f"{digits_ghn} on 355 test images of digits"
@@ -27,6 +29,7 @@ def test_predicted_random_and_trained_parameters_are_compared(run, digits_ghn, t
     settings = [(report["settings"]["parameters"], report["settings"]["training"]) for report in found.values()]
     assert [kind for kind, _ in settings] == ["predicted", "initial", "initial", "predicted"]
     assert [training and training["epochs"] for _, training in settings] == [None, None, 1, 1]
+    assert [(training["batch_size"], training["learning_rate"]) for _, training in settings[2:]] == [(32, 0.0625)] * 2
     assert {report["settings"]["source"] for report in found.values()} == {digits_ghn}
     lines = [line for line in out if "100.0%" in line]
     for line, (name, report) in zip(lines, found.items(), strict=True):
@@ -84,15 +87,27 @@ def test_published_noise(run, digits_ghn, tmp_path, monkeypatch):
 
 def test_a_checkpoint_of_a_run_is_evaluated(run, recipe, tmp_path):
     folder = tmp_path / "run"
-    options = ("--steps", 2, "--device", "cpu", "-s", "ema=0.5")
+    options = ("--steps", 2, "--device", "cpu", "-s", "ema=0.5", "-s", "image_size=11")
     assert run("train", recipe, "--out", folder, *options)[0] == 0
     found = []
     for name in ("checkpoints/step-000000002.pt", "ghn"):
         path = tmp_path / "found.json"
-        what = ("--split", "val", "--count", 1, "--width", 8, "--image-size", 8)
-        assert run("eval", folder / name, *what, "--out", path)[0] == 0
-        found.append(json.loads(path.read_text())["val"]["predicted"]["rows"][0]["total_norm"])
+        assert run("eval", folder / name, "--split", "val", "--count", 1, "--out", path)[0] == 0
+        report = json.loads(path.read_text())["val"]["predicted"]
+        # As it was trained: digits are resized to 16 pixels otherwise, and networks are 32 channels wide.
+        assert (report["settings"]["image_size"], report["settings"]["width"]) == (11, 8)
+        found.append(report["rows"][0]["total_norm"])
     assert found[0] == found[1] > 0
+    code, out, _ = run("eval", folder / "ghn", "--split", "val", "--count", 1, "--held-out")
+    assert (code, out[0]) == (0, f"{folder}/ghn on 144 held-out images of digits")
+
+
+def test_other_images_than_those_of_the_training_are_said_once(run, caplog):
+    warn_once.cache_clear()
+    options = ("--split", "val", "--split", "test", "--count", 1, "--width", 8, "--image-size", 8)
+    assert run("eval", "digits", *options)[0] == 0
+    said = [message for message in caplog.messages if "trained for" in message]
+    assert said == ["the GHN was trained for images of 16 pixels, not of 8, so that its networks may be worse here"]
 
 
 def test_options_of_image_data_are_passed_on(run, digits_ghn, recipe, monkeypatch):

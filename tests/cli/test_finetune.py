@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -43,6 +44,33 @@ def test_finetune(run, digits_ghn, tmp_path):
     assert "holds no resnet18 for 10 classes and images of 16 pixels: size mismatch for fc.weight: " in message
 
 
+def test_a_network_of_another_library_is_saved_while_it_is_trained(run, digits_ghn, tmp_path, monkeypatch):
+    """A killed command leaves what it has reached, and tells where there is no terminal how far it is."""
+    path = tmp_path / "network.safetensors"
+    found = []
+    monkeypatch.setattr("ghn_pyg.cli.finetune.SAVE_SECONDS", 0)
+    real = train_network.fit
+
+    def watched(network, *arguments, **options):
+        progress = options["progress"]
+
+        def note(epoch):
+            progress(epoch)
+            found.append((epoch.epoch, load_file(path)["fc.weight"].clone()))
+
+        return real(network, *arguments, **{**options, "progress": note})
+
+    monkeypatch.setattr(train_network, "fit", watched)
+    options = ("--ghn", digits_ghn, "--image-size", 16, "--epochs", 2, "--out", path)
+    code, _, err = run("finetune", "timm/test_resnet", *options)
+    assert code == 0
+    assert [epoch for epoch, _ in found] == [1, 2]
+    assert not torch.equal(found[0][1], found[1][1])
+    assert re.search(
+        r"^Training timm/test_resnet, predicted: epoch \d\.\d+ of 2, loss \d\.\d+, \d+ min left$", err, re.M
+    )
+
+
 def test_a_full_disk_does_not_hide_what_training_gave(run, digits_ghn, tmp_path, full_disk):
     path = tmp_path / "network.safetensors"
     options = ("--ghn", digits_ghn, "--image-size", 8, "--compare", "--out", path)
@@ -53,13 +81,19 @@ def test_a_full_disk_does_not_hide_what_training_gave(run, digits_ghn, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_picture_that_cannot_be_read(run, digits_ghn, tmp_path):
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_cannot_be_read(run, digits_ghn, tmp_path, workers):
     for part in ("train", "val"):
         for name in map(str, range(10)):
             (tmp_path / part / name).mkdir(parents=True)
             (tmp_path / part / name / "picture.png").write_bytes(b"damaged")
-    options = ("--ghn", digits_ghn, "--images", tmp_path, "--image-size", 8, "--batch-size", 2)
-    assert "cannot identify image file" in failed(run("finetune", "shufflenet_v2_x0_5", *options))
+    options = ("--ghn", digits_ghn, "--images", tmp_path, "--image-size", 8, "--batch-size", 2, "--workers", workers)
+    error = failed(run("finetune", "shufflenet_v2_x0_5", *options))
+    assert error.startswith("Error: cannot read ")
+    assert "picture.png: cannot identify image file" in error
+    assert "--skip-damaged" in error
+    assert "Traceback" not in error
 
 
 @pytest.mark.parametrize("which", ["predicted", "random"])

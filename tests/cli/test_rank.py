@@ -12,3 +12,10 @@ def test_architectures_are_ranked(run, digits_ghn, tmp_path):
         values = [float(row["top1"]) for row in csv.DictReader(stream)]
     assert values == sorted(values, reverse=True)
     assert len(values) == 4
+
+
+def test_networks_by_name_are_ranked(run, digits_ghn):
+    networks = ("--network", "test/3", "--network", "timm/test_resnet")
+    code, out, _ = run("rank", digits_ghn, *networks, "--width", 8, "--image-size", 16)
+    assert code == 0
+    assert {line.split(" ")[0] for line in out if line.startswith(("test/", "timm/"))} == {"test/3", "timm/test_resnet"}

@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 from ghn_pyg.data import ImagesError, load_images
+from ghn_pyg.models.trained_for import TrainedFor
 
 
 def write_pictures(folder, classes, sizes=((40, 30),)):
@@ -53,6 +54,74 @@ def test_images_without_augmentation(tmp_path):
     assert torch.equal(load_images(tmp_path, image_size=64, augment=False).train.batch([3, 2])[0], expected)
     torch.manual_seed(0)
     assert not torch.equal(images.train.batch([3, 2])[0], expected)
+
+
+def test_images_as_a_ghn_was_trained_for(tmp_path):
+    for part in ("train", "val"):
+        write_pictures(tmp_path / part, ["ant", "bee"], [(40, 30)])
+    colours = (0.25, 0.5, 0.75), (0.5, 0.25, 0.125)
+    names = {"classes": ("ant", "bee"), "widths": (8,)}
+    trained_for = TrainedFor(data=str(tmp_path), image_size=19, mean=colours[0], std=colours[1], **names)
+    images = load_images(trained_for=trained_for)
+    assert (images.name, images.source, images.classes) == (tmp_path.name, str(tmp_path), ("ant", "bee"))
+    batch, _ = images.test.batch([0])  # black
+    assert batch.shape == (1, 3, 19, 19)
+    assert batch[0, :, 0, 0].tolist() == [-0.5, -2.0, -6.0]
+    assert images.differences(trained_for) == []
+    assert load_images(tmp_path, image_size=23, trained_for=trained_for).image_size == 23
+    assert load_images(tmp_path).differences(trained_for.replace(classes=("ant", "cow"))) == [
+        "images of 19 pixels, not of 224",
+        "the normalisation (0.25, 0.5, 0.75) and (0.5, 0.25, 0.125), not (0.485, 0.456, 0.406) and "
+        "(0.229, 0.224, 0.225)",
+        "other classes, such as 'cow', not 'bee'",
+    ]
+
+
+@pytest.mark.parametrize(("size", "said"), [(19, True), (240, False)])
+def test_small_images_that_are_enlarged_are_said(tmp_path, caplog, size, said):
+    for part in ("train", "val"):
+        write_pictures(tmp_path / part, ["ant"], [(size, 13)])
+    assert load_images(tmp_path).image_size == 224
+    assert load_images(tmp_path, image_size=23).image_size == 23
+    assert len(caplog.messages) == said
+    assert all(f"{size}×13 pixels, are enlarged to 224; give their size" in message for message in caplog.messages)
+
+
+def damage(path):
+    """Cuts the second half of a picture off, as an interrupted copy does."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def noisy_pictures(folder, count=3):
+    for part in ("train", "val"):
+        for name in ("ant", "bee"):
+            (folder / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = torch.randint(256, (19, 19, 3), dtype=torch.uint8).numpy()
+                Image.fromarray(pixels).save(folder / part / name / f"{number}.png")
+
+
+def test_damaged_images_are_named(tmp_path):
+    noisy_pictures(tmp_path)
+    damage(tmp_path / "train" / "bee" / "1.png")
+    (tmp_path / "val" / "ant" / "2.png").write_bytes(b"damaged")
+    images = load_images(tmp_path, image_size=16)
+    for part, numbers, name in ((images.train, [2, 4, 5], "bee/1.png"), (images.test, [2], "ant/2.png")):
+        with pytest.raises(ImagesError, match=rf"cannot read .*{name}: .*--skip-damaged"):
+            part.batch(numbers)
+
+
+def test_damaged_images_are_skipped_and_counted(tmp_path, caplog):
+    noisy_pictures(tmp_path)
+    whole = load_images(tmp_path, image_size=16, augment=False)
+    expected = whole.train.batch([0, 1, 2, 3, 5])
+    damage(tmp_path / "train" / "bee" / "1.png")
+    images = load_images(tmp_path, image_size=16, augment=False, skip_damaged=True)
+    assert (len(images.train), len(images.test)) == (5, 6)
+    assert all(map(torch.equal, images.train.batch(range(5)), expected))
+    assert len(caplog.messages) == 2
+    assert "bee/1.png" in caplog.messages[0]
+    assert caplog.messages[1] == "skipped 1 of 6 images, which are damaged"
 
 
 def test_a_path_with_a_tilde(tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -34,6 +35,7 @@ def test_batches_have_every_image_once_in_a_fixed_order():
     batches = Batches(numbered(131), seed=3)
     assert [len(labels) for _, labels in batches] == [64, 64, 3]
     assert [len(labels) for _, labels in Batches(numbered(129))] == [64, 65]  # two images at least
+    assert [len(labels) for _, labels in Batches(numbered(3), size=1)] == [1, 1, 1]
     labels = torch.cat([labels for _, labels in batches])
     assert labels.sort().values.tolist() == list(range(131)) != labels.tolist()
     assert not torch.equal(labels, torch.cat([labels for _, labels in Batches(numbered(131), seed=4)]))
@@ -60,6 +62,9 @@ def test_accuracy():
     # Of the labels 0 … 6, label 2 has the largest logit, label 0 the smallest and label 1 the second smallest.
     logits = torch.tensor([0.0, 1, 9, 2, 3, 4, 8])
     assert measure(lambda images: logits.expand(len(images), 7), Batches(white(70))) == pytest.approx((1 / 7, 5 / 7))
+    # Any answer is among the first five of five classes.
+    few = measure(lambda images: logits[:5].expand(len(images), 5), Batches(white(70)))
+    assert (few.top1, math.isnan(few.top5)) == (pytest.approx(1 / 7), True)
     # A small last batch counts by its number of images.
     assert measure(lambda images: -logits.expand(len(images), 7), Batches(white(71))).top1 == pytest.approx(11 / 71)
 
@@ -79,12 +84,13 @@ def test_batch_norm_statistics():
         assert network(bright)[0, 0] > 6 / 1e-3**0.5
 
 
-@pytest.mark.parametrize("statistics", ["recalibrated", "running"])
-def test_batch_norms_without_running_statistics(statistics):
+def test_batch_norms_without_running_statistics():
     images = Images("white", white(70), white(70), 7, 5, GREY, UNIT)
     network = nn.BatchNorm2d(3, track_running_stats=False)
     with (
         pytest.raises(ValueError, match="track no running statistics"),
-        evaluation_mode(network, statistics, images, 0, None),
+        evaluation_mode(network, "running", images, 0, None),
     ):
         pass
+    with evaluation_mode(network, "recalibrated", images, 0, None):
+        torch.testing.assert_close(network.running_mean, torch.ones(3))

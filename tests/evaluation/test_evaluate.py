@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ghn_pyg import GHN, GHNConfig, batch_statistics, from_module, load_prediction
-from ghn_pyg.data import load_images
+from ghn_pyg.data import ImagesError, load_images
 from ghn_pyg.evaluation import Subject, deepnets_subjects, evaluate, torchvision_subjects
 from ghn_pyg.families.deepnets.dataset import DeepNets
 from ghn_pyg.finetuning import FitConfig, start_from
@@ -35,7 +35,7 @@ def without_time(report):
 
 
 def test_a_row_against_a_slow_reference(ghn, networks, digits):
-    row = evaluate(ghn, networks[:1], digits, seed=5).rows[0]
+    row = evaluate(ghn, networks[:1], digits, seed=5, statistics="batch").rows[0]
     network = networks[0].build().eval()
     graph = networks[0].graph(network)
     prediction = ghn.predict(graph)
@@ -75,7 +75,7 @@ def test_initial_parameters_differ_between_names_and_seeds(networks, digits):
     assert len({row[1:3] for part in rows for row in part}) == 4
 
 
-@pytest.mark.parametrize("option", [{"noise": 2.0}, {"statistics": "recalibrated"}])
+@pytest.mark.parametrize("option", [{"noise": 2.0}, {"statistics": "batch"}])
 def test_noise_and_statistics_change_the_accuracy(ghn, digits, option):
     plain, other = (evaluate(ghn, torchvision_subjects(["resnet18"], 10, 8), digits, **o) for o in ({}, option))
     assert plain.rows[0].total_norm == other.rows[0].total_norm
@@ -105,6 +105,20 @@ def test_failures_are_listed(ghn, networks, digits, place, caplog):
     assert "Traceback" in caplog.text
 
 
+def test_an_image_that_cannot_be_read_is_an_error_once(ghn, networks, digits):
+    class Damaged:
+        def __len__(self):
+            return 355
+
+        def batch(self, numbers):
+            raise ImagesError("cannot read ants/3.png")
+
+    rows = []
+    with pytest.raises(ImagesError, match=r"cannot read ants/3\.png"):
+        evaluate(ghn, networks, dataclasses.replace(digits, test=Damaged()), progress=rows.append)
+    assert rows == []
+
+
 def test_another_number_of_classes(ghn, networks, digits):
     def never():
         raise AssertionError("something ran")
@@ -122,7 +136,8 @@ def test_another_number_of_classes(ghn, networks, digits):
     [
         ({"noise": -0.1}, "noise of at least 0"),
         ({"noise": torch.nan}, "noise of at least 0"),
-        ({"batch_size": 1}, "batch_size of at least 2"),
+        ({"batch_size": 0}, "batch_size of at least 1"),
+        ({"batch_size": 1, "statistics": "batch"}, "batch_size of at least 2"),
         ({"statistics": "run"}, "statistics expected one of batch, recalibrated, running, got 'run'"),
         ({"statistics": "running"}, "only trained networks have running statistics"),
         ({"training": FitConfig(batch_size=2000)}, "batch_size .* 1442 training images, got 2000"),

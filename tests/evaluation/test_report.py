@@ -81,3 +81,11 @@ def test_the_best_come_first():
 def test_agreement(other, tau):
     report = of_accuracies(a=0.1, b=0.2, c=0.3, d=0.4)
     assert agreement(report, of_accuracies(**other)) == pytest.approx(tau, nan_ok=True)
+
+
+def test_there_is_no_top5_accuracy_with_few_classes():
+    report = Report([Row(name="a", top1=0.5, top5=math.nan), Row(name="b", top1=0.75, top5=math.nan)], {})
+    assert report.mean("top1") == 0.625
+    assert math.isnan(report.mean("top5"))
+    assert math.isnan(report.std("top5"))
+    assert report.to_dict()["rows"][0]["top5"] is None

@@ -71,6 +71,18 @@ def test_heads_do_not_matter_without_attention():
     assert GHNConfig(encoder="ghn2", hidden_channels=32, layers=0, heads=5).heads == 5
 
 
+def test_what_a_ghn_was_trained_for():
+    trained_for = {"data": "ants", "image_size": 19, "mean": [0.3, 0.5, 0.7], "std": [0.2] * 3,
+                   "classes": ["ant", "bee"], "widths": [8, 24, 48], "family": "deepnets"}  # fmt: skip
+    config = GHNConfig.from_dict({"num_classes": 2, "trained_for": trained_for})
+    assert json.loads(json.dumps(config.to_dict()))["trained_for"] == trained_for
+    assert GHNConfig.from_dict(config.to_dict()) == config != config.shape == GHNConfig(num_classes=2)
+    assert config.trained_for.evaluation_width == 24
+    assert "trained_for" not in config.shape.to_dict()
+    with pytest.raises(ValueError, match="expected names of 3 classes, got 2"):
+        config.replace(num_classes=3)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_there_and_back_through_json(name):
     config = GHNConfig.preset(name, num_classes=13, weight_norm=False)

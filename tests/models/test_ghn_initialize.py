@@ -4,7 +4,9 @@ from torch import nn
 from torch.func import functional_call
 from torch_geometric.data import Batch
 
-from ghn_pyg import GHN, GHNConfig, TracingError, from_module
+from ghn_pyg import GHN, CoverageError, GHNConfig, TracingError, from_module
+from ghn_pyg.models.trained_for import TrainedFor
+from ghn_pyg.utils.warn_once import warn_once
 from tests.models.ghns import ENCODERS, IMAGES, X, dense, make, shape_of, vision
 from tests.tracing.helpers import assert_unchanged, network, snapshot
 
@@ -200,3 +202,31 @@ def test_lazy_layers_get_their_parameters():
         assert torch.equal(value, model.get_parameter(name))
     with pytest.raises(ValueError, match="run the network once"):
         ghn(nn.Sequential(nn.Linear(5, 3), nn.LazyLinear(7)))
+
+
+# --- networks for other classes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [13, 5])
+def test_other_classes_than_those_of_the_ghn_are_said_once(classes, caplog):
+    warn_once.cache_clear()
+    trained_for = TrainedFor(data="ants", image_size=7, mean=(0.3,) * 3, std=(0.2,) * 3, widths=(8,))
+    ghn, model = make(trained_for=trained_for), vision(classes)
+    before = snapshot(model)
+    with pytest.raises(CoverageError, match=f"the GHN is for 11 classes and a network for {classes}"):
+        ghn(model, IMAGES, strict=True)
+    assert_unchanged(model, before)
+    graph = from_module(model, IMAGES)
+    with pytest.raises(CoverageError, match="is for 11 classes"):
+        ghn.predict(graph, strict=True)
+    ghn.predict(graph, strict=True, keep_classifier=True)
+    assert caplog.messages == []
+    for _ in range(3):
+        ghn(model, IMAGES)
+    (said,) = caplog.messages
+    assert "keep the classification layer" in said
+    # Fewer classes are an ordinary choice where nothing is known of the training.
+    caplog.clear()
+    warn_once.cache_clear()
+    make().predict(graph)
+    assert len(caplog.messages) == (classes > 11)

@@ -45,6 +45,24 @@ def test_the_same_network_has_exactly_that_variance():
     assert float(weight.std()) == pytest.approx(weight.size(1) ** -0.5, rel=1e-4)
 
 
+def test_networks_that_do_not_fit_into_memory_are_not_calibrated_on():
+    class Large(GHN):
+        def predict(self, graph, **options):
+            if graph.num_nodes > limit:
+                raise torch.OutOfMemoryError
+            return super().predict(graph, **options)
+
+    torch.manual_seed(5)
+    ghn, split = GHN(CONFIGS["ghn3"]), DeepNets("train", image_size=16, width=16)[:5]
+    large = Large(CONFIGS["ghn3"])
+    large.load_state_dict(ghn.state_dict())
+    limit = sorted(graph.num_nodes for graph in split)[2]
+    small = [graph for graph in split if graph.num_nodes <= limit]
+    calibrate(ghn, small)
+    calibrate(large, split)
+    assert_equal(dict(large.state_dict()), dict(ghn.state_dict()))
+
+
 def test_nothing_to_calibrate_on():
     with pytest.raises(ValueError, match="expected networks with weights before the classifier"):
         calibrate(GHN(GHN3), [])
@@ -60,14 +78,34 @@ def trained(tmp_path_factory):
 
 
 def test_a_run_starts_from_the_weights_of_a_ghn(trained):
-    ghn = initial_ghn(config(start=str(trained)), digits())
+    ghn, source = initial_ghn(config(start=str(trained)), digits())
+    assert source == f"all weights of {trained}"
     assert_equal(dict(ghn.state_dict()), dict(GHN.from_pretrained(trained).state_dict()))
 
 
 def test_new_weights_are_a_function_of_the_seed():
-    first, second, other = (dict(initial_ghn(config(seed=seed), digits()).state_dict()) for seed in (3, 3, 5))
+    first, second, other = (dict(initial_ghn(config(seed=seed), digits())[0].state_dict()) for seed in (3, 3, 5))
     assert_equal(first, second)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("changes", [{}, {"decoder": "mlp"}])
+@pytest.mark.parametrize(("before", "now"), [(7, 10), (24, 10), (10, 24), (7, 11)])  # 24 has an embedding anyway
+def test_a_run_starts_from_a_ghn_for_other_classes(tmp_path, changes, before, now):
+    old = GHN(ghn_config(num_classes=before, **changes))
+    old.save_pretrained(tmp_path)
+    same = {"ghn": ghn_config(num_classes=now, **changes)}
+    ghn, source = initial_ghn(config(start=str(tmp_path), **same), digits())
+    new, _ = initial_ghn(config(**same), digits())
+    assert "which is for" in source
+    for name, value in ghn.state_dict().items():
+        if name != "shape_encoding.channel.weight":
+            assert torch.equal(value, (new if ".classifier." in name else old).state_dict()[name])
+    # Every channel count has the embedding that it had, and the new number of classes that of the old one.
+    rows = [ghn.shape_encoding.channel(ghn.shape_encoding.channel_rows[size]) for size in (0, 1, 3, 64, 1008, now)]
+    sizes = (0, 1, 3, 64, 1008, now if now == 24 else before)
+    expected = [old.shape_encoding.channel(old.shape_encoding.channel_rows[size]) for size in sizes]
+    assert all(map(torch.equal, rows, expected))
 
 
 @pytest.mark.parametrize(

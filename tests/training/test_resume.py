@@ -10,6 +10,7 @@ import torch
 from filelock import FileLock
 
 from ghn_pyg import CheckpointError, from_pretrained
+from ghn_pyg.families.deepnets.width_sampling import WidthRule
 from ghn_pyg.training import Run, TrainingError, checkpoints
 from ghn_pyg.training.checkpoints import checkpoint_paths, read_checkpoint
 from ghn_pyg.training.fabric import make_fabric
@@ -109,13 +110,28 @@ def test_another_process_in_the_folder(tmp_path, monkeypatch):
 def test_fields_that_may_change(tmp_path, whole):
     run(tmp_path, 1)
     changes = {"images": "/elsewhere/digits", "folder": "elsewhere", "download": True, "keep": 2,
-               "checkpoint_every": 1, "node_budget": 3_000}  # fmt: skip
+               "checkpoint_every": 1, "node_budget": 3_000, "widths": WidthRule(widths=(8, 16))}  # fmt: skip
     run(tmp_path, 4, changes)
-    assert losses(tmp_path) == losses(whole[0])[:4]
+    assert losses(tmp_path)[0] == losses(whole[0])[0]
+    assert losses(tmp_path)[1:] != losses(whole[0])[1:4]  # of other widths
+    assert json.loads((tmp_path / "ghn" / "config.json").read_text())["trained_for"]["widths"] == [8, 16]
     assert [path.name for path in checkpoint_paths(tmp_path / "checkpoints")] == [
         "step-000000003.pt", "step-000000004.pt"
     ]  # fmt: skip
     assert json.loads((tmp_path / "train.json").read_text())["folder"] == "elsewhere"
+
+
+def test_a_run_of_an_older_version_is_resumed(tmp_path, whole):
+    """Its configuration and its checkpoint do not have all fields."""
+    run(tmp_path, 4)
+    older = {name: value for name, value in CONFIG.to_dict().items() if name not in ("skip_damaged", "balance")}
+    (tmp_path / "train.json").write_text(json.dumps(older))
+    path = tmp_path / "checkpoints" / "step-000000004.pt"
+    values = read_checkpoint(path)
+    for name in ("good_in_a_row", "left_out", "source"):
+        del values["progress"][name]
+    torch.save({**values, "config": older}, path)
+    assert_equal(run(tmp_path, 10), whole[1])
 
 
 @pytest.mark.parametrize(("text", "reason"), [('{"seed": ', "Expecting value"), ("[3]", r"expected fields, got \[3\]")])

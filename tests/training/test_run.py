@@ -4,11 +4,13 @@ import sys
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from ghn_pyg import from_pretrained
 from ghn_pyg.data import load_images
 from ghn_pyg.families.deepnets.meta_batches import MetaBatches
 from ghn_pyg.training import Run, TrainingError, train
+from ghn_pyg.training import run as run_module
 from ghn_pyg.training.checkpoints import checkpoint_paths, read_checkpoint
 from ghn_pyg.training.fabric import make_fabric
 from ghn_pyg.training.learning_rate import learning_rate
@@ -29,9 +31,13 @@ def test_files_of_a_run(whole):
     assert [path.name for path in checkpoint_paths(folder / "checkpoints")] == [
         "step-000000006.pt", "step-000000009.pt", "step-000000010.pt"
     ]  # fmt: skip
-    assert json.loads((folder / "train.json").read_text()) == CONFIG.to_dict()
+    saved = json.loads((folder / "train.json").read_text())
+    trained_for = saved["ghn"].pop("trained_for")
+    assert saved == CONFIG.to_dict()
+    assert (trained_for["data"], trained_for["image_size"], trained_for["widths"]) == ("digits", 8, [8])
     assert_equal(dict(from_pretrained(folder / "ghn").state_dict()), weights)
-    assert from_pretrained(folder / "best").config == CONFIG.ghn
+    for name in ("best", "ghn", "checkpoints/step-000000010.pt"):
+        assert from_pretrained(folder / name).config.to_dict() == {**CONFIG.ghn.to_dict(), "trained_for": trained_for}
     rows = read_log(folder / "log.csv")
     assert [row["step"] for row in rows] == list(range(10))
     assert [row["rate"] for row in rows] == pytest.approx([learning_rate(CONFIG, step, 3) for step in range(10)])
@@ -53,6 +59,29 @@ def test_while_networks_grow_the_newest_ghn_is_best(tmp_path):
     newest = read_checkpoint(tmp_path / "checkpoints" / "step-000000006.pt")
     assert newest["progress"]["best"] is None
     assert_equal(dict(from_pretrained(tmp_path / "best").state_dict()), newest["ghn"])
+
+
+def test_held_out_images_choose_the_best_ghn(tmp_path, monkeypatch):
+    """Of the regular checkpoints, not of one that is written because the run is stopped."""
+    found = iter([0.25, 0.5, 0.375])
+    seen = []
+
+    def validate(ghn, networks, images):
+        seen.append((len(networks), len(images.train), len(images.test), ghn.state_dict()["norm.weight"].clone()))
+        return next(found)
+
+    monkeypatch.setattr(run_module, "validate", validate)
+    for steps in (4, 10):
+        run(tmp_path, steps, {"held_out": 0.1, "curriculum": 1.0})
+    assert [sizes[:3] for sizes in seen] == [(4, 50, 5)] * 3
+    rows = read_log(tmp_path / "log.csv")
+    assert {row["step"]: row["val_top1"] for row in rows if row["val_top1"] > 0} == {2: 0.25, 5: 0.5, 8: 0.375}
+    best = from_pretrained(tmp_path / "best")
+    assert torch.equal(best.norm.weight, seen[1][3])
+    assert best.config.trained_for.held_out == 0.1
+    with safe_open(tmp_path / "best" / "model.safetensors", "pt") as file:
+        assert (file.metadata()["step"], file.metadata()["val_top1"]) == ("6", "0.5")
+    assert read_checkpoint(tmp_path / "checkpoints" / "step-000000010.pt")["progress"]["best"] == 0.5
 
 
 def test_clipping(tmp_path):

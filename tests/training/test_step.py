@@ -3,6 +3,7 @@ import statistics
 import pytest
 import torch
 import torch.nn.functional as F
+from torch_geometric.data import Batch
 
 from ghn_pyg import GHN
 from ghn_pyg.families.deepnets.meta_batches import MetaBatches
@@ -91,7 +92,7 @@ def test_the_gradient_is_that_of_one_backward_pass_through_everything(ghn, batch
     loss = torch.stack(losses).mean()
     loss.backward()
     expected = [torch.zeros_like(one) if one.grad is None else one.grad for one in ghn.parameters()]
-    torch.testing.assert_close(share, torch.stack([loss.detach(), torch.stack(right).mean(), torch.tensor(0.0)]))
+    torch.testing.assert_close(share, torch.stack([loss.detach(), torch.stack(right).mean(), *torch.zeros(2)]))
     close(found, torch.cat([one.flatten() for one in expected]))
 
 
@@ -188,6 +189,93 @@ def test_a_network_whose_gradient_is_not_finite_is_left_out(ghn, batch, monkeypa
     close(found.float(), sum(expected).float())
     assert share[2] == pytest.approx(1 / COUNT)
     assert 10 / COUNT < share[0] < 4
+
+
+# --- out of memory ---------------------------------------------------------------------------------------------------
+
+
+def short_of_memory(monkeypatch, too_much):
+    """Networks whose logits and parameters are too much do not fit into memory."""
+
+    def loss(logits, labels, parameters, *options):
+        if too_much(len(logits), sum(parameter.numel() for parameter in parameters)):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")
+        return meta_loss(logits, labels, parameters, *options)
+
+    monkeypatch.setattr(step, "meta_loss", loss)
+
+
+def test_networks_run_on_fewer_images_at_a_time(ghn, monkeypatch):
+    images, labels = torch.rand(19, 3, 8, 8, dtype=torch.double), torch.randint(10, (19,))
+    ghn, whole = ghn.double(), architectures()
+    short_of_memory(monkeypatch, lambda images, parameters: images > 5)
+    share, found = gradient(ghn, whole, (images, labels), penalty=0.01)
+    ghn.zero_grad()
+    losses = []
+    for prediction, one in zip(
+        ghn.predict(whole.parts[0], differentiable=True), whole.parts[0].architecture, strict=True
+    ):
+        norms = sum(tensor.norm() for tensor in prediction.values())
+        for inputs, targets in zip(images.split([5, 5, 5, 4]), labels.split([5, 5, 5, 4]), strict=True):
+            torch.manual_seed(seed_of(0, STEP, int.from_bytes(one.key[:8])))  # dropout
+            logits = torch.func.functional_call(meta_network(one, 10, 8, "cpu"), dict(prediction), (inputs,))
+            losses.append((F.cross_entropy(logits.float(), targets) + 0.01 * norms) * len(inputs) / 19 / COUNT)
+    total = torch.stack(losses).sum()
+    total.backward()
+    expected = [torch.zeros_like(one) if one.grad is None else one.grad for one in ghn.parameters()]
+    close(found.float(), torch.cat([one.flatten() for one in expected]).float())
+    assert share[0] == pytest.approx(total.item(), rel=1e-5)
+    assert share[3] == 0
+
+
+def test_a_network_that_does_not_fit_into_memory_is_left_out(ghn, batch, monkeypatch, caplog):
+    sizes = [sum(map(torch.numel, prediction.values())) for prediction in ghn.predict(architectures().parts[0])]
+    short_of_memory(monkeypatch, lambda images, parameters: parameters == max(sizes))
+    ghn, batch = ghn.double(), (batch[0].double(), batch[1])
+    share, found = gradient(ghn, architectures(), batch)
+    monkeypatch.undo()
+    smaller = architectures()
+    graphs = [graph for graph, size in zip(smaller.parts[0].to_data_list(), sizes, strict=True) if size < max(sizes)]
+    smaller.parts[:] = [Batch.from_data_list(graphs)]
+    other_share, other = gradient(ghn, smaller, batch)
+    torch.testing.assert_close(found, other, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(share, other_share + torch.tensor([0, 0, 0, 1 / COUNT]))
+    (message,) = caplog.messages
+    assert message.startswith(f"step {STEP}: a network of ")
+    assert "memory does not suffice" in message
+
+
+@pytest.mark.parametrize("most", [1, 0])
+def test_a_part_that_does_not_fit_into_memory_is_divided(batch, monkeypatch, most):
+    """No gradient of the failed attempt remains."""
+    torch.manual_seed(3)
+    plain = GHN(GHN3).double()
+    exact = (batch[0].double(), batch[1])
+    expected_share, expected = gradient(plain, architectures(), exact)
+
+    class Large(GHN):
+        def predict(self, networks, **options):
+            if networks.num_graphs > most:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 7 bytes")
+            return super().predict(networks, **options)
+
+    large = Large(GHN3).double()
+    large.load_state_dict(plain.state_dict())
+    share, found = gradient(large, architectures(), exact)
+    if most:
+        torch.testing.assert_close((share, found), (expected_share, expected), rtol=1e-6, atol=1e-8)
+    else:
+        assert share.tolist() == pytest.approx([0, 0, 0, 1])
+        assert not found.any()
+
+
+def test_other_errors_are_raised(ghn, batch, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(step, "meta_loss", fail)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        gradient(ghn, architectures(), batch)
 
 
 def test_global_generators_stay(ghn, batch):

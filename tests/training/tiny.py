@@ -18,8 +18,8 @@ logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
 
 GHN3 = GHNConfig(hidden_channels=8, max_channels=8, max_kernel_size=5, num_classes=10, layers=1, heads=2)
 CONFIG = TrainConfig(
-    ghn=GHN3, image_size=8, meta_batch=2, batch_size=16, epochs=10, warmup_epochs=0, seed=3, checkpoint_every=3,
-    widths=WidthRule(widths=(8,), hidden=(16,), bounds=(Bound(10**9, 99, 1),)),
+    ghn=GHN3, image_size=8, held_out=0.0, meta_batch=2, batch_size=16, epochs=10, warmup_epochs=0, seed=3,
+    checkpoint_every=3, widths=WidthRule(widths=(8,), hidden=(16,), bounds=(Bound(10**9, 99, 1),)),
 )  # fmt: skip
 
 

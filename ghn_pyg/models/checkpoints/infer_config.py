@@ -66,7 +66,7 @@ def checked_config(stated: Mapping[str, Any], state: Mapping[str, Tensor]) -> GH
     """
     ours = "encoder" in stated
     # Before anything prints or hashes them: nested values of a hostile file can take for ever.
-    if ours and (nested := [name for name, value in stated.items() if not isinstance(value, (str, int))]):
+    if ours and (nested := [name for name, value in stated.items() if not _is_plain(name, value)]):
         raise CheckpointError(
             f"its configuration is not valid: expected text and numbers, got others as {some(nested, 5)}"
         )
@@ -83,13 +83,21 @@ def checked_config(stated: Mapping[str, Any], state: Mapping[str, Tensor]) -> GH
     except ConfigError as error:
         raise CheckpointError(f"its configuration is not valid: {error}") from error
     ignored = _NOT_INFERRED if inferred.encoder == "ghn3" else _NOT_INFERRED + _INFERRED_FOR_GHN3
-    for field, value in config.to_dict().items():
+    for field, value in config.shape.to_dict().items():
         if field not in ignored and value != getattr(inferred, field):
             raise CheckpointError(
                 f"its configuration says {field} = {value!r}, but its tensors are those of "
                 f"{getattr(inferred, field)!r}; save the checkpoint again, or correct or remove the configuration"
             )
     return config
+
+
+def _is_plain(name: Any, value: Any) -> bool:
+    """Whether a field is text or a number; ``trained_for`` has fields, which may be lists of these."""
+    if name != "trained_for" or not isinstance(value, dict):
+        return isinstance(value, (str, int))
+    values = [each for field in value.values() for each in (field if isinstance(field, list) else [field])]
+    return all(isinstance(each, (str, int, float)) for each in values)
 
 
 def _bounded(config: GHNConfig, state: Mapping[str, Tensor]) -> GHNConfig:

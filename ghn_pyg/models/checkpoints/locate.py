@@ -52,7 +52,8 @@ def resolve(
     """Locates the file or folder of a checkpoint, and downloads it if needed.
 
     Args:
-        name: The path of a file or folder, which is never looked up on the hub; else one of :data:`BUNDLED` or
+        name: The path of a file or folder, also of a training run, or one in an existing folder, which is never looked
+            up on the hub; else one of :data:`BUNDLED` or
             :data:`PUBLISHED_NAMES`, with or without ``.pt``; else the ``user/repository`` of a model in this
             library's own format.
         repo_id: Repository of the published checkpoints.
@@ -74,7 +75,8 @@ def resolve(
     """
     path = os.path.expanduser(name)
     if os.path.exists(path):
-        return Path(path)
+        of_run = Path(path, "ghn")  # training writes it into the folder of the run
+        return of_run if (of_run / CONFIG_FILE).exists() and not Path(path, CONFIG_FILE).exists() else Path(path)
     name = os.fspath(name)
     if name in BUNDLED:
         return BUNDLED[name]
@@ -95,7 +97,8 @@ def resolve(
     stem = name.removesuffix(".pt")
     if stem in PUBLISHED_NAMES:
         return download(repo_id, f"{stem}.pt", revision)
-    if _REPOSITORY.fullmatch(name) and not name.endswith(_FILE_SUFFIXES):
+    is_path = os.path.isdir(os.path.dirname(path) or name)  # such as runs/digits, in an existing folder
+    if _REPOSITORY.fullmatch(name) and not name.endswith(_FILE_SUFFIXES) and not is_path:
         config = download(name, CONFIG_FILE, revision)
         # The same commit, which names the cache's folder, even if the repository changes in between.
         return download(name, WEIGHTS_FILE, config.parent.name).parent

@@ -5,6 +5,7 @@ from ghn_pyg import CheckpointError, GHNConfig
 from ghn_pyg.models.checkpoints import read_checkpoint, write_folder
 from ghn_pyg.models.checkpoints.infer_config import checked_config, infer_config
 from ghn_pyg.models.checkpoints.published_keys import from_published
+from ghn_pyg.models.trained_for import TrainedFor
 from tests.models.checkpoints.checkpoint_files import (
     TINY,
     TINY2,
@@ -77,6 +78,9 @@ def test_numbers_of_layers_and_heads_have_no_effect_on_ghn2(tmp_path):
         ({"heads": [1]}, "not valid: expected text and numbers, got others as heads"),
         ({"encoder": ["gcn"]}, "not valid: expected text and numbers, got others as encoder"),
         ({f"depth{number}": 1 for number in range(30)}, "not valid: it has 41 fields"),
+        ({"trained_for": [1]}, "not valid: expected text and numbers, got others as trained_for"),
+        ({"trained_for": {"data": [[]]}}, "not valid: expected text and numbers, got others as trained_for"),
+        ({"trained_for": {"data": "ants"}}, "not valid: TrainedFor.image_size is missing"),
         ({"depth": 1}, "not valid: GHNConfig has no field 'depth'"),
         ({"decoder": "mlp", "layers": 10**9}, "says 1000000000 layers of the encoder"),
         ({"decoder": "mlp", "layers": 150}, "says 150 layers of width 12"),
@@ -89,6 +93,13 @@ def test_numbers_of_layers_and_heads_have_no_effect_on_ghn2(tmp_path):
 def test_configurations_that_contradict_the_tensors(changes, message):
     with pytest.raises(CheckpointError, match=message):
         checked_config({**TINY.to_dict(), **changes}, OURS)
+
+
+def test_what_a_ghn_was_trained_for_is_kept(tmp_path):
+    trained_for = TrainedFor(data="ants", image_size=19, mean=(0.3,) * 3, std=(0.2,) * 3, widths=(8, 24))
+    config = TINY.replace(trained_for=trained_for)
+    write_folder(tmp_path, config, OURS)
+    assert read_checkpoint(tmp_path)[0] == read_checkpoint(tmp_path / "model.safetensors")[0] == config
 
 
 def test_the_mlp_decoder_needs_its_configuration(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from huggingface_hub import constants
 
 from ghn_pyg import CheckpointError, from_pretrained
-from ghn_pyg.models.checkpoints import locate, read_checkpoint, resolve
+from ghn_pyg.models.checkpoints import locate, read_checkpoint, resolve, write_folder
 from ghn_pyg.models.checkpoints.locate import PUBLISHED_NAMES
 from ghn_pyg.models.checkpoints.published_keys import from_published
 from tests.models.checkpoints.checkpoint_files import TINY, published_state, same
@@ -241,3 +241,18 @@ def test_bundled_ghns_need_no_hub(tmp_path, monkeypatch):
     assert sum(path.stat().st_size for path in resolve("digits").iterdir()) < 5e6
     (tmp_path / "digits").mkdir()
     assert resolve("digits") == Path("digits")  # what is on disk comes first, as for every name
+
+
+def test_the_folder_of_a_run(tmp_path):
+    write_folder(tmp_path / "run" / "ghn", TINY, {"norm.weight": torch.ones(3)})
+    assert resolve(tmp_path / "run") == tmp_path / "run" / "ghn" == resolve(tmp_path / "run" / "ghn")
+    write_folder(tmp_path / "run", TINY, {"norm.weight": torch.ones(3)})
+    assert resolve(tmp_path / "run") == tmp_path / "run"
+
+
+def test_a_path_in_an_existing_folder_is_not_looked_up_on_the_hub(hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "someone").mkdir()
+    with pytest.raises(CheckpointError, match="'someone/my-ghn' is not a file or folder"):
+        resolve("someone/my-ghn")
+    assert hub.asked == []
