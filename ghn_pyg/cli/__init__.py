@@ -5,7 +5,9 @@ Commands import what they need when they run: torch takes seconds, and ``--help`
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 import warnings
 from typing import Annotated
 
@@ -51,6 +53,10 @@ def main() -> None:
     filters = os.environ.get("PYTHONWARNINGS", "").split(",")
     if _JIT not in filters:
         os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (*filters, _JIT)))
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - closed, as by >&-
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # letters that a terminal does not have
     app(prog_name="ghn-pyg")
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from . import options
-from .files import load_ghn, save_csv, save_text
+from .files import load_ghn, save_csv, save_text, saved_before
 from .options import argument, flag, option
 from .terminal import (
     fail,
@@ -166,12 +166,10 @@ def evaluate(
                     settings |= {} if weights is None else {"parameters": "trained"}
                     reports[group, name] = dataclasses.replace(report, settings={**report.settings, **settings})
     kind = "held-out" if held_out else "test"
-    _print_reports(f"{source} on {len(dataset.test):,} {kind} images of {dataset.name}", reports)
-    if _TORCHVISION in groups and ghn:
-        _print_norms(ghn, dataset, reports[_TORCHVISION, "predicted"])
-    if out is not None:
-        _save(out, reports)
-        print_line(f"saved {out}")
+    with saved_before(out, lambda path: _save(path, reports)):
+        _print_reports(f"{source} on {len(dataset.test):,} {kind} images of {dataset.name}", reports)
+        if _TORCHVISION in groups and ghn:
+            _print_norms(ghn, dataset, reports[_TORCHVISION, "predicted"])
     if not any(report.successes for report in reports.values()):
         raise typer.Exit(2)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from ..utils.atomic_files import replacing, write_csv, write_text
-from .terminal import status, user_errors
+from .terminal import fail, print_line, status, user_errors
 
 if TYPE_CHECKING:
     from ..models.ghn import GHN
@@ -38,6 +40,24 @@ def save_text(path: Path, text: str) -> None:
     """Saves a text."""
     with user_errors(OSError):
         write_text(path, text)
+
+
+@contextlib.contextmanager
+def saved_before(out: Path | None, save: Callable[[Path], None]) -> Iterator[None]:
+    """Saves results before they are printed, if a file is wanted, and prints them even if they cannot be saved."""
+    failure: OSError | typer.Exit | None = None
+    if out is not None:
+        try:
+            save(out)
+        except (OSError, typer.Exit) as error:
+            failure = error
+    yield
+    if isinstance(failure, OSError):
+        fail(str(failure))
+    if failure is not None:  # its message was printed
+        raise failure
+    if out is not None:
+        print_line(f"saved {out}")
 
 
 @contextlib.contextmanager

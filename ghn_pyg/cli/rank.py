@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from . import options
-from .files import load_ghn
+from .files import load_ghn, saved_before
 from .options import option
-from .terminal import make_table, print_failures, print_line, print_rows, progress_bar, status, user_errors
+from .terminal import make_table, print_failures, print_rows, progress_bar, status, user_errors
 
 
 def rank(
@@ -80,9 +80,7 @@ def rank(
     lines = [("ran", f"{len(rows)} of {len(subjects)}")]
     if check:
         lines.append(("Kendall's τ", "–" if math.isnan(tau) else f"{tau:.2f} with {check} epochs of SGD"))
-    print_rows(f"{split if not network else 'networks'} ranked by {ghn}", lines, table)
-    print_failures(report.failures)
-    if out is not None:
-        with user_errors(OSError):
-            Report([*rows, *(row for row in report.rows if row.failure is not None)], report.settings).save(out)
-        print_line(f"saved {out}")
+    ranking = Report([*rows, *(row for row in report.rows if row.failure is not None)], report.settings)
+    with saved_before(out, ranking.save):
+        print_rows(f"{split if not network else 'networks'} ranked by {ghn}", lines, table)
+        print_failures(report.failures)

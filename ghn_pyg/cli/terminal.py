@@ -108,7 +108,14 @@ def make_console() -> Console:
     """Standard output, as wide as the terminal; in a pipe or file wide enough for one row a line."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 240, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 240, highlight=False)
+    console.on_broken_pipe = _ignore_broken_pipe  # type: ignore[method-assign]
+    return console
+
+
+def _ignore_broken_pipe() -> None:
+    """Prints nothing more when nobody reads it; what a command saves and returns does not depend on that."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_table(first: str, *columns: str) -> Table:
