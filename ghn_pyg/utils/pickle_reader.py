@@ -60,8 +60,8 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
 
     Dumps of joblib may be compressed with zlib or gzip. Tensors of recent ``torch.save`` files are mapped into memory;
     changing them leaves the file alone, but a file that is written to, or cut, while its tensors are in use ends the
-    process; replace it with another one, as our writers do. An ``argparse.Namespace``, which published training code saves, becomes an
-    empty dictionary.
+    process; replace it with another one, as our writers do. An ``argparse.Namespace``, which published training code
+    saves, becomes an empty dictionary.
 
     Raises:
         Exception: Of any kind, if the file is damaged or asks for more than a checkpoint needs.
