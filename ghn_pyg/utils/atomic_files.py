@@ -74,8 +74,10 @@ def unfinished_folder(parent: str | os.PathLike[str], alone: str = "") -> Iterat
         with _locked(parent):  # until it is locked, the new folder looks like that of a killed process
             _remove_unlocked(parent)
             folder = _make_alone(parent, alone) if alone else tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
             stack.enter_context(_locked(folder))
+            stack.callback(
+                shutil.rmtree, folder, ignore_errors=True
+            )  # while it is locked: then others may use its name
         (inner := Path(folder, "files")).mkdir()  # not locked, so that files in it can be replaced as well
         yield inner
 
@@ -86,9 +88,7 @@ def _make_alone(parent: str | os.PathLike[str], name: str) -> str:
         os.mkdir(folder, 0o700)
     except FileExistsError as error:
         raise BlockingIOError(
-            errno.EWOULDBLOCK,
-            "another process writes here; wait for it, or remove what it left if it was killed",
-            folder,
+            errno.EWOULDBLOCK, "another process writes here; wait for it, or remove this if it was killed", folder
         ) from error
     return folder
 

@@ -73,7 +73,7 @@ def test_earlier_shards_are_replaced_and_other_files_stay(tmp_path):
 @pytest.mark.parametrize(
     ("first", "shard_size", "stride"),
     [
-        (False, 100, 5),  # shards replace others of their names
+        (False, 100, 7),  # shards replace others of their names
         *(
             pytest.param(first, shard_size, 1, marks=pytest.mark.exhaustive)
             for first in (True, False)
