@@ -70,7 +70,10 @@ ImageData = Annotated[str, option("NAME", "digits, cifar10, a class of torchvisi
 DataFolder = Annotated[Path, option("DIR", "Folder with the files of torchvision's image data.")]
 Download = Annotated[bool, flag("--download", "Download missing image data, if torchvision can.")]
 ImageSize = Annotated[int | None, option("PIXELS", "Height and width of the images, if not that of the data.")]
-NumClasses = Annotated[int | None, option("N", "Number of classes, if the image data does not declare it.", min=1)]
+MAX_CLASSES: Final = 10**6
+NumClasses = Annotated[
+    int | None, option("N", "Number of classes, if the image data does not declare it.", min=1, max=MAX_CLASSES)
+]
 Width = Annotated[int, option("N", "Width of the networks of DeepNets-1M.", min=8)]
 ReportFile = Annotated[Path | None, option("FILE", "Save the results, as .json or .csv.")]
 PictureFile = Annotated[Path | None, option("FILE", "Save a picture, as .png, .svg or .pdf.")]

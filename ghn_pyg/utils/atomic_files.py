@@ -75,9 +75,7 @@ def unfinished_folder(parent: str | os.PathLike[str], alone: str = "") -> Iterat
             _remove_unlocked(parent)
             folder = _make_alone(parent, alone) if alone else tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
             stack.enter_context(_locked(folder))
-            stack.callback(
-                shutil.rmtree, folder, ignore_errors=True
-            )  # while it is locked: then others may use its name
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)  # then others may use its name
         (inner := Path(folder, "files")).mkdir()  # not locked, so that files in it can be replaced as well
         yield inner
 
