@@ -1,6 +1,7 @@
 """Errors that a user can fix are one line, come before the work, and leave no files behind."""
 
 import os
+import sys
 
 import pytest
 
@@ -161,6 +162,13 @@ def test_wrong_usage(command, run):
     code, out, error = run(*command.split())
     assert (code, out) == (2, [])
     assert "Usage: ghn-pyg" in error
+
+
+def test_networks_of_a_benchmark_without_extras(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    before = files(tmp_path)
+    assert "digits need sklearn" in failed(run("bench", "networks", "--out", "x"))
+    assert files(tmp_path) == before
 
 
 def test_faults_of_the_program_keep_their_traceback(run, ghn, monkeypatch):
