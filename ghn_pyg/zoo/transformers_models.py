@@ -32,7 +32,7 @@ _MAX_SIZE: Final = 1 << 24
 
 _MAX_ELEMENTS: Final = 1 << 40
 _MAX_CALLS: Final = 300_000
-"""Calls of PyTorch that build a network; one with a layer for each of its many experts needs 200,000."""
+"""Calls of PyTorch that build a network; the default networks of the library need some thousands."""
 
 _LAYERS: Final = re.compile(r"(layers?|depths?|blocks)$")
 _MAX_LAYERS: Final = 2000
@@ -90,8 +90,7 @@ def _load_config(transformers: Any, name: str) -> Any:
     known = names()
     if file.is_file():
         try:
-            text = file.read_text(encoding="utf-8")
-            fields = _plain_fields(json.loads(text))
+            fields = _plain_fields(json.loads(file.read_text(encoding="utf-8")))
             if (model_type := fields.get("model_type")) not in known:
                 raise ValueError(f"expected a known model_type, got {model_type!r:.80}")
             return transformers.CONFIG_MAPPING[model_type].from_dict(fields)
