@@ -6,6 +6,7 @@ Commands import what they need when they run: torch takes seconds, and ``--help`
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import sys
 import warnings
@@ -16,6 +17,7 @@ import typer
 from ..version import __version__
 from . import bench, checkpoints, coverage, deepnets, demo, finetune, graph, models, predict, rank, train
 from . import eval as evaluation
+from .terminal import fail
 
 app = typer.Typer(
     help="Predict all parameters of a neural network in one forward pass, with a Graph HyperNetwork (GHN).",
@@ -72,4 +74,8 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    # Empty values come from shell variables that are not set. As paths they would mean the current folder.
+    for before, argument in itertools.pairwise(sys.argv):
+        name, equals, value = argument.partition("=")
+        if not argument or (name.startswith("--") and equals and not value):
+            fail(f"{name or before} expected a value, got an empty text")

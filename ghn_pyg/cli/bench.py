@@ -95,7 +95,7 @@ def networks(out: Out, config: Config = "encoders", changes: options.Changes = N
     with status("Loading"):
         from ..bench.config import load_bench
         from ..bench.property_prediction import make_networks
-    with user_errors(ValueError, OSError):
+    with user_errors(ValueError, ImportError, OSError):
         chosen = load_bench(config, changes or ())
         with status("Training networks"):
             files = make_networks(chosen.tasks, out)

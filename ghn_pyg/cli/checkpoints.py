@@ -18,7 +18,9 @@ def init(
     model: Annotated[str, argument("MODEL", "A preset such as ghn3tm8; see `ghn-pyg models`.")],
     out: options.CheckpointFolder,
     seed: options.Seed = 0,
-    num_classes: Annotated[int | None, option("N", "Number of classes of the networks, if not 1000.", min=1)] = None,
+    num_classes: Annotated[
+        int | None, option("N", "Number of classes of the networks, if not 1000.", min=1, max=options.MAX_CLASSES)
+    ] = None,
 ) -> None:
     """Make an untrained GHN."""
     from ..models.config import GHNConfig

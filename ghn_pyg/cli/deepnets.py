@@ -128,7 +128,7 @@ def show(
     position: Annotated[int, argument("POSITION", "Position in the split.", min=0)],
     seed: options.Seed = 0,
     image_size: ImageSize = 32,
-    num_classes: Annotated[int, option("N", "Number of classes.", min=1)] = 10,
+    num_classes: Annotated[int, option("N", "Number of classes.", min=1, max=options.MAX_CLASSES)] = 10,
     out: options.GraphFile = None,
 ) -> None:
     """Show the cells, the size and the graph of one architecture."""

@@ -81,7 +81,10 @@ DataFolder = Annotated[Path, option("DIR", "Folder with the files of torchvision
 Download = Annotated[bool, flag("--download", "Download missing image data, if torchvision can.")]
 SkipDamaged = Annotated[bool, flag("--skip-damaged", "Leave out images that cannot be read; reads all files once.")]
 ImageSize = Annotated[int | None, option("PIXELS", "Height and width of the images, if not that of the GHN or data.")]
-NumClasses = Annotated[int | None, option("N", "Number of classes, if the image data does not declare it.", min=1)]
+MAX_CLASSES: Final = 10**6
+NumClasses = Annotated[
+    int | None, option("N", "Number of classes, if the image data does not declare it.", min=1, max=MAX_CLASSES)
+]
 Width = Annotated[
     int | None,
     option("N", "Width of the networks of DeepNets-1M; by default that of the GHN's training nearest to 32.", min=8),

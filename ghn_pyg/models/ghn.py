@@ -134,8 +134,8 @@ class GHN(
         Args:
             name: The path of a file or folder, which is never looked up on the hub; a published name such as
                 ``"ghn3tm8"``; or ``"user/repository"`` of a GHN that was saved with :meth:`save_pretrained`.
-            options: ``repo_id``, ``revision``, ``cache_dir``, ``local_files_only`` and ``token``; see
-                :func:`ghn_pyg.models.checkpoints.resolve`.
+            options: ``repo_id``, ``revision``, ``cache_dir``, ``local_files_only``, ``force_download`` and ``token``;
+                see :func:`ghn_pyg.models.checkpoints.resolve`.
 
         Returns:
             The GHN in evaluation mode, on the CPU.

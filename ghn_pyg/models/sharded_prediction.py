@@ -41,9 +41,9 @@ def predict_shards(
     loads it into any network. Shared parameters are written once. Memory is that of the GHN, one shard, and the
     blocks that are decoded at a time (about 256 MiB).
 
-    Shards appear under their final names when all are complete, and the index last: a folder without it is
-    incomplete. They replace an earlier prediction; other files stay. What a killed process leaves is removed by the
-    next prediction.
+    The prediction replaces an earlier one when it is complete, in one step: a process that is killed at any moment
+    leaves the earlier prediction or the new one. Other files stay. What a killed process leaves is removed by the next
+    prediction. A folder without an index holds no prediction.
 
     Args:
         ghn: The GHN.
@@ -64,7 +64,8 @@ def predict_shards(
         ValueError: If ``shard_size`` is not positive, or a batch is given.
         TypeError: If ``metadata`` cannot be written as JSON.
         FileExistsError: If the folder holds weights that are not an earlier prediction.
-        OSError: If it cannot be written, as on a full disk; an earlier prediction stays as it was.
+        OSError: If it cannot be written, as on a full disk, or another process predicts into the folder; an earlier
+            prediction stays as it was.
 
     Example:
         >>> import tempfile
@@ -97,9 +98,9 @@ def predict_shards(
     json.dumps(facts)  # raises before the work if metadata is not JSON
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    old = existing_shards(folder)
-    check_disk(folder, sum(map(math.prod, shapes.values())) * dtype.itemsize)
-    with unfinished_folder(folder) as unfinished:
+    with unfinished_folder(folder, "shards") as unfinished:
+        existing_shards(folder)  # raises before the work if there are other weights
+        check_disk(folder, sum(map(math.prod, shapes.values())) * dtype.itemsize)
         writer = ShardWriter(unfinished, shard_size)
         for name, shape in shapes.items():
             if 0 in shape:  # nothing to decode
@@ -108,6 +109,4 @@ def predict_shards(
             ghn.decode(
                 graph, keep_classifier, lambda p: writer.empty(p.spec.name, p.spec.shape, dtype, weight.device), seed
             )
-        index, new = writer.finish(facts)
-        replace_shards(old, new, folder)
-    return index
+        return replace_shards(*writer.finish(facts), folder)

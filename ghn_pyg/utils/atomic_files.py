@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import os
 import re
@@ -62,16 +63,32 @@ def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[list[Path]]:
 
 
 @contextlib.contextmanager
-def unfinished_folder(parent: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a new folder in ``parent``, which is removed when the context ends, or by the next call if killed."""
+def unfinished_folder(parent: str | os.PathLike[str], alone: str = "") -> Iterator[Path]:
+    """Yields a new folder in ``parent``, which is removed when the context ends, or by the next call if killed.
+
+    Args:
+        parent: The folder to make it in.
+        alone: A name of what is written. While one context has it, another for the same folder raises an OSError.
+    """
     with contextlib.ExitStack() as stack:
         with _locked(parent):  # until it is locked, the new folder looks like that of a killed process
             _remove_unlocked(parent)
-            folder = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            folder = _make_alone(parent, alone) if alone else tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
             stack.enter_context(_locked(folder))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)  # then others may use its name
         (inner := Path(folder, "files")).mkdir()  # not locked, so that files in it can be replaced as well
         yield inner
+
+
+def _make_alone(parent: str | os.PathLike[str], name: str) -> str:
+    folder = os.path.join(parent, _PREFIX + name)
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError as error:
+        raise BlockingIOError(
+            errno.EWOULDBLOCK, "another process writes here; wait for it, or remove this if it was killed", folder
+        ) from error
+    return folder
 
 
 def remove_unfinished(parent: str | os.PathLike[str]) -> None:

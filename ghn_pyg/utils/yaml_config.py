@@ -50,6 +50,8 @@ def _parse(text: str) -> Any:
     loader = _Loader(text)
     try:
         return loader.get_single_data()
+    except RecursionError as error:
+        raise ValueError("its values are nested too deeply") from error
     finally:
         loader.dispose()
 

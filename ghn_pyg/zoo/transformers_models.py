@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from huggingface_hub import constants
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
+from ..utils.memory_guard import check_memory
 from ..utils.optional import require
 from ..utils.suggest import printable, suggestion
 
@@ -22,6 +26,16 @@ _REQUESTS: Final = ("attn_implementation", "experts_implementation", "auto_map",
 """Fields of a configuration that may name files or code of others."""
 
 _OFFLINE: Final = threading.RLock()
+
+_MAX_SIZE: Final = 1 << 24
+"""Larger integers of a configuration are no sizes: a list of one item for each would take seconds."""
+
+_MAX_ELEMENTS: Final = 1 << 40
+_MAX_CALLS: Final = 300_000
+"""Calls of PyTorch that build a network; the default networks of the library need some thousands."""
+
+_LAYERS: Final = re.compile(r"(layers?|depths?|blocks)$")
+_MAX_LAYERS: Final = 2000
 
 
 def names() -> list[str]:
@@ -65,8 +79,11 @@ def _build(name: str, class_name: str, num_classes: int | None, image_size: int 
     cls = _network_class(transformers, config, class_name)
     try:
         is_auto_class = hasattr(cls, "from_config")
-        network: nn.Module = cls.from_config(config, trust_remote_code=False) if is_auto_class else cls(config)
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        with _Limits():
+            network: nn.Module = cls.from_config(config, trust_remote_code=False) if is_auto_class else cls(config)
+    except ImportError:
+        raise
+    except Exception as error:  # fields of a configuration may have any values
         reason = printable(str(error).partition("\n")[0])  # some messages continue with hundreds of names
         raise ValueError(
             f"{cls.__name__} cannot be built from this {type(config).__name__}: {type(error).__name__}: {reason}; name "
@@ -81,14 +98,17 @@ def _load_config(transformers: Any, name: str) -> Any:
     known = names()
     if file.is_file():
         try:
-            fields = _without_requests(json.loads(file.read_text(encoding="utf-8")))
+            fields = _plain_fields(json.loads(file.read_text(encoding="utf-8")))
             if (model_type := fields.get("model_type")) not in known:
                 raise ValueError(f"expected a known model_type, got {model_type!r:.80}")
             return transformers.CONFIG_MAPPING[model_type].from_dict(fields)
         except ImportError:
             raise
         except Exception as error:  # its fields may have any types
-            raise ValueError(f"{file} is not a configuration of Transformers: {printable(str(error), 500)}") from error
+            reason = printable(" ".join(str(error).split()), 500)
+            raise ValueError(
+                f"{file} is not a configuration of Transformers, whose integers are at most {_MAX_SIZE:,}: {reason}"
+            ) from error
     if name in known:
         return transformers.AutoConfig.for_model(name)
     if path.is_dir():
@@ -99,12 +119,33 @@ def _load_config(transformers: Any, name: str) -> Any:
     raise ValueError(f"Transformers has no model type {name!r}{hint}")
 
 
-def _without_requests(value: Any) -> Any:
+def _plain_fields(value: Any, name: str = "") -> Any:
     if isinstance(value, dict):
         # Private fields are the library's own; one of them makes it load code for attention from the hub.
         allowed = [name for name in value if not name.startswith("_") and name not in _REQUESTS]
-        return {name: _without_requests(value[name]) for name in allowed}
-    return [_without_requests(item) for item in value] if isinstance(value, list) else value
+        return {name: _plain_fields(value[name], name) for name in allowed}
+    if isinstance(value, int) and value > _MAX_LAYERS and _LAYERS.search(name):
+        raise ValueError(f"{name} expected at most {_MAX_LAYERS:,}, got {value:,}")
+    if isinstance(value, int) and abs(value) > _MAX_SIZE:
+        return float(value)  # no size, but maybe the base of a frequency
+    return [_plain_fields(item, name) for item in value] if isinstance(value, list) else value
+
+
+class _Limits(TorchFunctionMode):
+    """Within this context a network is built whose number of layers and sizes make sense."""
+
+    _calls = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self._calls += 1
+        if self._calls > _MAX_CALLS:
+            raise ValueError("it has more layers than any network")
+        if func is torch.empty:
+            if result.numel() > _MAX_ELEMENTS:
+                raise ValueError(f"a tensor of shape {tuple(result.shape)} has more than {_MAX_ELEMENTS:,} elements")
+            check_memory(result.nbytes, f"a tensor of shape {tuple(result.shape)}", device=result.device)
+        return result
 
 
 @contextlib.contextmanager
@@ -128,7 +169,8 @@ def _disable_pretrained_backbones(config: Any) -> None:
 
 def _network_class(transformers: Any, config: Any, class_name: str) -> Any:
     if not class_name:
-        classes = (getattr(transformers, str(name), None) for name in config.architectures or ())
+        architectures = config.architectures if isinstance(config.architectures, list) else ()
+        classes = (getattr(transformers, str(name), None) for name in architectures)
         return next((cls for cls in classes if _is_network_of(cls, config)), transformers.AutoModel)
     cls = getattr(transformers, class_name, None)
     if hasattr(cls, "from_config") or _is_network_of(cls, config):

@@ -1,6 +1,7 @@
 """Errors that a user can fix are one line, come before the work, and leave no files behind."""
 
 import os
+import sys
 
 import pytest
 
@@ -25,6 +26,7 @@ def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "error_nets.py").write_text(NETWORKS)
     (tmp_path / "note.txt").write_text("no checkpoint")
+    (tmp_path / "nested.yaml").write_text("a: " + "[" * 3000)
     (tmp_path / "folder.safetensors").mkdir()
 
 
@@ -60,6 +62,7 @@ def files(folder):
         ("predict resnet18 --ghn {ghn} --out x.safetensors --shards x", "expected either --out or --shards"),
         ("predict resnet18 --ghn {ghn} --shards x --shard-size inf", "expected a number of gigabytes"),
         (f"predict resnet18 --ghn {{ghn}} --out {'a' * 300}.safetensors", "File name too long"),
+        ("init mlp --out=", "--out expected a value, got an empty text"),
         ("init mlp --out note.txt", "the folder note.txt: note.txt is a file"),
         ("deepnets export val --out no/such/folder.hdf5", "the folder no/such does not exist"),
         # devices, splits and image data
@@ -89,6 +92,8 @@ def files(folder):
         ("train", "expected a CONFIG: the name of a recipe (see --list) or a YAML file"),
         ("train digits", "expected --out with the folder of the run, or --fast-dev-run"),
         ("train digit --fast-dev-run", "no recipe 'digit'; did you mean digits"),
+        ("train nested.yaml --fast-dev-run", "nested too deeply"),
+        ("train digits --fast-dev-run -s ghn.num_classes=100000000000", "for 100000000000 classes and digits has 10"),
         ("train digits --fast-dev-run -s ghn.num_classes=7", "for 7 classes and digits has 10"),
         ("finetune resnet18 --recipe sdg", "unknown recipe 'sdg', expected one of sgd, adamw, timm; did you mean sgd"),
         ("finetune resnet18 --ghn {digits_ghn} --recipe timm", "must not exceed the 1442 training images"),
@@ -147,7 +152,14 @@ def test_a_full_disk_keeps_the_old_file(command, run, ghn, tmp_path):
     assert files(tmp_path) == before
 
 
-@pytest.mark.parametrize("command", ["predict", "predikt", "predict resnet18", "init mlp --out x --num-classes 0"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "predict", "predikt", "predict resnet18", "init mlp --out x --num-classes 0",
+        "init mlp --out x --num-classes 100000000000", "eval digits --num-classes 100000000000",
+        "deepnets show val 3 --num-classes 100000000000",
+    ],
+)  # fmt: skip
 def test_wrong_usage(command, run):
     code, out, error = run(*command.split())
     assert (code, out) == (2, [])
@@ -158,6 +170,13 @@ def test_wrong_usage(command, run):
 def test_commands_of_one_process_are_not_started_by_torchrun(command, run, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "start it without torchrun" in failed(run(*command.split()))
+
+
+def test_networks_of_a_benchmark_without_extras(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    before = files(tmp_path)
+    assert "digits need sklearn" in failed(run("bench", "networks", "--out", "x"))
+    assert files(tmp_path) == before
 
 
 def test_faults_of_the_program_keep_their_traceback(run, ghn, monkeypatch):

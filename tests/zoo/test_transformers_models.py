@@ -1,5 +1,6 @@
 import json
 import socket
+import time
 
 import pytest
 import transformers
@@ -100,6 +101,31 @@ def test_a_backbone_of_the_hub_is_not_asked_for(tmp_path):
         with pytest.raises(ValueError, match=r"configuration of Transformers|cannot be built"):
             transformers_models.build(str(tmp_path))
     assert constants.HF_HUB_OFFLINE is False
+
+
+ODD = [
+    {"hidden_size": "six"}, {"hidden_size": None}, {"hidden_size": [6]}, {"hidden_size": -6}, {"hidden_size": 10**12},
+    {"hidden_size": 10**20}, {"hidden_size": float("nan")}, {"num_attention_heads": 0}, {"vocab_size": -13},
+    {"vocab_size": 10**15}, {"vocab_size": 13.5}, {"num_hidden_layers": 10**9}, {"num_hidden_layers": 10**7},
+    {"max_position_embeddings": 10**13}, {"num_labels": 10**12}, {"id2label": [1]}, {"hidden_act": 7},
+    {"hidden_act": "nope"}, {"hidden_dropout_prob": 7}, {"layer_norm_eps": "x"}, {"torch_dtype": 5},
+    {"pad_token_id": 99}, {"model_type": "swin", "depths": [10**9]}, {"model_type": "vit", "patch_size": 0},
+    {"model_type": "wav2vec2", "conv_dim": [10**9] * 7}, {"model_type": "mixtral", "num_local_experts": 10**9},
+    {"model_type": "clip", "text_config": {"num_hidden_layers": 10**9}}, {"model_type": "clip", "text_config": 5},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", ODD, ids=str)
+def test_odd_values_end_in_one_error_soon(fields, config):
+    path, start = str(config(**fields)), time.process_time()
+    with pytest.raises(ValueError, match=r"configuration of Transformers|cannot be built from this"):
+        without_memory(lambda: transformers_models.build(path))
+    assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize("fields", [{"architectures": 5}, {"architectures": {"a": 1}}, {"rope_theta": 2_804_339_835}])
+def test_odd_values_that_are_no_sizes(fields, config):
+    assert type(transformers_models.build(str(config(**fields)))).__name__ == "BertModel"
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def resolve(
     revision: str | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
+    force_download: bool = False,
     token: str | bool | None = None,
 ) -> Path:
     """Locates the file or folder of a checkpoint, and downloads it if needed.
@@ -60,6 +61,7 @@ def resolve(
         revision: Branch, tag or commit of the repository; the main branch by default.
         cache_dir: Folder of downloads; the hub's own cache by default.
         local_files_only: Use the cache and download nothing.
+        force_download: Download files again that are in the cache.
         token: Access token, ``True`` for the stored one, ``False`` for none.
 
     Returns:
@@ -84,8 +86,9 @@ def resolve(
     def download(repository: str, file: str, revision: str | None) -> Path:
         try:
             downloaded = hf_hub_download(
-                repository, file, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token
-            )
+                repository, file, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only,
+                force_download=force_download, token=token,
+            )  # fmt: skip
         except Exception as error:  # versions of the client raise the errors of different HTTP libraries
             where = f"{file} of the hub's repository {repository!r} at revision {revision or 'main'!r}"
             raise CheckpointError(
@@ -121,11 +124,17 @@ def _check_hash(blob: Path) -> None:
         if found != blob.name:
             raise CheckpointError(
                 f"the hub's file was changed, or damaged on its way: {blob} has the hash {found}, expected that in its "
-                "name; remove it to download it again"
+                "name; remove it to download it again, or pass force_download=True"
             )
 
 
 def _reason(error: Exception, local_files_only: bool) -> str:
+    if isinstance(error, ValueError) and isinstance(error.__cause__, Exception):  # of force_download
+        error = error.__cause__
+    failed = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
+    status = getattr(getattr(failed, "response", None), "status_code", 0)
+    if status == 429 or status >= 500:
+        return f"the hub answered with HTTP status {status}. Try again later, or pass the path of a checkpoint on disk"
     if isinstance(error, LocalEntryNotFoundError):
         hub = "the hub cannot be reached; check the network"
         if local_files_only or constants.HF_HUB_OFFLINE:

@@ -8,6 +8,7 @@ import errno
 import json
 import math
 import os
+import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,13 +19,18 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...utils.atomic_files import replacing
+from ...utils.atomic_files import replacing, write_text
 from ...version import __version__
 from .shard_reader import INDEX_FILE, ShardIndex
 from .write import WEIGHTS_FILE
 
 _VERSION_KEY: Final = "ghn_pyg"
 """Metadata of an index that this module wrote: the version of the package."""
+
+_REPLACED_KEY: Final = "replaced"
+"""Metadata of an index of unfinished shards: names that earlier shards or unfinished ones may have."""
+
+_UNFINISHED: Final = ".ghn-pyg-shard-"
 
 
 class ShardWriter:
@@ -56,18 +62,14 @@ class ShardWriter:
         """Writes the last shard and the index.
 
         Returns:
-            The index, and the temporary file of each final name, the index last.
+            The index, and the temporary file of each shard by its final name.
         """
         if self._tensors or not self.written:
             self._flush()
         count = len(self.written)
         files = {f"model-{i + 1:05}-of-{count:05}.safetensors": self._file(i) for i in range(count)}
         weight_map = {name: file for file, names in zip(files, self.written, strict=True) for name in names}
-        index = ShardIndex(weight_map, {**metadata, "total_size": self.total_size, _VERSION_KEY: __version__})
-        files[INDEX_FILE] = self.folder / INDEX_FILE
-        with replacing(files[INDEX_FILE]) as unfinished:
-            unfinished.write_text(json.dumps(dataclasses.asdict(index), indent=2) + "\n", encoding="utf-8")
-        return index, files
+        return ShardIndex(weight_map, {**metadata, "total_size": self.total_size, _VERSION_KEY: __version__}), files
 
     def _flush(self) -> None:
         with replacing(self._file(len(self.written))) as unfinished:
@@ -91,23 +93,58 @@ def check_disk(folder: Path, needed: int) -> None:
 
 
 def existing_shards(folder: Path) -> list[Path]:
-    """The index and the shards of an earlier prediction in a folder, the index first."""
-    shards: list[Path] = []
-    with contextlib.suppress(OSError, ValueError):
+    """The shards of earlier predictions in a folder, also of killed ones.
+
+    Raises:
+        FileExistsError: If it holds other weights.
+    """
+    known: set[str] = set()
+    with contextlib.suppress(OSError, TypeError, ValueError):
         index = ShardIndex.read(folder)
         if _VERSION_KEY in index.metadata:
-            shards = [folder / INDEX_FILE, *(folder / file for file in set(index.weight_map.values()))]
-    weights = [folder / INDEX_FILE, folder / WEIGHTS_FILE, *sorted(folder.glob("model-*-of-*.safetensors"))]
-    if foreign := [path.name for path in weights if path.exists() and path not in shards]:
+            known = {INDEX_FILE, *index.weight_map.values(), *map(str, index.metadata.get(_REPLACED_KEY, ()))}
+    shards = sorted(folder.glob("model-*-of-*.safetensors"))
+    weights = [folder / INDEX_FILE, folder / WEIGHTS_FILE, *shards]
+    if foreign := [path.name for path in weights if path.exists() and path.name not in known]:
         raise FileExistsError(
             errno.EEXIST, f"{foreign[0]} is not of an earlier prediction; choose another folder than", str(folder)
         )
-    return shards
+    return [*shards, *folder.glob(f"{_UNFINISHED}*")]
 
 
-def replace_shards(old: Sequence[Path], new: Mapping[str, Path], folder: Path) -> None:
-    """Removes old files, the index first, and moves the new file of each name into the folder, the index last."""
+def replace_shards(index: ShardIndex, shards: Mapping[str, Path], folder: Path) -> ShardIndex:
+    """Moves shards into a folder and removes earlier ones. A killed process leaves one prediction, whole.
+
+    The new shards have other names until the earlier ones, whose names they may get, are gone.
+
+    Args:
+        index: The new index.
+        shards: The file of each name, on the same disk.
+        folder: The folder.
+
+    Returns:
+        The index of the folder. It has other names than ``index`` if the file system has no hard links.
+    """
+    old = existing_shards(folder)
+    prefix = f"{_UNFINISHED}{secrets.token_hex(4)}-"
+    for name, path in shards.items():
+        os.replace(path, folder / (prefix + name))
+    replaced = sorted({*shards, *(path.name for path in old)})
+    weight_map = {name: prefix + file for name, file in index.weight_map.items()}
+    unfinished = ShardIndex(weight_map, {**index.metadata, _REPLACED_KEY: replaced})
+    _write_index(unfinished, folder)
     for path in old:
         path.unlink(missing_ok=True)
-    for name, path in new.items():
-        os.replace(path, folder / name)
+    try:
+        for name in shards:
+            os.link(folder / (prefix + name), folder / name)
+    except OSError:
+        return unfinished
+    _write_index(index, folder)
+    for name in shards:
+        (folder / (prefix + name)).unlink()
+    return index
+
+
+def _write_index(index: ShardIndex, folder: Path) -> None:
+    write_text(folder / INDEX_FILE, json.dumps(dataclasses.asdict(index), indent=2) + "\n")

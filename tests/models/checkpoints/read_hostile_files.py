@@ -39,13 +39,13 @@ def report(values):
     sys.stdout.flush()
 
 
-def cut(content):
-    return {f"cut at {share} %": content[: len(content) * share // 100] for share in range(0, 100, 5)}
+def cut(content, step):
+    return {f"cut at {share} %": content[: len(content) * share // 100] for share in range(0, 100, step)}
 
 
-def changed(content):
+def changed(content, count):
     draw = random.Random(len(content))
-    for number in range(100):
+    for number in range(count):
         version = bytearray(content)
         # Most of a file is numbers; two of three changes are at its ends, where its structure is.
         place = draw.choice([draw.randrange(len(content)), draw.randrange(3000), -draw.randrange(1, 3000)])
@@ -53,11 +53,12 @@ def changed(content):
         yield f"change {number} at {place}", bytes(version)
 
 
-def main(folder):
+def main(folder, step, changes):
     work = Path(folder, "work")
     for path in sorted(Path(folder).glob("*/*")):
         content = path.read_bytes()
-        versions = {"whole": content, **(cut(content) if path.parent.name == "hostile" else dict(changed(content)))}
+        others = cut(content, step) if path.parent.name == "hostile" else dict(changed(content, changes))
+        versions = {"whole": content, **others}
         for name, version in versions.items():
             work.write_bytes(version)
             report({"file": path.name, "version": name, "size": len(version)})
@@ -66,5 +67,5 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], *map(int, sys.argv[2:]))
     os._exit(0)  # without the seconds of freeing everything

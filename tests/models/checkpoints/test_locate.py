@@ -170,6 +170,25 @@ def test_without_a_network(failure, hub, tmp_path):
         resolve("ghn2", cache_dir=tmp_path)
 
 
+@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_hub_that_is_busy_or_broken(status, force, hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(Hub, "error", staticmethod(lambda *_: httpx2.Response(status)))
+    hub.repositories.clear()
+    with pytest.raises(CheckpointError, match=f"cannot be loaded: the hub answered with HTTP status {status}"):
+        resolve("ghn2", cache_dir=tmp_path, force_download=force)
+
+
+def test_damaged_files_are_downloaded_again(hub, tmp_path):
+    hub.tags["ghn2.pt"] = hashlib.sha256(b"ghn2").hexdigest()
+    resolve("ghn2", cache_dir=tmp_path).resolve().write_bytes(b"ghn3")
+    assert resolve("ghn2", cache_dir=tmp_path, force_download=True).read_bytes() == b"ghn2"
+    assert resolve("ghn2", cache_dir=tmp_path).read_bytes() == b"ghn2"
+    hub.failure = httpx2.ConnectError("no network")
+    with pytest.raises(CheckpointError, match="ConnectError: no network"):
+        resolve("ghn2", cache_dir=tmp_path, force_download=True)
+
+
 def test_other_failures_are_quoted(hub, tmp_path):
     hub.failure = httpx2.ProxyError("the proxy says no")
     with pytest.raises(CheckpointError, match=r"'main' cannot be loaded: ProxyError: the proxy says no"):
