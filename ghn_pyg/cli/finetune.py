@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from ..utils.suggest import choice
 from . import options
 from .files import load_ghn, safetensors_file
 from .options import argument, flag, option
 from .terminal import counted, epoch_bar, fail, make_table, print_rows, status, user_errors
 from .trace_network import describe
+
+_PRECISIONS: Final = ("32-true", "bf16-mixed", "16-mixed")
 
 SAVE_SECONDS: Final = 60.0
 """Least time between two files of a network that is trained."""
@@ -45,6 +48,21 @@ def finetune(
     epochs: Annotated[int | None, option("N", "Number of epochs, if not that of the recipe.", min=1)] = None,
     batch_size: Annotated[int | None, option("N", "Images in a batch, if not those of the recipe.", min=2)] = None,
     learning_rate: Annotated[float | None, option("RATE", "Largest learning rate, if not that of the recipe.")] = None,
+    weight_decay: Annotated[float | None, option("RATE", "Weight decay, if not that of the recipe.")] = None,
+    schedule: Annotated[
+        str | None, option("NAME", "Learning rate after the warm-up: cosine (to 0), constant or steps.")
+    ] = None,
+    warmup_epochs: Annotated[float | None, option("N", "Epochs of warm-up, if not those of the recipe.")] = None,
+    milestone: Annotated[
+        list[float] | None, option("EPOCH", "Divide the learning rate by 10 there, with steps; repeatable.")
+    ] = None,
+    patience: Annotated[
+        int, option("N", "Stop after N epochs without a better held-out accuracy; keep the best network.", min=0)
+    ] = 0,
+    shots: Annotated[
+        int | None, option("N", "Train on N images of each class, drawn by the seed from those not held out.", min=1)
+    ] = None,
+    precision: Annotated[str, option("NAME", "32-true, bf16-mixed or 16-mixed.")] = "32-true",
     noise: Annotated[float, option("BETA", "Noise on predicted weights, before training.", min=0)] = 1e-5,
     orthogonal: Annotated[int | None, option("N", "Orthogonalise the N-th weight and all after it.", min=0)] = None,
     keep_classifier: options.KeepClassifier = False,
@@ -78,7 +96,13 @@ def finetune(
         from ..models.checkpoints.errors import CheckpointError
         from ..training.checkpoints import TrainingError
 
-    changes = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    changes = {
+        "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": weight_decay,
+        "schedule": schedule, "warmup_epochs": warmup_epochs, "milestones": milestone, "patience": patience,
+        "seed": seed,
+    }  # fmt: skip
+    if precision not in _PRECISIONS:
+        fail(f"unknown precision {precision!r}{choice(precision, _PRECISIONS)}")
     with user_errors(ValueError, TypeError, ImportError):
         config = FitConfig.recipe(recipe, **{name: value for name, value in changes.items() if value is not None})
         model = load_ghn(ghn, device)
@@ -92,6 +116,10 @@ def finetune(
             advice = "add --keep-classifier to predict all but the classification layer"
             dataset.check_classes("the GHN", model.config.num_classes, advice)
         training = dataset.hold_out(held_out)
+        if patience and not len(training.test):
+            fail("--patience needs held-out images; give a larger --held-out")
+        if shots is not None:
+            training = training.few_shot(shots, seed)
         check_fit(training, config)
         start = {"noise": noise, "orthogonal": orthogonal, "keep_classifier": keep_classifier}
         networks = _make_networks(model, arch, dataset, compare, seed, start)
@@ -103,7 +131,7 @@ def finetune(
         ("trained on", f"{counted(len(training.train), 'image')}; {len(training.test):,} are held out"),
     ]
     info = NetworkInfo.of_images(arch, ghn, dataset)
-    settings = {"held_out": held_out, **start, **info.to_dict()}
+    settings = {"held_out": held_out, "shots": shots, "precision": precision, **start, **info.to_dict()}
     del settings["data"]  # it may move
     failures: dict[str, str] = {}
     save_error = ""
@@ -120,7 +148,7 @@ def finetune(
     for name, network in networks.items():
         kept = save if out is not None and name == "predicted" else None
         folder = None if out is None else out.with_suffix(".run") / name
-        trained = _Training(network, f"{arch}, {name}", dataset, training, config, device, workers, kept)
+        trained = _Training(network, f"{arch}, {name}", dataset, training, config, precision, device, workers, kept)
         with user_errors(ImagesError, OSError, TrainingError, CheckpointError):
             try:
                 accuracies = trained.run(folder, settings)
@@ -128,6 +156,8 @@ def finetune(
                 failures[name] = str(error)
                 continue
         table.add_row(name, *accuracies)
+        if trained.note:
+            rows.append((name, trained.note))
         if kept is not None and not save_error:
             rows.append(("saved", str(out)))
     rows += [(f"{name} failed", error) for name, error in failures.items()]
@@ -180,6 +210,7 @@ class _Training:
         images: Training and test images.
         training: Those to train on, with held-out ones in place of the test images.
         config: How to train.
+        precision: Numbers to compute with, as for Fabric.
         device: Where to compute.
         workers: Processes that load images.
         save: Called after the last epoch, and after earlier ones at most once a minute.
@@ -190,9 +221,11 @@ class _Training:
     images: Images
     training: Images
     config: FitConfig
+    precision: str
     device: str
     workers: int
     save: Callable[[nn.Module], None] | None
+    note: str = dataclasses.field(default="", init=False)
 
     def run(self, folder: Path | None, settings: dict[str, Any]) -> list[str]:
         """Accuracies before and after training, and the seconds that it took, for a table."""
@@ -214,10 +247,14 @@ class _Training:
         self.network.to(self.device)
         with epoch_bar(f"Training {self.description}: ", self.config.epochs) as update:
             fit(
-                self.network, self.training, self.config, fabric=make_fabric(device=self.device),
+                self.network, self.training, self.config, fabric=make_fabric(self.precision, self.device),
                 workers=self.workers, folder=folder, settings=settings, measure=self._measure, progress=note,
                 on_step=lambda step, loss: update(step / steps, f"loss {loss.item():.3f}{held_out}"),
             )  # fmt: skip
+        if self.config.patience:
+            best = max(epochs[1:], key=lambda epoch: epoch.val_top1)
+            done = counted(epochs[-1].epoch, "epoch")
+            self.note = f"the best of {done} is epoch {best.epoch}, with {best.val_top1:.1%} of held-out images"
         accuracies = [epoch.test_top1 for epoch in epochs[:2]]
         if self.config.epochs > 1:
             accuracies.append(self._accuracy(self.images))

@@ -74,6 +74,18 @@ class FitState:
         """Epochs that are done."""
         return self.epochs[-1].epoch if self.epochs else 0
 
+    @property
+    def best_epoch(self) -> Epoch:
+        """The first epoch with the best accuracy on held-out images."""
+        return max(self.epochs[1:], key=lambda epoch: epoch.val_top1)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all epochs are done, or the last ``patience`` ones are not better than the best one."""
+        patience = self.config.patience
+        stuck = patience and self.done and self.done - self.best_epoch.epoch >= patience
+        return bool(stuck) or self.done == self.config.epochs
+
     def save(self, folder: Path, step: int) -> None:
         """Writes a checkpoint, as the state after ``step`` steps."""
         values = {

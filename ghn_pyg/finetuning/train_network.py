@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import os
 import time
@@ -20,7 +21,7 @@ from ..data import Images
 from ..training.checkpoints import lock_folder
 from ..training.fabric import check_lightning
 from ..training.image_batches import ImageBatches
-from ..training.learning_rate import warmup_cosine
+from ..training.learning_rate import scheduled_rate
 from ..training.logs import RunLog
 from ..training.seeds import preserve_rng, seed_rng
 from ..utils.atomic_files import remove_unfinished
@@ -69,7 +70,7 @@ def fit(
         ``network``, in evaluation mode and on the device.
 
     Raises:
-        ValueError: If a batch is larger than the data.
+        ValueError: If a batch is larger than the data, or there is ``patience`` without ``measure``.
         TrainingError: If the folder has another run, or another process trains in it.
         CheckpointError: If a checkpoint cannot be written or read.
         FloatingPointError: If losses are not finite; the network is useless then.
@@ -83,6 +84,8 @@ def fit(
         >>> network = fit(network, digits, FitConfig(epochs=2), fabric=make_fabric(device="cpu"))
     """
     check_fit(images, config)
+    if config.patience and measure is None:
+        raise ValueError(f"patience expected 0 without measure, got {config.patience}")
     batches = ImageBatches(images.train, config.batch_size, seed=config.seed)
     network.to(fabric.device)
     optimizer: Any = fabric.setup_optimizers(make_optimizer(network, config))
@@ -97,15 +100,19 @@ def fit(
             progress(epoch)
         batches.first_step = state.done * batches.steps_per_epoch
         stream = iter(DataLoader(batches, batch_size=None, num_workers=workers))
-        while state.done < config.epochs:
+        while not state.is_complete:
             network.train()
             figures = _train_epoch(state, stream, images, fabric, batches.steps_per_epoch, on_step)
             number = state.done + 1
             epoch = Epoch(number, *figures, *(measure(number) if measure is not None else ()))
             record(epoch)
+            if config.patience and epoch == state.best_epoch:
+                state.best = copy.deepcopy(network.state_dict())
             progress(epoch)
             if folder is not None:
                 state.save(folder, number * batches.steps_per_epoch)
+        if config.patience:
+            network.load_state_dict(state.best)
     return network.eval()
 
 
@@ -175,9 +182,10 @@ def check_fit(images: Images, config: FitConfig) -> None:
 
 def fit_learning_rate(config: FitConfig, step: int, steps_per_epoch: int) -> float:
     """The learning rate of a step."""
-    return warmup_cosine(
-        step, peak=config.learning_rate, steps=config.epochs * steps_per_epoch,
+    return scheduled_rate(
+        step, schedule=config.schedule, peak=config.learning_rate, steps=config.epochs * steps_per_epoch,
         warmup_steps=config.warmup_epochs * steps_per_epoch,
+        milestones=[epoch * steps_per_epoch for epoch in config.milestones],
     )  # fmt: skip
 
 

@@ -161,3 +161,35 @@ def test_a_network_that_diverges(run, digits_ghn, tmp_path, monkeypatch, which):
     assert code == (2 if which == "predicted" else 0)
     assert f"{which} failed losses are not finite in epoch 1" in out
     assert (f"saved {path}" in out) == path.exists() == (which == "random")
+
+
+def test_options_of_recipes(run, digits_ghn, tmp_path):
+    path = tmp_path / "network.safetensors"
+    options = ("--ghn", digits_ghn, "--image-size", 8, "--batch-size", 10, "--epochs", 3, "--out", path)
+    few = ("--shots", 2, "--weight-decay", 0, "--schedule", "steps", "--milestone", 1, "--milestone", 2)
+    more = ("--warmup-epochs", 0.5, "--patience", 3, "--precision", "bf16-mixed")
+    code, out, _ = run("finetune", "timm/test_resnet", *options, *few, *more)
+    assert code == 0
+    assert "trained on 20 images; 144 are held out" in out
+    assert any(line.startswith("predicted the best of 3 epochs is epoch ") for line in out)
+    log = read_log(tmp_path / "network.run" / "predicted" / "log.csv")
+    assert [row["rate"] for row in log[1:]] == pytest.approx([0.025, 0.0025, 0.00025])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--schedule", "step"), "schedule expected 'cosine', 'constant' or 'steps'"),
+        (("--schedule", "steps"), "milestones expected epochs"),
+        (("--precision", "bf16"), "unknown precision 'bf16'; did you mean bf16-mixed"),
+        (("--patience", 2, "--held-out", 0), "--patience needs held-out images"),
+        (("--shots", 999), "shots expected at most the "),
+        (("--shots", 5), "batch_size must not exceed the 50 training images, got 64"),
+    ],
+    ids=str,
+)
+def test_faulty_options(run, digits_ghn, tmp_path, options, message):
+    path = tmp_path / "network.safetensors"
+    arguments = ("--ghn", digits_ghn, "--image-size", 8, "--out", path, *options)
+    assert message in failed(run("finetune", "shufflenet_v2_x0_5", *arguments))
+    assert list(tmp_path.iterdir()) == []

@@ -46,8 +46,8 @@ def trained(folder, changes=None, stop=None, one=None, pause=0.0, **options):
             raise Stopped
 
     config = FitConfig(**{"epochs": 4, "batch_size": 17, "seed": 5, **(changes or {})})
-    options = {"measure": measure, "progress": epochs.append, "on_step": on_step, **options}
-    one = fit(one, images, config, fabric=make_fabric(device="cpu"), folder=folder, **options)
+    options = {"fabric": make_fabric(device="cpu"), "measure": measure, "progress": epochs.append, **options}
+    one = fit(one, images, config, folder=folder, on_step=on_step, **options)
     return one.state_dict(), epochs
 
 
@@ -139,3 +139,41 @@ def test_a_full_disk_leaves_the_run_unchanged(tmp_path):
     shutil.rmtree(tmp_path / "checkpoints")
     assert_equal(trained(tmp_path)[0], whole)  # starts anew, and cuts the log back
     assert len(read_log(tmp_path / "log.csv")) == 5
+
+
+@pytest.mark.parametrize("stop", [4, 8])
+def test_patience_keeps_the_best_network(tmp_path, stop):
+    """The second of at most 9 epochs is the best one, and two later ones are not better, also after a stop."""
+    seen, one = {}, network()
+
+    def measure(epoch):
+        seen[epoch] = {name: tensor.clone() for name, tensor in one.state_dict().items()}
+        return {0: 0.9, 1: 0.3, 2: 0.7, 3: 0.7}.get(epoch, 0.5), 0.0
+
+    changes, options = {"epochs": 9, "patience": 2}, {"measure": measure}
+    whole, epochs = trained(None, changes, one=one, **options)
+    assert [epoch.epoch for epoch in epochs] == [0, 1, 2, 3, 4]
+    assert_equal(dict(whole), seen[2])
+    with pytest.raises(Stopped):
+        trained(tmp_path, changes, stop=stop, **options)
+    for _ in range(2):  # the second time nothing is left to do
+        state, epochs = trained(tmp_path, changes, **options)
+        assert len(epochs) == 5
+        assert_equal(state, whole)
+
+
+def test_patience_needs_a_measure():
+    with pytest.raises(ValueError, match="patience expected 0 without measure, got 2"):
+        trained(None, {"patience": 2}, measure=None)
+
+
+def test_mixed_precision_resumes_exactly(tmp_path):
+    def run(folder, stop=None):
+        fabric = make_fabric("bf16-mixed", "cpu")
+        return trained(folder, {"epochs": 2}, stop=stop, fabric=fabric)[0]
+
+    whole = run(None)
+    with pytest.raises(Stopped):
+        run(tmp_path, 5)
+    assert_equal(run(tmp_path), whole)
+    assert not torch.equal(whole["0.weight"], trained(None, {"epochs": 2})[0]["0.weight"])
