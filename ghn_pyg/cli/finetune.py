@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ..utils.suggest import choice
+from ..utils.suggest import choice, some
 from . import options
 from .files import load_ghn, safetensors_file
 from .options import argument, flag, option
@@ -67,6 +67,13 @@ def finetune(
     orthogonal: Annotated[int | None, option("N", "Orthogonalise the N-th weight and all after it.", min=0)] = None,
     keep_classifier: options.KeepClassifier = False,
     compare: Annotated[bool, flag("--compare", "Also train the network from random parameters.")] = False,
+    pretrained: Annotated[
+        str | None,
+        option(
+            "default|FILE",
+            "Also train the network from weights of its library (default, downloaded) or of a file.",
+        ),
+    ] = None,
     held_out: Annotated[
         float,
         option("SHARE", "Share of the training images to measure epochs on, not to train on.", min=0, max=0.9),
@@ -91,6 +98,7 @@ def finetune(
         from ..data.images import ImagesError
         from ..data.load import load_images
         from ..finetuning.config import FitConfig
+        from ..finetuning.pretrained_weights import load_pretrained
         from ..finetuning.saved_network import NetworkInfo, save_network
         from ..finetuning.train_network import check_fit
         from ..models.checkpoints.errors import CheckpointError
@@ -103,7 +111,7 @@ def finetune(
     }  # fmt: skip
     if precision not in _PRECISIONS:
         fail(f"unknown precision {precision!r}{choice(precision, _PRECISIONS)}")
-    with user_errors(ValueError, TypeError, ImportError):
+    with user_errors(ValueError, TypeError, ImportError, OSError):
         config = FitConfig.recipe(recipe, **{name: value for name, value in changes.items() if value is not None})
         model = load_ghn(ghn, device)
         trained_for = model.config.trained_for
@@ -121,8 +129,12 @@ def finetune(
         if shots is not None:
             training = training.few_shot(shots, seed)
         check_fit(training, config)
+        compared = [*(["random"] if compare else []), *(["pretrained"] if pretrained else [])]
         start = {"noise": noise, "orthogonal": orthogonal, "keep_classifier": keep_classifier}
-        networks = _make_networks(model, arch, dataset, compare, seed, start)
+        networks = _make_networks(model, arch, dataset, compared, seed, start)
+        kept_names = []
+        if pretrained is not None:
+            kept_names = load_pretrained(networks["pretrained"], arch, pretrained, dataset.image_size)
     # With one epoch the last two are the same column.
     times = ("before", "after 1 epoch", f"after {counted(config.epochs, 'epoch')}")
     table = make_table("parameters", *dict.fromkeys(times), "seconds")
@@ -130,6 +142,8 @@ def finetune(
         ("network", counted(sum(p.numel() for p in networks["predicted"].parameters()), "parameter")),
         ("trained on", f"{counted(len(training.train), 'image')}; {len(training.test):,} are held out"),
     ]
+    if pretrained is not None:
+        rows.append(("pretrained", f"all but {some(kept_names)}" if kept_names else "all parameters"))
     info = NetworkInfo.of_images(arch, ghn, dataset)
     settings = {"held_out": held_out, "shots": shots, "precision": precision, **start, **info.to_dict()}
     del settings["data"]  # it may move
@@ -151,7 +165,8 @@ def finetune(
         trained = _Training(network, f"{arch}, {name}", dataset, training, config, precision, device, workers, kept)
         with user_errors(ImagesError, OSError, TrainingError, CheckpointError):
             try:
-                accuracies = trained.run(folder, settings)
+                more = {"weights": pretrained} if name == "pretrained" else {}
+                accuracies = trained.run(folder, {**settings, **more})
             except FloatingPointError as error:
                 failures[name] = str(error)
                 continue
@@ -171,9 +186,9 @@ def finetune(
 
 
 def _make_networks(
-    ghn: GHN, arch: str, images: Images, compare: bool, seed: int, start: dict[str, Any]
+    ghn: GHN, arch: str, images: Images, compared: list[str], seed: int, start: dict[str, Any]
 ) -> dict[str, nn.Module]:
-    """The network with predicted parameters and, if ``compare``, with random ones."""
+    """The network with predicted parameters, and copies with random ones for comparison."""
     import torch
 
     from ..evaluation.subjects import named_subject
@@ -197,7 +212,7 @@ def _make_networks(
     except TracingError as error:
         raise ValueError(describe(error, ". Give another size by --image-size")) from error
     start_from(ghn, predicted, graph, seed=seed, **start)
-    return {"predicted": predicted, **({"random": random} if compare else {})}
+    return {"predicted": predicted, **{name: copy.deepcopy(random) for name in compared}}
 
 
 @dataclasses.dataclass

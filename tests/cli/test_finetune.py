@@ -6,8 +6,9 @@ import sys
 import time
 
 import pytest
+import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from ghn_pyg import cli
 from ghn_pyg.data.load import load_images
@@ -38,7 +39,7 @@ def test_finetune(run, digits_ghn, tmp_path):
     found = []
     for statistics in ("batch", "running"):
         results = tmp_path / "found.json"
-        what = ("--weights", path, "--network", name, "--image-size", 8, "--statistics", statistics)
+        what = ("--weights", path, "--network", name, "--statistics", statistics)
         code, out, _ = run("eval", *what, "--out", results)
         assert code == 0
         assert out[0] == f"{path} on 355 test images of digits"
@@ -53,7 +54,7 @@ def test_finetune(run, digits_ghn, tmp_path):
         assert found[1] == pytest.approx((network(images).argmax(1) == labels).float().mean().item(), abs=0.003)
     assert found[0] != found[1]
     message = failed(run("eval", "--weights", path, "--network", "resnet18"))
-    assert "holds no resnet18 for 10 classes and images of 16 pixels: size mismatch for fc.weight: " in message
+    assert "holds no resnet18 for 10 classes and images of 8 pixels: size mismatch for fc.weight: " in message
 
 
 def test_a_network_of_another_library_is_saved_while_it_is_trained(run, digits_ghn, tmp_path, monkeypatch):
@@ -193,3 +194,16 @@ def test_faulty_options(run, digits_ghn, tmp_path, options, message):
     arguments = ("--ghn", digits_ghn, "--image-size", 8, "--out", path, *options)
     assert message in failed(run("finetune", "shufflenet_v2_x0_5", *arguments))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pretrained_weights(run, digits_ghn, tmp_path):
+    torch.manual_seed(3)
+    save_file(timm.create_model("test_resnet").state_dict(), path := tmp_path / "weights.safetensors")
+    options = ("--ghn", digits_ghn, "--image-size", 8, "--batch-size", 500)
+    code, out, _ = run("finetune", "timm/test_resnet", *options, "--pretrained", path)
+    assert code == 0
+    assert "pretrained all but fc.weight, fc.bias" in out
+    assert sum(line.startswith(("predicted ", "pretrained ")) and line.count("%") == 2 for line in out) == 2
+    error = failed(run("finetune", "shufflenet_v2_x0_5", *options, "--pretrained", path))
+    assert "the pretrained weights are not of shufflenet_v2_x0_5" in error
+    assert "No such file" in failed(run("finetune", "timm/test_resnet", *options, "--pretrained", tmp_path / "none.pt"))
