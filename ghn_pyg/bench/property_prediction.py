@@ -22,7 +22,7 @@ from ..evaluation.accuracy import Batches, evaluation_mode, measure
 from ..evaluation.report import kendall_tau
 from ..families.deepnets.dataset import DeepNets
 from ..families.deepnets.network import Network
-from ..finetuning import Epoch, FitConfig, fit
+from ..finetuning import FitConfig, fit
 from ..graph.arch_data import ArchData
 from ..models import GHN, GHNConfig
 from ..training import load_config
@@ -120,13 +120,13 @@ def properties(network: nn.Module, images: Images, training: FitConfig, noise: f
     """
     losses: list[float] = []
 
-    def add_losses(epoch: Epoch) -> None:
-        losses.extend(epoch.losses)
+    def add_loss(step: int, loss: torch.Tensor) -> None:
+        losses.append(loss.item())
 
     clean = Batches(images.test)
     noisy = Batches(images.test, noise=[noise / std for std in images.std])
     try:
-        fit(network, images, training, fabric=make_fabric(device="cpu"), progress=add_losses)
+        fit(network, images, training, fabric=make_fabric(device="cpu"), on_step=add_loss)
         with evaluation_mode(network, "batch", images, 0, torch.device("cpu")):
             accuracies = [measure(network, batches).top1 for batches in (clean, noisy)]
             seconds = _inference_time(network, clean[0][0])

@@ -119,16 +119,21 @@ def evaluate(
         from ..evaluation.evaluate import evaluate as measure
         from ..evaluation.subjects import trained_subject
         from ..finetuning.config import FitConfig
+        from ..finetuning.saved_network import read_info
         from ..finetuning.train_network import check_fit
 
     model = load_ghn(ghn, device) if ghn else None
     trained_for = None if model is None else model.config.trained_for
     width = width or (trained_for.evaluation_width if trained_for else 32)
     source = ghn or str(weights)
+    info = None if weights is None else read_info(weights)
+    normalization = None
+    if info is not None:  # what the network was trained on
+        images, image_size, normalization = images or info.data, image_size or info.image_size, (info.mean, info.std)
     with user_errors(ValueError, ImportError):
         dataset = load_images(
             images, data, image_size=image_size, num_classes=num_classes, download=download,
-            skip_damaged=skip_damaged, trained_for=trained_for,
+            skip_damaged=skip_damaged, trained_for=trained_for, normalization=normalization,
         )  # fmt: skip
         if held_out:
             if trained_for is None or not trained_for.held_out:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from ..utils.suggest import choice, some
 from . import options
 from .files import load_ghn, safetensors_file
 from .options import argument, flag, option
 from .terminal import counted, epoch_bar, fail, make_table, print_rows, status, user_errors
 from .trace_network import describe
+
+_PRECISIONS: Final = ("32-true", "bf16-mixed", "16-mixed")
 
 SAVE_SECONDS: Final = 60.0
 """Least time between two files of a network that is trained."""
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 
     from ..data.images import Images
     from ..finetuning.config import FitConfig
+    from ..finetuning.state import Epoch
     from ..models.ghn import GHN
 
 
@@ -42,18 +48,49 @@ def finetune(
     epochs: Annotated[int | None, option("N", "Number of epochs, if not that of the recipe.", min=1)] = None,
     batch_size: Annotated[int | None, option("N", "Images in a batch, if not those of the recipe.", min=2)] = None,
     learning_rate: Annotated[float | None, option("RATE", "Largest learning rate, if not that of the recipe.")] = None,
+    weight_decay: Annotated[float | None, option("RATE", "Weight decay, if not that of the recipe.")] = None,
+    schedule: Annotated[
+        str | None, option("NAME", "Learning rate after the warm-up: cosine (to 0), constant or steps.")
+    ] = None,
+    warmup_epochs: Annotated[float | None, option("N", "Epochs of warm-up, if not those of the recipe.")] = None,
+    milestone: Annotated[
+        list[float] | None, option("EPOCH", "Divide the learning rate by 10 there, with steps; repeatable.")
+    ] = None,
+    patience: Annotated[
+        int, option("N", "Stop after N epochs without a better held-out accuracy; keep the best network.", min=0)
+    ] = 0,
+    shots: Annotated[
+        int | None, option("N", "Train on N images of each class, drawn by the seed from those not held out.", min=1)
+    ] = None,
+    precision: Annotated[str, option("NAME", "32-true, bf16-mixed or 16-mixed.")] = "32-true",
     noise: Annotated[float, option("BETA", "Noise on predicted weights, before training.", min=0)] = 1e-5,
     orthogonal: Annotated[int | None, option("N", "Orthogonalise the N-th weight and all after it.", min=0)] = None,
     keep_classifier: options.KeepClassifier = False,
     compare: Annotated[bool, flag("--compare", "Also train the network from random parameters.")] = False,
+    pretrained: Annotated[
+        str | None,
+        option(
+            "default|FILE",
+            "Also train the network from weights of its library (default, downloaded) or of a file.",
+        ),
+    ] = None,
+    held_out: Annotated[
+        float,
+        option("SHARE", "Share of the training images to measure epochs on, not to train on.", min=0, max=0.9),
+    ] = 0.1,
     out: Annotated[
-        Path | None, option("FILE.safetensors", "Save the network's state dict, now and then, and at the end.")
+        Path | None,
+        option(
+            "FILE.safetensors",
+            "Save the network, now and then, and at the end. FILE.run gets logs and checkpoints: the same command "
+            "goes on where it was stopped.",
+        ),
     ] = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     workers: options.Workers = 0,
 ) -> None:
-    """Train a network from its predicted parameters."""
+    """Train a network from its predicted parameters. A command that was stopped goes on if it is given again."""
     options.check_single_process()
     options.check_file(out, [".safetensors"])
     options.check_device(device)
@@ -61,10 +98,20 @@ def finetune(
         from ..data.images import ImagesError
         from ..data.load import load_images
         from ..finetuning.config import FitConfig
+        from ..finetuning.pretrained_weights import load_pretrained
+        from ..finetuning.saved_network import NetworkInfo, save_network
         from ..finetuning.train_network import check_fit
+        from ..models.checkpoints.errors import CheckpointError
+        from ..training.checkpoints import TrainingError
 
-    changes = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
-    with user_errors(ValueError, TypeError, ImportError):
+    changes = {
+        "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": weight_decay,
+        "schedule": schedule, "warmup_epochs": warmup_epochs, "milestones": milestone, "patience": patience,
+        "seed": seed,
+    }  # fmt: skip
+    if precision not in _PRECISIONS:
+        fail(f"unknown precision {precision!r}{choice(precision, _PRECISIONS)}")
+    with user_errors(ValueError, TypeError, ImportError, OSError):
         config = FitConfig.recipe(recipe, **{name: value for name, value in changes.items() if value is not None})
         model = load_ghn(ghn, device)
         trained_for = model.config.trained_for
@@ -76,37 +123,61 @@ def finetune(
         if not keep_classifier:
             advice = "add --keep-classifier to predict all but the classification layer"
             dataset.check_classes("the GHN", model.config.num_classes, advice)
-        check_fit(dataset, config)
+        training = dataset.hold_out(held_out)
+        if patience and not len(training.test):
+            fail("--patience needs held-out images; give a larger --held-out")
+        if shots is not None:
+            training = training.few_shot(shots, seed)
+        check_fit(training, config)
+        compared = [*(["random"] if compare else []), *(["pretrained"] if pretrained else [])]
         start = {"noise": noise, "orthogonal": orthogonal, "keep_classifier": keep_classifier}
-        networks = _make_networks(model, arch, dataset, compare, seed, start)
+        networks = _make_networks(model, arch, dataset, compared, seed, start)
+        kept_names = []
+        if pretrained is not None:
+            kept_names = load_pretrained(networks["pretrained"], arch, pretrained, dataset.image_size)
     # With one epoch the last two are the same column.
     times = ("before", "after 1 epoch", f"after {counted(config.epochs, 'epoch')}")
     table = make_table("parameters", *dict.fromkeys(times), "seconds")
-    rows = [("network", counted(sum(p.numel() for p in networks["predicted"].parameters()), "parameter"))]
+    rows = [
+        ("network", counted(sum(p.numel() for p in networks["predicted"].parameters()), "parameter")),
+        ("trained on", f"{counted(len(training.train), 'image')}; {len(training.test):,} are held out"),
+    ]
+    if pretrained is not None:
+        rows.append(("pretrained", f"all but {some(kept_names)}" if kept_names else "all parameters"))
+    info = NetworkInfo.of_images(arch, ghn, dataset)
+    settings = {"held_out": held_out, "shots": shots, "precision": precision, **start, **info.to_dict()}
+    del settings["data"]  # it may move
     failures: dict[str, str] = {}
     save_error = ""
 
     def save(network: nn.Module) -> None:
         nonlocal save_error
-        metadata = {"architecture": arch, "ghn": ghn, "images": dataset.name, "recipe": recipe}
         try:
-            _save(network, out, metadata)
+            with safetensors_file(out or Path()) as unfinished:
+                save_network(network, unfinished, info)
             save_error = ""
         except OSError as error:  # shown after the results, which would be lost otherwise
             save_error = str(error)
 
     for name, network in networks.items():
         kept = save if out is not None and name == "predicted" else None
-        with user_errors(ImagesError, OSError):
+        folder = None if out is None else out.with_suffix(".run") / name
+        trained = _Training(network, f"{arch}, {name}", dataset, training, config, precision, device, workers, kept)
+        with user_errors(ImagesError, OSError, TrainingError, CheckpointError):
             try:
-                accuracies = _train(network, f"{arch}, {name}", dataset, config, device, workers, kept)
+                more = {"weights": pretrained} if name == "pretrained" else {}
+                accuracies = trained.run(folder, {**settings, **more})
             except FloatingPointError as error:
                 failures[name] = str(error)
                 continue
         table.add_row(name, *accuracies)
+        if trained.note:
+            rows.append((name, trained.note))
         if kept is not None and not save_error:
             rows.append(("saved", str(out)))
     rows += [(f"{name} failed", error) for name, error in failures.items()]
+    if out is not None:
+        rows.append(("logs", f"{out.with_suffix('.run')}, with checkpoints"))
     print_rows(f"{arch} on {len(dataset.test):,} test images of {dataset.name}, by {ghn}", rows, table)
     if save_error:
         fail(save_error)
@@ -115,9 +186,9 @@ def finetune(
 
 
 def _make_networks(
-    ghn: GHN, arch: str, images: Images, compare: bool, seed: int, start: dict[str, Any]
+    ghn: GHN, arch: str, images: Images, compared: list[str], seed: int, start: dict[str, Any]
 ) -> dict[str, nn.Module]:
-    """The network with predicted parameters and, if ``compare``, with random ones."""
+    """The network with predicted parameters, and copies with random ones for comparison."""
     import torch
 
     from ..evaluation.subjects import named_subject
@@ -141,55 +212,80 @@ def _make_networks(
     except TracingError as error:
         raise ValueError(describe(error, ". Give another size by --image-size")) from error
     start_from(ghn, predicted, graph, seed=seed, **start)
-    return {"predicted": predicted, **({"random": random} if compare else {})}
+    return {"predicted": predicted, **{name: copy.deepcopy(random) for name in compared}}
 
 
-def _save(network: nn.Module, out: Path | None, metadata: dict[str, str]) -> None:
-    """Saves a network in evaluation mode, whose running statistics are recalibrated."""
-    from safetensors.torch import save_model
+@dataclasses.dataclass
+class _Training:
+    """The training of one network.
 
-    with safetensors_file(out or Path()) as unfinished:
-        save_model(network, str(unfinished), metadata)
-
-
-def _train(
-    network: nn.Module, description: str, images: Images, config: FitConfig, device: str, workers: int,
-    save: Callable[[nn.Module], None] | None,
-) -> list[str]:  # fmt: skip
-    """Accuracies before and after training, and the seconds that it took, for a table.
-
-    ``save`` is called after the last epoch, and after earlier ones at most once a minute.
+    Args:
+        network: The network.
+        description: Its name for the progress bar.
+        images: Training and test images.
+        training: Those to train on, with held-out ones in place of the test images.
+        config: How to train.
+        precision: Numbers to compute with, as for Fabric.
+        device: Where to compute.
+        workers: Processes that load images.
+        save: Called after the last epoch, and after earlier ones at most once a minute.
     """
-    from ..evaluation.accuracy import Batches, evaluation_mode, measure
-    from ..finetuning.train_network import fit
-    from ..training.fabric import make_fabric
 
-    batches = Batches(images.test)
-    steps = len(images.train) // config.batch_size
-    accuracies: list[str] = []
-    seconds, saved = 0.0, time.monotonic()
+    network: nn.Module
+    description: str
+    images: Images
+    training: Images
+    config: FitConfig
+    precision: str
+    device: str
+    workers: int
+    save: Callable[[nn.Module], None] | None
+    note: str = dataclasses.field(default="", init=False)
 
-    def finish_epoch(epoch: int, seconds_taken: float = 0.0) -> None:
-        nonlocal seconds, saved
-        seconds += seconds_taken
-        shown = epoch in (0, 1, config.epochs)
-        due = save is not None and epoch > 0 and (epoch == config.epochs or time.monotonic() - saved > SAVE_SECONDS)
-        if not shown and not due:
-            return
-        # Running averages of inputs that changed while training do not fit the trained network.
-        with evaluation_mode(network, "recalibrated", images, config.seed, device, workers):
-            if shown:
-                accuracies.append(f"{measure(network, batches, device, workers).top1:.1%}")
-            if due and save is not None:
-                save(network)
+    def run(self, folder: Path | None, settings: dict[str, Any]) -> list[str]:
+        """Accuracies before and after training, and the seconds that it took, for a table."""
+        from ..finetuning.train_network import fit
+        from ..training.fabric import make_fabric
+
+        epochs: list[Epoch] = []
+        saved, held_out = time.monotonic(), ""
+        steps = len(self.training.train) // self.config.batch_size
+
+        def note(epoch: Epoch) -> None:
+            nonlocal saved, held_out
+            epochs.append(epoch)
+            held_out = "" if math.isnan(epoch.val_top1) else f", held-out {epoch.val_top1:.1%}"
+            if self.save and 0 < epoch.epoch < self.config.epochs and time.monotonic() - saved > SAVE_SECONDS:
+                self.save(self.network)
                 saved = time.monotonic()
 
-    network.to(device)
-    finish_epoch(0)
-    with epoch_bar(f"Training {description}: ", config.epochs) as update:
-        fit(
-            network, images, config, fabric=make_fabric(device=device), workers=workers,
-            progress=lambda epoch: finish_epoch(epoch.epoch, epoch.seconds),
-            on_step=lambda step, loss: update(step / steps, f"loss {loss.item():.3f}"),
-        )  # fmt: skip
-    return [*accuracies, f"{seconds:.1f}"]
+        self.network.to(self.device)
+        with epoch_bar(f"Training {self.description}: ", self.config.epochs) as update:
+            fit(
+                self.network, self.training, self.config, fabric=make_fabric(self.precision, self.device),
+                workers=self.workers, folder=folder, settings=settings, measure=self._measure, progress=note,
+                on_step=lambda step, loss: update(step / steps, f"loss {loss.item():.3f}{held_out}"),
+            )  # fmt: skip
+        if self.config.patience:
+            best = max(epochs[1:], key=lambda epoch: epoch.val_top1)
+            done = counted(epochs[-1].epoch, "epoch")
+            self.note = f"the best of {done} is epoch {best.epoch}, with {best.val_top1:.1%} of held-out images"
+        accuracies = [epoch.test_top1 for epoch in epochs[:2]]
+        if self.config.epochs > 1:
+            accuracies.append(self._accuracy(self.images))
+        if self.save:
+            self.save(self.network)
+        return [*(f"{accuracy:.1%}" for accuracy in accuracies), f"{sum(epoch.seconds for epoch in epochs):.1f}"]
+
+    def _measure(self, epoch: int) -> tuple[float, float]:
+        """Accuracies on held-out images and, before training and after the first epoch, on test images."""
+        return self._accuracy(self.training), self._accuracy(self.images) if epoch <= 1 else math.nan
+
+    def _accuracy(self, images: Images) -> float:
+        from ..evaluation.accuracy import Batches, evaluation_mode, measure
+
+        if not len(images.test):  # none are held out
+            return math.nan
+        # Running averages of inputs that changed while training do not fit the trained network.
+        with evaluation_mode(self.network, "recalibrated", self.training, self.config.seed, self.device, self.workers):
+            return measure(self.network, Batches(images.test), self.device, self.workers).top1

@@ -58,6 +58,10 @@ class TensorImages:
         mean, std = (torch.tensor(colours).view(-1, 1, 1) for colours in (self.mean, self.std))
         return (pixels.expand(-1, 3, -1, -1) / 255 - mean) / std, self.labels[rows]
 
+    def all_labels(self) -> Tensor:
+        """The labels of all images, of shape (N,)."""
+        return self.labels
+
     def take(self, numbers: Sequence[int]) -> TensorImages:
         """Some of the images, by their numbers."""
         rows = torch.tensor(numbers, dtype=torch.long)
@@ -127,6 +131,16 @@ class FileImages:
             return self
         _logger.warning("skipped %d of %d images, which are damaged", len(self) - len(numbers), len(self))
         return self.take(numbers)
+
+    def all_labels(self) -> Tensor:
+        """The labels of all images, of shape (N,); images are read where their data set does not list its labels."""
+        numbers, dataset = list(range(len(self))), self.dataset
+        while isinstance(dataset, Subset):
+            numbers, dataset = [dataset.indices[number] for number in numbers], dataset.dataset
+        listed = getattr(dataset, "targets", None)
+        if listed is not None and len(listed) == len(dataset):
+            return torch.tensor([int(listed[number]) for number in numbers])
+        return torch.tensor([self.plain()._read(number)[1] for number in range(len(self))])
 
     def take(self, numbers: Sequence[int]) -> FileImages:
         """Some of the images, by their numbers."""
@@ -201,6 +215,30 @@ class Images:
         count = int(share * len(order))
         train, test = self.train.take(sorted(order[count:])), self.train.plain().take(sorted(order[:count]))
         return dataclasses.replace(self, train=train, test=test)
+
+    def few_shot(self, shots: int, seed: int = 0) -> Images:
+        """The image data with as many training images of each class, drawn by the seed.
+
+        Raises:
+            ImagesError: If a class has fewer training images.
+
+        Example:
+            >>> from ghn_pyg.data import load_images
+            >>> len(load_images("digits").few_shot(3).train)
+            30
+        """
+        labels = self.train.all_labels()
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+        chosen = []
+        for label in range(self.num_classes):
+            found = order[labels[order] == label]
+            if len(found) < shots:
+                name = repr(self.classes[label]) if self.classes else str(label)
+                raise ImagesError(
+                    f"shots expected at most the {len(found)} training images of the class {name}, got {shots}"
+                )
+            chosen += found[:shots].tolist()
+        return dataclasses.replace(self, train=self.train.take(sorted(chosen)))
 
     def check_trained_for(self, trained_for: TrainedFor | None) -> None:
         """Warns, once in a process, if a GHN was trained for other images; see :meth:`differences`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from ..utils.config import Config
 from ..utils.suggest import suggestion
@@ -13,15 +13,18 @@ from ..utils.suggest import suggestion
 class FitConfig(Config):
     r"""Everything that determines the training of a network, besides the network and the images.
 
-    The learning rate has a linear warm-up, then a cosine to 0.
-
     Args:
         epochs: Passes over the training images.
         batch_size: Images in a step.
         optimizer: ``"sgd"`` with Nesterov momentum 0.9, ``"adamw"``, or ``"lamb"``, which needs timm.
         learning_rate: Peak learning rate.
         weight_decay: Weight decay.
+        schedule: ``"cosine"``: to 0; ``"constant"``; or ``"steps"``: times 0.1 at each milestone; all after a linear
+            warm-up.
         warmup_epochs: Length of the warm-up.
+        milestones: Epochs at which ``"steps"`` lowers the learning rate.
+        patience: Number of epochs without a better accuracy on held-out images after which training stops, and the
+            network of the best epoch is kept; 0 disables it.
         loss: ``"cross-entropy"``, or ``"binary"``: binary cross-entropy of each class, as in timm's recipes.
         label_smoothing: Share of a label that is spread over all classes.
         mixup: :math:`\alpha` of mixup (arXiv 1710.09412); 0 disables it.
@@ -43,7 +46,10 @@ class FitConfig(Config):
     optimizer: Literal["sgd", "adamw", "lamb"] = "sgd"
     learning_rate: NonNegativeFloat = 0.025
     weight_decay: NonNegativeFloat = 3e-4
+    schedule: Literal["cosine", "constant", "steps"] = "cosine"
     warmup_epochs: NonNegativeFloat = 0.0
+    milestones: Annotated[tuple[PositiveFloat, ...], Field(strict=False)] = ()
+    patience: NonNegativeInt = 0
     loss: Literal["cross-entropy", "binary"] = "cross-entropy"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mixup: NonNegativeFloat = 0.0
@@ -53,7 +59,9 @@ class FitConfig(Config):
     seed: NonNegativeInt = 0
 
     @model_validator(mode="after")
-    def _check_warmup(self) -> Self:
+    def _check_schedule(self) -> Self:
+        if (self.schedule == "steps") != bool(self.milestones):
+            raise ValueError(f"milestones expected epochs with the schedule steps alone, got {[*self.milestones]}")
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs expected at most the {self.epochs} epochs, got {self.warmup_epochs}")
         return self

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
+import os
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +18,16 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from ..data import Images
+from ..training.checkpoints import lock_folder
 from ..training.fabric import check_lightning
 from ..training.image_batches import ImageBatches
-from ..training.learning_rate import warmup_cosine
+from ..training.learning_rate import scheduled_rate
+from ..training.logs import RunLog
 from ..training.seeds import preserve_rng, seed_rng
+from ..utils.atomic_files import remove_unfinished
 from ..utils.optional import require
 from .config import FitConfig
+from .state import CHECKPOINTS, Epoch, FitState
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -28,23 +36,20 @@ _MOMENTUM: Final = 0.9
 _MIX: Final = 0x313  # sets the random numbers of mixup and dropout apart from those of the images
 
 
-class Epoch(NamedTuple):
-    """The log of an epoch: its number from 1 on, its mean loss, its duration in seconds, and the loss of each step."""
-
-    epoch: int
-    loss: float
-    seconds: float
-    losses: tuple[float, ...] = ()
-
-
 def fit(
     network: nn.Module, images: Images, config: FitConfig, *, fabric: Fabric, workers: int = 0,
-    progress: Callable[[Epoch], None] = lambda epoch: None, on_step: Callable[[int, Tensor], None] | None = None,
+    folder: str | os.PathLike[str] | None = None, settings: Mapping[str, Any] | None = None,
+    measure: Callable[[int], tuple[float, float]] | None = None, progress: Callable[[Epoch], None] = lambda epoch: None,
+    on_step: Callable[[int, Tensor], None] | None = None,
 ) -> nn.Module:  # fmt: skip
     """Trains a network from its current parameters.
 
     The same network, images, configuration and number of threads give the same result. PyTorch's global random
     generators stay unchanged.
+
+    With a ``folder``, a run that was stopped at any moment goes on after its last complete epoch, with the same result
+    as without a stop. The folder gets a checkpoint after each epoch and the log: ``log.csv``, and ``tensorboard/`` if
+    TensorBoard is installed.
 
     Args:
         network: Returns logits of shape (B, K), or a tuple or output of Transformers that begins with them: auxiliary
@@ -53,14 +58,21 @@ def fit(
         config: How to train.
         fabric: The engine, with device and precision; see :func:`~ghn_pyg.training.fabric.make_fabric`.
         workers: Number of processes that read images.
-        progress: Called after each epoch; it may evaluate the network.
+        folder: Folder of the run, created if missing; by default nothing is written.
+        settings: Other plain values by name that a run to resume must have in common with this one, such as the name
+            of the network.
+        measure: Called with the number of each epoch after it, and with 0 before the first one; returns the network's
+            accuracies on held-out and on test images, for the log.
+        progress: Called after each epoch, and for the epochs that a resumed run had done. It may evaluate the network.
         on_step: Called after each step with its number, from 1 on, and its loss.
 
     Returns:
         ``network``, in evaluation mode and on the device.
 
     Raises:
-        ValueError: If a batch is larger than the data.
+        ValueError: If a batch is larger than the data, or there is ``patience`` without ``measure``.
+        TrainingError: If the folder has another run, or another process trains in it.
+        CheckpointError: If a checkpoint cannot be written or read.
         FloatingPointError: If losses are not finite; the network is useless then.
         ImportError: If the optimizer needs a package that is not installed.
 
@@ -72,38 +84,87 @@ def fit(
         >>> network = fit(network, digits, FitConfig(epochs=2), fabric=make_fabric(device="cpu"))
     """
     check_fit(images, config)
+    if config.patience and measure is None:
+        raise ValueError(f"patience expected 0 without measure, got {config.patience}")
     batches = ImageBatches(images.train, config.batch_size, seed=config.seed)
     network.to(fabric.device)
     optimizer: Any = fabric.setup_optimizers(make_optimizer(network, config))
-    augment, mix = _augmentation(config, images), _mixing(config, images.num_classes)
-    with preserve_rng(fabric.device):
+    data = f"{images.name.lower()}, {len(images.train):,} images of {images.num_classes:,} classes"
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    state = FitState(network, optimizer, scaler, config, {"data": data, **(settings or {})})
+    folder = None if folder is None else Path(folder)
+    with preserve_rng(fabric.device), _opened(state, folder) as record:
+        if measure is not None and not state.epochs:
+            record(Epoch(0, math.nan, math.nan, 0.0, *measure(0)))
+        for epoch in state.epochs:
+            progress(epoch)
+        batches.first_step = state.done * batches.steps_per_epoch
         stream = iter(DataLoader(batches, batch_size=None, num_workers=workers))
-        for epoch in range(config.epochs):
-            start_time, losses = time.perf_counter(), []
+        while not state.is_complete:
             network.train()
-            for step in range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch):
-                seed_rng(fabric.device, config.seed, _MIX, step)
-                for group in optimizer.param_groups:
-                    group["lr"] = fit_learning_rate(config, step, batches.steps_per_epoch)
-                pixels, labels = next(stream)
-                inputs, labels = mix(*fabric.to_device((augment(pixels), labels)))
-                optimizer.zero_grad()
-                with fabric.autocast():
-                    outputs = network(inputs)
-                loss = fit_loss(first_output(outputs).float(), labels, config)
-                fabric.backward(loss)
-                if config.clip:
-                    fabric.clip_gradients(network, optimizer, max_norm=config.clip, error_if_nonfinite=False)
-                optimizer.step()
-                losses.append(loss.detach())
-                if on_step is not None:
-                    on_step(step + 1, losses[-1])
-            all_losses = torch.stack(losses)
-            mean = all_losses.mean().item()
-            if not math.isfinite(mean):
-                raise FloatingPointError(f"losses are not finite in epoch {epoch + 1}; lower the learning rate")
-            progress(Epoch(epoch + 1, mean, time.perf_counter() - start_time, tuple(all_losses.tolist())))
+            figures = _train_epoch(state, stream, images, fabric, batches.steps_per_epoch, on_step)
+            number = state.done + 1
+            epoch = Epoch(number, *figures, *(measure(number) if measure is not None else ()))
+            record(epoch)
+            if config.patience and epoch == state.best_epoch:
+                state.best = copy.deepcopy(network.state_dict())
+            progress(epoch)
+            if folder is not None:
+                state.save(folder, number * batches.steps_per_epoch)
+        if config.patience:
+            network.load_state_dict(state.best)
     return network.eval()
+
+
+@contextlib.contextmanager
+def _opened(state: FitState, folder: Path | None) -> Iterator[Callable[[Epoch], None]]:
+    """Loads the last checkpoint of a folder, if there is one, and yields a function that logs an epoch."""
+    if folder is None:
+        yield state.epochs.append
+        return
+    with lock_folder(folder):
+        state.load(folder)
+        for unfinished in (folder, folder / CHECKPOINTS):
+            remove_unfinished(unfinished)
+        with RunLog(folder, state.done + 1 if state.epochs else 0, Epoch) as log:
+
+            def record(epoch: Epoch) -> None:
+                state.epochs.append(epoch)
+                log.write(epoch)
+
+            yield record
+
+
+def _train_epoch(
+    state: FitState, stream: Iterator[tuple[Tensor, Tensor]], images: Images, fabric: Fabric, steps: int,
+    on_step: Callable[[int, Tensor], None] | None,
+) -> tuple[float, float, float]:  # fmt: skip
+    """Mean loss of the next epoch, its last learning rate, and its duration in seconds."""
+    config, network, optimizer = state.config, state.network, state.optimizer
+    augment, mix = _augmentation(config, images), _mixing(config, images.num_classes)
+    start_time, losses = time.perf_counter(), []
+    for step in range(state.done * steps, (state.done + 1) * steps):
+        seed_rng(fabric.device, config.seed, _MIX, step)
+        rate = fit_learning_rate(config, step, steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        pixels, labels = next(stream)
+        inputs, labels = mix(*fabric.to_device((augment(pixels), labels)))
+        optimizer.zero_grad()
+        with fabric.autocast():
+            outputs = network(inputs)
+        loss = fit_loss(first_output(outputs).float(), labels, config)
+        fabric.backward(loss)
+        if config.clip:
+            fabric.clip_gradients(network, optimizer, max_norm=config.clip, error_if_nonfinite=False)
+        optimizer.step()
+        losses.append(loss.detach())
+        if on_step is not None:
+            on_step(step + 1, losses[-1])
+    mean = torch.stack(losses).mean().item()
+    if not math.isfinite(mean):
+        raise FloatingPointError(f"losses are not finite in epoch {state.done + 1}; lower the learning rate")
+    return mean, rate, time.perf_counter() - start_time
 
 
 def first_output(outputs: Any) -> Tensor:
@@ -121,9 +182,10 @@ def check_fit(images: Images, config: FitConfig) -> None:
 
 def fit_learning_rate(config: FitConfig, step: int, steps_per_epoch: int) -> float:
     """The learning rate of a step."""
-    return warmup_cosine(
-        step, peak=config.learning_rate, steps=config.epochs * steps_per_epoch,
+    return scheduled_rate(
+        step, schedule=config.schedule, peak=config.learning_rate, steps=config.epochs * steps_per_epoch,
         warmup_steps=config.warmup_epochs * steps_per_epoch,
+        milestones=[epoch * steps_per_epoch for epoch in config.milestones],
     )  # fmt: skip
 
 

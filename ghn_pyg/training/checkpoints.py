@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -61,15 +61,15 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any], keep: int) -> None:
         old.unlink(missing_ok=True)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a training checkpoint, which may contain tensors and plain values only: no code of the file is run."""
+def read_checkpoint(path: Path, keys: Sequence[str] = _KEYS) -> dict[str, Any]:
+    """Reads a training checkpoint with these keys: tensors and plain values only; no code of the file is run."""
     try:
         state = read_pickle(path)
     except Exception as error:  # the errors of a damaged file are not documented
         message = f"cannot read the checkpoint {path}: {error}; remove it to resume from an older one"
         raise CheckpointError(message) from error
-    if not isinstance(state, dict) or set(state) != set(_KEYS):
-        raise CheckpointError(f"{path} is not a training checkpoint, expected one with {', '.join(_KEYS)}")
+    if not isinstance(state, dict) or set(state) != set(keys):
+        raise CheckpointError(f"{path} is not a training checkpoint, expected one with {', '.join(keys)}")
     return state
 
 

@@ -1,4 +1,4 @@
-"""The log of a run: one row per step, as a CSV file and for TensorBoard."""
+"""The log of a run: rows of figures, as a CSV file and for TensorBoard."""
 
 from __future__ import annotations
 
@@ -53,38 +53,38 @@ class LogRow:
     val_top1: float = math.nan
 
 
-FIELDS: Final = [field.name for field in dataclasses.fields(LogRow)]
-
-
 class RunLog:
     """Writes the log of a run, in a ``with`` statement. Rows survive when the process is killed.
 
     Fabric's ``CSVLogger`` would keep rows in memory, delete an existing file and sort the columns.
     Rows of ``step`` and later ones, of a run that was killed, are removed.
+
+    Args:
+        folder: Folder of the run.
+        step: The step of the first row to write.
+        kind: The data class of the rows, whose first field is the step.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, step: int, kind: type[Any] = LogRow) -> None:
+        fields = [field.name for field in dataclasses.fields(kind)]
         path, kept = folder / LOG_FILE, []
         if path.exists():
             with open(path, encoding="utf-8", errors="replace", newline="") as stream:
                 columns, *rows = [*csv.reader(stream)] or [[]]
-            added = ["nan"] * (len(FIELDS) - len(columns))  # columns that an older version did not have
+            added = ["nan"] * (len(fields) - len(columns))  # columns that an older version did not have
             whole = [row for row in rows if len(row) == len(columns) and row[0].isdecimal()]
             kept = [[*row, *added] for row in whole if int(row[0]) < step]
-        write_csv(path, [FIELDS, *kept])
+        write_csv(path, [fields, *kept])
         self._stream = open(path, "a", encoding="utf-8", newline="", buffering=1)  # noqa: SIM115 - see __exit__
         self._writer = csv.writer(self._stream)
         self._board = _tensorboard(folder, step)
 
-    def write(self, row: LogRow) -> None:
+    def write(self, row: Any) -> None:
         """Adds a row."""
         self._writer.writerow(dataclasses.astuple(row))
         if self._board is not None:
-            figures = dataclasses.asdict(row)
-            step = figures.pop("step")
-            if math.isnan(row.val_top1):
-                del figures["val_top1"]
-            self._board.log_metrics(figures, step)
+            (_, step), *figures = dataclasses.asdict(row).items()
+            self._board.log_metrics({name: value for name, value in figures if not math.isnan(value)}, step)
 
     def __enter__(self) -> Self:
         return self

@@ -21,12 +21,13 @@ def names() -> list[str]:
     return known
 
 
-def build(name: str, image_size: int | None = None, **options: Any) -> nn.Module:
-    """Builds an untrained network. Nothing is downloaded.
+def build(name: str, image_size: int | None = None, pretrained: bool = False, **options: Any) -> nn.Module:
+    """Builds a network. Unless it is ``pretrained``, nothing is downloaded.
 
     Args:
         name: One of :func:`names`. The tag of pretrained weights may follow, as in ``"resnet18.a1_in1k"``.
         image_size: Height and width of the images in pixels, for networks that are built for one size.
+        pretrained: Whether to load the weights of timm.
         options: Options of the network, such as ``num_classes=10``.
 
     Raises:
@@ -40,9 +41,9 @@ def build(name: str, image_size: int | None = None, **options: Any) -> nn.Module
     network: nn.Module
     if image_size is not None:
         with contextlib.suppress(TypeError):  # most networks take images of any size, and no such argument
-            network = timm.create_model(name, pretrained=False, img_size=image_size, **options)
+            network = timm.create_model(name, pretrained=pretrained, img_size=image_size, **options)
             return network
-    network = timm.create_model(name, pretrained=False, **options)
+    network = timm.create_model(name, pretrained=pretrained, **options)
     return network
 
 

@@ -96,7 +96,7 @@ def files(folder):
         ("train digits --fast-dev-run -s ghn.num_classes=100000000000", "for 100000000000 classes and digits has 10"),
         ("train digits --fast-dev-run -s ghn.num_classes=7", "for 7 classes and digits has 10"),
         ("finetune resnet18 --recipe sdg", "unknown recipe 'sdg', expected one of sgd, adamw, timm; did you mean sgd"),
-        ("finetune resnet18 --ghn {digits_ghn} --recipe timm", "must not exceed the 1442 training images"),
+        ("finetune resnet18 --ghn {digits_ghn} --recipe timm", "must not exceed the 1298 training images"),
         ("bench encoders --out x -s encoders=[mpl]", "got 'mpl'; did you mean mlp"),
         ("bench encoders --out x --import no_such_module", "No module named 'no_such_module'"),
     ],

@@ -1,14 +1,23 @@
 import json
+import os
 import re
+import signal
+import sys
+import time
 
 import pytest
+import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from ghn_pyg import cli
 from ghn_pyg.data.load import load_images
 from ghn_pyg.evaluation.subjects import torchvision_subjects
 from ghn_pyg.finetuning import train_network
+from ghn_pyg.finetuning.saved_network import read_info
+from ghn_pyg.training.logs import read_log
 from tests.cli.outcomes import failed
+from tests.training.tiny import start
 
 
 def test_finetune(run, digits_ghn, tmp_path):
@@ -22,11 +31,15 @@ def test_finetune(run, digits_ghn, tmp_path):
     assert sum(line.startswith(("predicted ", "random ")) for line in out) == 2
     network = torchvision_subjects([name], 10, 8)[0].build()
     network.load_state_dict(load_file(path))
+    info = read_info(path)
+    assert (info.architecture, info.data, info.image_size, info.num_classes) == (name, "digits", 8, 10)
+    assert info.classes == tuple("0123456789")
+    assert info.std == load_images("digits", image_size=8).std
     assert network.conv1[1].num_batches_tracked == 10  # recalibrated
     found = []
     for statistics in ("batch", "running"):
         results = tmp_path / "found.json"
-        what = ("--weights", path, "--network", name, "--image-size", 8, "--statistics", statistics)
+        what = ("--weights", path, "--network", name, "--statistics", statistics)
         code, out, _ = run("eval", *what, "--out", results)
         assert code == 0
         assert out[0] == f"{path} on 355 test images of digits"
@@ -41,7 +54,7 @@ def test_finetune(run, digits_ghn, tmp_path):
         assert found[1] == pytest.approx((network(images).argmax(1) == labels).float().mean().item(), abs=0.003)
     assert found[0] != found[1]
     message = failed(run("eval", "--weights", path, "--network", "resnet18"))
-    assert "holds no resnet18 for 10 classes and images of 16 pixels: size mismatch for fc.weight: " in message
+    assert "holds no resnet18 for 10 classes and images of 8 pixels: size mismatch for fc.weight: " in message
 
 
 def test_a_network_of_another_library_is_saved_while_it_is_trained(run, digits_ghn, tmp_path, monkeypatch):
@@ -56,7 +69,9 @@ def test_a_network_of_another_library_is_saved_while_it_is_trained(run, digits_g
 
         def note(epoch):
             progress(epoch)
-            found.append((epoch.epoch, load_file(path)["fc.weight"].clone()))
+            if path.exists():
+                found.append((epoch.epoch, load_file(path)["fc.weight"].clone()))
+                path.unlink()
 
         return real(network, *arguments, **{**options, "progress": note})
 
@@ -64,21 +79,54 @@ def test_a_network_of_another_library_is_saved_while_it_is_trained(run, digits_g
     options = ("--ghn", digits_ghn, "--image-size", 16, "--epochs", 2, "--out", path)
     code, _, err = run("finetune", "timm/test_resnet", *options)
     assert code == 0
-    assert [epoch for epoch, _ in found] == [1, 2]
-    assert not torch.equal(found[0][1], found[1][1])
+    assert [epoch for epoch, _ in found] == [1]
+    assert not torch.equal(found[0][1], load_file(path)["fc.weight"])
     assert re.search(
-        r"^Training timm/test_resnet, predicted: epoch \d\.\d+ of 2, loss \d\.\d+, \d+ min left$", err, re.M
+        r"^Training timm/test_resnet, predicted: epoch \d\.\d+ of 2, loss \d\.\d+, held-out \d+\.\d%, \d+ min left$",
+        err,
+        re.M,
     )
 
 
-def test_a_full_disk_does_not_hide_what_training_gave(run, digits_ghn, tmp_path, full_disk):
+def test_a_full_disk_leaves_nothing_half_written(run, digits_ghn, tmp_path, full_disk):
     path = tmp_path / "network.safetensors"
-    options = ("--ghn", digits_ghn, "--image-size", 8, "--compare", "--out", path)
-    code, out, err = run("finetune", "shufflenet_v2_x0_5", *options)
-    assert code == 2
-    assert sum(line.startswith(("predicted ", "random ")) for line in out) == 2
-    assert "No space left on device" in err
-    assert list(tmp_path.iterdir()) == []
+    options = ("--ghn", digits_ghn, "--image-size", 8, "--out", path)
+    assert "No space left on device" in failed(run("finetune", "shufflenet_v2_x0_5", *options))
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_the_same_command_goes_on_after_a_kill(run, digits_ghn, tmp_path, monkeypatch):
+    def arguments(path, *more):
+        sizes = ("--image-size", 8, "--batch-size", 256, "--epochs", 2)
+        return "finetune", "timm/test_resnet", "--ghn", digits_ghn, *sizes, "--out", path, *more
+
+    code, out, _ = run(*arguments(tmp_path / "whole.safetensors"))
+    assert code == 0
+    path, log = tmp_path / "killed.safetensors", tmp_path / "killed.run" / "predicted" / "log.csv"
+    for lines in (2, 3):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["ghn-pyg", *map(str, arguments(path))])
+            process = start(cli.main)
+        while process.is_alive() and (not log.exists() or log.read_text().count("\n") < lines):
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    code, resumed, _ = run(*arguments(path))
+    assert code == 0
+    assert path.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    accuracies = [
+        next(line.split()[1:-1] for line in lines if line.startswith("predicted")) for lines in (out, resumed)
+    ]
+    assert accuracies[0] == accuracies[1]
+    logs = [read_log(tmp_path / f"{name}.run" / "predicted" / "log.csv") for name in ("whole", "killed")]
+    for first, second in zip(*logs, strict=True):
+        assert repr({**first, "seconds": 0}) == repr({**second, "seconds": 0})
+    assert [row["epoch"] for row in logs[0]] == [0, 1, 2]
+    assert all(0 <= row["val_top1"] <= 1 for row in logs[0])
+    error = failed(run(*arguments(path, "--held-out", 0.2, "--noise", 0.1)))
+    assert "has another run, which differs in data, held_out, noise; use another name" in error
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -114,3 +162,48 @@ def test_a_network_that_diverges(run, digits_ghn, tmp_path, monkeypatch, which):
     assert code == (2 if which == "predicted" else 0)
     assert f"{which} failed losses are not finite in epoch 1" in out
     assert (f"saved {path}" in out) == path.exists() == (which == "random")
+
+
+def test_options_of_recipes(run, digits_ghn, tmp_path):
+    path = tmp_path / "network.safetensors"
+    options = ("--ghn", digits_ghn, "--image-size", 8, "--batch-size", 10, "--epochs", 3, "--out", path)
+    few = ("--shots", 2, "--weight-decay", 0, "--schedule", "steps", "--milestone", 1, "--milestone", 2)
+    more = ("--warmup-epochs", 0.5, "--patience", 3, "--precision", "bf16-mixed")
+    code, out, _ = run("finetune", "timm/test_resnet", *options, *few, *more)
+    assert code == 0
+    assert "trained on 20 images; 144 are held out" in out
+    assert any(line.startswith("predicted the best of 3 epochs is epoch ") for line in out)
+    log = read_log(tmp_path / "network.run" / "predicted" / "log.csv")
+    assert [row["rate"] for row in log[1:]] == pytest.approx([0.025, 0.0025, 0.00025])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--schedule", "step"), "schedule expected 'cosine', 'constant' or 'steps'"),
+        (("--schedule", "steps"), "milestones expected epochs"),
+        (("--precision", "bf16"), "unknown precision 'bf16'; did you mean bf16-mixed"),
+        (("--patience", 2, "--held-out", 0), "--patience needs held-out images"),
+        (("--shots", 999), "shots expected at most the "),
+        (("--shots", 5), "batch_size must not exceed the 50 training images, got 64"),
+    ],
+    ids=str,
+)
+def test_faulty_options(run, digits_ghn, tmp_path, options, message):
+    path = tmp_path / "network.safetensors"
+    arguments = ("--ghn", digits_ghn, "--image-size", 8, "--out", path, *options)
+    assert message in failed(run("finetune", "shufflenet_v2_x0_5", *arguments))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pretrained_weights(run, digits_ghn, tmp_path):
+    torch.manual_seed(3)
+    save_file(timm.create_model("test_resnet").state_dict(), path := tmp_path / "weights.safetensors")
+    options = ("--ghn", digits_ghn, "--image-size", 8, "--batch-size", 500)
+    code, out, _ = run("finetune", "timm/test_resnet", *options, "--pretrained", path)
+    assert code == 0
+    assert "pretrained all but fc.weight, fc.bias" in out
+    assert sum(line.startswith(("predicted ", "pretrained ")) and line.count("%") == 2 for line in out) == 2
+    error = failed(run("finetune", "shufflenet_v2_x0_5", *options, "--pretrained", path))
+    assert "the pretrained weights are not of shufflenet_v2_x0_5" in error
+    assert "No such file" in failed(run("finetune", "timm/test_resnet", *options, "--pretrained", tmp_path / "none.pt"))

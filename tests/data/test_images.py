@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ghn_pyg.data import Images, ImagesError, TensorImages
+from ghn_pyg.data import FileImages, Images, ImagesError, TensorImages
 
 
 def test_grey_images_get_three_equal_colours():
@@ -34,3 +34,41 @@ def test_held_out_images_are_the_same_for_every_run():
     assert chosen.train.batch([0])[0][0, 0, 0, 0].round() == kept[0] + 100
     nothing = images.hold_out(0)
     assert (len(nothing.train), len(nothing.test)) == (20, 0)
+
+
+def test_few_shots_of_each_class():
+    labels = torch.tensor([0, 1, 2] * 7)
+    pixels = torch.arange(21, dtype=torch.uint8).view(21, 1, 1, 1)
+    train = TensorImages(pixels, labels, (0.0,), (1 / 255,))
+    images = Images("numbers", train, train, 3, 1, (0.0,), (1 / 255,), classes=("a", "b", "c"))
+    few = images.few_shot(5, seed=2)
+    assert few.train.batch(range(15))[1].bincount().tolist() == [5, 5, 5]
+    assert len(few.train.pixels.unique()) == 15
+    assert torch.equal(few.train.pixels, images.few_shot(5, seed=2).train.pixels)
+    assert not torch.equal(few.train.pixels, images.few_shot(5, seed=3).train.pixels)
+    assert len(few.test) == 21
+    with pytest.raises(ImagesError, match=r"at most the 7 training images of the class 'a', got 8"):
+        images.few_shot(8)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_few_shots_of_files(listed):
+    """Labels that a data set does not list are read with its images."""
+
+    class Data:
+        def __len__(self):
+            return 21
+
+        def __getitem__(self, number):
+            return number, number % 3
+
+    data = Data()
+    if listed:
+        data.targets = [number % 3 for number in range(21)]
+    train = FileImages(data, 3, lambda number: torch.full((3, 1, 1), float(number)))
+    images = Images("numbers", train, train, 3, 1, (0.0,), (1.0,)).hold_out(0.2)
+    kept = {int(value) for value in images.train.batch(range(17))[0].flatten()}
+    few, labels = images.few_shot(2).train.batch(range(6))
+    assert labels.bincount().tolist() == [2, 2, 2]
+    assert {int(value) for value in few.flatten()} < kept
+    assert (few[:, 0, 0, 0] % 3).tolist() == labels.tolist()

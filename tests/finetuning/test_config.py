@@ -22,6 +22,9 @@ def test_recipes():
         ({"learning_rate": -1}, "learning_rate expected a value greater than or equal to 0"),
         ({"randaugment": 31}, "randaugment expected a value less than or equal to 30, got 31"),
         ({"label_smoothing": 1.0}, "label_smoothing expected a value less than 1"),
+        ({"schedule": "steps"}, "milestones expected epochs with the schedule steps"),
+        ({"milestones": [3]}, r"milestones expected epochs with the schedule steps alone, got \[3"),
+        ({"patience": -1}, "patience expected a value greater than or equal to 0"),
         ({"warmup_epochs": 3}, "warmup_epochs expected at most the 1 epochs"),
     ],
 )

@@ -21,6 +21,19 @@ def test_meta_training(changes, rates):
     assert [learning_rate(run, step, 7) for step in rates] == pytest.approx([*rates.values()])
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"schedule": "constant"}, [0.3, 0.6, 0.6, 0.6, 0.6, 0.6]),
+        ({"schedule": "steps", "milestones": (1.5, 2.5)}, [0.3, 0.6, 0.6, 0.06, 0.06, 0.006]),
+    ],
+    ids=["constant", "steps"],
+)
+def test_schedules_of_fine_tuning(changes, expected):
+    config = FitConfig(epochs=3, warmup_epochs=1, learning_rate=0.6, **changes)
+    assert [fit_learning_rate(config, step, 2) for step in range(6)] == pytest.approx(expected)
+
+
 def test_fine_tuning():
     """The last step of the warm-up has the peak learning rate, also within an epoch."""
     config = FitConfig(epochs=5, warmup_epochs=1.5, learning_rate=0.6)
