@@ -73,7 +73,7 @@ def test_heads_do_not_matter_without_attention():
 
 def test_what_a_ghn_was_trained_for():
     trained_for = {"data": "ants", "image_size": 19, "mean": [0.3, 0.5, 0.7], "std": [0.2] * 3,
-                   "classes": ["ant", "bee"], "widths": [8, 24, 48], "family": "deepnets"}  # fmt: skip
+                   "classes": ["ant", "bee"], "widths": [8, 24, 48], "family": "deepnets", "held_out": 0.1}  # fmt: skip
     config = GHNConfig.from_dict({"num_classes": 2, "trained_for": trained_for})
     assert json.loads(json.dumps(config.to_dict()))["trained_for"] == trained_for
     assert GHNConfig.from_dict(config.to_dict()) == config != config.shape == GHNConfig(num_classes=2)
