@@ -183,6 +183,8 @@ class Tracer(Recorder, TorchFunctionMode):
             return func(*args, **kwargs)
         if (self.has_layouts or func in other_layouts.MAKERS) and other_layouts.concerns(self, func, args, kwargs):
             return other_layouts.interpret(self, self.__torch_function__, func, args, kwargs)
+        if getattr(func, "__name__", "") == "__get__" and func not in FOLLOWERS:  # most attributes run no operator
+            return self._attribute(func, args)
         with without_dispatch():
             if func not in RULES and isinstance(func, OPERATORS):
                 return self._operator(func, args, kwargs)
