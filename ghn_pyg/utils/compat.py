@@ -91,7 +91,7 @@ def run_uncompiled() -> contextlib.AbstractContextManager[Any]:
 
 
 def script_attributes(module: Any) -> dict[str, Any]:
-    """The attributes of a module of TorchScript that are no parameters, without those of the modules in it.
+    """The attributes of a TorchScript module other than its parameters and submodules.
 
     Without the private name, and for modules that were loaded from a file, only its mode.
     """
