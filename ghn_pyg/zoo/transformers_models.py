@@ -13,9 +13,8 @@ from typing import Any, Final
 import torch
 from huggingface_hub import constants
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
-from ..utils.memory_guard import check_memory
+from ..utils.memory_guard import CheckedLayers
 from ..utils.optional import require
 from ..utils.suggest import printable, suggestion
 
@@ -132,20 +131,18 @@ def _plain_fields(value: Any, name: str = "") -> Any:
     return [_plain_fields(item, name) for item in value] if isinstance(value, list) else value
 
 
-class _Limits(TorchFunctionMode):
+class _Limits(CheckedLayers):
     """Within this context a network is built whose number of layers and sizes make sense."""
 
     _calls = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = super().__torch_function__(func, types, args, kwargs)
         self._calls += 1
         if self._calls > _MAX_CALLS:
             raise ValueError("it has more layers than any network")
-        if func is torch.empty:
-            if result.numel() > _MAX_ELEMENTS:
-                raise ValueError(f"a tensor of shape {tuple(result.shape)} has more than {_MAX_ELEMENTS:,} elements")
-            check_memory(result.nbytes, f"a tensor of shape {tuple(result.shape)}", device=result.device)
+        if func is torch.empty and result.numel() > _MAX_ELEMENTS:
+            raise ValueError(f"a tensor of shape {tuple(result.shape)} has more than {_MAX_ELEMENTS:,} elements")
         return result
 
 

@@ -31,7 +31,7 @@ def command(*arguments):
     def act():
         torch.set_num_threads(1)
         sys.argv = ["ghn-pyg", *map(str, arguments)]
-        sys.stdout = open(os.devnull, "w")
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the process ends soon
         try:
             cli.main()
         except SystemExit as stop:
