@@ -6,7 +6,6 @@ Our own format is a folder with ``config.json`` and ``model.safetensors``. Publi
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from ...utils.atomic_files import finish_replacing
 from ...utils.pickle_reader import read_pickle
+from ...utils.strict_json import parse_json
 from ..config import GHNConfig
 from .errors import CheckpointError
 from .infer_config import checked_config, infer_config
@@ -81,7 +81,7 @@ def _read_folder(folder: Path) -> _Content:
         raise CheckpointError(f"the folder has no {' and no '.join(missing)}. Expected {_EXPECTED}")
     if (folder / CONFIG_FILE).stat().st_size > _MAX_CONFIG_BYTES:
         raise CheckpointError(f"{CONFIG_FILE} is too large for a configuration; save the checkpoint again")
-    config = json.loads((folder / CONFIG_FILE).read_bytes().decode())
+    config = parse_json((folder / CONFIG_FILE).read_bytes())
     state, written = _read_safetensors(folder / WEIGHTS_FILE)
     if not isinstance(config, dict) or (written is not None and written != config):
         raise CheckpointError(
@@ -109,7 +109,7 @@ def _read_safetensors(path: Path) -> _Content:
     with safe_open(path, framework="pt", device="cpu") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         metadata = file.metadata() or {}
-    config = json.loads(metadata["config"]) if "config" in metadata else None
+    config = parse_json(metadata["config"]) if "config" in metadata else None
     if not isinstance(config, dict | None):
         raise CheckpointError(f"expected a dictionary as the configuration in its header, got {config!r}")
     return state, config
