@@ -21,11 +21,9 @@ WEIGHTS_FILE: Final = "model.safetensors"
 
 
 def write_folder(
-    folder: str | os.PathLike[str],
-    config: GHNConfig,
-    state: Mapping[str, Tensor],
+    folder: str | os.PathLike[str], config: GHNConfig, state: Mapping[str, Tensor],
     metadata: Mapping[str, str] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Writes ``config.json`` and ``model.safetensors``. A killed writer leaves the old or the new checkpoint.
 
     Args:
