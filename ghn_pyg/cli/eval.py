@@ -148,7 +148,8 @@ def evaluate(
             groups = _find_networks(split, network, dataset, width, count)
         else:
             sizes = (dataset.num_classes, dataset.image_size)
-            groups = {_TORCHVISION: [trained_subject(name, weights, *sizes) for name in network or ()]}
+            auxiliary = info is not None and info.auxiliary
+            groups = {_TORCHVISION: [trained_subject(name, weights, *sizes, auxiliary) for name in network or ()]}
         reports: Reports = {}
         with progress_bar(len(methods) * sum(map(len, groups.values())), "Evaluating") as advance:
             for group, subjects in groups.items():

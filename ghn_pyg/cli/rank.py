@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from . import options
 from .files import load_ghn, saved_before
@@ -57,7 +57,7 @@ def rank(
         training = FitConfig(epochs=check, seed=seed) if check else None
         if training is not None:
             check_fit(dataset, training)
-        sizes = {"num_classes": dataset.num_classes, "image_size": dataset.image_size, "width": width}
+        sizes: dict[str, Any] = {"num_classes": dataset.num_classes, "image_size": dataset.image_size, "width": width}
         if network:
             subjects = [named_subject(name, **sizes) for name in network]
         else:

@@ -102,7 +102,9 @@ def _build(name: str, num_classes: int, image_size: int) -> nn.Module:
     return network if image_size >= LARGE_IMAGES else adapt_to_small_inputs(network)
 
 
-def named_subject(name: str, num_classes: int = 1000, image_size: int = 224, width: int = 32) -> Subject:
+def named_subject(
+    name: str, num_classes: int = 1000, image_size: int = 224, width: int = 32, auxiliary: bool = False
+) -> Subject:
     """A network by name.
 
     Args:
@@ -112,6 +114,7 @@ def named_subject(name: str, num_classes: int = 1000, image_size: int = 224, wid
         num_classes: Number of classes.
         image_size: Height and width of the images in pixels.
         width: Width of the networks of DeepNets-1M.
+        auxiliary: Whether those of DeepNets-1M have an auxiliary classifier, which is not part of their graph.
 
     Raises:
         ValueError: If there is no such network. When it is built: if it cannot take the images or has other classes.
@@ -122,17 +125,15 @@ def named_subject(name: str, num_classes: int = 1000, image_size: int = 224, wid
         [10, 10]
     """
     split, _, index = name.partition("/")
+    graph: Any = None
     if split in SPLIT_SIZES and index.isdecimal():
         if int(index) >= SPLIT_SIZES[split]:
             raise ValueError(f"the split {split!r} has networks 0 to {SPLIT_SIZES[split] - 1}, got {index}")
-        networks = DeepNets(split, num_classes=num_classes, image_size=image_size, width=width)
-        return deepnets_subjects(networks[int(index) : int(index) + 1])[0]
-    if name.lower() in _GENOTYPES:
-        architecture = _GENOTYPES[name.lower()]
-        if architecture.width is None:
-            architecture = architecture.replace(width=width)
-        graph = graph_with_architecture(architecture, num_classes, image_size)
-        build_it = functools.partial(Network, architecture, num_classes, image_size)
+        graph = DeepNets(split, num_classes=num_classes, image_size=image_size, width=width)[int(index)]
+    elif name.lower() in _GENOTYPES:
+        graph = graph_with_architecture(_GENOTYPES[name.lower()], num_classes, image_size)
+    if graph is not None:
+        build_it = functools.partial(Network, graph.architecture, num_classes, image_size, auxiliary=auxiliary)
         return Subject(name, num_classes, build_it, lambda network: graph)
     if parse_name(name).library == "torchvision":
         return torchvision_subjects([name], num_classes, image_size)[0]
@@ -154,9 +155,11 @@ def _build_by_name(name: str, num_classes: int, images: Tensor) -> nn.Module:
     return network
 
 
-def trained_subject(name: str, weights: str | os.PathLike[str], num_classes: int, image_size: int) -> Subject:
+def trained_subject(
+    name: str, weights: str | os.PathLike[str], num_classes: int, image_size: int, auxiliary: bool = False
+) -> Subject:
     """A network by name with trained weights, as ``ghn-pyg finetune --out`` writes them."""
-    subject = named_subject(name, num_classes, image_size)
+    subject = named_subject(name, num_classes, image_size, auxiliary=auxiliary)
     network = subject.build()
     try:
         load_model(network, weights)

@@ -95,12 +95,8 @@ class FitState:
         }  # fmt: skip
         write_checkpoint(folder / CHECKPOINTS, values, _KEEP)
 
-    def load(self, folder: Path) -> None:
-        """Loads the last checkpoint, if there is one; it must be of the same run."""
-        paths = checkpoint_paths(folder / CHECKPOINTS)
-        if not paths:
-            return
-        values = read_checkpoint(paths[-1], _KEYS)
+    def load(self, folder: Path, values: Mapping[str, Any]) -> None:
+        """Loads the values of the last checkpoint; it must be of the same run."""
         # An older version has no values of later fields.
         before = {**FitConfig().to_dict(), **values["settings"]}
         names = {**before, **self.settings}
@@ -117,7 +113,13 @@ class FitState:
             self.epochs = [Epoch(*figures) for figures in values["progress"]["epochs"]]
             self.best = values["best"]
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"the checkpoint {paths[-1]} is of another network: {error}") from error
+            raise CheckpointError(f"the last checkpoint in {folder} is of another network: {error}") from error
+
+
+def read_last(folder: Path) -> dict[str, Any]:
+    """The values of the last checkpoint, empty if there is none."""
+    paths = checkpoint_paths(folder / CHECKPOINTS)
+    return read_checkpoint(paths[-1], _KEYS) if paths else {}
 
 
 def load_network(network: nn.Module, state: Mapping[str, Tensor]) -> None:
