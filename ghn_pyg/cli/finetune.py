@@ -190,7 +190,8 @@ def finetune(
     for name, network in networks.items():
         kept = save if out is not None and name == "predicted" and fabric.is_global_zero else None
         folder = None if out is None else out.with_suffix(".run") / name
-        engine = make_fabric(precision, device)  # a new one, as the loss scale of half precision belongs to a network
+        # A new one for each network, which has a loss scale of its own in half precision.
+        engine = fabric if name == "predicted" else make_fabric(precision, device)
         trained = _Training(network, f"{arch}, {name}", dataset, training, config, engine, workers, kept)
         with user_errors(ImagesError, OSError, TrainingError, CheckpointError):
             try:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_model
+from safetensors.torch import load_file, load_model
 from torch import Tensor, nn
 
 from ..families.deepnets.architecture import Architecture
@@ -20,10 +20,11 @@ from ..families.deepnets.dataset import DeepNets, graph_with_architecture
 from ..families.deepnets.genotype import DARTS, PDARTS
 from ..families.deepnets.network import Network
 from ..families.deepnets.network_plan import LARGE_IMAGES
+from ..finetuning.state import add_statistics
 from ..finetuning.train_network import first_output
 from ..graph.arch_data import ArchData
 from ..tracing.trace import from_module
-from ..utils.suggest import some
+from ..utils.suggest import printable, some
 from ..zoo.build import build_network
 from ..zoo.parse_name import parse_name
 from ..zoo.small_images import adapt_to_small_inputs
@@ -145,6 +146,8 @@ def named_subject(
 def _build_by_name(name: str, num_classes: int, images: Tensor) -> nn.Module:
     options = {} if name.startswith("module:") else {"num_classes": num_classes, "image_size": images.size(-1)}
     network = build_network(name, **options).network.eval()
+    if dtypes := {each.dtype for each in network.parameters() if each.is_floating_point()} - {images.dtype}:
+        raise ValueError(f"{name} expected parameters of {images.dtype}, got {dtypes.pop()}; convert it by .float()")
     try:
         with torch.inference_mode():
             shape = tuple(first_output(network(images)).shape)
@@ -162,12 +165,13 @@ def trained_subject(
     subject = named_subject(name, num_classes, image_size, auxiliary=auxiliary)
     network = subject.build()
     try:
+        add_statistics(network, load_file(weights))
         load_model(network, weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         lines = [line.strip() for line in str(error).splitlines()]
         reasons = lines[1:] or lines  # a header, then one line for each tensor
         raise ValueError(
             f"{weights} holds no {name} for {num_classes} classes and images of {image_size} pixels: "
-            + some(reasons, limit=1)
+            + printable(some(reasons, limit=1), 300)
         ) from error
     return dataclasses.replace(subject, build=lambda: copy.deepcopy(network))

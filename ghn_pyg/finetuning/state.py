@@ -123,7 +123,13 @@ def read_last(folder: Path) -> dict[str, Any]:
 
 
 def load_network(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Loads a network's state; norms that had no running statistics get those that recalibration gave them."""
+    """Loads a network's state."""
+    add_statistics(network, state)
+    network.load_state_dict(state)
+
+
+def add_statistics(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Gives norms without running statistics those that recalibration gave them before the state was saved."""
     for name, norm in network.named_modules():
         key = f"{name}.running_mean"
         if isinstance(norm, _BatchNorm) and norm.running_mean is None and key in state:
@@ -131,4 +137,3 @@ def load_network(network: nn.Module, state: Mapping[str, Tensor]) -> None:
             norm.track_running_stats = True
             for statistic in ("running_mean", "running_var", "num_batches_tracked"):
                 setattr(norm, statistic, state[f"{name}.{statistic}"].to(device))
-    network.load_state_dict(state)

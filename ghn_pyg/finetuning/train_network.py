@@ -68,7 +68,7 @@ def fit(
     TensorBoard is installed.
 
     Args:
-        network: Returns logits of shape (B, K), or a tuple or output of Transformers that begins with them. In training
+        network: Returns logits of shape (B, K), or a tuple or dictionary that begins with them. In training
             mode, logits of auxiliary classifiers may follow. It is changed in place.
         images: The image data.
         config: How to train.
@@ -87,7 +87,8 @@ def fit(
 
     Raises:
         ValueError: If a batch is larger than the data or no multiple of the number of processes, there is ``patience``
-            without ``measure``, or the network has no drop path or no auxiliary classifier that the configuration sets.
+            without ``measure``, or all of the network is frozen, or it has no drop path or no auxiliary classifier that the
+            configuration sets.
         TrainingError: If the folder has another run, or another process trains in it.
         CheckpointError: If a checkpoint cannot be written or read.
         FloatingPointError: If losses are not finite; the network is useless then.
@@ -223,19 +224,26 @@ def _sum_gradients(fabric: Fabric, network: nn.Module) -> None:
 
 def first_output(outputs: Any) -> Tensor:
     """The logits: the outputs of a network, or the first one."""
-    logits: Tensor = outputs if isinstance(outputs, Tensor) else outputs[0]
+    logits: Tensor = _listed(outputs)[0]
     return logits
 
 
 def auxiliary_outputs(outputs: Any) -> list[Tensor]:
     """The logits of auxiliary classifiers: further outputs of the same shape as the logits."""
-    shape = first_output(outputs).shape
-    others = () if isinstance(outputs, Tensor) else outputs[1:]
-    return [output for output in others if isinstance(output, Tensor) and output.shape == shape]
+    logits, *others = _listed(outputs)
+    return [output for output in others if isinstance(output, Tensor) and output.shape == logits.shape]
+
+
+def _listed(outputs: Any) -> list[Any]:
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    return [*(outputs.values() if isinstance(outputs, Mapping) else outputs)]
 
 
 def check_network(network: nn.Module, images: Images, config: FitConfig) -> None:
-    """Raises a ValueError if a network lacks what the configuration sets."""
+    """Raises a ValueError if all of a network is frozen, or it lacks what the configuration sets."""
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ValueError("expected a network with parameters to train, but all are frozen (requires_grad is False)")
     if config.drop_path and not drop_path_blocks(network):
         raise ValueError(
             f"drop_path expected none for a network without residual branches to drop, got {config.drop_path}"
