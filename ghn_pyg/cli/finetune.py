@@ -136,7 +136,8 @@ def finetune(
     }  # fmt: skip
     if precision not in _PRECISIONS:
         fail(f"unknown precision {precision!r}{choice(precision, _PRECISIONS)}")
-    with user_errors(ValueError, TypeError, ImportError, OSError):
+    fields = {name: f"--{name.replace('_', '-')}" for name in (*changes, "shots")} | {"milestones": "--milestone"}
+    with user_errors(ValueError, TypeError, ImportError, OSError, fields=fields):
         config = FitConfig.recipe(recipe, **{name: value for name, value in changes.items() if value is not None})
         fabric = make_fabric(precision, device)
         model = load_ghn(ghn, str(fabric.device))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
+
+_FIELD: Final = re.compile(r"^(?:\w+Config\.)?([a-z]\w*)(?= (?:expected|must))")
 
 LOG_SECONDS: Final = 30.0
 """Time between lines where there is no terminal for a progress bar."""
@@ -37,15 +40,18 @@ def fail(message: str) -> NoReturn:
 
 
 @contextlib.contextmanager
-def user_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """Shows errors that the user can fix as one line. Others keep their traceback."""
+def user_errors(*kinds: type[Exception], fields: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Shows errors that the user can fix as one line. Others keep their traceback.
+
+    ``fields`` has the options for names of fields that messages begin with, such as ``batch_size expected ...``.
+    """
     try:
         yield
     except kinds as error:
         message = str(error)
         if message.startswith("Caught "):  # a process of a DataLoader adds its traceback
             message = message.rpartition(f"{type(error).__name__}: ")[2]
-        fail(message)
+        fail(_FIELD.sub(lambda match: (fields or {}).get(match[1], match[0]), message))
 
 
 @contextlib.contextmanager
@@ -69,10 +75,24 @@ def make_progress(*columns: Any, visible: bool = True) -> Progress:
 
 @contextlib.contextmanager
 def progress_bar(total: int, description: str) -> Iterator[Callable[..., None]]:
-    """A progress bar, as a function to call after each step with any arguments."""
+    """A progress bar, as a function to call after each step with any arguments.
+
+    Without a terminal it writes a line to standard error from time to time.
+    """
+    start_time, logged = time.monotonic(), 0.0
     with make_progress() as progress:
         task = progress.add_task(description, total=total)
-        yield lambda *_: progress.advance(task)
+
+        def note(*_: Any) -> None:
+            nonlocal logged
+            progress.advance(task)
+            now, done = time.monotonic(), progress.tasks[task].completed
+            if progress.disable and done < total and now - logged > LOG_SECONDS:
+                logged = now
+                minutes = (now - start_time) / done * (total - done) / 60
+                typer.echo(f"{description}: {done:,.0f} of {total:,}, {minutes:,.0f} min left", err=True)
+
+        yield note
 
 
 @contextlib.contextmanager

@@ -87,8 +87,8 @@ def fit(
 
     Raises:
         ValueError: If a batch is larger than the data or no multiple of the number of processes, there is ``patience``
-            without ``measure``, or all of the network is frozen, or it has no drop path or no auxiliary classifier that the
-            configuration sets.
+            without ``measure``, the network has no parameters to train, or it lacks the drop path or the auxiliary
+            classifiers that the configuration sets.
         TrainingError: If the folder has another run, or another process trains in it.
         CheckpointError: If a checkpoint cannot be written or read.
         FloatingPointError: If losses are not finite; the network is useless then.
@@ -254,9 +254,7 @@ def check_network(network: nn.Module, images: Images, config: FitConfig) -> None
         with preserve_rng(parameter.device), torch.no_grad():
             outputs = copy.deepcopy(network).train()(pixels)
         if not auxiliary_outputs(outputs):
-            raise ValueError(
-                f"auxiliary expected 0 for a network without auxiliary classifiers, got {config.auxiliary}"
-            )
+            raise ValueError(f"auxiliary expected 0 for a network without such classifiers, got {config.auxiliary}")
 
 
 def check_fit(images: Images, config: FitConfig, ranks: int = 1) -> None:

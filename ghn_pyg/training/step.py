@@ -89,8 +89,8 @@ def meta_gradient(
     that all networks have the same influence. Otherwise a network without norms, whose loss may be orders of magnitude
     larger, dominates. A network whose gradient is not finite is then left out, and a loss counts as at most 10.
 
-    If memory does not suffice, a part is divided into its networks. A network then computes the activations in its cells
-    a second time instead of keeping them, with the same result, and after that it runs on fewer images at a time, whose
+    If memory does not suffice, a part is divided into its networks. A network first computes the activations in its
+    cells a second time instead of keeping them, with the same result. Then it runs on fewer images at a time, whose
     batch norms use the statistics of these. If that does not help, the network is left out.
 
     Returns:
@@ -155,8 +155,8 @@ def _add_part(
 
 def network_gradient(
     prediction: Mapping[str, Tensor], architecture: Architecture, meta_batch: MetaBatch, images: Tensor, labels: Tensor,
-    *, pieces: int = 1, recompute: bool = False, architectures: int = 1, penalty: float = 0.0, label_smoothing: float = 0.0, seed: int = 0,
-    backward: Callable[[Tensor], Any] = Tensor.backward,
+    *, pieces: int = 1, recompute: bool = False, architectures: int = 1, penalty: float = 0.0,
+    label_smoothing: float = 0.0, seed: int = 0, backward: Callable[[Tensor], Any] = Tensor.backward,
     autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:  # fmt: skip
     """The gradient of a network's share of the mean loss with respect to its parameters, its loss and its accuracy.
@@ -170,7 +170,7 @@ def network_gradient(
     network.load_state_dict(leaves, strict=False, assign=True)  # operations without effect have no prediction
     if recompute:
         for cell in network.get_submodule("cells").children():
-            cell.forward = functools.partial(checkpoint, cell.forward, use_reentrant=False)  # type: ignore[method-assign]
+            cell.forward = functools.partial(checkpoint, cell.forward, use_reentrant=False)
     total, top1 = torch.zeros(2, device=images.device)
     for inputs, targets in zip(images.tensor_split(pieces), labels.tensor_split(pieces), strict=True):
         share = len(inputs) / len(images)

@@ -180,12 +180,14 @@ def test_options_of_recipes(run, digits_ghn, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--schedule", "step"), "schedule expected 'cosine', 'constant' or 'steps'"),
-        (("--schedule", "steps"), "milestones expected epochs"),
+        (("--schedule", "step"), "--schedule expected 'cosine', 'constant' or 'steps'"),
+        (("--schedule", "steps"), "--milestone expected epochs"),
         (("--precision", "bf16"), "unknown precision 'bf16'; did you mean bf16-mixed"),
         (("--patience", 2, "--held-out", 0), "--patience needs held-out images"),
-        (("--shots", 999), "shots expected at most the "),
-        (("--shots", 5), "batch_size must not exceed the 50 training images, got 64"),
+        (("--shots", 999), "--shots expected at most the "),
+        (("--drop-path", 0.1), "--drop-path expected none for a network without residual branches"),
+        (("--auxiliary", 0.4), "--auxiliary expected 0 for a network without such classifiers"),
+        (("--shots", 5), "--batch-size must not exceed the 50 training images, got 64"),
     ],
     ids=str,
 )
