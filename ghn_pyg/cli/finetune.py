@@ -201,6 +201,10 @@ def finetune(
             except FloatingPointError as error:
                 failures[name] = str(error)
                 continue
+            except KeyboardInterrupt:
+                if fabric.is_global_zero and folder is not None:
+                    typer.echo(f"Stopped. The same command goes on after the last epoch in {folder}.", err=True)
+                raise
         table.add_row(name, *accuracies)
         if trained.note:
             rows.append((name, trained.note))
@@ -234,7 +238,8 @@ def _make_networks(
         random = subject.build()
     try:
         with torch.inference_mode():
-            random.eval()(torch.zeros(1, 3, images.image_size, images.image_size))
+            # Two, as norms of DeepNets-1M take the statistics of the batch.
+            random.eval()(torch.zeros(2, 3, images.image_size, images.image_size))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"{arch} cannot take images of {images.image_size} pixels: {error}; give another size by --image-size"

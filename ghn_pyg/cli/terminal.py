@@ -102,24 +102,28 @@ def epoch_bar(description: str, epochs: int, visible: bool = True) -> Iterator[C
     Without a terminal it writes a line to standard error from time to time.
     """
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    epoch = TextColumn("{task.description}epoch {task.completed:.2f} of {task.total}")
-    figures = TextColumn("{task.fields[figures]}")
+    # These may wrap in a narrow terminal, so that epochs and time fit.
+    name, figures = (
+        TextColumn(f"{{task.{field}}}", table_column=Column()) for field in ("description", "fields[text]")
+    )
+    epoch = TextColumn("epoch {task.completed:.2f} of {task.total}")
     first: tuple[float, float] | None = None
     logged = 0.0
-    with make_progress(epoch, BarColumn(), figures, TimeRemainingColumn(), visible=visible) as progress:
-        task = progress.add_task(description, total=epochs, figures="")
+    with make_progress(name, epoch, BarColumn(None), figures, TimeRemainingColumn(), visible=visible) as progress:
+        task = progress.add_task(description, total=epochs, text="")
 
         def note(done: float, text: str) -> None:
             nonlocal first, logged
             now = time.monotonic()
             first = first or (now, done)
-            progress.update(task, completed=done, figures=text)
+            progress.update(task, completed=done, text=text)
             if progress.disable and visible and done > first[1] and now - logged > LOG_SECONDS:
                 logged = now
                 minutes = (now - first[0]) / (done - first[1]) * (epochs - done) / 60
                 line = f"{epoch.render(progress.tasks[task])}, {text}, {minutes:,.0f} min left"
-                typer.echo(line, err=True)
+                typer.echo(description + line, err=True)
 
         yield note
 

@@ -166,7 +166,7 @@ def test_wrong_usage(command, run):
     assert "Usage: ghn-pyg" in error
 
 
-@pytest.mark.parametrize("command", ["eval digits", "rank digits", "finetune resnet18", "demo"])
+@pytest.mark.parametrize("command", ["eval digits", "rank digits", "demo"])
 def test_commands_of_one_process_are_not_started_by_torchrun(command, run, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "start it without torchrun" in failed(run(*command.split()))

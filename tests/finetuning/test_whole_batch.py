@@ -5,6 +5,8 @@ import timm
 import torch
 from torch import nn
 
+from ghn_pyg.evaluation import measure
+from ghn_pyg.evaluation.accuracy import Batches
 from ghn_pyg.finetuning import FitConfig, fit
 from ghn_pyg.training.checkpoints import checkpoint_paths
 from ghn_pyg.training.fabric import make_fabric
@@ -61,8 +63,12 @@ def trained(folder, name, stop=None):
             raise Stopped
 
     config = FitConfig(**{"epochs": 3, "batch_size": 18, "seed": 5, "patience": 3, **changes})
-    options = {"fabric": make_fabric(device="cpu"), "measure": lambda epoch: (epoch / 9, float("nan"))}
-    fit(network, digits(37), config, folder=folder, on_step=on_step, **options)
+    images, fabric = digits(37), make_fabric(device="cpu")
+
+    def accuracy(epoch):
+        return measure(network.eval(), Batches(images.test, size=16), fabric=fabric).top1, float("nan")
+
+    fit(network, images, config, fabric=fabric, folder=folder, measure=accuracy, on_step=on_step)
     first.remove()
     return dict(network.state_dict())
 
@@ -93,5 +99,6 @@ def test_two_processes_do_what_one_does(tmp_path):
         logs = [read_log(tmp_path / folder / "log.csv") for folder in (name, f"{name}.one")]
         losses = [[row["loss"] for row in log[1:]] for log in logs]
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+        assert [row["val_top1"] for row in logs[0]] == [row["val_top1"] for row in logs[1]]
         paths = checkpoint_paths(tmp_path / name / "checkpoints")
         assert [path.name for path in paths] == ["step-000000004.pt", "step-000000006.pt"]
