@@ -26,6 +26,7 @@ from .terminal import (
     status,
     user_errors,
 )
+from .trace_network import describe
 
 if TYPE_CHECKING:
     from ..data.images import Images
@@ -229,7 +230,7 @@ def _print_reports(title: str, reports: Reports) -> None:
         head = ("" if group == last_group else group, method, f"{len(report.rows):,}", f"{report.coverage:.1%}")
         table.add_row(*head, *figures)
         last_group = group
-        failures |= {f"{group}, {method}, {name}": reason for name, reason in report.failures.items()}
+        failures |= {f"{group}, {method}, {name}": describe(reason, "") for name, reason in report.failures.items()}
     console.print(table)
     print_failures(failures)
     if by_method := {method: report for (group, method), report in reports.items() if group in _BY_NAME}:

@@ -136,7 +136,8 @@ def finetune(
     }  # fmt: skip
     if precision not in _PRECISIONS:
         fail(f"unknown precision {precision!r}{choice(precision, _PRECISIONS)}")
-    fields = {name: f"--{name.replace('_', '-')}" for name in (*changes, "shots")} | {"milestones": "--milestone"}
+    fields = {name: f"--{name.replace('_', '-')}" for name in (*changes, "shots", "image_size")}
+    fields |= {"milestones": "--milestone", "beta": "--noise", "first": "--orthogonal"}
     with user_errors(ValueError, TypeError, ImportError, OSError, fields=fields):
         config = FitConfig.recipe(recipe, **{name: value for name, value in changes.items() if value is not None})
         fabric = make_fabric(precision, device)
@@ -296,7 +297,7 @@ class _Training:
 
         self.network.to(self.fabric.device)
         visible = self.fabric.is_global_zero
-        with epoch_bar(f"Training {self.description}: ", self.config.epochs, visible) as update:
+        with epoch_bar(f"{self.description}: ", self.config.epochs, visible) as update:
             fit(
                 self.network, self.training, self.config, fabric=self.fabric, workers=self.workers, folder=folder,
                 settings=settings, measure=self._measure, progress=note,

@@ -10,6 +10,7 @@ from . import options
 from .files import load_ghn, saved_before
 from .options import option
 from .terminal import make_table, print_failures, print_rows, progress_bar, status, user_errors
+from .trace_network import describe
 
 
 def rank(
@@ -83,4 +84,4 @@ def rank(
     ranking = Report([*rows, *(row for row in report.rows if row.failure is not None)], report.settings)
     with saved_before(out, ranking.save):
         print_rows(f"{split if not network else 'networks'} ranked by {ghn}", lines, table)
-        print_failures(report.failures)
+        print_failures({name: describe(reason, "") for name, reason in report.failures.items()})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-_FIELD: Final = re.compile(r"^(?:\w+Config\.)?([a-z]\w*)(?= (?:expected|must))")
+_FIELD: Final = re.compile(r"^(?:\w+Config\.)?([a-z]\w*)(?:\.\d+)?(?= (?:expected|must))")
 
 LOG_SECONDS: Final = 30.0
 """Time between lines where there is no terminal for a progress bar."""
@@ -52,6 +52,12 @@ def user_errors(*kinds: type[Exception], fields: Mapping[str, str] | None = None
         if message.startswith("Caught "):  # a process of a DataLoader adds its traceback
             message = message.rpartition(f"{type(error).__name__}: ")[2]
         fail(_FIELD.sub(lambda match: (fields or {}).get(match[1], match[0]), message))
+    except (RuntimeError, MemoryError) as error:
+        from ..utils.memory_guard import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        fail(f"memory does not suffice ({error}); take smaller images, batches or networks")
 
 
 @contextlib.contextmanager
@@ -97,21 +103,19 @@ def progress_bar(total: int, description: str) -> Iterator[Callable[..., None]]:
 
 @contextlib.contextmanager
 def epoch_bar(description: str, epochs: int, visible: bool = True) -> Iterator[Callable[[float, str], None]]:
-    """A progress bar, as a function to call with the epochs that are done and figures to show.
+    """A progress line, as a function to call with the epochs that are done and figures to show.
 
     Without a terminal it writes a line to standard error from time to time.
     """
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import TextColumn, TimeRemainingColumn
     from rich.table import Column
 
-    # These may wrap in a narrow terminal, so that epochs and time fit.
-    name, figures = (
-        TextColumn(f"{{task.{field}}}", table_column=Column()) for field in ("description", "fields[text]")
-    )
+    name = TextColumn("{task.description}", table_column=Column())  # these may wrap, so that epochs and time fit
+    figures = TextColumn("{task.fields[text]}", table_column=Column())
     epoch = TextColumn("epoch {task.completed:.2f} of {task.total}")
     first: tuple[float, float] | None = None
     logged = 0.0
-    with make_progress(name, epoch, BarColumn(None), figures, TimeRemainingColumn(), visible=visible) as progress:
+    with make_progress(name, epoch, figures, TimeRemainingColumn(), visible=visible) as progress:
         task = progress.add_task(description, total=epochs, text="")
 
         def note(done: float, text: str) -> None:

@@ -149,7 +149,7 @@ def _build_by_name(name: str, num_classes: int, images: Tensor) -> nn.Module:
     if dtypes := {each.dtype for each in network.parameters() if each.is_floating_point()} - {images.dtype}:
         raise ValueError(f"{name} expected parameters of {images.dtype}, got {dtypes.pop()}; convert it by .float()")
     try:
-        with torch.inference_mode():
+        with torch.no_grad():  # not in inference mode, where lazy layers would make parameters that cannot be written
             shape = tuple(first_output(network(images)).shape)
     except Exception as error:  # networks refuse images of another size in many ways
         raise ValueError(f"{name} cannot take images of {images.size(-1)} pixels: {error}") from error

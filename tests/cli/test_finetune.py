@@ -82,7 +82,7 @@ def test_a_network_of_another_library_is_saved_while_it_is_trained(run, digits_g
     assert [epoch for epoch, _ in found] == [1]
     assert not torch.equal(found[0][1], load_file(path)["fc.weight"])
     assert re.search(
-        r"^Training timm/test_resnet, predicted: epoch \d\.\d+ of 2, loss \d\.\d+, held-out \d+\.\d%, \d+ min left$",
+        r"^timm/test_resnet, predicted: epoch \d\.\d+ of 2, loss \d\.\d+, held-out \d+\.\d%, \d+ min left$",
         err,
         re.M,
     )
@@ -209,6 +209,10 @@ def test_options_of_recipes(run, digits_ghn, tmp_path):
         (("--precision", "bf16"), "unknown precision 'bf16'; did you mean bf16-mixed"),
         (("--patience", 2, "--held-out", 0), "--patience needs held-out images"),
         (("--shots", 999), "--shots expected at most the "),
+        (("--noise", "inf"), "--noise expected a number"),
+        (("--image-size", 3), "--image-size expected at least 4 pixels"),
+        (("--image-size", 99_999), "memory does not suffice"),
+        (("--schedule", "steps", "--milestone", 0), "--milestone expected a value greater than 0"),
         (("--drop-path", 0.1), "--drop-path expected none for a network without residual branches"),
         (("--auxiliary", 0.4), "--auxiliary expected 0 for a network without such classifiers"),
         (("--shots", 5), "--batch-size must not exceed the 50 training images, got 64"),
