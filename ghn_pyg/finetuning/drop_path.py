@@ -14,8 +14,8 @@ _NAME: Final = re.compile(r"drop_path\d*")
 def drop_path_blocks(network: nn.Module) -> list[tuple[nn.Module, list[str]]]:
     """The blocks of a network that have drop path, in order, and their attributes that hold it.
 
-    These are the modules of torchvision, those with a ``drop_prob`` as in timm and Transformers, and attributes such as
-    ``drop_path1`` with an identity or nothing, which stand for a rate of 0 there.
+    These are the modules of torchvision, and attributes with names such as ``drop_path1``, as in timm and Transformers.
+    With a rate of 0 they hold an identity or nothing there.
 
     Example:
         >>> from torchvision.models import convnext_tiny
@@ -31,9 +31,11 @@ def drop_path_blocks(network: nn.Module) -> list[tuple[nn.Module, list[str]]]:
 
 
 def _is_drop_path(name: str, value: Any) -> bool:
-    if isinstance(value, nn.Module) and (isinstance(value, StochasticDepth) or hasattr(value, "drop_prob")):
+    if isinstance(value, StochasticDepth):
         return True
-    return bool(_NAME.fullmatch(name)) and (value is None or isinstance(value, nn.Identity))
+    if isinstance(value, nn.Module):
+        return name.startswith("drop_path") and (isinstance(value, nn.Identity) or hasattr(value, "drop_prob"))
+    return value is None and bool(_NAME.fullmatch(name))
 
 
 def set_drop_path(network: nn.Module, rate: float) -> None:

@@ -69,6 +69,6 @@ def test_rates():
         assert [(block.drop_path.p, block.drop_path2.p) for block in (network[0], network[1], network[3])] == [
             (0, 0), (0.1, 0.1), (0.2, 0.2)
         ]  # fmt: skip
-    assert not drop_path_blocks(nn.Sequential(nn.Identity(), nn.Dropout(0.5)))
+    assert not drop_path_blocks(nn.Sequential(nn.Identity(), nn.Dropout(0.5), timm.layers.DropBlock2d(0.5)))
     set_drop_path(network[0], 0.3)
     assert network[0].drop_path.p == 0.3
