@@ -131,7 +131,7 @@ def evaluate(
     normalization = None
     if info is not None:  # what the network was trained on
         images, image_size, normalization = images or info.data, image_size or info.image_size, (info.mean, info.std)
-    with user_errors(ValueError, ImportError):
+    with user_errors(ValueError, ImportError, fields={"batch_size": "--train-batch-size"}):
         dataset = load_images(
             images, data, image_size=image_size, num_classes=num_classes, download=download,
             skip_damaged=skip_damaged, trained_for=trained_for, normalization=normalization,

@@ -55,7 +55,9 @@ def rank(
             images, data, image_size=image_size, num_classes=num_classes, download=download,
             skip_damaged=skip_damaged, trained_for=trained_for,
         )  # fmt: skip
-        training = FitConfig(epochs=check, seed=seed) if check else None
+        dataset.check_classes("the GHN", model.config.num_classes, "take one for these classes")
+        few = max(2, min(64, len(dataset.train)))
+        training = FitConfig(epochs=check, batch_size=few, seed=seed) if check else None
         if training is not None:
             check_fit(dataset, training)
         sizes: dict[str, Any] = {"num_classes": dataset.num_classes, "image_size": dataset.image_size, "width": width}
