@@ -50,7 +50,8 @@ def inherit(model: nn.Module, teacher: nn.Module, example_inputs: Any = None) ->
     aligned by the names of their modules, block by block; others layer by layer, in the order of their forward passes.
 
     - **Deeper**: new residual blocks are copies of a neighbour whose last layer is zero, and new layers in a chain are
-      identities: the network computes what the teacher does.
+      identities: the network computes what the teacher does. A residual block whose last layer has no counterpart
+      begins as an identity too.
     - **Wider**: a channel that stands :math:`c` times is read with weights :math:`w\,(1 + \epsilon_i)/c`, where the
       noise :math:`\epsilon` sums to 0 over its copies: the function stays, and gradients part the copies. Queries and
       keys are rescaled for the wider heads. With layer norms the function stays where each channel stands equally
@@ -98,8 +99,9 @@ def inheritance(model: nn.Module, teacher: nn.Module, example_inputs: Any = None
     Example:
         >>> teacher = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
         >>> other = nn.Sequential(nn.Linear(3, 7), nn.ReLU(), nn.Linear(7, 4))
-        >>> print(inheritance(other, teacher, torch.randn(1, 3)))
-        2 tensors come from the teacher, 0 parameters make new blocks identities, 2 parameters keep their values: …
+        >>> print(inheritance(other, teacher, torch.randn(1, 3)))  # doctest: +NORMALIZE_WHITESPACE
+        2 tensors come from the teacher, 0 parameters make new blocks identities,
+        2 parameters keep their values: 2.weight, 2.bias
     """
     inputs = [arguments(each, example_inputs) for each in (model, teacher)]
     for role, each in {"network": model, "teacher": teacher}.items():
@@ -125,7 +127,7 @@ def inheritance(model: nn.Module, teacher: nn.Module, example_inputs: Any = None
         )
     parameters = dict(model.named_parameters())
     identities = resizer.identities(model, values)
-    sources = {name: counterparts[name].name for name in values}
+    sources = {name: counterparts[name].name for name in values if name in counterparts}
     return Inheritance(values, sources, identities, tuple(name for name in parameters if name not in values))
 
 

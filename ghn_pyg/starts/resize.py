@@ -61,14 +61,15 @@ class Resizer:
         return values
 
     def identities(self, model: nn.Module, values: dict[str, Tensor]) -> frozenset[str]:
-        """Makes new blocks and layers pass on their input; returns the parameters that do."""
+        """Makes new blocks and layers pass on their input; returns the parameters that do it."""
         new = {name for name, counterpart in self.counterparts.items() if counterpart.new and name in values}
         found: set[str] = set()
         for residual in self.ours.residuals:
             inside = residual.inside & self.student.keys()
-            if inside and inside <= new:
+            # A block whose last layer has no counterpart would add noise to what the teacher's layers say.
+            if inside and (inside <= new or not residual.tail & values.keys()):
                 found |= residual.tail
-        values |= {name: torch.zeros_like(values[name]) for name in found}
+        values |= {name: torch.zeros_like(self.student[name], device="cpu") for name in found}
         branches = frozenset().union(*(residual.inside for residual in self.ours.residuals))
         for name in sorted((self.ours.square & new) - branches, key=self.ours.order.__getitem__):
             self._pass_on(model, name, values)

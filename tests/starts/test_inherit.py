@@ -225,6 +225,13 @@ def test_another_family_is_aligned_layer_by_layer():
     assert student(IMAGES.float()).isfinite().all()
 
 
+def test_blocks_without_a_counterpart_of_their_last_layer_begin_as_identities():
+    teacher, student = Residual([1, 2, 1, 1], 6), Residual([1, 2, 1, 1], 6, Bottleneck)
+    plan = inheritance(student, teacher, IMAGES.float())
+    assert plan.identities == {"layer2.1.bn3.weight", "layer2.1.bn3.bias"}
+    assert plan.sources["layer2.1.conv2.weight"] == "layer2.1.conv2.weight"
+
+
 def test_the_same_network_is_copied():
     teacher, student = lively(Residual([1, 1, 1, 1], 6)), Residual([1, 1, 1, 1], 6)
     modes = [module.training for module in student.modules()]
