@@ -65,9 +65,7 @@ class Resizer:
         new = {name for name, counterpart in self.counterparts.items() if counterpart.new and name in values}
         found: set[str] = set()
         for residual in self.ours.residuals:
-            inside = residual.inside & self.student.keys()
-            # A block whose last layer has no counterpart would add noise to what the teacher's layers say.
-            if inside and (inside <= new or not residual.tail & values.keys()):
+            if not (residual.tail & values.keys()) - new:  # its last layer has no counterpart of its own
                 found |= residual.tail
         values |= {name: torch.zeros_like(self.student[name], device="cpu") for name in found}
         branches = frozenset().union(*(residual.inside for residual in self.ours.residuals))
