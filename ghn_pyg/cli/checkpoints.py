@@ -28,7 +28,7 @@ def init(
     options.check_folder(out)
     with user_errors(ValueError):
         config = GHNConfig.preset(model, **({} if num_classes is None else {"num_classes": num_classes}))
-    with status(f"Building {model}"):
+    with status(f"Building {model}"), user_errors():
         import torch
 
         from ..models.ghn import GHN

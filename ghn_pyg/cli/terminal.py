@@ -38,10 +38,11 @@ def fail(message: str) -> NoReturn:
 
 @contextlib.contextmanager
 def user_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """Shows errors that the user can fix as one line. Others keep their traceback."""
+    """Shows errors that the user can fix as one line, also of memory. Others keep their traceback."""
+    caught: tuple[type[Exception], ...] = (MemoryError, *kinds)
     try:
         yield
-    except kinds as error:
+    except caught as error:
         message = str(error)
         if message.startswith("Caught "):  # a process of a DataLoader adds its traceback
             message = message.rpartition(f"{type(error).__name__}: ")[2]

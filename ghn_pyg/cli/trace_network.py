@@ -132,7 +132,7 @@ def trace(source: str, inputs: Sequence[InputShape], strict: bool) -> tuple[torc
             seconds = time.perf_counter() - start
             if strict:
                 check_coverage(graph)
-        except (ValueError, TypeError, TracingError) as error:
+        except (ValueError, TypeError, MemoryError, TracingError) as error:
             fail(describe(error))
     return network, graph, seconds
 

@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -54,8 +54,9 @@ def train(
     with user_errors(ValueError, ImportError, TrainingError, OSError):
         chosen = load_config(config, changes or ())
         fabric = make_fabric(chosen.precision, device)
-        with tempfile.TemporaryDirectory() as scratch, _bar(chosen.epochs, fabric.is_global_zero) as (note, last):
-            folder = Path(scratch) if out is None or fast_dev_run else out
+        place = tempfile.TemporaryDirectory() if out is None or fast_dev_run else nullcontext(out)
+        with place as name, _bar(chosen.epochs, fabric.is_global_zero) as (note, last):
+            folder = Path(name)
             limit = min(_DEV_STEPS, steps or _DEV_STEPS) if fast_dev_run else steps
             try:
                 run = run_training(chosen, folder, fabric=fabric, steps=limit, workers=workers, progress=note)

@@ -42,11 +42,11 @@ class GHNConfig(Config):
 
     encoder: str = "ghn3"
     decoder: Literal["conv", "mlp"] = "conv"
-    hidden_channels: int = Field(default=64, gt=0, multiple_of=4)
-    max_channels: PositiveInt = 64
-    max_kernel_size: PositiveInt = 16
-    num_classes: PositiveInt = 1000
-    layers: NonNegativeInt = 3
+    hidden_channels: int = Field(default=64, gt=0, multiple_of=4, le=1 << 16)
+    max_channels: PositiveInt = Field(default=64, le=1 << 13)
+    max_kernel_size: PositiveInt = Field(default=16, le=1 << 8)
+    num_classes: PositiveInt = Field(default=1000, le=10**7)
+    layers: NonNegativeInt = Field(default=3, le=200)
     heads: NonNegativeInt = 8
     final_norm: bool = True
     weight_norm: bool = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
@@ -19,6 +20,7 @@ from ..nn.node_encodings import Embedding, ShapeEncoding
 from ..tracing.parameter_coverage import CoverageError, check_coverage
 from ..tracing.trace import arguments, from_module
 from ..utils.atomic_files import write_text
+from ..utils.memory_guard import CheckedLayers, check_memory
 from ..utils.suggest import some
 from ..utils.warn_once import warn_once
 from .apply import initialize_lazy_layers, writable_parameters
@@ -29,7 +31,7 @@ from .checkpoints.write import write_folder
 from .config import GHNConfig
 from .encoders import PUBLISHED_ENCODERS, build_encoder
 from .fill_parameter import fill_
-from .parameter_decoder import NodeParameter, build_decoder, node_parameters
+from .parameter_decoder import NodeParameter, build_decoder, decoder_bytes, node_parameters
 from .prediction import Prediction
 
 Architecture = nn.Module | ArchData
@@ -50,7 +52,7 @@ class GHN(
     baseline, by ``config``: node types and shapes are embedded, encoded along the graph, and decoded into tensors.
 
     Args:
-        config: What to build; see :meth:`GHNConfig.preset`.
+        config: What to build; see :meth:`GHNConfig.preset`. Its memory is checked before it is allocated.
 
     Shapes:
         - **input:** a network, its graph, or a list or batch of them
@@ -68,13 +70,16 @@ class GHN(
         super().__init__()
         if not isinstance(config, GHNConfig):
             raise TypeError(f"GHN expected a GHNConfig (see GHNConfig.preset), got {type(config).__name__}")
+        what = f"the decoder of {config.num_classes:,} classes and {config.max_channels:,} channels"
+        check_memory(decoder_bytes(config), what, device=torch.get_default_device())
         self.config = config
         width = config.hidden_channels
         self.node_embedding = Embedding(len(PRIMITIVES), width)
         self.shape_encoding = ShapeEncoding(width, config.num_classes, config.max_kernel_size)
-        self.encoder = build_encoder(config)
-        self.norm: nn.Module = nn.LayerNorm(width) if config.final_norm else nn.Identity()
-        self.decoder = build_decoder(config)
+        with CheckedLayers():
+            self.encoder = build_encoder(config)
+            self.norm: nn.Module = nn.LayerNorm(width) if config.final_norm else nn.Identity()
+            self.decoder = build_decoder(config)
         if config.encoder == "ghn3":  # starts with small predictions
             with torch.no_grad():
                 for layer in (*self.decoder.vector.last_layers(), *self.decoder.weight.last_layers()):
@@ -154,15 +159,9 @@ class GHN(
         return cls.from_state(*read_checkpoint(resolve(name, **options)))
 
     def save_pretrained(
-        self,
-        save_directory: str | os.PathLike[str],
-        *,
-        config: Any = None,
-        repo_id: str | None = None,
-        push_to_hub: bool = False,
-        model_card_kwargs: dict[str, Any] | None = None,
-        **push_to_hub_kwargs: Any,
-    ) -> str | None:
+        self, save_directory: str | os.PathLike[str], *, config: Any = None, repo_id: str | None = None,
+        push_to_hub: bool = False, model_card_kwargs: dict[str, Any] | None = None, **push_to_hub_kwargs: Any,
+    ) -> str | None:  # fmt: skip
         """Saves ``config.json`` and ``model.safetensors``, with a model card unless the folder has a ``README.md``.
 
         Args:
@@ -267,14 +266,9 @@ class GHN(
         return self.initialize(model, from_module(model, example_inputs), **options)
 
     def initialize(
-        self,
-        model: nn.Module,
-        graph: ArchData,
-        *,
-        keep_classifier: bool = False,
-        seed: int | None = None,
+        self, model: nn.Module, graph: ArchData, *, keep_classifier: bool = False, seed: int | None = None,
         strict: bool = False,
-    ) -> nn.Module:
+    ) -> nn.Module:  # fmt: skip
         """Like ``ghn(model)``, with a graph that was built before.
 
         Args:
@@ -304,15 +298,9 @@ class GHN(
         return model
 
     def predict(
-        self,
-        networks: Architecture | Sequence[Architecture],
-        *,
-        keep_classifier: bool = False,
-        seed: int | None = None,
-        dtype: torch.dtype | None = None,
-        differentiable: bool = False,
-        strict: bool = False,
-    ) -> Any:
+        self, networks: Architecture | Sequence[Architecture], *, keep_classifier: bool = False,
+        seed: int | None = None, dtype: torch.dtype | None = None, differentiable: bool = False, strict: bool = False,
+    ) -> Any:  # fmt: skip
         """Predicts parameters and changes nothing.
 
         Args:
@@ -326,6 +314,9 @@ class GHN(
             strict: Raise a :class:`~ghn_pyg.CoverageError` if a weight matrix is not predicted, or the GHN is for
                 other classes.
 
+        Raises:
+            MemoryError: If it does not fit into the free memory.
+
         Returns:
             A :class:`Prediction` (name → tensor on the GHN's device), or a list of them for a list or batch.
         """
@@ -335,13 +326,16 @@ class GHN(
             check_coverage(batch)
         graphs = [batch] if batch.get("ptr") is None else batch.to_data_list()
         predictions = [Prediction(dict(graph.kept), dict(graph.tied)) for graph in graphs]
-        weight = self.node_embedding.weight
-        for parameter in node_parameters(batch):
+        like = self.node_embedding.weight.new_empty(0, dtype=dtype)
+        parameters = node_parameters(batch)
+        needed = sum(math.prod(parameter.spec.shape) for parameter in parameters) * like.itemsize
+        check_memory(needed, "the prediction", "predict to disk (predict_shards, --shards)", like.device)
+        for parameter in parameters:
             name, prediction = parameter.spec.name, predictions[parameter.graph]
             if keep_classifier and parameter.classifier:
                 prediction.kept[name] = CLASSIFIER_KEPT
             else:
-                prediction[name] = torch.empty(parameter.spec.shape, dtype=dtype or weight.dtype, device=weight.device)
+                prediction[name] = like.new_empty(parameter.spec.shape)
         with torch.set_grad_enabled(differentiable):
             self.decode(batch, keep_classifier, lambda p: predictions[p.graph][p.spec.name], seed)
         return predictions[0] if single else predictions

@@ -154,6 +154,13 @@ def build_decoder(config: GHNConfig) -> ParameterDecoder:
     return ParameterDecoder(weight, vector, config.weight_norm)
 
 
+def decoder_bytes(config: GHNConfig) -> int:
+    """Memory of the largest layers of the decoder."""
+    d, c, s, k = config.hidden_channels, config.max_channels, config.max_kernel_size, config.num_classes
+    weight = 4 * (d * s) ** 2 + 8 * d * c**2 + k * c if config.decoder == "conv" else 2 * d * ((c * s) ** 2 + k * c)
+    return 4 * (weight + 4 * d * c + k * c)
+
+
 def fan_shape(spec: ParamSpec) -> tuple[int, ...]:
     """The shape of a weight with its output dimension first, from which its fan-in is computed."""
     if spec.axes:

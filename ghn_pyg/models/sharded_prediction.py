@@ -24,16 +24,10 @@ SHARD_SIZE: Final = 2 * 10**9
 
 
 def predict_shards(
-    ghn: GHN,
-    network: nn.Module | ArchData,
-    folder: str | os.PathLike[str],
-    *,
-    shard_size: int = SHARD_SIZE,
-    dtype: torch.dtype | None = None,
-    seed: int | None = None,
-    keep_classifier: bool = False,
+    ghn: GHN, network: nn.Module | ArchData, folder: str | os.PathLike[str], *, shard_size: int = SHARD_SIZE,
+    dtype: torch.dtype | None = None, seed: int | None = None, keep_classifier: bool = False,
     metadata: Mapping[str, Any] | None = None,
-) -> ShardIndex:
+) -> ShardIndex:  # fmt: skip
     """Predicts the parameters of a network of any size into safetensors shards, holding one shard at a time.
 
     The numbers are those of :meth:`GHN.predict`. The format is that of Hugging Face's libraries: with the network's

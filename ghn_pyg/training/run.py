@@ -207,6 +207,8 @@ class Run:
             return
         for folder in (self.folder, self.checkpoints, self.folder / "best", self.folder / "ghn"):
             remove_unfinished(folder)
+        for old in checkpoint_paths(self.checkpoints)[: -self.config.keep]:  # of a run that was killed before it could
+            old.unlink(missing_ok=True)
         write_config(self.folder, self.config)
         with RunLog(self.folder, self.state.progress.step) as log:
 

@@ -20,6 +20,7 @@ except ImportError:  # on Windows, where files of killed processes stay
     _fcntl = None  # type: ignore[assignment]
 
 _PREFIX: Final = ".ghn-pyg-unfinished-"
+_COMPLETE: Final = ".ghn-pyg-complete"
 _OF_EARLIER_VERSIONS: Final = re.compile(r"\.[0-9a-f]{32}(\.\w+)?", re.ASCII)
 
 
@@ -44,9 +45,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[list[Path]]:
-    """The same for several files of one folder: the first is replaced when all are complete, then the next."""
+    """The same for several files of one folder: all are replaced, or none.
+
+    A folder of all new files gets its final name in one step. Then they are moved out of it; if the process is killed
+    meanwhile, by the next writer or by :func:`finish_replacing`, which readers call first.
+    """
+    parent = Path(paths[0]).parent
     try:
-        with unfinished_folder(Path(paths[0]).parent) as folder:
+        if folders := [path for path in paths if os.path.isdir(path)]:
+            raise IsADirectoryError(errno.EISDIR, f"{os.fspath(folders[0])} is a folder")
+        with unfinished_folder(parent) as folder:
             temporaries = [folder / Path(path).name for path in paths]
             for temporary in temporaries:
                 temporary.touch()
@@ -56,10 +64,30 @@ def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[list[Path]]:
                 temporary.chmod(mode)
                 with open(temporary, "rb+") as stream:
                     os.fsync(stream.fileno())  # a full disk may only fail here
-            for temporary, path in zip(temporaries, paths, strict=True):
-                os.replace(temporary, path)
+            if len(paths) == 1:
+                os.replace(temporaries[0], paths[0])
+                return
+            with _locked(parent):
+                _move_complete(parent)
+                os.replace(folder, parent / _COMPLETE)
+                _move_complete(parent)
     except OSError as error:
         raise OSError(f"cannot write {os.fspath(paths[0])}: {error.strerror or error}") from error
+
+
+def finish_replacing(parent: str | os.PathLike[str]) -> None:
+    """Moves complete files into a folder that a process was killed before it could."""
+    if Path(parent, _COMPLETE).is_dir():
+        with _locked(parent):
+            _move_complete(parent)
+
+
+def _move_complete(parent: str | os.PathLike[str]) -> None:
+    complete = Path(parent, _COMPLETE)
+    if complete.is_dir() and not complete.is_symlink():  # files of another folder stay there
+        for path in complete.iterdir():
+            os.replace(path, Path(parent, path.name))
+        complete.rmdir()
 
 
 @contextlib.contextmanager
@@ -101,6 +129,7 @@ def remove_unfinished(parent: str | os.PathLike[str]) -> None:
 
 
 def _remove_unlocked(parent: str | os.PathLike[str]) -> None:
+    _move_complete(parent)
     for path in Path(parent).glob(f"{_PREFIX}*"):
         with _locked(path, wait=False) as locked:
             if locked:

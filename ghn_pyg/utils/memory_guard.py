@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import psutil
 import torch
+from torch.overrides import TorchFunctionMode
 
 _Result = TypeVar("_Result")
 _MESSAGES: Final = ("can't allocate memory", "out of memory", "bad_alloc")
@@ -36,6 +37,25 @@ def check_memory(
     free = psutil.virtual_memory().available
     if needed_bytes > free:
         raise MemoryError(f"{what} needs {needed_bytes / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free; {instead}")
+
+
+class CheckedLayers(TorchFunctionMode):
+    """Within this context the memory of each new parameter is checked before it is allocated.
+
+    Example:
+        >>> with CheckedLayers():
+        ...     torch.nn.Linear(1 << 24, 1 << 24)
+        Traceback (most recent call last):
+        MemoryError: a tensor of shape (16777216, 16777216) needs 1,125,899.9 GB, ... GB are free; use a machine ...
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.empty:
+            tensor = func(*args, **{**kwargs, "device": "meta"})
+            device = kwargs.get("device") or torch.get_default_device()
+            check_memory(tensor.nbytes, f"a tensor of shape {tuple(tensor.shape)}", device=device)
+        return func(*args, **kwargs)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -15,6 +15,8 @@ _Built = TypeVar("_Built")
 
 _FILLED: Final = frozenset((torch.zeros, torch.ones, torch.full, torch.rand, torch.randn))
 _MAX_FILLED_ELEMENTS: Final = 1 << 20
+_INITIALISE: Final = frozenset(("normal_", "uniform_", "trunc_normal_", "zeros_", "ones_", "zero_", "fill_"))
+"""Without memory these do nothing, and take most of the time in which a network is built."""
 
 
 def without_memory(build: Callable[[], _Built]) -> _Built:
@@ -44,6 +46,8 @@ def without_memory(build: Callable[[], _Built]) -> _Built:
 class _EmptyOnMeta(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if args and getattr(func, "__name__", "") in _INITIALISE and getattr(args[0], "is_meta", False):
+            return args[0]
         if func is torch.empty:
             return func(*args, **{**kwargs, "device": "meta"})
         if func in _FILLED:

@@ -13,9 +13,8 @@ from typing import Any, Final
 import torch
 from huggingface_hub import constants
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
-from ..utils.memory_guard import check_memory
+from ..utils.memory_guard import CheckedLayers
 from ..utils.optional import require
 from ..utils.suggest import printable, suggestion
 
@@ -31,11 +30,11 @@ _MAX_SIZE: Final = 1 << 24
 """Larger integers of a configuration are no sizes: a list of one item for each would take seconds."""
 
 _MAX_ELEMENTS: Final = 1 << 40
-_MAX_CALLS: Final = 300_000
+_MAX_CALLS: Final = 60_000
 """Calls of PyTorch that build a network; the default networks of the library need some thousands."""
 
-_LAYERS: Final = re.compile(r"(layers?|depths?|blocks)$")
-_MAX_LAYERS: Final = 2000
+_COUNTS: Final = {re.compile(r"(layers?|depths?|blocks|experts)$"): 2048, re.compile(r"(labels|classes)$"): 100_000}
+"""The largest number of what a network, or its configuration, has an object for each of, by the name of the field."""
 
 
 def names() -> list[str]:
@@ -124,27 +123,26 @@ def _plain_fields(value: Any, name: str = "") -> Any:
         # Private fields are the library's own; one of them makes it load code for attention from the hub.
         allowed = [name for name in value if not name.startswith("_") and name not in _REQUESTS]
         return {name: _plain_fields(value[name], name) for name in allowed}
-    if isinstance(value, int) and value > _MAX_LAYERS and _LAYERS.search(name):
-        raise ValueError(f"{name} expected at most {_MAX_LAYERS:,}, got {value:,}")
+    for pattern, limit in _COUNTS.items():
+        if isinstance(value, int) and value > limit and pattern.search(name):
+            raise ValueError(f"{name} expected at most {limit:,}, got {value:,}")
     if isinstance(value, int) and abs(value) > _MAX_SIZE:
         return float(value)  # no size, but maybe the base of a frequency
     return [_plain_fields(item, name) for item in value] if isinstance(value, list) else value
 
 
-class _Limits(TorchFunctionMode):
+class _Limits(CheckedLayers):
     """Within this context a network is built whose number of layers and sizes make sense."""
 
     _calls = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = super().__torch_function__(func, types, args, kwargs)
         self._calls += 1
         if self._calls > _MAX_CALLS:
             raise ValueError("it has more layers than any network")
-        if func is torch.empty:
-            if result.numel() > _MAX_ELEMENTS:
-                raise ValueError(f"a tensor of shape {tuple(result.shape)} has more than {_MAX_ELEMENTS:,} elements")
-            check_memory(result.nbytes, f"a tensor of shape {tuple(result.shape)}", device=result.device)
+        if func is torch.empty and result.numel() > _MAX_ELEMENTS:
+            raise ValueError(f"a tensor of shape {tuple(result.shape)} has more than {_MAX_ELEMENTS:,} elements")
         return result
 
 

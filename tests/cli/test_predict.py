@@ -11,6 +11,7 @@ import ghn_pyg
 from ghn_pyg import GHN
 from ghn_pyg.models.checkpoints import locate
 from ghn_pyg.zoo.torchvision_models import build
+from tests.cli.outcomes import failed
 
 
 def test_predict(run, ghn, tmp_path):
@@ -112,3 +113,12 @@ def test_shards(run, ghn, tmp_path):
     network = ghn_pyg.load_prediction(build("squeezenet1_1"), shards)
     expected = GHN.from_pretrained(ghn).predict(build("squeezenet1_1"), dtype=torch.bfloat16)
     assert all(torch.equal(parameter, expected[name].float()) for name, parameter in network.named_parameters())
+
+
+def test_a_network_that_is_larger_than_memory(run, ghn, tmp_path, monkeypatch):
+    lines = ("import torch", "def build():", "    with torch.device('meta'):")
+    layers = "[torch.nn.Flatten(), torch.nn.Linear(3 * 224**2, 1 << 24), torch.nn.ReLU(), torch.nn.Linear(1 << 24, 7)]"
+    (tmp_path / "large_network.py").write_text("\n".join([*lines, f"        return torch.nn.Sequential(*{layers})"]))
+    monkeypatch.syspath_prepend(tmp_path)
+    error = failed(run("predict", "module:large_network:build", "--ghn", ghn, "--keep-classifier"))
+    assert re.search(r"the prediction needs 10,[\d,.]+ GB, .* GB are free; predict to disk .*--shards", error)

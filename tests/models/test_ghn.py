@@ -7,7 +7,7 @@ from torch import nn
 from torch.func import functional_call
 from torch_geometric.data import Batch
 
-from ghn_pyg import GHN, PRESETS, Kept, Prediction, from_module
+from ghn_pyg import GHN, PRESETS, GHNConfig, Kept, Prediction, from_module
 from ghn_pyg.families.deepnets import DeepNets
 from ghn_pyg.models.parameter_decoder import build_decoder
 from ghn_pyg.nn.decoders import ConvDecoder, MLPDecoder
@@ -292,3 +292,27 @@ def test_on_a_gpu(encoder):
     prediction = ghn.predict([graph, graph], seed=3, differentiable=True)[1]
     loss_of({name: tensor.cpu() for name, tensor in prediction.items()}).backward()
     assert_close([parameter.grad.cpu() for parameter in ghn.parameters()], gradients, 1e-8)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"num_classes": 10**7, "max_channels": 8192},
+        {"max_channels": 8192, "hidden_channels": 1 << 14},
+        {"decoder": "mlp", "max_channels": 8192},
+    ],
+    ids=str,
+)
+def test_a_ghn_that_is_larger_than_memory(sizes):
+    with pytest.raises(MemoryError, match=r"the decoder of .* needs [\d,.]+ GB"):
+        GHN(GHNConfig(**sizes))
+    with torch.device("meta"):
+        assert GHN(GHNConfig(**sizes)).decoder.vector.classifier.weight.is_meta
+
+
+def test_a_prediction_that_is_larger_than_memory():
+    with torch.device("meta"):
+        network = nn.Sequential(nn.Linear(5, 1 << 20), nn.ReLU(), nn.Linear(1 << 20, 1 << 20))
+    graph = from_module(network, torch.zeros(1, 5, device="meta"))
+    with pytest.raises(MemoryError, match=r"the prediction needs 4,[\d.,]+ GB, .*predict_shards"):
+        make().predict(graph)

@@ -3,7 +3,14 @@ import os
 
 import pytest
 
-from ghn_pyg.utils.atomic_files import remove_unfinished, replacing, replacing_together, unfinished_folder, write_text
+from ghn_pyg.utils.atomic_files import (
+    finish_replacing,
+    remove_unfinished,
+    replacing,
+    replacing_together,
+    unfinished_folder,
+    write_text,
+)
 from tests.killed import killed_at
 
 
@@ -80,3 +87,43 @@ def test_a_folder_that_is_a_file(tmp_path):
     path = tmp_path / "file" / "numbers.txt"
     with pytest.raises(OSError, match=r"cannot write .*numbers\.txt: Not a directory"), replacing(path) as unfinished:
         unfinished.write_text("2 3 5")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the writer is another process")
+@pytest.mark.parametrize("finish", [finish_replacing, remove_unfinished, lambda folder: write_text(folder / "c", "")])
+def test_files_that_belong_together_are_never_mixed(finish, tmp_path):
+    paths = tmp_path / "a", tmp_path / "b"
+
+    def write():
+        with replacing_together(*paths) as files:
+            for file in files:
+                file.write_text("new")
+
+    found = []
+    for step in range(1000):
+        for path in paths:
+            path.write_text("old")
+        if not killed_at(step, write):
+            break
+        finish(tmp_path)
+        found.append({path.read_text() for path in paths})
+        assert not (tmp_path / ".ghn-pyg-complete").exists()
+    assert found == sorted(found, key=[{"old"}, {"new"}].index)
+    assert found.count({"new"}) > 2
+
+
+def test_files_of_another_folder_stay_there(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "key").write_text("secret")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".ghn-pyg-complete").symlink_to(tmp_path / "mine")
+    finish_replacing(tmp_path / "out")
+    write_text(tmp_path / "out" / "numbers.txt", "2 3 5")
+    assert os.listdir(tmp_path / "mine") == ["key"]
+
+
+def test_a_folder_in_place_of_a_file(tmp_path):
+    (tmp_path / "b").mkdir()
+    with pytest.raises(OSError, match="b is a folder"), replacing_together(tmp_path / "a", tmp_path / "b"):
+        pass
+    assert os.listdir(tmp_path) == ["b"]

@@ -51,3 +51,9 @@ def test_other_errors_are_raised_at_once(error):
     with pytest.raises(error, match="wrong width"):
         without_memory(build)
     assert calls == [1]
+
+
+def test_large_layers_are_not_initialised():
+    layer = without_memory(lambda: nn.init.trunc_normal_(nn.Linear(3, 5).weight))
+    assert layer.is_meta
+    assert without_memory(lambda: torch.zeros(3).fill_(7)).tolist() == [7, 7, 7]

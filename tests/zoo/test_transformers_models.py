@@ -111,6 +111,8 @@ ODD = [
     {"hidden_act": "nope"}, {"hidden_dropout_prob": 7}, {"layer_norm_eps": "x"}, {"torch_dtype": 5},
     {"pad_token_id": 99}, {"model_type": "swin", "depths": [10**9]}, {"model_type": "vit", "patch_size": 0},
     {"model_type": "wav2vec2", "conv_dim": [10**9] * 7}, {"model_type": "mixtral", "num_local_experts": 10**9},
+    {"model_type": "switch_transformers", "num_experts": 10**6}, {"num_labels": 10**6},
+    {"model_type": "olmoe", "num_experts": 10**6}, {"model_type": "clip", "vision_config": {"num_labels": 10**6}},
     {"model_type": "clip", "text_config": {"num_hidden_layers": 10**9}}, {"model_type": "clip", "text_config": 5},
 ]  # fmt: skip
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch_geometric.data import Dataset
 
 from ...graph.arch_data import ArchData
+from ...utils.atomic_files import finish_replacing
 from ...utils.optional import require
 from ...utils.suggest import choice
 from .architecture import Architecture
@@ -76,6 +77,7 @@ class PublishedDeepNets(Dataset):
         self._handle: Any = None
         self._process = 0
         meta = meta_path(self.path)
+        finish_replacing(self.path.parent)
         for file in (self.path, meta):
             if not file.is_file():
                 raise DatasetError(f"there is no file {file}; {_EXPECTED}")

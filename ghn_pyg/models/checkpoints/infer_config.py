@@ -18,9 +18,6 @@ from .errors import CheckpointError
 _NOT_INFERRED: Final = ("weight_norm", "kernel_crop")
 _INFERRED_FOR_GHN3: Final = ("layers", "heads")
 
-_MAX_LAYERS: Final = 200
-"""GHN-3-XL has 24."""
-
 
 def infer_config(state: Mapping[str, Tensor]) -> GHNConfig:
     """Infers a GHN's configuration from its tensors.
@@ -37,7 +34,6 @@ def infer_config(state: Mapping[str, Tensor]) -> GHNConfig:
     """
     channels = _size(state, "node_embedding.weight", 1)
     layers = sum(name.endswith(".norm1.weight") for name in state)
-    _check_layers(layers)
     encoder = "ghn3" if layers else "mlp"
     if any(name.startswith("encoder.gru.") for name in state):
         encoder = "ghn2" if any(name.startswith("encoder.virtual_mlp.") for name in state) else "ghn1"
@@ -103,7 +99,6 @@ def _is_plain(name: Any, value: Any) -> bool:
 def _bounded(config: GHNConfig, state: Mapping[str, Tensor]) -> GHNConfig:
     """The configuration, unless it asks for a model far larger than the file."""
     width = _size(state, "node_embedding.weight", 1)
-    _check_layers(config.layers)
     if config.layers > len(state) or config.hidden_channels != width:
         raise CheckpointError(
             f"its configuration says {config.layers} layers of width {config.hidden_channels}, but it has "
@@ -116,11 +111,6 @@ def _bounded(config: GHNConfig, state: Mapping[str, Tensor]) -> GHNConfig:
                 f"its configuration says {field} = {value}, but no dimension of its tensors is larger than {largest}"
             )
     return config
-
-
-def _check_layers(layers: int) -> None:
-    if layers > _MAX_LAYERS:  # building one takes milliseconds, even without memory
-        raise CheckpointError(f"it says {layers} layers of the encoder, expected at most {_MAX_LAYERS}")
 
 
 def _size(state: Mapping[str, Tensor], name: str, dim: int) -> int:

@@ -8,14 +8,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from huggingface_hub import constants, hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import constants, errors, hf_hub_download
 
 from ...utils.suggest import suggestion
 from .errors import CheckpointError
@@ -33,30 +26,24 @@ _FILE_SUFFIXES: Final = (".pt", ".pth", ".safetensors", ".json")
 
 # By the error of the hub's client; the first match counts.
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (EntryNotFoundError, "the repository has no such file. Check the name and the revision"),
-    (RevisionNotFoundError, "the repository has no such revision. Check the branch, tag or commit"),
-    (GatedRepoError, "access to the repository must be requested. Request it on its page and pass a token"),
-    (RepositoryNotFoundError, "the repository does not exist, or is private. Check its name, or pass a token"),
+    (errors.EntryNotFoundError, "the repository has no such file. Check the name and the revision"),
+    (errors.RevisionNotFoundError, "the repository has no such revision. Check the branch, tag or commit"),
+    (errors.GatedRepoError, "access to the repository must be requested. Request it on its page and pass a token"),
+    (errors.RepositoryNotFoundError, "the repository does not exist, or is private. Check its name, or pass a token"),
 )
 
 
 def resolve(
-    name: str | os.PathLike[str] = DEFAULT_NAME,
-    *,
-    repo_id: str = PUBLISHED_REPOSITORY,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-    force_download: bool = False,
+    name: str | os.PathLike[str] = DEFAULT_NAME, *, repo_id: str = PUBLISHED_REPOSITORY, revision: str | None = None,
+    cache_dir: str | Path | None = None, local_files_only: bool = False, force_download: bool = False,
     token: str | bool | None = None,
-) -> Path:
+) -> Path:  # fmt: skip
     """Locates the file or folder of a checkpoint, and downloads it if needed.
 
     Args:
         name: The path of a file or folder, also of a training run, or one in an existing folder, which is never looked
-            up on the hub; else one of :data:`BUNDLED` or
-            :data:`PUBLISHED_NAMES`, with or without ``.pt``; else the ``user/repository`` of a model in this
-            library's own format.
+            up on the hub; else one of :data:`BUNDLED` or :data:`PUBLISHED_NAMES`, with or without ``.pt``; else the
+            ``user/repository`` of a model in this library's own format.
         repo_id: Repository of the published checkpoints.
         revision: Branch, tag or commit of the repository; the main branch by default.
         cache_dir: Folder of downloads; the hub's own cache by default.
@@ -131,11 +118,11 @@ def _check_hash(blob: Path) -> None:
 def _reason(error: Exception, local_files_only: bool) -> str:
     if isinstance(error, ValueError) and isinstance(error.__cause__, Exception):  # of force_download
         error = error.__cause__
-    failed = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
+    failed = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else error
     status = getattr(getattr(failed, "response", None), "status_code", 0)
     if status == 429 or status >= 500:
         return f"the hub answered with HTTP status {status}. Try again later, or pass the path of a checkpoint on disk"
-    if isinstance(error, LocalEntryNotFoundError):
+    if isinstance(error, errors.LocalEntryNotFoundError):
         hub = "the hub cannot be reached; check the network"
         if local_files_only or constants.HF_HUB_OFFLINE:
             hub = f"nothing is downloaded, as {'local_files_only' if local_files_only else 'HF_HUB_OFFLINE'} is set"

@@ -6,8 +6,6 @@ Our own format is a folder with ``config.json`` and ``model.safetensors``. Publi
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import pickle
 from collections.abc import Mapping
@@ -17,12 +15,14 @@ from typing import Any, Final
 from safetensors import safe_open
 from torch import Tensor
 
+from ...utils.atomic_files import finish_replacing
 from ...utils.pickle_reader import read_pickle
+from ...utils.strict_json import parse_json
 from ..config import GHNConfig
 from .errors import CheckpointError
 from .infer_config import checked_config, infer_config
 from .published_keys import our_weights
-from .write import CONFIG_FILE, REPLACED_KEY, WEIGHTS_FILE
+from .write import CONFIG_FILE, WEIGHTS_FILE
 
 # The tensors of a checkpoint, and its configuration if it has one.
 _Content = tuple[Mapping[Any, Any], Mapping[str, Any] | None]
@@ -76,15 +76,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[GHNConfig, dict[str, 
 
 
 def _read_folder(folder: Path) -> _Content:
+    finish_replacing(folder)
     if missing := [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]:
         raise CheckpointError(f"the folder has no {' and no '.join(missing)}. Expected {_EXPECTED}")
     if (folder / CONFIG_FILE).stat().st_size > _MAX_CONFIG_BYTES:
         raise CheckpointError(f"{CONFIG_FILE} is too large for a configuration; save the checkpoint again")
-    text = (folder / CONFIG_FILE).read_bytes()
-    state, written, replaced = _read_safetensors(folder / WEIGHTS_FILE)
-    if hashlib.sha256(text).hexdigest() == replaced:  # the writer was killed between its last two steps
-        return state, written
-    config = json.loads(text.decode())
+    config = parse_json((folder / CONFIG_FILE).read_bytes())
+    state, written = _read_safetensors(folder / WEIGHTS_FILE)
     if not isinstance(config, dict) or (written is not None and written != config):
         raise CheckpointError(
             f"{CONFIG_FILE} is not the configuration that {WEIGHTS_FILE} was saved with; "
@@ -100,22 +98,21 @@ def _read_file(path: Path) -> _Content:
         head = file.read(9)
     # Safetensors: eight bytes with the length of a JSON header, and the header.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
-        return _read_safetensors(path)[:2]
+        return _read_safetensors(path)
     return _split_training_checkpoint(read_pickle(path))
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None, str | None]:
-    """The tensors, the configuration, and the hash of the ``config.json`` that the folder had before."""
+def _read_safetensors(path: Path) -> _Content:
     with open(path, "rb") as file:
         if (size := int.from_bytes(file.read(8), "little")) > _MAX_CONFIG_BYTES:
             raise CheckpointError(f"its header has {size:,} bytes, which no checkpoint needs")
     with safe_open(path, framework="pt", device="cpu") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         metadata = file.metadata() or {}
-    config = json.loads(metadata["config"]) if "config" in metadata else None
+    config = parse_json(metadata["config"]) if "config" in metadata else None
     if not isinstance(config, dict | None):
         raise CheckpointError(f"expected a dictionary as the configuration in its header, got {config!r}")
-    return state, config, metadata.get(REPLACED_KEY)
+    return state, config
 
 
 def _split_training_checkpoint(content: Any) -> _Content:

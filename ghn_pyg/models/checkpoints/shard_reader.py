@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Final
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ...utils.strict_json import parse_json
 from ...utils.suggest import printable
 
 INDEX_FILE: Final = "model.safetensors.index.json"
@@ -48,13 +48,15 @@ class ShardIndex:
                 errno.ENOENT, f"expected a .safetensors file, or a folder with {INDEX_FILE}, got", str(folder)
             )
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(path.read_bytes())
             index = cls(dict(content["weight_map"]), dict(content.get("metadata", {})))
             outside = [file for file in index.weight_map.values() if Path(file).name != file]
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); write it again") from error
+            raise ValueError(
+                f"{path} is damaged ({type(error).__name__}: {printable(str(error), 300)}); write it again"
+            ) from error
         if outside:
-            raise ValueError(f"{path} names {outside[0]!r}, expected files of its own folder only")
+            raise ValueError(f"{path} names {printable(outside[0], 300)!r}, expected files of its own folder only")
         return index
 
 
@@ -78,13 +80,12 @@ class SavedTensors:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         path = Path(path)
-        self.names_by_file: dict[Path, list[str] | None] = {}
+        self.names_by_file: dict[Path, list[str]] = {}
         if path.is_file():
-            self.names_by_file[path] = None  # all
+            self.names_by_file[path] = []  # all
             return
-        weight_map = ShardIndex.read(path).weight_map
-        for file in sorted(set(weight_map.values())):
-            self.names_by_file[path / file] = [name for name in weight_map if weight_map[name] == file]
+        for name, file in sorted(ShardIndex.read(path).weight_map.items(), key=lambda item: item[1]):
+            self.names_by_file.setdefault(path / file, []).append(name)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         for path, names in self.names_by_file.items():
@@ -92,7 +93,7 @@ class SavedTensors:
                 raise ValueError(f"{path} is empty, or a pipe or device; write it again")
             try:
                 with safe_open(path, framework="pt", device="cpu") as file:
-                    tensors = {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
+                    tensors = {name: file.get_tensor(name) for name in (names or file.keys())}
             except SafetensorError as error:
                 raise ValueError(
                     f"{path} is damaged, or does not belong to its index ({printable(str(error))}); write it again"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -19,16 +18,12 @@ from .errors import CheckpointError
 
 CONFIG_FILE: Final = "config.json"
 WEIGHTS_FILE: Final = "model.safetensors"
-REPLACED_KEY: Final = "replaces"
-"""Metadata of the weights: the hash of the ``config.json`` that is replaced after them."""
 
 
 def write_folder(
-    folder: str | os.PathLike[str],
-    config: GHNConfig,
-    state: Mapping[str, Tensor],
+    folder: str | os.PathLike[str], config: GHNConfig, state: Mapping[str, Tensor],
     metadata: Mapping[str, str] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Writes ``config.json`` and ``model.safetensors``. A killed writer leaves the old or the new checkpoint.
 
     Args:
@@ -47,14 +42,11 @@ def write_folder(
     folder = Path(folder)
     values = config.to_dict()
     header = {**(metadata or {}), "format": "pt", "config": json.dumps(values)}
-    text = (json.dumps(values, indent=2) + "\n").encode()
     tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if (old := folder / CONFIG_FILE).is_file() and (before := old.read_bytes()) != text:
-            header[REPLACED_KEY] = hashlib.sha256(before).hexdigest()
-        with replacing_together(folder / WEIGHTS_FILE, old) as (weights_file, config_file):
-            config_file.write_bytes(text)
+        with replacing_together(folder / WEIGHTS_FILE, folder / CONFIG_FILE) as (weights_file, config_file):
+            config_file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8", newline="")
             save_file(tensors, weights_file, header)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"cannot write a checkpoint into {folder}: {error}") from error

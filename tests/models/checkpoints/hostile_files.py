@@ -1,8 +1,12 @@
 """Files that try to run code, crash the reader or fill the memory: the content of each by name."""
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import pickle
+import re
 import struct
 import tarfile
 import warnings
@@ -100,8 +104,8 @@ def small(body):
     return b"\x80\x04" + body + b"."
 
 
-def compressed(byte, size, gzip=False):
-    stream, piece = zlib.compressobj(1, wbits=31 if gzip else 15), byte * (1 << 20)
+def compressed(byte, size, gzipped=False):
+    stream, piece = zlib.compressobj(1, wbits=31 if gzipped else 15), byte * (1 << 20)
     return stream.compress(b"\x80\x04") + b"".join(stream.compress(piece) for _ in range(size >> 20)) + stream.flush()
 
 
@@ -117,6 +121,40 @@ def entry(end, *shape):
 def weights(fields=(), **tensors):
     config = {**CONFIG.to_dict(), **dict(fields)}
     return safetensors.torch.save({**OURS, **tensors}, {"format": "pt", "config": json.dumps(config)})
+
+
+def configured(body):
+    return safetensors.torch.save(OURS, {"format": "pt", "config": body})
+
+
+def with_fields(**fields):
+    return json.dumps({**CONFIG.to_dict(), **fields})
+
+
+CONFIGURATIONS = {
+    "no number": with_fields(layers=float("nan")),
+    "a number that is not finite": with_fields()[:-1] + ', "weight_decay": 1e400}',
+    "a long number": with_fields()[:-1] + f', "depth": {"9" * 5000}}}',
+    "names twice": with_fields()[:-1] + ', "encoder": "ghn3"}',
+    "a list instead": "[]",
+    "nothing": "",
+    "nested values": '{"trained_for":' + "[" * 900 + "]" * 900 + ', "encoder": "ghn3"}',
+    "a title of the terminal": with_fields(encoder="\x1b]0;owned\x07"),
+    "half a letter": with_fields(encoder="\ud800"),
+    "a long name": with_fields(encoder="n" * 900_000),
+    "a truth as a number": with_fields(layers=True),
+    "a fraction": with_fields(layers=1.0),
+    "a million experts": with_fields(num_experts=10**6),
+    "a million classes": with_fields(num_classes=10**6),
+    "a large width": with_fields(hidden_channels=1 << 16, max_channels=8192),
+}
+
+
+def patched(record, offset, value):
+    """A torch.save file with other bytes in an entry of its list of records."""
+    starts = [match.start() for match in re.finditer(b"PK\1\2", GOOD["torch"])]
+    start = starts[record] + offset
+    return GOOD["torch"][:start] + value + GOOD["torch"][start + len(value) :]
 
 
 def legacy_storage(count=6):
@@ -187,6 +225,7 @@ def archive_of_many_types():
 
 def hostile(marker):
     """All hostile files; code that runs leaves the file ``marker`` behind."""
+    bomb = compressed(b"N", 1 << 26)
     files = {
         # archives
         "a pickle in upper case": record(pickle=None, upper=NESTED_KEY),
@@ -204,9 +243,14 @@ def hostile(marker):
         "two folders": archive(extra=[("other//data.pkl", NESTED_KEY)]),
         "a wrong checksum": replaced(b"\0" * 12 + b"PK", b"\0" * 11 + b"\1PK", record(first=b"\0" * 48)),
         "a checksum of another pickle": replaced(b"embed.weight", b"embed.weighs", GOOD["torch"]),
-        "many records": archive(extra=[(f"data/{number}_", b"") for number in range(17_000)]),
+        "a list of long names": archive(extra=[(f"data/{number}{'n' * 60_000}", b"") for number in range(20)]),
         "records that overlap": overlapping(),
         "a list of records that is long": GOOD["torch"][:-58] + b"\xff\xff\xff\x7f" + GOOD["torch"][-54:],
+        "a record outside of the folder": archive(extra=[("../../evil//data.pkl", b"\0")]),
+        "a record that is larger in the list": patched(-1, 20, b"\xff\xff\xff\x7f" * 2),
+        "a record that starts elsewhere": patched(0, 42, b"\x40\0\0\0"),
+        "a record that is encrypted": patched(0, 8, b"\1\0"),
+        "another name in the list": patched(0, 50, b"X"),
         # tensors
         "an expanded tensor": planted(tensor((10**12,), (0,))),
         "a tensor expanded twice": planted(tensor((12, 12), (0, 1))),
@@ -235,7 +279,18 @@ def hostile(marker):
             pickle=b"\x80\x02](" + reference(1 << 16, b"big") * 900 + b"e.", **{"data/big": b"\0" * (1 << 18)}
         ),
         "integers for weights": planted(tensor(storage=reference(6, kind=b"ctorch\nLongStorage\n"), size=(6,))),
+        "a storage that is no number of types": planted(tensor(storage=reference(5, kind=b"ctorch\nDoubleStorage\n"))),
+        "a storage of a type without a name": planted(tensor(storage=reference(12, kind=b"ctorch\nUntypedStorage\n"))),
+        "many views of nothing": planted(*[tensor((1 << 40, 0), (0, 0))] * 300),
+        "an offset that overflows": planted(tensor((0,), (1,), 2**63)),
         # pickles
+        "a list in itself": small(b"]q\0h\0a"),
+        "a state in itself": small(b"}q\0" + text(b"state_dict") + b"h\0s"),
+        "lists that double": small(b"]q\0" + b"".join(b"]q%c(" % (n + 1) + b"h%c" % n * 10 + b"e" for n in range(40))),
+        "nested lists": small(b"]" * 60_000 + b"a" * 59_999),
+        "nested dictionaries": small((b"}" + text(b"a")) * 40_000 + b"N" + b"s" * 40_000),
+        "nested weights": small(b"}" + text(b"ln.weight") + b"N" + b"\x85" * 60_000 + b"s"),
+        "a frame without an end": b"\x80\x04\x95" + struct.pack("<Q", 2**63) + b"N.",
         "nested keys": small(NESTED_KEY[2:-1]),
         "nested keys in an archive": record(pickle=NESTED_KEY),
         "nested keys of old": replaced(b"\x80\x02}q\x00.", NESTED_KEY, torch_file({}, legacy=True)),
@@ -255,9 +310,15 @@ def hostile(marker):
         "torch.load": small(b"ctorch\nload\n" + text(marker.encode()) + b"\x85R"),
         "a function of this package": small(b"cghn_pyg.utils.pickle_reader\nread_pickle\n)R"),
         "attributes of a function": small(REBUILD + b"N}" + text(b"__defaults__") + b")s\x86b"),
-        "compressed instructions": compressed(b"N", 1 << 26),
-        "compressed instructions of gzip": compressed(b"}", 1 << 26, gzip=True),
-        "compressed twice": zlib.compress(compressed(b"N", 1 << 26)),
+        "compressed instructions": bomb,
+        "compressed instructions of gzip": compressed(b"}", 1 << 26, gzipped=True),
+        "compressed twice": zlib.compress(bomb),
+        "compressed and plain": GOOD["joblib zlib"] + GOOD["joblib"],
+        "plain and compressed": GOOD["joblib"] + GOOD["joblib zlib"],
+        "compressed in two parts": gzip.compress(GOOD["joblib"][:999]) + gzip.compress(GOOD["joblib"][999:]),
+        "compressed by bz2": bz2.compress(GOOD["joblib"]),
+        "compressed by xz": lzma.compress(GOOD["joblib"]),
+        "a compressed archive": zlib.compress(GOOD["torch"]),
         "bytes after the end": GOOD["joblib"] + b"more",
         "storages that are loaded again": loaded_again(900),
         "storages in one another": in_one_another(2000),
@@ -273,6 +334,12 @@ def hostile(marker):
         "a long header": header(b"{" + b" " * (1 << 21) + b"}"),
         "many tensors": header({f"t{n}": entry(0, 0) for n in range(30_000)}),
         "tensors that overlap": header({name: entry(12, 3) for name in ("ln.weight", "ln.bias")}, b"\0" * 12),
+        "tensors with a hole": header({"a": {**entry(0, 3), "data_offsets": [8, 20]}}, b"\0" * 20),
+        "a tensor of another type": header({"a": {**entry(12, 3), "dtype": "F64"}}, b"\0" * 12),
+        "a tensor of an unknown type": header({"a": {**entry(12, 3), "dtype": "\x1b[2J"}}, b"\0" * 12),
+        "a tensor twice": header(b'{"a":%b,"a":%b}' % ((json.dumps(entry(12, 3)).encode(),) * 2), b"\0" * 12),
+        "integers by name": weights(**{"norm.weight": torch.ones(12, dtype=torch.int64)}),
+        **{f"a configuration with {what}": configured(body) for what, body in CONFIGURATIONS.items()},
         "a shape that overflows": header({"a": entry(0, 2**62, 8)}),
         "no rows of many columns": header({"a": entry(0, 0, 10**15)}),
         "a nested header": header(b"[" * 100_000),

@@ -1,19 +1,14 @@
-"""Loads all files of a folder, whole, cut off and with changed bytes, and prints what came of it as lines of JSON.
+"""Loads all files of a folder, whole, cut off and with changed bytes, and writes what came of it as lines of JSON.
 
-It is a process of its own, because a crash would end the tests, and because memory is that of the process.
+It runs in a process of its own, because a crash would end the tests, and because memory is that of the process.
 """
 
 import json
-import os
 import random
-import sys
 import time
-import warnings
 from pathlib import Path
 
-warnings.simplefilter("ignore")
-
-from ghn_pyg import CheckpointError, from_pretrained  # noqa: E402 - after the filter
+from ghn_pyg import CheckpointError, from_pretrained
 
 
 def load(path):
@@ -34,11 +29,6 @@ def peak():
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
-def report(values):
-    sys.stdout.write(json.dumps(values) + "\n")
-    sys.stdout.flush()
-
-
 def cut(content, step):
     return {f"cut at {share} %": content[: len(content) * share // 100] for share in range(0, 100, step)}
 
@@ -53,19 +43,16 @@ def changed(content, count):
         yield f"change {number} at {place}", bytes(version)
 
 
-def main(folder, step, changes):
-    work = Path(folder, "work")
-    for path in sorted(Path(folder).glob("*/*")):
-        content = path.read_bytes()
-        others = cut(content, step) if path.parent.name == "hostile" else dict(changed(content, changes))
-        versions = {"whole": content, **others}
-        for name, version in versions.items():
-            work.write_bytes(version)
-            report({"file": path.name, "version": name, "size": len(version)})
-            report(load(work))
-            work.unlink()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
-    os._exit(0)  # without the seconds of freeing everything
+def read_all(good, hostile, folder, step, changes):
+    """Reads all versions of files; the folder gets the lines."""
+    from_pretrained("digits")  # imports what the first one needs
+    with open(folder / "lines", "w", encoding="utf-8", buffering=1) as lines:
+        for files in (good, hostile):
+            for file, content in files.items():
+                versions = changed(content, changes) if files is good else cut(content, step).items()
+                for version, changed_content in [("whole", content), *versions]:
+                    path = folder / "work"
+                    path.write_bytes(changed_content)
+                    for values in ({"file": file, "version": version, "size": len(changed_content)}, load(path)):
+                        lines.write(json.dumps(values) + "\n")
+                    path.unlink()

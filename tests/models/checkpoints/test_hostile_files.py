@@ -1,15 +1,19 @@
 """Hostile files end as one CheckpointError each: nothing runs, nothing crashes, and no memory or time is lost."""
 
 import json
-import subprocess
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.models.checkpoints.hostile_files import GOOD, hostile
+from tests.models.checkpoints.read_hostile_files import read_all
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured by Linux")
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured by Linux"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
 
 _SLACK = 1 << 26
 """Bytes that reading takes whatever is read, such as for the modules of PyTorch that are imported meanwhile."""
@@ -31,21 +35,16 @@ def changes(step):
 def outcomes(step, changes, tmp_path_factory):
     """Loads all files in a new process, and returns what came of each version of each file."""
     folder = tmp_path_factory.mktemp("files")
-    for kind, files in (("good", GOOD), ("hostile", hostile(str(folder / "marker")))):
-        (folder / kind).mkdir()
-        for name, content in files.items():
-            (folder / kind / name).write_bytes(content)
-    command = [
-        sys.executable,
-        "-m",
-        "tests.models.checkpoints.read_hostile_files",
-        str(folder),
-        f"{step}",
-        f"{changes}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0, (done.returncode, lines[-1], done.stderr[-500:])
+    files = hostile(str(folder / "marker"))
+    child = os.fork()
+    if child == 0:
+        try:
+            read_all(GOOD, files, folder, step, changes)
+        finally:
+            os._exit(sys.exc_info()[0] is not None)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    lines = [json.loads(line) for line in (folder / "lines").read_text().splitlines()]
+    assert code == 0, (code, lines[-1])
     assert not (folder / "marker").exists()
     return [{**what, **result} for what, result in zip(lines[::2], lines[1::2], strict=True)]
 

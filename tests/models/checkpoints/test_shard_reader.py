@@ -1,6 +1,7 @@
 import json
 import os
 import sys
+import time
 
 import pytest
 import torch
@@ -11,12 +12,33 @@ from ghn_pyg.models.checkpoints.shard_reader import INDEX_FILE
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', '{"weight_map": {}, "metadata": 5}']
-)
+    "text",
+    [
+        "", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', '{"weight_map": {}, "metadata": 5}',
+        "[" * 100_000, '{"weight_map": {}, "metadata": {"a": NaN}}', '{"weight_map": {"a": "b", "a": "c"}}',
+        "\ufeff{}", b"\xff",
+    ],
+)  # fmt: skip
 def test_damaged_indices(tmp_path, text):
-    (tmp_path / INDEX_FILE).write_text(text)
+    (tmp_path / INDEX_FILE).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=rf"{INDEX_FILE} is damaged \(.*; write it again"):
         ShardIndex.read(tmp_path)
+
+
+def test_names_of_an_index_are_shown_shortened_and_escaped(tmp_path):
+    for file in ("\x1b[2J/a", f"{'n' * 100_000}/a"):
+        (tmp_path / INDEX_FILE).write_text(json.dumps({"weight_map": {"a": file}}))
+        with pytest.raises(ValueError, match="expected files of its own folder only") as error:
+            SavedTensors(tmp_path)
+        assert str(error.value).isprintable()
+        assert len(str(error.value)) < 1000
+
+
+def test_an_index_of_many_files(tmp_path):
+    (tmp_path / INDEX_FILE).write_text(json.dumps({"weight_map": {f"{n}": f"{n}.safetensors" for n in range(30_000)}}))
+    start = time.process_time()
+    assert len(SavedTensors(tmp_path).names_by_file) == 30_000
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("file", ["../model.safetensors", "/etc/passwd"])
