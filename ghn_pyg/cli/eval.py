@@ -26,6 +26,7 @@ from .terminal import (
     status,
     user_errors,
 )
+from .trace_network import describe
 
 if TYPE_CHECKING:
     from ..data.images import Images
@@ -130,7 +131,7 @@ def evaluate(
     normalization = None
     if info is not None:  # what the network was trained on
         images, image_size, normalization = images or info.data, image_size or info.image_size, (info.mean, info.std)
-    with user_errors(ValueError, ImportError):
+    with user_errors(ValueError, ImportError, fields={"batch_size": "--train-batch-size"}):
         dataset = load_images(
             images, data, image_size=image_size, num_classes=num_classes, download=download,
             skip_damaged=skip_damaged, trained_for=trained_for, normalization=normalization,
@@ -148,7 +149,8 @@ def evaluate(
             groups = _find_networks(split, network, dataset, width, count)
         else:
             sizes = (dataset.num_classes, dataset.image_size)
-            groups = {_TORCHVISION: [trained_subject(name, weights, *sizes) for name in network or ()]}
+            auxiliary = info is not None and info.auxiliary
+            groups = {_TORCHVISION: [trained_subject(name, weights, *sizes, auxiliary) for name in network or ()]}
         reports: Reports = {}
         with progress_bar(len(methods) * sum(map(len, groups.values())), "Evaluating") as advance:
             for group, subjects in groups.items():
@@ -228,7 +230,7 @@ def _print_reports(title: str, reports: Reports) -> None:
         head = ("" if group == last_group else group, method, f"{len(report.rows):,}", f"{report.coverage:.1%}")
         table.add_row(*head, *figures)
         last_group = group
-        failures |= {f"{group}, {method}, {name}": reason for name, reason in report.failures.items()}
+        failures |= {f"{group}, {method}, {name}": describe(reason, "") for name, reason in report.failures.items()}
     console.print(table)
     print_failures(failures)
     if by_method := {method: report for (group, method), report in reports.items() if group in _BY_NAME}:

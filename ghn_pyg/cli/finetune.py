@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import math
@@ -25,6 +26,7 @@ SAVE_SECONDS: Final = 60.0
 """Least time between two files of a network that is trained."""
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
     from torch import nn
 
     from ..data.images import Images
@@ -62,6 +64,26 @@ def finetune(
     shots: Annotated[
         int | None, option("N", "Train on N images of each class, drawn by the seed from those not held out.", min=1)
     ] = None,
+    cutout: Annotated[
+        int, option("PIXELS", "Set a square of this size to 0 in each image, such as 16 of 32 pixels.", min=0)
+    ] = 0,
+    drop_path: Annotated[
+        float | None,
+        option(
+            "RATE",
+            "Largest rate of drop path (stochastic depth), if not that of the network; 0 in the first block, growing "
+            "linearly.",
+        ),
+    ] = None,
+    auxiliary: Annotated[
+        float,
+        option(
+            "WEIGHT",
+            "Weight of the loss of auxiliary classifiers: those of GoogLeNet and Inception, and one that networks of "
+            "DeepNets-1M get, such as 0.4.",
+            min=0,
+        ),
+    ] = 0.0,
     precision: Annotated[str, option("NAME", "32-true, bf16-mixed or 16-mixed.")] = "32-true",
     noise: Annotated[float, option("BETA", "Noise on predicted weights, before training.", min=0)] = 1e-5,
     orthogonal: Annotated[int | None, option("N", "Orthogonalise the N-th weight and all after it.", min=0)] = None,
@@ -90,8 +112,10 @@ def finetune(
     device: options.Device = "cpu",
     workers: options.Workers = 0,
 ) -> None:
-    """Train a network from its predicted parameters. A command that was stopped goes on if it is given again."""
-    options.check_single_process()
+    """Train a network from its predicted parameters. A command that was stopped goes on if it is given again.
+
+    Start it with torchrun for several GPUs or machines, which then share the images of each batch.
+    """
     options.check_file(out, [".safetensors"])
     options.check_device(device)
     with status("Loading"), user_errors(ImportError):
@@ -100,25 +124,30 @@ def finetune(
         from ..finetuning.config import FitConfig
         from ..finetuning.pretrained_weights import load_pretrained
         from ..finetuning.saved_network import NetworkInfo, save_network
-        from ..finetuning.train_network import check_fit
+        from ..finetuning.train_network import check_fit, check_network
         from ..models.checkpoints.errors import CheckpointError
         from ..training.checkpoints import TrainingError
+        from ..training.fabric import make_fabric
 
     changes = {
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": weight_decay,
         "schedule": schedule, "warmup_epochs": warmup_epochs, "milestones": milestone, "patience": patience,
-        "seed": seed,
+        "seed": seed, "cutout": cutout, "drop_path": drop_path, "auxiliary": auxiliary,
     }  # fmt: skip
     if precision not in _PRECISIONS:
         fail(f"unknown precision {precision!r}{choice(precision, _PRECISIONS)}")
-    with user_errors(ValueError, TypeError, ImportError, OSError):
+    fields = {name: f"--{name.replace('_', '-')}" for name in (*changes, "shots", "image_size")}
+    fields |= {"milestones": "--milestone", "beta": "--noise", "first": "--orthogonal"}
+    with user_errors(ValueError, TypeError, ImportError, OSError, fields=fields):
         config = FitConfig.recipe(recipe, **{name: value for name, value in changes.items() if value is not None})
-        model = load_ghn(ghn, device)
+        fabric = make_fabric(precision, device)
+        model = load_ghn(ghn, str(fabric.device))
         trained_for = model.config.trained_for
-        dataset = load_images(
-            images, data, image_size=image_size, num_classes=num_classes, download=download,
-            skip_damaged=skip_damaged, trained_for=trained_for,
-        )  # fmt: skip
+        with fabric.rank_zero_first() if download else contextlib.nullcontext():
+            dataset = load_images(
+                images, data, image_size=image_size, num_classes=num_classes, download=download,
+                skip_damaged=skip_damaged, trained_for=trained_for,
+            )  # fmt: skip
         dataset.check_trained_for(trained_for)
         if not keep_classifier:
             advice = "add --keep-classifier to predict all but the classification layer"
@@ -128,10 +157,11 @@ def finetune(
             fail("--patience needs held-out images; give a larger --held-out")
         if shots is not None:
             training = training.few_shot(shots, seed)
-        check_fit(training, config)
+        check_fit(training, config, fabric.world_size)
         compared = [*(["random"] if compare else []), *(["pretrained"] if pretrained else [])]
         start = {"noise": noise, "orthogonal": orthogonal, "keep_classifier": keep_classifier}
-        networks = _make_networks(model, arch, dataset, compared, seed, start)
+        networks = _make_networks(model, arch, dataset, compared, seed, start, auxiliary > 0)
+        check_network(networks["predicted"], dataset, config)
         kept_names = []
         if pretrained is not None:
             kept_names = load_pretrained(networks["pretrained"], arch, pretrained, dataset.image_size)
@@ -144,7 +174,7 @@ def finetune(
     ]
     if pretrained is not None:
         rows.append(("pretrained", f"all but {some(kept_names)}" if kept_names else "all parameters"))
-    info = NetworkInfo.of_images(arch, ghn, dataset)
+    info = NetworkInfo.of_images(arch, ghn, dataset, auxiliary > 0)
     settings = {"held_out": held_out, "shots": shots, "precision": precision, **start, **info.to_dict()}
     del settings["data"]  # it may move
     failures: dict[str, str] = {}
@@ -160,9 +190,11 @@ def finetune(
             save_error = str(error)
 
     for name, network in networks.items():
-        kept = save if out is not None and name == "predicted" else None
+        kept = save if out is not None and name == "predicted" and fabric.is_global_zero else None
         folder = None if out is None else out.with_suffix(".run") / name
-        trained = _Training(network, f"{arch}, {name}", dataset, training, config, precision, device, workers, kept)
+        # A new one for each network, which has a loss scale of its own in half precision.
+        engine = fabric if name == "predicted" else make_fabric(precision, device)
+        trained = _Training(network, f"{arch}, {name}", dataset, training, config, engine, workers, kept)
         with user_errors(ImagesError, OSError, TrainingError, CheckpointError):
             try:
                 more = {"weights": pretrained} if name == "pretrained" else {}
@@ -170,11 +202,17 @@ def finetune(
             except FloatingPointError as error:
                 failures[name] = str(error)
                 continue
+            except KeyboardInterrupt:
+                if fabric.is_global_zero and folder is not None:
+                    typer.echo(f"Stopped. The same command goes on after the last epoch in {folder}.", err=True)
+                raise
         table.add_row(name, *accuracies)
         if trained.note:
             rows.append((name, trained.note))
         if kept is not None and not save_error:
             rows.append(("saved", str(out)))
+    if not fabric.is_global_zero:
+        return
     rows += [(f"{name} failed", error) for name, error in failures.items()]
     if out is not None:
         rows.append(("logs", f"{out.with_suffix('.run')}, with checkpoints"))
@@ -186,7 +224,7 @@ def finetune(
 
 
 def _make_networks(
-    ghn: GHN, arch: str, images: Images, compared: list[str], seed: int, start: dict[str, Any]
+    ghn: GHN, arch: str, images: Images, compared: list[str], seed: int, start: dict[str, Any], auxiliary: bool
 ) -> dict[str, nn.Module]:
     """The network with predicted parameters, and copies with random ones for comparison."""
     import torch
@@ -195,13 +233,14 @@ def _make_networks(
     from ..finetuning.initial_weights import start_from
     from ..tracing.trace import TracingError
 
-    subject = named_subject(arch, images.num_classes, images.image_size)
+    subject = named_subject(arch, images.num_classes, images.image_size, auxiliary=auxiliary)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         random = subject.build()
     try:
         with torch.inference_mode():
-            random.eval()(torch.zeros(1, 3, images.image_size, images.image_size))
+            # Two, as norms of DeepNets-1M take the statistics of the batch.
+            random.eval()(torch.zeros(2, 3, images.image_size, images.image_size))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"{arch} cannot take images of {images.image_size} pixels: {error}; give another size by --image-size"
@@ -225,8 +264,7 @@ class _Training:
         images: Training and test images.
         training: Those to train on, with held-out ones in place of the test images.
         config: How to train.
-        precision: Numbers to compute with, as for Fabric.
-        device: Where to compute.
+        fabric: The engine.
         workers: Processes that load images.
         save: Called after the last epoch, and after earlier ones at most once a minute.
     """
@@ -236,8 +274,7 @@ class _Training:
     images: Images
     training: Images
     config: FitConfig
-    precision: str
-    device: str
+    fabric: Fabric
     workers: int
     save: Callable[[nn.Module], None] | None
     note: str = dataclasses.field(default="", init=False)
@@ -245,7 +282,6 @@ class _Training:
     def run(self, folder: Path | None, settings: dict[str, Any]) -> list[str]:
         """Accuracies before and after training, and the seconds that it took, for a table."""
         from ..finetuning.train_network import fit
-        from ..training.fabric import make_fabric
 
         epochs: list[Epoch] = []
         saved, held_out = time.monotonic(), ""
@@ -259,11 +295,12 @@ class _Training:
                 self.save(self.network)
                 saved = time.monotonic()
 
-        self.network.to(self.device)
-        with epoch_bar(f"Training {self.description}: ", self.config.epochs) as update:
+        self.network.to(self.fabric.device)
+        visible = self.fabric.is_global_zero
+        with epoch_bar(f"{self.description}: ", self.config.epochs, visible) as update:
             fit(
-                self.network, self.training, self.config, fabric=make_fabric(self.precision, self.device),
-                workers=self.workers, folder=folder, settings=settings, measure=self._measure, progress=note,
+                self.network, self.training, self.config, fabric=self.fabric, workers=self.workers, folder=folder,
+                settings=settings, measure=self._measure, progress=note,
                 on_step=lambda step, loss: update(step / steps, f"loss {loss.item():.3f}{held_out}"),
             )  # fmt: skip
         if self.config.patience:
@@ -286,6 +323,7 @@ class _Training:
 
         if not len(images.test):  # none are held out
             return math.nan
+        device, workers = self.fabric.device, self.workers
         # Running averages of inputs that changed while training do not fit the trained network.
-        with evaluation_mode(self.network, "recalibrated", self.training, self.config.seed, self.device, self.workers):
-            return measure(self.network, Batches(images.test), self.device, self.workers).top1
+        with evaluation_mode(self.network, "recalibrated", self.training, self.config.seed, device, workers):
+            return measure(self.network, Batches(images.test), device, workers, self.fabric).top1

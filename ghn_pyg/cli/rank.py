@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from . import options
 from .files import load_ghn, saved_before
 from .options import option
 from .terminal import make_table, print_failures, print_rows, progress_bar, status, user_errors
+from .trace_network import describe
 
 
 def rank(
@@ -54,10 +55,12 @@ def rank(
             images, data, image_size=image_size, num_classes=num_classes, download=download,
             skip_damaged=skip_damaged, trained_for=trained_for,
         )  # fmt: skip
-        training = FitConfig(epochs=check, seed=seed) if check else None
+        dataset.check_classes("the GHN", model.config.num_classes, "take one for these classes")
+        few = max(2, min(64, len(dataset.train)))
+        training = FitConfig(epochs=check, batch_size=few, seed=seed) if check else None
         if training is not None:
             check_fit(dataset, training)
-        sizes = {"num_classes": dataset.num_classes, "image_size": dataset.image_size, "width": width}
+        sizes: dict[str, Any] = {"num_classes": dataset.num_classes, "image_size": dataset.image_size, "width": width}
         if network:
             subjects = [named_subject(name, **sizes) for name in network]
         else:
@@ -83,4 +86,4 @@ def rank(
     ranking = Report([*rows, *(row for row in report.rows if row.failure is not None)], report.settings)
     with saved_before(out, ranking.save):
         print_rows(f"{split if not network else 'networks'} ranked by {ghn}", lines, table)
-        print_failures(report.failures)
+        print_failures({name: describe(reason, "") for name, reason in report.failures.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
+
+_FIELD: Final = re.compile(r"^(?:\w+Config\.)?([a-z]\w*)(?:\.\d+)?(?= (?:expected|must))")
 
 LOG_SECONDS: Final = 30.0
 """Time between lines where there is no terminal for a progress bar."""
@@ -37,8 +40,11 @@ def fail(message: str) -> NoReturn:
 
 
 @contextlib.contextmanager
-def user_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """Shows errors that the user can fix as one line, also of memory. Others keep their traceback."""
+def user_errors(*kinds: type[Exception], fields: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Shows errors that the user can fix as one line, also of memory. Others keep their traceback.
+
+    ``fields`` has the options for names of fields that messages begin with, such as ``batch_size expected ...``.
+    """
     caught: tuple[type[Exception], ...] = (MemoryError, *kinds)
     try:
         yield
@@ -46,7 +52,13 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
         message = str(error)
         if message.startswith("Caught "):  # a process of a DataLoader adds its traceback
             message = message.rpartition(f"{type(error).__name__}: ")[2]
-        fail(message)
+        fail(_FIELD.sub(lambda match: (fields or {}).get(match[1], match[0]), message))
+    except (RuntimeError, MemoryError) as error:
+        from ..utils.memory_guard import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        fail(f"memory does not suffice ({error}); take smaller images, batches or networks")
 
 
 @contextlib.contextmanager
@@ -70,37 +82,53 @@ def make_progress(*columns: Any, visible: bool = True) -> Progress:
 
 @contextlib.contextmanager
 def progress_bar(total: int, description: str) -> Iterator[Callable[..., None]]:
-    """A progress bar, as a function to call after each step with any arguments."""
+    """A progress bar, as a function to call after each step with any arguments.
+
+    Without a terminal it writes a line to standard error from time to time.
+    """
+    start_time, logged = time.monotonic(), 0.0
     with make_progress() as progress:
         task = progress.add_task(description, total=total)
-        yield lambda *_: progress.advance(task)
+
+        def note(*_: Any) -> None:
+            nonlocal logged
+            progress.advance(task)
+            now, done = time.monotonic(), progress.tasks[task].completed
+            if progress.disable and done < total and now - logged > LOG_SECONDS:
+                logged = now
+                minutes = (now - start_time) / done * (total - done) / 60
+                typer.echo(f"{description}: {done:,.0f} of {total:,}, {minutes:,.0f} min left", err=True)
+
+        yield note
 
 
 @contextlib.contextmanager
 def epoch_bar(description: str, epochs: int, visible: bool = True) -> Iterator[Callable[[float, str], None]]:
-    """A progress bar, as a function to call with the epochs that are done and figures to show.
+    """A progress line, as a function to call with the epochs that are done and figures to show.
 
     Without a terminal it writes a line to standard error from time to time.
     """
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    epoch = TextColumn("{task.description}epoch {task.completed:.2f} of {task.total}")
-    figures = TextColumn("{task.fields[figures]}")
+    name = TextColumn("{task.description}", table_column=Column())  # these may wrap, so that epochs and time fit
+    figures = TextColumn("{task.fields[text]}", table_column=Column())
+    epoch = TextColumn("epoch {task.completed:.2f} of {task.total}")
     first: tuple[float, float] | None = None
     logged = 0.0
-    with make_progress(epoch, BarColumn(), figures, TimeRemainingColumn(), visible=visible) as progress:
-        task = progress.add_task(description, total=epochs, figures="")
+    with make_progress(name, epoch, figures, TimeRemainingColumn(), visible=visible) as progress:
+        task = progress.add_task(description, total=epochs, text="")
 
         def note(done: float, text: str) -> None:
             nonlocal first, logged
             now = time.monotonic()
             first = first or (now, done)
-            progress.update(task, completed=done, figures=text)
+            progress.update(task, completed=done, text=text)
             if progress.disable and visible and done > first[1] and now - logged > LOG_SECONDS:
                 logged = now
                 minutes = (now - first[0]) / (done - first[1]) * (epochs - done) / 60
                 line = f"{epoch.render(progress.tasks[task])}, {text}, {minutes:,.0f} min left"
-                typer.echo(line, err=True)
+                typer.echo(description + line, err=True)
 
         yield note
 

@@ -137,8 +137,10 @@ def trace(source: str, inputs: Sequence[InputShape], strict: bool) -> tuple[torc
     return network, graph, seconds
 
 
-def describe(error: Exception, instead: str = ". Give inputs that fit with --input, such as --input 1x3x32x32") -> str:
-    """The message of a tracing error; advice on Python calls is replaced by advice on options."""
+def describe(
+    error: Exception | str, instead: str = ". Give inputs that fit with --input, such as --input 1x3x32x32"
+) -> str:
+    """The message of an error; advice on Python calls is replaced by advice on options."""
     sentences = re.split(r"(?<=[.;]) ", str(error))
     advice = ""
     while len(sentences) > 1 and _PYTHON.search(sentences[-1]):

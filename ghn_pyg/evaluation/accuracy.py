@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..data.images import Images, ImageSet
 from ..finetuning.train_network import first_output
 from ..models import batch_statistics, recalibrate
+from ..training.distributed import all_reduce_sum
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Statistics = Literal["batch", "recalibrated", "running"]
 BATCH_SIZE = 64
@@ -62,9 +66,9 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
             images = images + self.noise.view(-1, 1, 1) * torch.randn(images.shape, generator=generator)
         return images, labels
 
-    def load(self, workers: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
-        """A data loader over the batches."""
-        return DataLoader(self, batch_size=None, num_workers=workers)
+    def load(self, workers: int = 0, rank: int = 0, ranks: int = 1) -> DataLoader[tuple[Tensor, Tensor]]:
+        """A data loader over the batches, or over the share of one of several ranks."""
+        return DataLoader(Subset(self, range(rank, len(self), ranks)), batch_size=None, num_workers=workers)
 
 
 def published_noise(images: Images) -> float:
@@ -92,7 +96,9 @@ def in_top_k(logits: Tensor, labels: Tensor, k: int) -> Tensor:
     return (classes == labels.unsqueeze(1)).any(1) & logits.isfinite().all(1)
 
 
-def measure(network: nn.Module, batches: Batches, device: Any = None, workers: int = 0) -> Accuracy:
+def measure(
+    network: nn.Module, batches: Batches, device: Any = None, workers: int = 0, fabric: Fabric | None = None
+) -> Accuracy:
     """Measures top-1 and top-5 accuracy of a network as it is; see :func:`evaluation_mode`.
 
     Args:
@@ -100,14 +106,19 @@ def measure(network: nn.Module, batches: Batches, device: Any = None, workers: i
         batches: The images.
         device: Device of the network, to which images are moved.
         workers: Processes that read images.
+        fabric: The engine of several processes, which then share the batches.
     """
-    correct = torch.zeros(2, dtype=torch.long, device=device)
+    correct, classes = torch.zeros(2, dtype=torch.long, device=device), 0
+    rank, ranks = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
     with torch.inference_mode():
-        for images, labels in batches.load(workers):
+        for images, labels in batches.load(workers, rank, ranks):
             logits, labels = first_output(network(images.to(device))).float(), labels.to(device)
             correct += torch.stack([in_top_k(logits, labels, k).sum() for k in (1, 5)])
+            classes = logits.size(1)
+    if fabric is not None:
+        correct = all_reduce_sum(fabric, correct)
     top1, top5 = (correct / len(batches.images)).tolist()
-    return Accuracy(top1, top5 if logits.size(1) > 5 else math.nan)
+    return Accuracy(top1, top5 if classes > 5 else math.nan)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_model
+from safetensors.torch import load_file, load_model
 from torch import Tensor, nn
 
 from ..families.deepnets.architecture import Architecture
@@ -20,10 +20,11 @@ from ..families.deepnets.dataset import DeepNets, graph_with_architecture
 from ..families.deepnets.genotype import DARTS, PDARTS
 from ..families.deepnets.network import Network
 from ..families.deepnets.network_plan import LARGE_IMAGES
+from ..finetuning.state import add_statistics
 from ..finetuning.train_network import first_output
 from ..graph.arch_data import ArchData
 from ..tracing.trace import from_module
-from ..utils.suggest import some
+from ..utils.suggest import printable, some
 from ..zoo.build import build_network
 from ..zoo.parse_name import parse_name
 from ..zoo.small_images import adapt_to_small_inputs
@@ -102,7 +103,9 @@ def _build(name: str, num_classes: int, image_size: int) -> nn.Module:
     return network if image_size >= LARGE_IMAGES else adapt_to_small_inputs(network)
 
 
-def named_subject(name: str, num_classes: int = 1000, image_size: int = 224, width: int = 32) -> Subject:
+def named_subject(
+    name: str, num_classes: int = 1000, image_size: int = 224, width: int = 32, auxiliary: bool = False
+) -> Subject:
     """A network by name.
 
     Args:
@@ -112,6 +115,7 @@ def named_subject(name: str, num_classes: int = 1000, image_size: int = 224, wid
         num_classes: Number of classes.
         image_size: Height and width of the images in pixels.
         width: Width of the networks of DeepNets-1M.
+        auxiliary: Whether those of DeepNets-1M have an auxiliary classifier, which is not part of their graph.
 
     Raises:
         ValueError: If there is no such network. When it is built: if it cannot take the images or has other classes.
@@ -122,17 +126,15 @@ def named_subject(name: str, num_classes: int = 1000, image_size: int = 224, wid
         [10, 10]
     """
     split, _, index = name.partition("/")
+    graph: Any = None
     if split in SPLIT_SIZES and index.isdecimal():
         if int(index) >= SPLIT_SIZES[split]:
             raise ValueError(f"the split {split!r} has networks 0 to {SPLIT_SIZES[split] - 1}, got {index}")
-        networks = DeepNets(split, num_classes=num_classes, image_size=image_size, width=width)
-        return deepnets_subjects(networks[int(index) : int(index) + 1])[0]
-    if name.lower() in _GENOTYPES:
-        architecture = _GENOTYPES[name.lower()]
-        if architecture.width is None:
-            architecture = architecture.replace(width=width)
-        graph = graph_with_architecture(architecture, num_classes, image_size)
-        build_it = functools.partial(Network, architecture, num_classes, image_size)
+        graph = DeepNets(split, num_classes=num_classes, image_size=image_size, width=width)[int(index)]
+    elif name.lower() in _GENOTYPES:
+        graph = graph_with_architecture(_GENOTYPES[name.lower()], num_classes, image_size)
+    if graph is not None:
+        build_it = functools.partial(Network, graph.architecture, num_classes, image_size, auxiliary=auxiliary)
         return Subject(name, num_classes, build_it, lambda network: graph)
     if parse_name(name).library == "torchvision":
         return torchvision_subjects([name], num_classes, image_size)[0]
@@ -144,8 +146,10 @@ def named_subject(name: str, num_classes: int = 1000, image_size: int = 224, wid
 def _build_by_name(name: str, num_classes: int, images: Tensor) -> nn.Module:
     options = {} if name.startswith("module:") else {"num_classes": num_classes, "image_size": images.size(-1)}
     network = build_network(name, **options).network.eval()
+    if dtypes := {each.dtype for each in network.parameters() if each.is_floating_point()} - {images.dtype}:
+        raise ValueError(f"{name} expected parameters of {images.dtype}, got {dtypes.pop()}; convert it by .float()")
     try:
-        with torch.inference_mode():
+        with torch.no_grad():  # not in inference mode, where lazy layers would make parameters that cannot be written
             shape = tuple(first_output(network(images)).shape)
     except Exception as error:  # networks refuse images of another size in many ways
         raise ValueError(f"{name} cannot take images of {images.size(-1)} pixels: {error}") from error
@@ -154,17 +158,20 @@ def _build_by_name(name: str, num_classes: int, images: Tensor) -> nn.Module:
     return network
 
 
-def trained_subject(name: str, weights: str | os.PathLike[str], num_classes: int, image_size: int) -> Subject:
+def trained_subject(
+    name: str, weights: str | os.PathLike[str], num_classes: int, image_size: int, auxiliary: bool = False
+) -> Subject:
     """A network by name with trained weights, as ``ghn-pyg finetune --out`` writes them."""
-    subject = named_subject(name, num_classes, image_size)
+    subject = named_subject(name, num_classes, image_size, auxiliary=auxiliary)
     network = subject.build()
     try:
+        add_statistics(network, load_file(weights))
         load_model(network, weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         lines = [line.strip() for line in str(error).splitlines()]
         reasons = lines[1:] or lines  # a header, then one line for each tensor
         raise ValueError(
             f"{weights} holds no {name} for {num_classes} classes and images of {image_size} pixels: "
-            + some(reasons, limit=1)
+            + printable(some(reasons, limit=1), 300)
         ) from error
     return dataclasses.replace(subject, build=lambda: copy.deepcopy(network))

@@ -30,6 +30,11 @@ class FitConfig(Config):
         mixup: :math:`\alpha` of mixup (arXiv 1710.09412); 0 disables it.
         cutmix: :math:`\alpha` of CutMix (arXiv 1905.04899); 0 disables it. With both, each step uses one of them.
         randaugment: Magnitude of RandAugment (arXiv 1909.13719), up to 30; 0 disables it.
+        cutout: Height and width in pixels of the square that cutout (arXiv 1708.04552) sets to 0 in each image; 0
+            disables it.
+        drop_path: Largest rate of drop path: that of the last block of the network; it grows linearly from 0 in the
+            first one. By default the network keeps its own rates.
+        auxiliary: Weight of the loss of each auxiliary classifier; 0 leaves them untrained.
         clip: Largest norm of the gradient; 0 disables clipping.
         seed: Seed of the order of images and of everything else random.
 
@@ -55,6 +60,9 @@ class FitConfig(Config):
     mixup: NonNegativeFloat = 0.0
     cutmix: NonNegativeFloat = 0.0
     randaugment: Annotated[int, Field(ge=0, le=30)] = 0
+    cutout: NonNegativeInt = 0
+    drop_path: Annotated[float, Field(ge=0, lt=1)] | None = None
+    auxiliary: NonNegativeFloat = 0.0
     clip: NonNegativeFloat = 5.0
     seed: NonNegativeInt = 0
 

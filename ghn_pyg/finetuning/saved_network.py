@@ -32,6 +32,7 @@ class NetworkInfo(Config):
         std: Standard deviation of each colour, by which they are then divided.
         num_classes: Number of classes.
         classes: Names of the classes in the order of their labels; empty if they have none.
+        auxiliary: Whether a network of DeepNets-1M has an auxiliary classifier.
     """
 
     architecture: str
@@ -42,13 +43,15 @@ class NetworkInfo(Config):
     std: Colours
     num_classes: PositiveInt
     classes: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    auxiliary: bool = False
 
     @classmethod
-    def of_images(cls, architecture: str, ghn: str, images: Images) -> NetworkInfo:
+    def of_images(cls, architecture: str, ghn: str, images: Images, auxiliary: bool = False) -> NetworkInfo:
         """What is known about a network that was trained on image data."""
         return cls(
             architecture=architecture, ghn=ghn, data=images.source or images.name, image_size=images.image_size,
             mean=images.mean, std=images.std, num_classes=images.num_classes, classes=images.classes,
+            auxiliary=auxiliary,
         )  # fmt: skip
 
 

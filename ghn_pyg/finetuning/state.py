@@ -95,12 +95,8 @@ class FitState:
         }  # fmt: skip
         write_checkpoint(folder / CHECKPOINTS, values, _KEEP)
 
-    def load(self, folder: Path) -> None:
-        """Loads the last checkpoint, if there is one; it must be of the same run."""
-        paths = checkpoint_paths(folder / CHECKPOINTS)
-        if not paths:
-            return
-        values = read_checkpoint(paths[-1], _KEYS)
+    def load(self, folder: Path, values: Mapping[str, Any]) -> None:
+        """Loads the values of the last checkpoint; it must be of the same run."""
         # An older version has no values of later fields.
         before = {**FitConfig().to_dict(), **values["settings"]}
         names = {**before, **self.settings}
@@ -117,11 +113,23 @@ class FitState:
             self.epochs = [Epoch(*figures) for figures in values["progress"]["epochs"]]
             self.best = values["best"]
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"the checkpoint {paths[-1]} is of another network: {error}") from error
+            raise CheckpointError(f"the last checkpoint in {folder} is of another network: {error}") from error
+
+
+def read_last(folder: Path) -> dict[str, Any]:
+    """The values of the last checkpoint, empty if there is none."""
+    paths = checkpoint_paths(folder / CHECKPOINTS)
+    return read_checkpoint(paths[-1], _KEYS) if paths else {}
 
 
 def load_network(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Loads a network's state; norms that had no running statistics get those that recalibration gave them."""
+    """Loads a network's state."""
+    add_statistics(network, state)
+    network.load_state_dict(state)
+
+
+def add_statistics(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Gives norms without running statistics those that recalibration gave them before the state was saved."""
     for name, norm in network.named_modules():
         key = f"{name}.running_mean"
         if isinstance(norm, _BatchNorm) and norm.running_mean is None and key in state:
@@ -129,4 +137,3 @@ def load_network(network: nn.Module, state: Mapping[str, Tensor]) -> None:
             norm.track_running_stats = True
             for statistic in ("running_mean", "running_var", "num_batches_tracked"):
                 setattr(norm, statistic, state[f"{name}.{statistic}"].to(device))
-    network.load_state_dict(state)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import Batch
 
 from ..families.deepnets.architecture import Architecture
@@ -88,8 +89,9 @@ def meta_gradient(
     that all networks have the same influence. Otherwise a network without norms, whose loss may be orders of magnitude
     larger, dominates. A network whose gradient is not finite is then left out, and a loss counts as at most 10.
 
-    If memory does not suffice, a part is divided into its networks, and a network runs on fewer images at a time, whose
-    batch norms then use the statistics of these. If that does not help, the network is left out.
+    If memory does not suffice, a part is divided into its networks. A network first computes the activations in its
+    cells a second time instead of keeping them, with the same result. Then it runs on fewer images at a time, whose
+    batch norms use the statistics of these. If that does not help, the network is left out.
 
     Returns:
         This rank's shares of the mean loss, of the mean top-1 accuracy, of the fraction of networks left out because
@@ -122,13 +124,14 @@ def _add_part(
     predicted: list[Tensor] = []
     gradients: list[Tensor] = []
     for prediction, architecture in zip(predictions, part.architecture, strict=True):
-        found, pieces = None, 1
+        found, pieces, recompute = None, 1, False
         while found is None and (pieces == 1 or len(images) >= 2 * pieces):  # batch norms need two images
             gradient = functools.partial(
                 network_gradient, prediction, architecture, meta_batch, images, labels, pieces=pieces,
-                architectures=architectures, autocast=autocast, **options,
+                recompute=recompute, architectures=architectures, autocast=autocast, **options,
             )  # fmt: skip
-            found, pieces = if_memory_suffices(gradient), 2 * pieces
+            found = if_memory_suffices(gradient)
+            pieces, recompute = 2 * pieces if recompute else 1, True
         if found is None:
             shares[3] += _leave_out(architecture, meta_batch.step) / architectures
             continue
@@ -152,23 +155,28 @@ def _add_part(
 
 def network_gradient(
     prediction: Mapping[str, Tensor], architecture: Architecture, meta_batch: MetaBatch, images: Tensor, labels: Tensor,
-    *, pieces: int = 1, architectures: int = 1, penalty: float = 0.0, label_smoothing: float = 0.0, seed: int = 0,
-    backward: Callable[[Tensor], Any] = Tensor.backward,
+    *, pieces: int = 1, recompute: bool = False, architectures: int = 1, penalty: float = 0.0,
+    label_smoothing: float = 0.0, seed: int = 0, backward: Callable[[Tensor], Any] = Tensor.backward,
     autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:  # fmt: skip
     """The gradient of a network's share of the mean loss with respect to its parameters, its loss and its accuracy.
 
-    The images go through the network in ``pieces``, one after another. Dropout depends on ``seed``, not on the division
-    into parts. ``backward`` is called with the loss, and may scale it.
+    The images go through the network in ``pieces``, one after another. With ``recompute``, activations inside of cells
+    are not kept for the backward pass but computed again. Dropout depends on ``seed``, not on the division into parts.
+    ``backward`` is called with the loss, and may scale it.
     """
-    leaves = {name: tensor.detach().requires_grad_() for name, tensor in prediction.items()}
+    leaves = {name: nn.Parameter(tensor.detach()) for name, tensor in prediction.items()}
     network = meta_network(architecture, meta_batch.num_classes, meta_batch.image_size, images.device.type)
+    network.load_state_dict(leaves, strict=False, assign=True)  # operations without effect have no prediction
+    if recompute:
+        for cell in network.get_submodule("cells").children():
+            cell.forward = functools.partial(checkpoint, cell.forward, use_reentrant=False)
     total, top1 = torch.zeros(2, device=images.device)
     for inputs, targets in zip(images.tensor_split(pieces), labels.tensor_split(pieces), strict=True):
         share = len(inputs) / len(images)
         with preserve_rng(images.device), autocast():
             seed_rng(images.device, seed, meta_batch.step, int.from_bytes(architecture.key[:8]))
-            logits = torch.func.functional_call(network, leaves, (inputs,))
+            logits = network(inputs)
         loss = meta_loss(logits, targets, [*leaves.values()], penalty, label_smoothing) * share / architectures
         backward(loss)
         total = total + loss.detach()

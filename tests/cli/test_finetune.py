@@ -17,7 +17,7 @@ from ghn_pyg.finetuning import train_network
 from ghn_pyg.finetuning.saved_network import read_info
 from ghn_pyg.training.logs import read_log
 from tests.cli.outcomes import failed
-from tests.training.tiny import start
+from tests.training.tiny import free_port, rank_environment, start
 
 
 def test_finetune(run, digits_ghn, tmp_path):
@@ -82,7 +82,7 @@ def test_a_network_of_another_library_is_saved_while_it_is_trained(run, digits_g
     assert [epoch for epoch, _ in found] == [1]
     assert not torch.equal(found[0][1], load_file(path)["fc.weight"])
     assert re.search(
-        r"^Training timm/test_resnet, predicted: epoch \d\.\d+ of 2, loss \d\.\d+, held-out \d+\.\d%, \d+ min left$",
+        r"^timm/test_resnet, predicted: epoch \d\.\d+ of 2, loss \d\.\d+, held-out \d+\.\d%, \d+ min left$",
         err,
         re.M,
     )
@@ -127,6 +127,30 @@ def test_the_same_command_goes_on_after_a_kill(run, digits_ghn, tmp_path, monkey
     assert all(0 <= row["val_top1"] <= 1 for row in logs[0])
     error = failed(run(*arguments(path, "--held-out", 0.2, "--noise", 0.1)))
     assert "has another run, which differs in data, held_out, noise; use another name" in error
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
+def test_two_processes(run, digits_ghn, tmp_path, monkeypatch):
+    """Both train, one writes and prints; a network of DeepNets-1M gets what belongs to the options."""
+    path, port = tmp_path / "network.safetensors", free_port()
+    options = ("--ghn", digits_ghn, "--image-size", 8, "--batch-size", 150, "--shots", 30, "--out", path)
+    more = ("--drop-path", 0.1, "--cutout", 3, "--auxiliary", 0.4)
+
+    def process():
+        with open(tmp_path / f"{os.environ['RANK']}.txt", "w") as sys.stdout:
+            cli.main()
+
+    monkeypatch.setattr(sys, "argv", ["ghn-pyg", "finetune", "test/3", *map(str, (*options, *more))])
+    processes = [start(process, **rank_environment(rank, 2, port)) for rank in range(2)]
+    for each in processes:
+        each.join(60)
+    assert [each.exitcode for each in processes] == [0, 0]
+    assert f"saved       {path}" in (tmp_path / "0.txt").read_text()
+    assert (tmp_path / "1.txt").read_text() == ""
+    assert len(read_log(tmp_path / "network.run" / "predicted" / "log.csv")) == 2
+    assert read_info(path).auxiliary
+    assert run("eval", "--weights", path, "--network", "test/3")[0] == 0
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -180,12 +204,18 @@ def test_options_of_recipes(run, digits_ghn, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--schedule", "step"), "schedule expected 'cosine', 'constant' or 'steps'"),
-        (("--schedule", "steps"), "milestones expected epochs"),
+        (("--schedule", "step"), "--schedule expected 'cosine', 'constant' or 'steps'"),
+        (("--schedule", "steps"), "--milestone expected epochs"),
         (("--precision", "bf16"), "unknown precision 'bf16'; did you mean bf16-mixed"),
         (("--patience", 2, "--held-out", 0), "--patience needs held-out images"),
-        (("--shots", 999), "shots expected at most the "),
-        (("--shots", 5), "batch_size must not exceed the 50 training images, got 64"),
+        (("--shots", 999), "--shots expected at most the "),
+        (("--noise", "inf"), "--noise expected a number"),
+        (("--image-size", 3), "--image-size expected at least 4 pixels"),
+        (("--image-size", 99_999), "memory does not suffice"),
+        (("--schedule", "steps", "--milestone", 0), "--milestone expected a value greater than 0"),
+        (("--drop-path", 0.1), "--drop-path expected none for a network without residual branches"),
+        (("--auxiliary", 0.4), "--auxiliary expected 0 for a network without such classifiers"),
+        (("--shots", 5), "--batch-size must not exceed the 50 training images, got 64"),
     ],
     ids=str,
 )

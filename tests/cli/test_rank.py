@@ -16,6 +16,7 @@ def test_architectures_are_ranked(run, digits_ghn, tmp_path):
 
 def test_networks_by_name_are_ranked(run, digits_ghn):
     networks = ("--network", "test/3", "--network", "timm/test_resnet")
-    code, out, _ = run("rank", digits_ghn, *networks, "--width", 8, "--image-size", 16)
+    code, out, err = run("rank", digits_ghn, *networks, "--width", 8, "--image-size", 16)
     assert code == 0
+    assert err == "Ranking: 1 of 2, 0 min left\n"  # where there is no terminal
     assert {line.split(" ")[0] for line in out if line.startswith(("test/", "timm/"))} == {"test/3", "timm/test_resnet"}

@@ -8,6 +8,7 @@ from ghn_pyg.evaluation import deepnets_subjects, measure, named_subject, torchv
 from ghn_pyg.evaluation.accuracy import Batches
 from ghn_pyg.evaluation.subjects import trained_subject
 from ghn_pyg.families.deepnets.dataset import DeepNets
+from ghn_pyg.models import recalibrate
 
 
 def test_networks_of_a_split():
@@ -84,6 +85,25 @@ def fixed():
 def test_networks_that_do_not_exist_or_have_other_classes(name, message):
     with pytest.raises(ValueError, match=message):
         named_subject(name, 11, 32).build()
+
+
+def test_trained_weights_of_deepnets_networks(tmp_path):
+    """Recalibration gives their norms statistics, and training may give them an auxiliary classifier."""
+    network = named_subject("test/3", 7, 8, auxiliary=True).build()
+    recalibrate(network, [torch.rand(5, 3, 8, 8)])
+    save_model(network, path := tmp_path / "network.safetensors")
+    loaded = trained_subject("test/3", path, 7, 8, auxiliary=True).build()
+    torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"holds no test/3 .*auxiliary_head") as caught:
+        trained_subject("test/3", path, 7, 8)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("dtype", [torch.double, torch.bfloat16])
+def test_networks_in_other_precisions(monkeypatch, dtype):
+    monkeypatch.setattr(f"{__name__}.small", lambda: nn.Linear(3, 11, dtype=dtype))
+    with pytest.raises(ValueError, match=f"expected parameters of torch.float32, got {dtype}"):
+        named_subject("module:tests.evaluation.test_subjects:small", 11, 32).build()
 
 
 def test_a_network_with_trained_weights(tmp_path):

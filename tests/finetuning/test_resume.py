@@ -57,7 +57,7 @@ def figures(epochs):
 
 @pytest.mark.parametrize("changes", [
     {"mixup": 0.2, "cutmix": 1.0}, {"optimizer": "adamw", "learning_rate": 1e-3, "randaugment": 9},
-    {"optimizer": "lamb", "warmup_epochs": 1.5},
+    {"optimizer": "lamb", "warmup_epochs": 1.5, "cutout": 3},
 ], ids=lambda changes: changes.get("optimizer", "sgd"))  # fmt: skip
 def test_resume_is_bit_exact(tmp_path, changes):
     whole, epochs = trained(None, changes)
@@ -100,12 +100,14 @@ def test_resume_after_kills_is_bit_exact(tmp_path, kills):
 def test_a_network_whose_norms_have_no_statistics_before(tmp_path):
     def one():
         torch.manual_seed(3)
-        return Network(DeepNets("test", num_classes=10, image_size=8, width=8)[0].architecture, 10, 8)
+        architecture = DeepNets("test", num_classes=10, image_size=8, width=8)[0].architecture
+        return Network(architecture, 10, 8)
 
-    whole, _ = trained(None, {"epochs": 2}, one=one())
+    changes = {"epochs": 2, "drop_path": 0.3}
+    whole, _ = trained(None, changes, one=one())
     with pytest.raises(Stopped):
-        trained(tmp_path, {"epochs": 2}, one=one(), stop=5)
-    state, _ = trained(tmp_path, {"epochs": 2}, one=one())
+        trained(tmp_path, changes, one=one(), stop=5)
+    state, _ = trained(tmp_path, changes, one=one())
     assert_equal(state, whole)
 
 

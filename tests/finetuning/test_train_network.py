@@ -58,7 +58,7 @@ def test_the_same_again_and_other_random_numbers_do_not_matter(digits):
 @pytest.mark.parametrize("changes", [
     {"optimizer": "adamw", "learning_rate": 1e-3}, {"optimizer": "lamb", "learning_rate": 8e-3}, {"loss": "binary"},
     {"mixup": 0.5}, {"cutmix": 0.5}, {"randaugment": 9}, {"label_smoothing": 0.1}, {"warmup_epochs": 0.5},
-    {"weight_decay": 0.1}, {"clip": 0.01},
+    {"cutout": 3}, {"weight_decay": 0.1}, {"clip": 0.01},
 ], ids=str)  # fmt: skip
 def test_options_have_an_effect(digits, changes):
     before, plain = network().state_dict(), trained(digits)[0].state_dict()
@@ -107,24 +107,68 @@ def test_losses_that_are_not_finite(digits):
         fit(one, digits, FitConfig(epochs=3), fabric=make_fabric(device="cpu"))
 
 
+class Auxiliary(nn.Module):
+    """As GoogLeNet gives logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.main, self.other = network(), network()
+
+    def forward(self, x):
+        return (self.main(x), None, x, self.other(x)) if self.training else self.main(x)
+
+
 def test_auxiliary_classifiers_are_not_trained(digits):
-    class Auxiliary(nn.Module):
-        """As GoogLeNet gives logits."""
-
-        def __init__(self):
-            super().__init__()
-            self.main, self.other = network(), network()
-
-        def forward(self, x):
-            return (self.main(x), self.other(x)) if self.training else self.main(x)
-
     model, alone = Auxiliary(), network()
-    alone.load_state_dict(model.main.state_dict())
     before = copy.deepcopy(dict(model.other.named_parameters()))
     for one in (model, alone):
         fit(one, digits, FitConfig(epochs=1), fabric=make_fabric(device="cpu"))
     torch.testing.assert_close(model.main.state_dict(), alone.state_dict(), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(dict(model.other.named_parameters()), before, rtol=0, atol=0)
+
+
+def test_auxiliary_classifiers_are_trained_with_a_weight(digits):
+    """Without momentum or clipping, that of a network of its own is the weight of its gradient."""
+    model, alone = Auxiliary(), network()
+    plain = {"clip": 0.0, "weight_decay": 0.0, "batch_size": 1442}  # one step
+    fit(model, digits, FitConfig(auxiliary=0.5, learning_rate=0.25, **plain), fabric=make_fabric(device="cpu"))
+    fit(alone, digits, FitConfig(learning_rate=0.125, **plain), fabric=make_fabric(device="cpu"))
+    torch.testing.assert_close(dict(model.other.named_parameters()), dict(alone.named_parameters()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"auxiliary": 0.4}, "auxiliary expected 0 for a network without"),
+        ({"drop_path": 0.1}, "drop_path expected none"),
+    ],
+)
+def test_what_a_network_lacks(digits, changes, message):
+    one = network()
+    before = copy.deepcopy(one.state_dict())
+    with pytest.raises(ValueError, match=message):
+        fit(one, digits, FitConfig(**changes), fabric=make_fabric(device="cpu"))
+    torch.testing.assert_close(one.state_dict(), before, rtol=0, atol=0)
+
+
+def test_a_frozen_network(digits):
+    with pytest.raises(ValueError, match="all are frozen"):
+        fit(network().requires_grad_(False), digits, FitConfig(), fabric=make_fabric(device="cpu"))
+
+
+def test_logits_by_name(digits):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.main = network()
+
+        def forward(self, x):
+            return {"logits": self.main(x), "features": x}
+
+    named, alone = Named(), network()
+    for one in (named, alone):
+        fit(one, digits, FitConfig(), fabric=make_fabric(device="cpu"))
+    torch.testing.assert_close(named.main.state_dict(), alone.state_dict(), rtol=0, atol=0)
 
 
 def test_a_batch_that_is_too_large(digits):

@@ -10,7 +10,7 @@ from ghn_pyg.families.deepnets.meta_batches import MetaBatches
 from ghn_pyg.families.deepnets.network import Network
 from ghn_pyg.training import step
 from ghn_pyg.training.seeds import seed_of
-from ghn_pyg.training.step import meta_gradient, meta_loss, meta_network, normalized
+from ghn_pyg.training.step import meta_gradient, meta_loss, meta_network, network_gradient, normalized
 from tests.training.tiny import CONFIG, GHN3
 
 STEP = 4
@@ -226,6 +226,28 @@ def test_networks_run_on_fewer_images_at_a_time(ghn, monkeypatch):
     close(found.float(), torch.cat([one.flatten() for one in expected]).float())
     assert share[0] == pytest.approx(total.item(), rel=1e-5)
     assert share[3] == 0
+
+
+def test_networks_compute_activations_twice(batch):
+    """Which changes nothing, also with dropout, and keeps less for the backward pass."""
+    whole = architectures()
+    one = whole.parts[0].architecture[0].replace(classifier_layers=2, hidden=17)  # has dropout
+    parameters = {name: torch.rand_like(value) for name, value in Network(one, 10, 8).named_parameters()}
+    kept = 0
+
+    def keep(x):
+        nonlocal kept
+        kept += x.numel()
+        return x
+
+    results, sizes = [], []
+    for recompute in (False, True):
+        kept = 0
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            results.append(network_gradient(parameters, one, whole, *batch, recompute=recompute, seed=11))
+        sizes.append(kept)
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)
+    assert sizes[1] < 0.5 * sizes[0]
 
 
 def test_a_network_that_does_not_fit_into_memory_is_left_out(ghn, batch, monkeypatch, caplog):

@@ -14,7 +14,8 @@ from .network_plan import CellPlan, plan_network
 class Cell(nn.Module):
     """A cell of a network.
 
-    Operations that do not contribute to the network's output exist, with their parameters, but are not computed.
+    Operations that do not contribute to the network's output exist, with their parameters, but are not computed. An
+    attribute ``drop_path`` takes a module that all operations but identities go through, as in DARTS.
 
     Args:
         plan: Its building blocks.
@@ -30,6 +31,7 @@ class Cell(nn.Module):
         self.branches = plan.wiring.branches
         self.states = plan.states
         self.concat = plan.concat
+        self.drop_path: nn.Module | None = None
 
     def forward(self, before: Tensor | None, last: Tensor | None) -> Tensor | None:
         """Computes the cell from the outputs of the two cells before it.
@@ -47,9 +49,14 @@ class Cell(nn.Module):
             self.preprocess1(last) if self.inputs[1] else None,
         ]
         for step in range(0, len(self.states), 2):
-            terms = [self._ops[i](states[self.states[i]]) for i in (step, step + 1) if self.branches[i]]
+            terms = [self._branch(i, states[self.states[i]]) for i in (step, step + 1) if self.branches[i]]
             states.append(terms[0] + terms[1] if len(terms) == 2 else terms[0] if terms else None)
         return _concatenate([states[state] for state in self.concat])
+
+    def _branch(self, number: int, state: Tensor | None) -> Tensor:
+        operation = self._ops[number]
+        x: Tensor = operation(state)
+        return x if self.drop_path is None or isinstance(operation, nn.Identity) else self.drop_path(x)
 
 
 def _concatenate(features: Sequence[Tensor | None]) -> Tensor | None:

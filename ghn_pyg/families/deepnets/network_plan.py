@@ -175,7 +175,7 @@ def plan_network(
     if wired is None:
         raise ValueError(
             f"the {' or '.join(needed)} does not depend on the input, as every path through the cells contains a "
-            f"'none'; use another genotype{' or auxiliary=False' if auxiliary else ''}"
+            f"'none'; use another genotype{' or no auxiliary classifier' if auxiliary else ''}"
         )
     wirings, whole_stem = wired
     stem, channels, side, fork = _stem(architecture, image_size, width)

@@ -111,7 +111,7 @@ def _check_hash(blob: Path) -> None:
         if found != blob.name:
             raise CheckpointError(
                 f"the hub's file was changed, or damaged on its way: {blob} has the hash {found}, expected that in its "
-                "name; remove it to download it again, or pass force_download=True"
+                "name; remove it to download it again"
             )
 
 

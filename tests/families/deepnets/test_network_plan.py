@@ -97,7 +97,7 @@ def test_networks_whose_output_does_not_depend_on_the_input():
     with pytest.raises(ValueError, match="the output does not depend on the input"):
         plan_network(make(CUT, 4))
     assert plan_network(make(CUT, 1)).cells
-    message = "the output or auxiliary classifier does not .* use another genotype or auxiliary=False"
+    message = "the output or auxiliary classifier does not .* use another genotype or no auxiliary classifier"
     with pytest.raises(ValueError, match=message):
         plan_network(make(Genotype(FIRST_ONLY.normal, [2], CUT.reduce, [2]), 6), auxiliary=True)
 
