@@ -84,7 +84,11 @@ def inherit(model: nn.Module, teacher: nn.Module, example_inputs: Any = None) ->
         >>> torch.allclose(inherit(wider, teacher, inputs)(inputs), teacher(inputs), atol=1e-5)
         True
     """
-    plan = inheritance(model, teacher, example_inputs)
+    return write(model, inheritance(model, teacher, example_inputs))
+
+
+def write(model: nn.Module, plan: Inheritance) -> nn.Module:
+    """Writes what a network inherits into it, after a check that all of it can be written."""
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     check_writable(model, {name: tensors[name] for name in plan.values})
     with torch.no_grad():
