@@ -86,7 +86,7 @@ def progress_bar(total: int, description: str) -> Iterator[Callable[..., None]]:
 
     Without a terminal it writes a line to standard error from time to time.
     """
-    start_time, logged = time.monotonic(), 0.0
+    start_time = logged = time.monotonic()
     with make_progress() as progress:
         task = progress.add_task(description, total=total)
 

@@ -14,7 +14,8 @@ def test_architectures_are_ranked(run, digits_ghn, tmp_path):
     assert len(values) == 4
 
 
-def test_networks_by_name_are_ranked(run, digits_ghn):
+def test_networks_by_name_are_ranked(run, digits_ghn, monkeypatch):
+    monkeypatch.setattr("ghn_pyg.cli.terminal.LOG_SECONDS", 0)
     networks = ("--network", "test/3", "--network", "timm/test_resnet")
     code, out, err = run("rank", digits_ghn, *networks, "--width", 8, "--image-size", 16)
     assert code == 0
