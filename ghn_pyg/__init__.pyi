@@ -12,6 +12,7 @@ from .models import (
     register_encoder,
 )
 from .models.checkpoints import CheckpointError
+from .starts import inherit
 from .tracing import (
     Coverage,
     CoverageError,
@@ -45,6 +46,7 @@ __all__ = [
     "coverage",
     "from_module",
     "from_pretrained",
+    "inherit",
     "load_prediction",
     "predict_shards",
     "recalibrate",

@@ -17,7 +17,7 @@ NAMES = [".".join(module).removesuffix(".__init__") for module in MODULES]
 # From the ground to the roof: a subpackage imports from itself and from those before it.
 FLOORS = (
     "version", "deprecated", "utils", "graph", "transforms", "nn", "tracing", "families", "models", "zoo", "data",
-    "training", "finetuning", "evaluation", "bench", "viz", "cli",
+    "starts", "training", "finetuning", "evaluation", "bench", "viz", "cli",
 )  # fmt: skip
 # Layers know tensors only.
 NN_MAY_IMPORT = {"nn", "utils"}

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ..version import __version__
-from . import bench, checkpoints, coverage, deepnets, demo, finetune, graph, models, predict, rank, train
+from . import bench, checkpoints, coverage, deepnets, demo, finetune, graph, inherit, models, predict, rank, train
 from . import eval as evaluation
 from .terminal import fail
 
@@ -35,6 +35,7 @@ for _command in (
     models.models,
     train.train,
     finetune.finetune,
+    inherit.inherit,
     rank.rank,
     demo.demo,
 ):

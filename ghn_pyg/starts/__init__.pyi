@@ -1,0 +1,3 @@
+from .inherit import Inheritance, inherit, inheritance
+
+__all__ = ["Inheritance", "inherit", "inheritance"]
