@@ -12,20 +12,32 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from . import options
+from . import my_images, options
 from .options import argument, flag, option
 from .terminal import counted, epoch_bar, fail, print_rows, status, user_errors
 
 if TYPE_CHECKING:
     from ..training.logs import LogRow
+    from ..training.run import Run
 
 _DEV_STEPS: Final = 3
 _WINDOW: Final = 100  # steps that the progress bar averages over
 
 
 def train(
-    config: Annotated[str, argument("CONFIG", "A recipe such as ghn3-t-cifar10 (see --list), or a YAML file.")] = "",
-    out: Annotated[Path | None, option("DIR", "Folder of the run. An existing run is resumed.")] = None,
+    config: Annotated[
+        str,
+        argument(
+            "CONFIG", "A recipe such as ghn3-t-cifar10 (see --list), a YAML file, or my-images for your own images."
+        ),
+    ] = "",
+    folder: Annotated[
+        Path | None,
+        argument("FOLDER", "Of my-images: FOLDER/train/CLASS/IMAGE and val or test, or FOLDER/CLASS/IMAGE."),
+    ] = None,
+    out: Annotated[
+        Path | None, option("DIR", "Folder of the run. An existing run is resumed. For my-images runs/FOLDER.")
+    ] = None,
     changes: options.Changes = None,
     steps: Annotated[int | None, option("N", "Stop after N steps of the run, to resume it later.", min=1)] = None,
     fast_dev_run: Annotated[
@@ -33,6 +45,18 @@ def train(
     ] = False,
     device: options.Device = "auto",
     workers: Annotated[int, option("N", "Processes that draw architectures, and as many for images.", min=0)] = 0,
+    processes: Annotated[
+        int | None,
+        option(
+            "N", "Processes to train with on a CPU. One by default; for my-images as many as cores, at most 4.", min=1
+        ),
+    ] = None,
+    minutes: Annotated[float, option("N", "With my-images: the time to train for.", min=0.01)] = 15,
+    networks: Annotated[
+        list[str] | None,
+        option("ARCH[,ARCH…]", f"With my-images: networks to measure in the end, each {options.SUBJECTS}; repeatable."),
+    ] = None,
+    unseen: Annotated[int, option("N", "With my-images: unseen architectures to measure in the end.", min=0)] = 20,
     listing: Annotated[bool, flag("--list", "List the recipes.")] = False,
 ) -> None:
     """Meta-train a GHN. Start it with torchrun for several GPUs or machines."""
@@ -43,6 +67,12 @@ def train(
         return
     if not config:
         fail("expected a CONFIG: the name of a recipe (see --list) or a YAML file")
+    own = config == my_images.NAME
+    if own:
+        images_folder = my_images.check_folder(folder)
+        out = out or Path("runs", images_folder.resolve().name)
+    elif folder is not None:
+        fail(f"expected one CONFIG, got {config} and {folder}")
     if out is None and not fast_dev_run:
         fail("expected --out with the folder of the run, or --fast-dev-run to test it")
     if device != "auto":
@@ -50,21 +80,39 @@ def train(
     with status("Loading"):
         from ..training.checkpoints import TrainingError
         from ..training.fabric import make_fabric
+        from ..training.image_batches import run_images
         from ..training.run import run_training
-    with user_errors(ValueError, ImportError, TrainingError, OSError):
-        chosen = load_config(config, changes or ())
-        fabric = make_fabric(chosen.precision, device)
-        with tempfile.TemporaryDirectory() as scratch, _bar(chosen.epochs, fabric.is_global_zero) as (note, last):
-            folder = Path(scratch) if out is None or fast_dev_run else out
-            limit = min(_DEV_STEPS, steps or _DEV_STEPS) if fast_dev_run else steps
+    with user_errors(ValueError, ImportError, TrainingError, OSError), tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch) if out is None or fast_dev_run else out
+        limit = min(_DEV_STEPS, steps or _DEV_STEPS) if fast_dev_run else steps
+        recipe = images = None
+        if own:
+            recipe = my_images.FolderRecipe.make(images_folder, target, changes or ())
+        chosen = recipe.config() if recipe else load_config(config, changes or ())
+        if processes is None:
+            processes = my_images.count_processes(chosen) if own else 1
+        fabric = make_fabric(chosen.precision, device, processes)
+        if recipe:
+            images = run_images(chosen, chosen.augment)
+            subjects = my_images.named_networks(networks or (), images)
+            chosen = recipe.start(images, fabric, minutes)
+        with _bar(chosen.epochs, fabric.is_global_zero) as (note, last):
             try:
-                run = run_training(chosen, folder, fabric=fabric, steps=limit, workers=workers, progress=note)
+                run = run_training(
+                    chosen, target, fabric=fabric, images=images, steps=limit, workers=workers, progress=note
+                )
             except KeyboardInterrupt:
-                if fabric.is_global_zero and folder == out:
+                if fabric.is_global_zero and target == out:
                     typer.echo(f"Stopped. The same command resumes from the last checkpoint in {out}.", err=True)
                 raise
-    if not fabric.is_global_zero:
-        return
+        if not fabric.is_global_zero:
+            return
+        _print_summary(config, run, last, out, saved=target == out)
+        if images and not fast_dev_run:
+            my_images.print_accuracies(run.state.trained_ghn.eval(), images, subjects, unseen, workers)
+
+
+def _print_summary(config: str, run: Run, last: deque[LogRow], out: Path | None, saved: bool) -> None:
     rows = [("steps", f"{last[-1].step + 1:,}" if last else "already complete")]
     if last:
         rows += [("loss", f"{_mean(last, 'loss'):.4f}"), ("top-1", f"{_mean(last, 'top1'):.2%} of training images")]
@@ -72,14 +120,14 @@ def train(
     if run.validation and progress.best is not None:
         unseen = f"of {len(run.images.test):,} held-out images, by {len(run.validation)} unseen networks"
         rows.append(("best", f"{1 - progress.best:.2%} {unseen}"))
-    if chosen.start is not None:
+    if run.config.start is not None:
         rows.append(("started from", progress.source))
     if progress.skipped:
         counts = f"{progress.skipped:,} of {counted(progress.step, 'step')}, as losses or gradients were not finite"
         rows.append(("skipped", f"{counts}; {counted(progress.rollbacks, 'roll-back')}"))
     if progress.left_out:
         rows.append(("left out", f"{counted(progress.left_out, 'network')}, as memory did not suffice"))
-    if folder == out:
+    if out is not None and saved:
         which = "the last one" if run.saved_step == progress.step else "the last good one"
         rows.append(("saved", f"{out / 'ghn'}, {which}, after {counted(run.saved_step, 'step')}"))
         rows += [("the best one", f"{out / 'best'}")] if (out / "best").exists() else []
