@@ -13,7 +13,7 @@ from ..families.deepnets.architecture_sampling import SPLIT_SIZES
 from ..families.deepnets.meta_batches import NODE_BUDGET
 from ..families.deepnets.width_sampling import CIFAR, WidthRule
 from ..models.config import GHNConfig
-from ..models.trained_for import Colours
+from ..models.trained_for import Colours, Deviations
 from ..utils.config import Config
 from ..utils.yaml_config import find_recipe, read_fields
 
@@ -93,7 +93,7 @@ class TrainConfig(Config):
     download: bool = False
     skip_damaged: bool = False
     image_size: int | None = None
-    normalization: Annotated[tuple[Colours, Colours] | None, Field(strict=False)] = None
+    normalization: Annotated[tuple[Colours, Deviations] | None, Field(strict=False)] = None
     augment: bool = True
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
     split: str = "train"
