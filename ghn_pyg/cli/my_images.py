@@ -114,7 +114,7 @@ def print_accuracies(ghn: GHN, images: Images, networks: Sequence[Subject], unse
     trained_for = ghn.config.trained_for
     width = trained_for.evaluation_width if trained_for else 32
     split = DeepNets("test", num_classes=images.num_classes, image_size=images.image_size, width=width)
-    groups = {f"{unseen} unseen architectures": deepnets_subjects(split[:unseen])} if unseen else {}
+    groups = {counted(unseen, "unseen architecture"): deepnets_subjects(split[:unseen])} if unseen else {}
     groups |= {subject.name: [subject] for subject in networks}
     table = make_table("networks", "predicted", "random")
     failures: dict[str, str] = {}

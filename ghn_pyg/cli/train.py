@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -14,9 +14,10 @@ import typer
 
 from . import my_images, options
 from .options import argument, flag, option
-from .terminal import counted, epoch_bar, fail, print_rows, status, user_errors
+from .terminal import counted, epoch_bar, fail, make_console, make_table, print_line, print_rows, status, user_errors
 
 if TYPE_CHECKING:
+    from ..training.config import RecipeCost
     from ..training.logs import LogRow
     from ..training.run import Run
 
@@ -57,13 +58,13 @@ def train(
         option("ARCH[,ARCH…]", f"With my-images: networks to measure in the end, each {options.SUBJECTS}; repeatable."),
     ] = None,
     unseen: Annotated[int, option("N", "With my-images: unseen architectures to measure in the end.", min=0)] = 20,
-    listing: Annotated[bool, flag("--list", "List the recipes.")] = False,
+    listing: Annotated[bool, flag("--list", "List the recipes with their size, time and memory.")] = False,
 ) -> None:
     """Meta-train a GHN. Start it with torchrun for several GPUs or machines."""
     with status("Loading"):
-        from ..training.config import load_config, recipe_names
+        from ..training.config import load_config, recipe_costs
     if listing:
-        typer.echo("\n".join(recipe_names()))
+        _print_recipes(recipe_costs())
         return
     if not config:
         fail("expected a CONFIG: the name of a recipe (see --list) or a YAML file")
@@ -110,6 +111,24 @@ def train(
         _print_summary(config, run, last, out, saved=target == out)
         if images and not fast_dev_run:
             my_images.print_accuracies(run.state.trained_ghn.eval(), images, subjects, unseen, workers)
+
+
+def _print_recipes(costs: Mapping[str, RecipeCost]) -> None:
+    table = make_table("recipe", "GHN parameters", "steps", "on 2 CPU cores", "memory")
+    for name, cost in costs.items():
+        least = "" if cost.measured else "> "
+        duration = _duration(cost.steps * cost.seconds)
+        table.add_row(name, f"{cost.parameters:,}", f"{cost.steps:,}", least + duration, f"{least}{cost.memory:g} GB")
+    table.add_row(my_images.NAME, "1,748,588", "as many as fit", "15 min, or --minutes", "1.4 GB")
+    make_console().print(table)
+    print_line("> is computed from the networks' multiply-adds and the GHN's weights; other values are measured.")
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3_600)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds / 60:,.0f} min"
 
 
 def _print_summary(config: str, run: Run, last: deque[LogRow], out: Path | None, saved: bool) -> None:

@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from ..families.deepnets.architecture_sampling import SPLIT_SIZES
 from ..families.deepnets.meta_batches import NODE_BUDGET
@@ -164,6 +172,36 @@ def recipe_names() -> list[str]:
         True
     """
     return sorted(path.stem for path in _RECIPES.glob("*.yaml"))
+
+
+class RecipeCost(Config):
+    """What a recipe costs, by a kept measurement or computed from one.
+
+    Args:
+        parameters: Parameters of the GHN.
+        steps: Steps of the whole run.
+        seconds: Duration of a step on two CPU cores.
+        memory: Memory of a process in GB.
+        measured: Whether it was measured. Otherwise it needs more time and memory than this, which is computed without
+            what the GHN itself computes.
+    """
+
+    parameters: PositiveInt
+    steps: PositiveInt
+    seconds: PositiveFloat
+    memory: PositiveFloat
+    measured: bool
+
+
+def recipe_costs() -> dict[str, RecipeCost]:
+    """What the recipes that come with the package cost, by name.
+
+    Example:
+        >>> recipe_costs()["digits-small"].steps
+        3560
+    """
+    costs = read_fields(Path(__file__).parent / "recipe_costs.yaml")
+    return {name: RecipeCost.from_dict(costs[name]) for name in recipe_names()}
 
 
 def load_config(source: str | os.PathLike[str], changes: Sequence[str] = ()) -> TrainConfig:

@@ -34,10 +34,10 @@ def test_a_recipe_fits_the_images(tmp_path, size, expected):
 
 
 def test_folders_that_no_recipe_can_be_made_for(tmp_path):
-    with pytest.raises(ImagesError, match="there is no folder .*missing"):
+    with pytest.raises(ImagesError, match=r"there is no folder .*missing"):
         recipe_for_folder(tmp_path / "missing")
     with pytest.raises(ImagesError, match="cannot read images in"):
         recipe_for_folder(tmp_path)
     pictures(tmp_path / "one", (19, 19), ["ant"])
-    with pytest.raises(ImagesError, match="expected at least 2 classes and 2 training images .*, got 1 and 4"):
+    with pytest.raises(ImagesError, match=r"expected at least 2 classes and 2 training images .*, got 1 and 4"):
         recipe_for_folder(tmp_path / "one")
