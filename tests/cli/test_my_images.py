@@ -14,8 +14,9 @@ from tests.cli.outcomes import failed
 from tests.training.tiny import assert_equal, start
 
 GHN = "{hidden_channels: 8, max_channels: 8, max_kernel_size: 5, num_classes: 3, layers: 1, heads: 2}"
-TINY = ("-s", f"ghn={GHN}", "-s", "start=null", "-s", "meta_batch=1", "-s", "image_size=8",
-        "-s", "widths={widths: [8], hidden: [16]}", "-s", "curriculum=1.0", "--device", "cpu", "--processes", 1)  # fmt: skip
+FIELDS = (f"ghn={GHN}", "start=null", "meta_batch=1", "image_size=8", "widths={widths: [8], hidden: [16]}",
+          "curriculum=1.0")  # fmt: skip
+TINY = (*(part for field in FIELDS for part in ("-s", field)), "--device", "cpu", "--processes", 1)
 
 
 @pytest.fixture
