@@ -63,7 +63,7 @@ def unpack_imagenet(
     try:
         with tarfile.open(archive, "r:") as tar:
             is_train = _is_train(tar)
-            members = _checked(tar, _CLASS if is_train else _VALIDATION_IMAGE)
+            members = _checked(tar, os.fspath(archive), _CLASS if is_train else _VALIDATION_IMAGE)
             part = folder / ("train" if is_train else "val")
             if part.exists():
                 return part
@@ -93,8 +93,8 @@ def _is_train(tar: tarfile.TarFile) -> bool:
     return first is not None and bool(_CLASS.fullmatch(PurePosixPath(first.name).name))
 
 
-def _checked(tar: tarfile.TarFile, expected: re.Pattern[str]) -> list[Member]:
-    """The members of an archive, which must all be plain files with the expected names, each once."""
+def _checked(tar: tarfile.TarFile, name: str, expected: re.Pattern[str]) -> list[Member]:
+    """The members of the archive ``name``, which must all be plain files with the expected names, each once."""
     found: dict[str, Member] = {}
     for member in tar:
         path = PurePosixPath(member.name)
@@ -104,12 +104,12 @@ def _checked(tar: tarfile.TarFile, expected: re.Pattern[str]) -> list[Member]:
             continue
         if not match or not is_inside or not member.isreg() or member.issparse() or path.name in found:
             raise ImagesError(
-                f"{tar.name} has the member {printable(member.name)!r}, expected plain files with names such as "
+                f"{name} has the member {printable(member.name)!r}, expected plain files with names such as "
                 f"{expected.pattern}, each once; it is no archive of ImageNet, and nothing is unpacked"
             )
         found[path.name] = member, match
     if not found:
-        raise ImagesError(f"{tar.name} is empty, expected an archive of ImageNet")
+        raise ImagesError(f"{name} is empty, expected an archive of ImageNet")
     return list(found.values())
 
 
@@ -154,8 +154,7 @@ def _tables(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
 
 def _unpack_class(stream: IO[bytes], folder: Path) -> None:
     with tarfile.open(fileobj=stream, mode="r:") as tar:
-        tar.name = folder.name + ".tar"
-        for member, match in _checked(tar, _TRAINING_IMAGE):
+        for member, match in _checked(tar, f"{folder.name}.tar", _TRAINING_IMAGE):
             _write(_open(tar, member), folder / match[0])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -62,7 +64,7 @@ class GHNLoss(nn.Module):
         super().__init__()
         self.ghn = ghn
         self.architectures = architectures
-        self.options = {"penalty": penalty, "label_smoothing": label_smoothing, "seed": seed}
+        self.options: dict[str, Any] = {"penalty": penalty, "label_smoothing": label_smoothing, "seed": seed}
 
     def forward(self, meta_batch: MetaBatch, images: Tensor, labels: Tensor) -> Tensor:
         """The loss of this rank's architectures, as one number to call ``backward`` on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def make_optimizer(parameters: Iterable[Tensor], config: TrainConfig, *, fused: 
         >>> make_optimizer([torch.nn.Parameter(torch.ones(3))], config).defaults["momentum"]
         0.9
     """
-    options = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    options: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if config.optimizer == "lamb":
         timm = require("timm.optim", extra="train", purpose="steps of LAMB")
         # As in the paper: gradients are clipped by the run, and weights without decay have trust ratios too.

@@ -1,6 +1,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -81,3 +83,17 @@ def test_faulty_calls(run, folder, tmp_path):
     unknown = ("train", "my-images", folder, "--out", tmp_path / "run", *TINY, "--networks", "resnet19")
     assert "did you mean" in failed(run(*unknown))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(folder, tmp_path):
+    """They start each other: there is no torchrun."""
+    logs = []
+    for count in (1, 2):
+        out = tmp_path / str(count)
+        arguments = ["train", "my-images", str(folder), "--out", str(out), *map(str, TINY[:-1]), str(count)]
+        more = ["-s", "meta_batch=3", "-s", "epochs=2", "--unseen", "0"]
+        subprocess.run([sys.executable, "-m", "ghn_pyg.cli", *arguments, *more], check=True, timeout=300)
+        logs.append(read_log(out / "log.csv"))
+    assert [row["step"] for row in logs[1]] == [0, 1]
+    assert [row["loss"] for row in logs[1]] == pytest.approx([row["loss"] for row in logs[0]], rel=1e-3)
