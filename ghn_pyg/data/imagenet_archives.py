@@ -82,9 +82,7 @@ def unpack_imagenet(
                     progress(number + 1, len(members))
                 os.rename(unfinished / part.name, part)
     except tarfile.TarError as error:
-        raise ImagesError(
-            f"cannot read {archive}: {error}; expected an archive of ImageNet, which is no .gz"
-        ) from error
+        raise ImagesError(f"cannot read {archive}: {error}; expected a .tar archive of ImageNet") from error
     return part
 
 
