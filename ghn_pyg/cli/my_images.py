@@ -45,7 +45,9 @@ class FolderRecipe:
         if path.exists():
             fields = {**read_fields(path), "images": os.fspath(folder.expanduser().resolve())}
         else:
-            fields = recipe_for_folder(folder)
+            given: dict[str, Any] = {}
+            apply_changes(given, changes)
+            fields = recipe_for_folder(folder, skip_damaged=given.get("skip_damaged") is True)
         apply_changes(fields, changes)
         return cls(out, fields)
 

@@ -52,12 +52,12 @@ def train(
             "N", "Processes to train with on a CPU. One by default; for my-images as many as cores, at most 4.", min=1
         ),
     ] = None,
-    minutes: Annotated[float, option("N", "With my-images: the time to train for.", min=0.01)] = 15,
+    minutes: Annotated[float, option("N", "With my-images: the time to train for.", min=0.01)] = 14,
     networks: Annotated[
         list[str] | None,
         option("ARCH[,ARCH…]", f"With my-images: networks to measure in the end, each {options.SUBJECTS}; repeatable."),
     ] = None,
-    unseen: Annotated[int, option("N", "With my-images: unseen architectures to measure in the end.", min=0)] = 20,
+    unseen: Annotated[int, option("N", "With my-images: unseen architectures to measure in the end.", min=0)] = 12,
     listing: Annotated[bool, flag("--list", "List the recipes with their size, time and memory.")] = False,
 ) -> None:
     """Meta-train a GHN. Start it with torchrun for several GPUs or machines."""
@@ -119,7 +119,7 @@ def _print_recipes(costs: Mapping[str, RecipeCost]) -> None:
         least = "" if cost.measured else "> "
         duration = _duration(cost.steps * cost.seconds)
         table.add_row(name, f"{cost.parameters:,}", f"{cost.steps:,}", least + duration, f"{least}{cost.memory:g} GB")
-    table.add_row(my_images.NAME, "1,748,588", "as many as fit", "15 min, or --minutes", "1.4 GB")
+    table.add_row(my_images.NAME, "1,748,588", "as many as fit", "14 min, or --minutes", "1.4 GB")
     make_console().print(table)
     print_line("> is computed from the networks' multiply-adds and the GHN's weights; other values are measured.")
 

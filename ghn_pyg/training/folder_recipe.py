@@ -19,7 +19,7 @@ _MANY: Final = 1000
 _BATCH_SIZES: Final = (32, 16, 8, 4, 2)
 
 
-def recipe_for_folder(folder: str | os.PathLike[str], *, image_size: int | None = None) -> dict[str, Any]:
+def recipe_for_folder(folder: str | os.PathLike[str], *, skip_damaged: bool = False) -> dict[str, Any]:
     """The fields of a :class:`~ghn_pyg.training.TrainConfig` for the images in a folder.
 
     The image size is 16, 32 or 64, whichever is nearest to the median of the shorter sides: larger images need too much
@@ -28,19 +28,23 @@ def recipe_for_folder(folder: str | os.PathLike[str], *, image_size: int | None 
 
     Args:
         folder: A folder as for :func:`~ghn_pyg.data.load_images`.
-        image_size: Another image size.
+        skip_damaged: Whether the run is to leave out images that cannot be read.
 
     Raises:
-        ImagesError: If it holds no images in a known layout, or too few.
+        ImagesError: If it holds no images in a known layout or too few, or an image cannot be read.
+
+    Example:
+        >>> recipe_for_folder("photos")["image_size"]  # doctest: +SKIP
+        64
     """
     folder = Path(folder).expanduser().resolve()
     if not folder.is_dir():
         raise ImagesError(f"there is no folder {folder}")
-    images = load_images(folder, image_size=_SIZES[0], skip_damaged=True)
+    images = load_images(folder, image_size=_SIZES[0], skip_damaged=skip_damaged)
     train = images.train
     assert isinstance(train, FileImages)
     side = min(median_size(train))
-    size = image_size or min(_SIZES, key=lambda size: max(size / side, side / size))
+    size = min(_SIZES, key=lambda size: max(size / side, side / size))
     fits = [batch for batch in _BATCH_SIZES if batch <= len(train)]
     if images.num_classes < 2 or not fits:
         raise ImagesError(
@@ -56,7 +60,7 @@ def recipe_for_folder(folder: str | os.PathLike[str], *, image_size: int | None 
         "image_size": size,
         "normalization": [list(colours) for colours in colour_statistics(train, size)],
         "held_out": 0.1 if len(train) >= _MANY else 0.0,
-        "widths": {"widths": [8, 16]},
+        "widths": {"widths": [8, 16, 32, 64]},
         "meta_batch": 4,
         "batch_size": fits[0],
         "learning_rate": 1e-3,

@@ -41,3 +41,12 @@ def test_folders_that_no_recipe_can_be_made_for(tmp_path):
     pictures(tmp_path / "one", (19, 19), ["ant"])
     with pytest.raises(ImagesError, match=r"expected at least 2 classes and 2 training images .*, got 1 and 4"):
         recipe_for_folder(tmp_path / "one")
+
+
+def test_damaged_images_are_named_or_skipped(tmp_path):
+    pictures(tmp_path / "mine", (19, 19))
+    for path in (tmp_path / "mine" / "bee").iterdir():
+        path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ImagesError, match=r"cannot read .*bee/\d\.png: .*skip_damaged=true"):
+        recipe_for_folder(tmp_path / "mine")
+    assert recipe_for_folder(tmp_path / "mine", skip_damaged=True)["batch_size"] == 4
