@@ -15,7 +15,21 @@ from typing import Annotated
 import typer
 
 from ..version import __version__
-from . import bench, checkpoints, coverage, deepnets, demo, finetune, graph, inherit, models, predict, rank, train
+from . import (
+    bench,
+    checkpoints,
+    coverage,
+    deepnets,
+    demo,
+    finetune,
+    graph,
+    images,
+    inherit,
+    models,
+    predict,
+    rank,
+    train,
+)
 from . import eval as evaluation
 from .terminal import fail
 
@@ -43,6 +57,7 @@ for _command in (
 app.command("eval")(evaluation.evaluate)
 app.add_typer(deepnets.app, name="deepnets")
 app.add_typer(bench.app, name="bench")
+app.add_typer(images.app, name="images")
 
 
 _JIT = "ignore:`torch.jit.script` is deprecated"

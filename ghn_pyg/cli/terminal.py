@@ -103,6 +103,14 @@ def progress_bar(total: int, description: str) -> Iterator[Callable[..., None]]:
 
 
 @contextlib.contextmanager
+def unpacking_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar, as a function to call with the number of things that are done, and of all."""
+    with make_progress() as progress:
+        task = progress.add_task(description, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
 def epoch_bar(description: str, epochs: int, visible: bool = True) -> Iterator[Callable[[float, str], None]]:
     """A progress line, as a function to call with the epochs that are done and figures to show.
 

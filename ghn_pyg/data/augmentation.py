@@ -45,6 +45,6 @@ def picture_transforms(size: int, mean: Colours, std: Colours) -> tuple[Any, Any
         plain: list[Any] = [v2.Resize((size, size))]
         augmented: list[Any] = [*plain, v2.RandomCrop(size, padding=size // 8), v2.RandomHorizontalFlip()]
     else:
-        plain = [v2.Resize(size * 256 // 224), v2.CenterCrop(size)]
+        plain = [v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size)]
         augmented = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
     return v2.Compose(plain + finish), v2.Compose(augmented + finish)

@@ -29,7 +29,9 @@ def load_images(
       constructor needs no more than ``train`` or ``split``: MNIST, FashionMNIST, KMNIST, QMNIST, USPS, STL10, SVHN,
       GTSRB, DTD, Flowers102, Food101, FGVCAircraft, OxfordIIITPet, StanfordCars, Country211, PCAM, RenderedSST2,
       Imagenette, ImageNet. Others, such as EMNIST, can be unpacked into a folder.
-    - The path of a folder of images in the layout of ImageNet; write ``"./digits"`` if it has a name from above.
+    - The path of a folder of images in the layout of ImageNet, ``train/CLASS/IMAGE`` and ``val/CLASS/IMAGE`` (or
+      ``valid``, ``validation``, ``test``), or of ``CLASS/IMAGE`` alone, where a fifth of each class are test images;
+      write ``"./digits"`` if it has a name from above.
 
     Grey images get three equal colours.
 

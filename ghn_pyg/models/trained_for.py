@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from ..utils.config import Config
 
 Colours = Annotated[tuple[float, float, float], Field(strict=False)]
+Deviations = Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], Field(strict=False)]
 
 
 class TrainedFor(Config):
@@ -33,7 +34,7 @@ class TrainedFor(Config):
     data: str
     image_size: PositiveInt
     mean: Colours
-    std: Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], Field(strict=False)]
+    std: Deviations
     classes: Annotated[tuple[str, ...], Field(strict=False)] = ()
     widths: Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1)]
     family: str = "deepnets"

@@ -26,7 +26,8 @@ LOCK_TIMEOUT: Final = 5.0
 """Seconds: a killed run may hold its lock for a moment."""
 
 _MAY_CHANGE: Final = (
-    "images", "folder", "download", "skip_damaged", "compile", "node_budget", "widths", "checkpoint_every", "keep"
+    "images", "folder", "download", "skip_damaged", "compile", "node_budget", "widths", "checkpoint_every", "keep",
+    "keep_every",
 )  # fmt: skip
 """Fields that a resumed run may change. Most do not affect what is trained. ``images`` and ``folder`` are among them
 because data may move; checkpoints have the name of the data set and the number of its images. ``widths`` is among them
@@ -46,8 +47,11 @@ def checkpoint_paths(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name)) if folder.is_dir() else []
 
 
-def write_checkpoint(folder: Path, state: Mapping[str, Any], keep: int) -> None:
-    """Writes the checkpoint of a step and removes all but the last ``keep`` checkpoints."""
+def write_checkpoint(folder: Path, state: Mapping[str, Any], keep: int, kept_steps: int = 0) -> None:
+    """Writes the checkpoint of a step and removes older ones than the last ``keep``.
+
+    Those after each ``kept_steps`` steps stay.
+    """
     path = folder / f"step-{state['progress']['step']:09d}.pt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +62,9 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any], keep: int) -> None:
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise CheckpointError(f"cannot write the checkpoint {path}: {reason}; older ones are unchanged") from error
     for old in checkpoint_paths(folder)[:-keep]:
-        old.unlink(missing_ok=True)
+        step = int(old.stem.removeprefix("step-"))
+        if not (kept_steps and step and step % kept_steps == 0):
+            old.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, keys: Sequence[str] = _KEYS) -> dict[str, Any]:

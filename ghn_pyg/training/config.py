@@ -7,11 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
+from ..families.deepnets.architecture_sampling import SPLIT_SIZES
 from ..families.deepnets.meta_batches import NODE_BUDGET
 from ..families.deepnets.width_sampling import CIFAR, WidthRule
 from ..models.config import GHNConfig
+from ..models.trained_for import Colours, Deviations
 from ..utils.config import Config
 from ..utils.yaml_config import find_recipe, read_fields
 
@@ -21,8 +31,9 @@ _RECIPES: Final = Path(__file__).parent / "recipes"
 class TrainConfig(Config):
     r"""Everything that determines a meta-training run: equal configurations give equal runs.
 
-    An epoch is one pass over the training images. ``meta_batch`` and ``batch_size`` count the architectures and images
-    of one step on all ranks together, so that they do not depend on the number of ranks.
+    An epoch is one pass over the training images, unless ``epoch_steps`` sets its length. ``meta_batch`` and
+    ``batch_size`` count the architectures and images of one step on all ranks together, so that they do not depend on
+    the number of ranks.
 
     Args:
         ghn: The GHN to train: a :class:`~ghn_pyg.GHNConfig`, its fields, or a ``preset`` and changes to it.
@@ -34,14 +45,19 @@ class TrainConfig(Config):
         download: Whether to download missing image data, where torchvision can.
         skip_damaged: Whether to leave out images that cannot be read; all files are read once to find them.
         image_size: Height and width of the images in pixels; by default that of the image data.
+        normalization: Mean and standard deviation of the colours, for pixels from 0 to 1; by default those of the image
+            data.
         augment: Whether to augment the images.
         held_out: Share of the training images that the run is not trained on. With each regular checkpoint, a few
             networks of the split ``val`` are measured on them, and the GHN with the best accuracy is kept. With 0, it
             is the one with the lowest training loss.
+        split: Split of DeepNets-1M that architectures come from, any but ``"val"``, which measures.
+        networks: Number of architectures, the first ones of the split, each used again and again; by default all.
         meta_batch: Architectures :math:`m` in a step.
         batch_size: Images in a step; every architecture runs on all of them.
         epochs: Length of the run.
-        optimizer: ``"adam"`` or ``"adamw"``.
+        epoch_steps: Steps that count as an epoch; by default those of one pass over the training images.
+        optimizer: ``"adam"``, ``"adamw"``, ``"sgd"`` with Nesterov momentum 0.9, or ``"lamb"`` (arXiv 1904.00962).
         learning_rate: Peak learning rate.
         weight_decay: Weight decay.
         schedule: ``"cosine"``: linear warm-up, then a cosine to 0; ``"steps"``: times 0.1 at each milestone.
@@ -68,6 +84,7 @@ class TrainConfig(Config):
         max_skipped: Number of consecutive skipped steps (loss or gradient not finite) after which the run rolls back.
         checkpoint_every: Steps between checkpoints.
         keep: Number of checkpoints to keep.
+        keep_every: Epochs between checkpoints that are kept as well, to the end; 0 keeps none of them.
 
     Raises:
         ConfigError: If a field is unknown, missing or has a bad value; the message names the field.
@@ -84,12 +101,16 @@ class TrainConfig(Config):
     download: bool = False
     skip_damaged: bool = False
     image_size: int | None = None
+    normalization: Annotated[tuple[Colours, Deviations] | None, Field(strict=False)] = None
     augment: bool = True
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    split: str = "train"
+    networks: PositiveInt | None = None
     meta_batch: PositiveInt = 8
     batch_size: Annotated[int, Field(ge=2)] = 64
     epochs: PositiveInt = 300
-    optimizer: Literal["adam", "adamw"] = "adamw"
+    epoch_steps: PositiveInt | None = None
+    optimizer: Literal["adam", "adamw", "sgd", "lamb"] = "adamw"
     learning_rate: NonNegativeFloat = 4e-4
     weight_decay: NonNegativeFloat = 1e-2
     schedule: Literal["cosine", "steps"] = "cosine"
@@ -111,6 +132,7 @@ class TrainConfig(Config):
     max_skipped: PositiveInt = 20
     checkpoint_every: PositiveInt = 500
     keep: PositiveInt = 3
+    keep_every: NonNegativeInt = 0
 
     @field_validator("ghn", mode="before")
     @classmethod
@@ -120,6 +142,13 @@ class TrainConfig(Config):
         changes = dict(value)
         preset = GHNConfig.preset(str(changes.pop("preset"))).to_dict() if "preset" in changes else {}
         return GHNConfig.from_dict(preset | changes)
+
+    @field_validator("split")
+    @classmethod
+    def _check_split(cls, split: str) -> str:
+        if split == "val" or split not in SPLIT_SIZES:
+            raise ValueError(f"expected one of {', '.join(name for name in SPLIT_SIZES if name != 'val')}")
+        return split
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
@@ -143,6 +172,36 @@ def recipe_names() -> list[str]:
         True
     """
     return sorted(path.stem for path in _RECIPES.glob("*.yaml"))
+
+
+class RecipeCost(Config):
+    """What a recipe costs, by a kept measurement or computed from one.
+
+    Args:
+        parameters: Parameters of the GHN.
+        steps: Steps of the whole run.
+        seconds: Duration of a step on two CPU cores.
+        memory: Memory of a process in GB.
+        measured: Whether it was measured. Otherwise it needs more time and memory than this, which is computed without
+            what the GHN itself computes.
+    """
+
+    parameters: PositiveInt
+    steps: PositiveInt
+    seconds: PositiveFloat
+    memory: PositiveFloat
+    measured: bool
+
+
+def recipe_costs() -> dict[str, RecipeCost]:
+    """What the recipes that come with the package cost, by name.
+
+    Example:
+        >>> recipe_costs()["digits-small"].steps
+        3560
+    """
+    costs = read_fields(Path(__file__).parent / "recipe_costs.yaml")
+    return {name: RecipeCost.from_dict(costs[name]) for name in recipe_names()}
 
 
 def load_config(source: str | os.PathLike[str], changes: Sequence[str] = ()) -> TrainConfig:

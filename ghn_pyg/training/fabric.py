@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def make_fabric(precision: str = "32-true", device: str = "auto") -> Fabric:
+def make_fabric(precision: str = "32-true", device: str = "auto", processes: int = 1) -> Fabric:
     """Launches Fabric, for one process or as one of the processes that ``torchrun`` started.
 
     If a machine has more processes than GPUs, they share the GPUs and communicate by gloo. That can pay: training
@@ -29,6 +29,8 @@ def make_fabric(precision: str = "32-true", device: str = "auto") -> Fabric:
             good steps and never falls below 1024. On a CPU, where half precision is slow, ``"16-mixed"`` becomes
             ``"32-true"`` with a warning.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+        processes: Processes to compute with on a CPU, unless ``torchrun`` started some: with more than one, the others
+            run the command of this process, its ``sys.argv``, from its beginning.
 
     Example:
         >>> make_fabric(device="cpu").world_size
@@ -46,6 +48,8 @@ def make_fabric(precision: str = "32-true", device: str = "auto") -> Fabric:
     arguments: dict[str, Any] = {"precision": precision}
     if precision == "16-mixed":
         arguments = {"plugins": [half_precision(kind)]}
+    if processes > 1 and kind == "cpu" and not is_torchrun():
+        arguments |= {"devices": processes, "strategy": "ddp"}
     accelerator, _, index = device.partition(":")
     if index:
         arguments["devices"] = [int(index)]
@@ -60,9 +64,14 @@ def check_lightning() -> None:
     require("lightning_fabric", extra="train", purpose="training and evaluation")
 
 
+def is_torchrun() -> bool:
+    """Whether ``torchrun`` started this process."""
+    return torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
+
+
 def _processes(gpus: Sequence[int]) -> dict[str, Any]:
     """The number of processes and machines that ``torchrun`` set; one of each without it."""
-    if not torch.distributed.is_available() or not torch.distributed.is_torchelastic_launched():
+    if not is_torchrun():
         return {"devices": 1, "num_nodes": 1}
     local = int(os.environ["LOCAL_WORLD_SIZE"])
     counts = {"devices": local, "num_nodes": int(os.environ["WORLD_SIZE"]) // local}

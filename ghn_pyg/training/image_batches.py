@@ -18,7 +18,7 @@ def run_images(config: TrainConfig, augment: bool) -> Images:
     """Loads the image data of a run by :func:`~ghn_pyg.data.load_images`."""
     return load_images(
         config.images, config.folder, image_size=config.image_size, num_classes=config.ghn.num_classes,
-        download=config.download, augment=augment, skip_damaged=config.skip_damaged,
+        download=config.download, augment=augment, normalization=config.normalization, skip_damaged=config.skip_damaged,
     )  # fmt: skip
 
 

@@ -153,7 +153,8 @@ class Run:
         self.fabric = fabric
         self.images = images.hold_out(config.held_out)
         self.data = f"{images.name.lower()}, {len(images.train):,} images of {images.num_classes:,} classes"
-        self.steps_per_epoch = self.images_from(0).steps_per_epoch
+        self.steps_per_epoch = config.epoch_steps or self.images_from(0).steps_per_epoch
+        self.kept_steps = config.keep_every * self.steps_per_epoch
         self.length = config.epochs * self.steps_per_epoch
         self.curriculum = Curriculum(round(config.curriculum * self.length))
         paths = checkpoint_paths(self.checkpoints)
@@ -189,8 +190,8 @@ class Run:
         return MetaBatches(
             config.meta_batch, num_classes=self.images.num_classes, image_size=self.images.image_size,
             widths=config.widths, seed=config.seed, first_step=step, node_budget=config.node_budget,
-            rank=self.fabric.global_rank, world_size=self.fabric.world_size,
-            curriculum=self.curriculum, device=self.fabric.device.type,
+            rank=self.fabric.global_rank, world_size=self.fabric.world_size, split=config.split,
+            networks=config.networks, curriculum=self.curriculum, device=self.fabric.device.type,
         )  # fmt: skip
 
     def batches(self, workers: int) -> Iterator[tuple[MetaBatch, tuple[Tensor, Tensor]]]:
@@ -237,7 +238,7 @@ class Run:
                     f"step {progress.step}: memory does not suffice, and not because of a network ({error}); take a "
                     "smaller GHN or batch_size"
                 ) from error
-            due = progress.step % self.config.checkpoint_every == 0 or progress.step == stop
+            due = self._regular or progress.step == stop or self._is_kept
             # After a bad step, a checkpoint might replace a good one that the run has to roll back to.
             save = due and self.state.is_good
             if save and self._regular and self.validation and self.fabric.is_global_zero:
@@ -293,6 +294,11 @@ class Run:
         step = self.state.progress.step
         return step % self.config.checkpoint_every == 0 or step == self.length
 
+    @property
+    def _is_kept(self) -> bool:
+        """Whether the checkpoint of the last step is kept to the end."""
+        return bool(self.kept_steps) and self.state.progress.step % self.kept_steps == 0
+
     def _save(self, val_top1: float = math.nan) -> None:
         """Writes a checkpoint, and the GHN if it is the best one so far."""
         best = self._update_best(val_top1)
@@ -300,7 +306,7 @@ class Run:
             if best is not None:
                 self._write_ghn("best", {"step": str(self.state.progress.step), **best})
             values = {"config": self.config.to_dict(), "data": self.data, **self.state.state_dict()}
-            write_checkpoint(self.checkpoints, values, self.config.keep)
+            write_checkpoint(self.checkpoints, values, self.config.keep, self.kept_steps)
         barrier(self.fabric)
 
     def _write_ghn(self, name: str, metadata: dict[str, str] | None = None) -> None:

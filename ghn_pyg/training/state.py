@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..models.ghn import GHN
 from .config import TrainConfig
+from .optimizer import make_optimizer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -59,8 +60,7 @@ class TrainingState:
         self.scaler: torch.amp.GradScaler | None = getattr(fabric.strategy.precision, "scaler", None)
         # The fused optimizer updates all weights at once, 5 times faster; Fabric cannot clip with it and a scaler.
         self._fused = self.scaler is None
-        kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-        optimizer = kind(ghn.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=self._fused)
+        optimizer = make_optimizer(ghn.parameters(), config, fused=self._fused)
         self.optimizer: Any = fabric.setup_optimizers(optimizer)
 
         def update(averages: Any, weights: Any, count: Tensor | int) -> None:
@@ -99,7 +99,8 @@ class TrainingState:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         # A run may move between a GPU and a CPU, where 16-mixed has no scaler.
-        groups = [{**group, "fused": self._fused} for group in state["optimizer"]["param_groups"]]
+        fused = {"fused": self._fused} if "fused" in self.optimizer.defaults else {}
+        groups = [{**group, **fused} for group in state["optimizer"]["param_groups"]]
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         if self.scaler is not None and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])

@@ -41,9 +41,21 @@ def read_fields(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
         raise ValueError(f"cannot read the configuration {path}: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"the configuration {path} has no fields, expected lines such as epochs: 300")
+    apply_changes(values, changes)
+    return values
+
+
+def apply_changes(values: dict[str, Any], changes: Sequence[str]) -> None:
+    """Applies changes such as ``"ghn.layers=5"``, with values in YAML, to fields.
+
+    Example:
+        >>> fields = {"epochs": 3}
+        >>> apply_changes(fields, ["ghn.layers=5"])
+        >>> fields
+        {'epochs': 3, 'ghn': {'layers': 5}}
+    """
     for change in changes:
         _apply(change, values)
-    return values
 
 
 def _parse(text: str) -> Any:

@@ -12,7 +12,7 @@ def test_version(run):
 
 
 def test_help_names_every_command(run):
-    commands = "predict graph coverage init convert models train eval rank finetune demo bench deepnets"
+    commands = "predict graph coverage init convert models train eval rank finetune demo bench deepnets images"
     assert set(commands.split()) <= set(" ".join(run("--help")[1]).split())
     assert {"sample", "stats", "export", "show"} <= set(" ".join(run("deepnets", "--help")[1]).split())
 

@@ -76,5 +76,11 @@ def test_an_interrupted_run_says_how_to_resume(run, recipe, tmp_path, monkeypatc
     assert f"Stopped. The same command resumes from the last checkpoint in {tmp_path}/run." in err
 
 
-def test_recipes_are_listed(run):
-    assert run("train", "--list") == (0, recipe_names(), "")
+def test_recipes_are_listed_with_what_they_cost(run):
+    code, out, _ = run("train", "--list")
+    rows = [line for line in out if line.startswith(("digits", "ghn", "mlp"))]
+    assert code == 0
+    assert [row.split()[0] for row in rows] == recipe_names()
+    assert "digits-small 600,608 3,560 19 min 1.2 GB" in rows
+    assert "ghn3-t-cifar10 4,531,500 210,900 12 days 1.7 GB" in rows
+    assert any(re.fullmatch(r"ghn3-xl-imagenet 654,365,184 675,600 > \d+ days > 12 GB", row) for row in rows)

@@ -36,6 +36,39 @@ def test_faulty_folders(tmp_path):
         load_images(tmp_path)
 
 
+@pytest.mark.parametrize("root", [".", "train"])
+def test_without_test_images_a_share_of_each_class_is_held_out(tmp_path, root):
+    for name, count in (("ant", 5), ("bee", 13)):
+        write_pictures(tmp_path / root, [name], [(19, 19)] * count)
+    (tmp_path / root / ".ipynb_checkpoints").mkdir()
+    images, again = load_images(tmp_path, image_size=16), load_images(tmp_path, image_size=16)
+    assert images.classes == ("ant", "bee")
+    assert images.train.all_labels().bincount().tolist() == [4, 10]
+    assert images.test.all_labels().bincount().tolist() == [1, 3]
+    chosen = [{images.train.dataset.dataset.samples[n][0] for n in part.dataset.indices}
+              for part in (images.train, images.test, again.test)]  # fmt: skip
+    assert chosen[0].isdisjoint(chosen[1])
+    assert chosen[1] == chosen[2]
+    assert images.test.augment is None
+
+
+def test_one_image_of_a_class_is_for_training(tmp_path):
+    write_pictures(tmp_path, ["ant"], [(19, 19)])
+    with pytest.raises(ImagesError, match="has one image of each class and none to test with"):
+        load_images(tmp_path)
+    write_pictures(tmp_path, ["bee"], [(19, 19)] * 2)
+    images = load_images(tmp_path, image_size=16)
+    assert images.train.all_labels().tolist() == [0, 1]
+    assert images.test.all_labels().tolist() == [1]
+
+
+def test_validation_folders_by_other_names(tmp_path):
+    for part in ("train", "valid"):
+        write_pictures(tmp_path / part, ["ant", "bee"], [(19, 19)] * (3 if part == "train" else 2))
+    images = load_images(tmp_path, image_size=16)
+    assert (len(images.train), len(images.test)) == (6, 4)
+
+
 def test_labels_above_the_number_of_classes(tmp_path):
     for part in ("train", "val"):
         write_pictures(tmp_path / part, ["ant", "bee"], [(40, 30)])

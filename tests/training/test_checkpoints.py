@@ -23,6 +23,12 @@ def test_the_last_checkpoints_are_kept(tmp_path):
     assert read_checkpoint(folder / names[1])["ghn"]["weight"].tolist() == [700, 3]
 
 
+def test_some_checkpoints_stay(tmp_path):
+    for step in range(0, 19, 3):
+        write_checkpoint(tmp_path, state(step), keep=2, kept_steps=6)
+    assert [int(path.stem[5:]) for path in checkpoint_paths(tmp_path)] == [6, 12, 15, 18]
+
+
 @pytest.mark.parametrize("size", [7, 7_000, 700_000])
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, size):
     write_checkpoint(tmp_path, state(5, weight=torch.ones(3)), keep=1)

@@ -1,10 +1,11 @@
 import json
 
 import pytest
+import torch
 
-from ghn_pyg import GHNConfig
+from ghn_pyg import GHN, GHNConfig
 from ghn_pyg.families.deepnets.width_sampling import CIFAR, IMAGENET, Bound, WidthRule
-from ghn_pyg.training import TrainConfig, load_config, recipe_names
+from ghn_pyg.training import TrainConfig, load_config, recipe_costs, recipe_names
 from tests.training.tiny import config
 
 # Published recipes, one row for each kind of GHN and image data.
@@ -46,6 +47,19 @@ def test_published_recipes(name, row, preset, meta_batch, images):
 def test_recipe_names():
     published = {f"{name}-{images}" for name, *_ in RECIPES for images in ("cifar10", "imagenet")}
     assert published == {name for name in recipe_names() if not name.startswith("digits")}
+
+
+IMAGES = {"digits": 1442, "cifar10": 50_000, "imagenet": 1_281_167}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_what_a_recipe_costs(name):
+    recipe, cost = load_config(name), recipe_costs()[name]
+    images = IMAGES[recipe.images] - int(recipe.held_out * IMAGES[recipe.images])
+    assert cost.steps == recipe.epochs * (images // recipe.batch_size)
+    with torch.device("meta"):
+        assert cost.parameters == sum(weight.numel() for weight in GHN(recipe.ghn).parameters())
+    assert cost.memory > 4 * 4 * cost.parameters / 1e9  # weights, gradients, two moments
 
 
 @pytest.mark.parametrize("recipe", [*map(load_config, recipe_names()), config()], ids=[*recipe_names(), "tiny"])
@@ -101,7 +115,9 @@ def test_faulty_sources_and_changes(source, changes, message):
         ({"meta_batch": 2.5}, "meta_batch expected a valid integer"),
         ({"clip": float("nan")}, "clip expected a finite number, got nan"),
         ({"learning_rate": "fast"}, "learning_rate expected a valid number"),
-        ({"optimizer": "sgd"}, "optimizer expected 'adam' or 'adamw', got 'sgd'"),
+        ({"optimizer": "rmsprop"}, "optimizer expected 'adam', 'adamw', 'sgd' or 'lamb', got 'rmsprop'"),
+        ({"split": "val"}, "split expected one of train, test, wide, deep, dense, bnfree, search, got 'val'"),
+        ({"normalization": [[0.5] * 3, [0.0, 1, 1]]}, "normalization"),
         ({"milestones": [True]}, "milestones.0 expected a valid integer, got True"),
         ({"milestones": [5, 3]}, "milestones expected ascending epochs"),
         ({"widths": "mnist"}, "unknown rule 'mnist'; expected one of cifar, imagenet"),

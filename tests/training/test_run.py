@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import sys
 
@@ -8,6 +9,7 @@ from safetensors import safe_open
 
 from ghn_pyg import from_pretrained
 from ghn_pyg.data import load_images
+from ghn_pyg.families.deepnets.dataset import DeepNets
 from ghn_pyg.families.deepnets.meta_batches import MetaBatches
 from ghn_pyg.training import Run, TrainingError, train
 from ghn_pyg.training import run as run_module
@@ -52,6 +54,28 @@ def test_the_best_ghn_has_the_lowest_mean_loss_between_checkpoints(whole):
     progress = read_checkpoint(folder / "checkpoints" / "step-000000010.pt")["progress"]
     assert progress["best"] == pytest.approx(min(means), rel=1e-12)
     assert (progress["loss_sum"], progress["loss_count"], progress["skipped"]) == (logged[9], 1, 0)
+
+
+def test_checkpoints_of_whole_epochs_stay(whole, tmp_path):
+    weights = run(tmp_path, 9, {"epoch_steps": 2, "epochs": 5, "keep_every": 2, "keep": 1})
+    assert [path.name for path in checkpoint_paths(tmp_path / "checkpoints")] == [
+        "step-000000004.pt", "step-000000008.pt", "step-000000009.pt"
+    ]  # fmt: skip
+    rows = read_log(tmp_path / "log.csv")
+    assert [row["epoch"] for row in rows] == [step / 2 for step in range(9)]
+    assert rows[-1]["rate"] == pytest.approx(4e-4 * (1 + math.cos(math.pi * 0.8)) / 2)
+    assert losses(tmp_path)[0] == losses(whole[0])[0]
+    assert weights.keys() == whole[1].keys()
+
+
+def test_architectures_of_another_split_or_only_a_few(tmp_path):
+    fabric = make_fabric(device="cpu")
+    few = Run(config(networks=3), tmp_path, fabric, digits()).architectures_from(0)
+    genotypes = [architecture.genotype for step in range(3) for architecture in few.architectures(step)]
+    assert genotypes[:3] == genotypes[3:]
+    dense = Run(config(split="dense"), tmp_path, fabric, digits()).architectures_from(0).architectures(0)
+    expected = DeepNets("dense", seed=3)
+    assert [each.genotype for each in dense] == [expected[index].architecture.genotype for index in range(2)]
 
 
 def test_while_networks_grow_the_newest_ghn_is_best(tmp_path):

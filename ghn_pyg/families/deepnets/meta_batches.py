@@ -70,6 +70,7 @@ class MetaBatches(IterableDataset[MetaBatch]):
         rank: Rank of this process; by default that of ``torch.distributed``.
         world_size: Number of processes; by default that of ``torch.distributed``.
         split: The split of the architectures.
+        networks: Number of architectures, the first ones of the split; by default all.
         curriculum: Limits the size of networks in the first steps; by default there is no limit.
         device: Type of the training device, for which costs are estimated.
 
@@ -85,7 +86,7 @@ class MetaBatches(IterableDataset[MetaBatch]):
     def __init__(
         self, size: int = 8, *, num_classes: int = 10, image_size: int = 32, widths: WidthRule = CIFAR, seed: int = 0,
         first_step: int = 0, node_budget: int = NODE_BUDGET, rank: int | None = None, world_size: int | None = None,
-        split: str = "train", curriculum: Curriculum | None = None, device: str = "cpu",
+        split: str = "train", networks: int | None = None, curriculum: Curriculum | None = None, device: str = "cpu",
     ) -> None:  # fmt: skip
         check_index(split, 0, seed)
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -110,6 +111,7 @@ class MetaBatches(IterableDataset[MetaBatch]):
         self.rank = rank
         self.world_size = world_size
         self.split = split
+        self.networks = min(networks or SPLIT_SIZES[split], SPLIT_SIZES[split])
         self.curriculum = curriculum or Curriculum()
         self.device = device
 
@@ -122,7 +124,7 @@ class MetaBatches(IterableDataset[MetaBatch]):
         return [everywhere[index] for index in shard_by_cost(costs, self.world_size)[self.rank]]
 
     def _architecture(self, index: int, step: int) -> Architecture:
-        architecture = sample(self.split, index % SPLIT_SIZES[self.split], self.seed)
+        architecture = sample(self.split, index % self.networks, self.seed)
         random = PortableRandom(self.seed, _WIDTH_STREAM, index)
         return self.widths.sample(self.curriculum.apply(architecture, step), random)
 
