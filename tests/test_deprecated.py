@@ -21,7 +21,7 @@ def test_a_former_name_warns_at_the_import_and_gives_todays_module(tmp_path):
     script.write_text("\n".join(lines))
     for old in NAMES:
         sys.modules.pop(f"ghn_pyg.{old}", None)
-    with pytest.warns(DeprecationWarning) as warned:
+    with pytest.warns(DeprecationWarning, match="is deprecated") as warned:
         runpy.run_path(str(script))
     assert [(one.filename, one.lineno, str(one.message)) for one in warned] == [
         (str(script), number, f"ghn_pyg.{old} is deprecated; import ghn_pyg.{new} instead")

@@ -15,6 +15,8 @@ from ghn_pyg.training.fabric import half_precision, make_fabric
 from ghn_pyg.training.logs import read_log
 from tests.training.tiny import assert_equal, config, digits, losses, run
 
+pytestmark = pytest.mark.usefixtures("small_architectures")
+
 
 def spoil(monkeypatch, bad):
     """Makes the loss and the gradient of the steps NaN for which ``bad`` is true."""

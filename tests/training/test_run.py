@@ -17,6 +17,8 @@ from ghn_pyg.training.learning_rate import learning_rate
 from ghn_pyg.training.logs import read_log
 from tests.training.tiny import CONFIG, assert_equal, config, digits, ghn_config, losses, run
 
+pytestmark = pytest.mark.usefixtures("small_architectures")
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
