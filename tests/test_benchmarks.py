@@ -207,7 +207,7 @@ def test_quick_mode(benchmark, options, section, tmp_path, monkeypatch):
 
 def test_a_ghn_that_needs_more_memory_is_skipped(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(prediction, "available_memory", lambda: 1e9)
-    assert prediction.main(["--ghns", "ghn3xlm16", "--out", str(tmp_path)]) == 0
+    assert prediction.main(["--quick", "--ghns", "ghn3xlm16", "--out", str(tmp_path)]) == 0
     assert "ghn3xlm16 is left out: it needs 4.62 GB of memory" in capsys.readouterr().err
 
 

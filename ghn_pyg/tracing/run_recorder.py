@@ -216,7 +216,8 @@ class RunRecorder(TorchDispatchMode):
         beside = any(origin.nodes and not origin.params for _, origin in operands)
         weights, activations = [], []
         for slot, origin in operands:
-            if origin.params and (not origin.nodes or (beside and name in self._weighing(origin))):
+            weighing = _PRODUCTS | (_BATCHED if self._live(origin) else _LOOKUPS)  # one with two readings
+            if origin.params and (not origin.nodes or (beside and name in weighing)):
                 weights.append((slot, origin))
             elif origin.nodes:
                 activations.append(origin)
@@ -238,10 +239,6 @@ class RunRecorder(TorchDispatchMode):
         nodes = self._use(name, weights, around, entering.before, use)
         before = entering.before | around | _bits(self.spec_of[key][0] for key, _ in made.params)
         return Origin(nodes, before) if use == FULL_USE else Origin(nodes, before, params, around if live else 0)
-
-    def _weighing(self, origin: Origin) -> frozenset[str]:
-        """The operators in which a tensor with two readings is a weight, if an activation is beside it."""
-        return _PRODUCTS | _BATCHED if self._live(origin) else _PRODUCTS | _LOOKUPS
 
     def _live(self, origin: Origin) -> bool:
         """Whether a tensor depends on an input of the network."""

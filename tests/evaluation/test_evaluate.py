@@ -170,3 +170,26 @@ def test_training_starts_as_finetuning_does(ghn, networks, digits, training):
     expected, other = (plain, started) if training is None else (started, plain)
     assert all(map(torch.equal, built[0].parameters(), expected.parameters()))
     assert not all(map(torch.equal, built[0].parameters(), other.parameters()))
+
+
+class Guess(nn.Module):
+    """Every image has one label."""
+
+    def __init__(self, label):
+        super().__init__()
+        self.label = nn.Parameter(torch.tensor(label), requires_grad=False)
+
+    def forward(self, images):
+        return nn.functional.one_hot(self.label, 10).float().expand(len(images), -1)
+
+
+def guess(label):
+    return Subject(f"guess {label}", 10, lambda: Guess(label), lambda _: DeepNets("val", width=8)[0])
+
+
+def test_the_mean_is_the_mean_and_not_the_count():
+    # There are 35, 36 and 34 test images of the digits 0, 1 and 8.
+    report = evaluate(None, [guess(label) for label in (0, 1, 8)], load_images("digits", image_size=4))
+    assert report.mean("top1") == pytest.approx(105 / 355 / 3)
+    assert report.std("top1") == pytest.approx(1 / 355)
+    assert report.coverage == 1

@@ -46,6 +46,30 @@ def test_resume_with_all_options_is_bit_exact(tmp_path):
     assert_equal(run(tmp_path / "parts", 7, changes), whole)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch reads it as it compiles
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_a_compiled_run_is_saved_and_resumed(tmp_path, monkeypatch, ema):
+    compiled = []
+
+    def quickly(function):
+        compiled.append(function)
+        return torch._dynamo.optimize("eager")(function)
+
+    monkeypatch.setattr(torch, "compile", quickly)
+    # Compilers use the formula of attention, so that the other run has to: Adam amplifies the last digit.
+    monkeypatch.setattr("ghn_pyg.nn.cpu_table_attention.supports", lambda *_: False)
+    expected = run(tmp_path / "plain", 3, {"ema": ema})
+    assert not compiled
+    changes = {"compile": True, "ema": ema}
+    run(tmp_path / "compiled", 2, changes)
+    weights = run(tmp_path / "compiled", 3, changes)
+    assert len(compiled) == 2
+    torch.testing.assert_close(weights, expected)
+    for name in ("ghn", "average"):
+        state = read_checkpoint(tmp_path / "compiled" / "checkpoints" / "step-000000003.pt")[name]
+        assert not [key for key in state if "_orig_mod" in key]
+
+
 def test_a_run_that_started_from_a_ghn_resumes_without_it(whole, tmp_path):
     shutil.copytree(whole[0] / "ghn", tmp_path / "before")
     changes = {"start": str(tmp_path / "before")}
