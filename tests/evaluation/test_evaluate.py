@@ -60,13 +60,13 @@ def test_results_depend_on_the_seed_alone(ghn, networks, digits, predicted):
     """Not on the global generator, which is left as it is, nor on other networks in the list."""
     state = torch.get_rng_state()
     model = ghn if predicted else None
-    first = evaluate(model, networks, digits, noise=0.08)
+    first = evaluate(model, networks[:2], digits, noise=0.08)
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(3)
-    assert without_time(evaluate(model, networks[1:], digits, noise=0.08)) == without_time(first)[1:]
+    assert without_time(evaluate(model, networks[1:2], digits, noise=0.08)) == without_time(first)[1:]
     assert first.coverage == 1
     assert first.settings["parameters"] == ("predicted" if predicted else "initial")
-    assert [row.total_norm is not None for row in first.rows] == [predicted] * 3
+    assert [row.total_norm is not None for row in first.rows] == [predicted] * 2
 
 
 def test_initial_parameters_differ_between_names_and_seeds(networks, digits):

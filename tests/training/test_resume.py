@@ -20,13 +20,6 @@ from tests.training.tiny import CONFIG, assert_equal, config, digits, ghn_config
 pytestmark = pytest.mark.usefixtures("small_architectures")
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Folder and weights of a run of 10 steps that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    return folder, run(folder, 10)
-
-
 @pytest.mark.parametrize("stops", [[4, 5], range(1, 10)], ids=str)
 def test_resume_is_bit_exact(whole, tmp_path, stops):
     for stop in stops:

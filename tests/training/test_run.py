@@ -20,13 +20,6 @@ from tests.training.tiny import CONFIG, assert_equal, config, digits, ghn_config
 pytestmark = pytest.mark.usefixtures("small_architectures")
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Folder and weights of a run of 10 steps."""
-    folder = tmp_path_factory.mktemp("whole")
-    return folder, run(folder, 10)
-
-
 def test_files_of_a_run(whole):
     folder, weights = whole
     assert sorted(os.listdir(folder)) == [".lock", "best", "checkpoints", "ghn", "log.csv", "tensorboard", "train.json"]

@@ -129,7 +129,11 @@ def published_graph(plan: NetworkPlan, edges: Array, types: Array, cells: Array,
         types, cells, names = types[order], cells[order], [names[node] for node in order]
     edge_index = torch.from_numpy(edges[:, np.lexsort(edges[::-1])])
     available = {
-        prefix + node.name: ([ParamSpec(prefix + suffix, *rest) for suffix, *rest in node.params], node.shape, used)
+        prefix + node.name: (
+            [ParamSpec(prefix + suffix, shape, role) for suffix, shape, role in node.params],
+            node.shape,
+            used,
+        )
         for prefix, block, used in plan.blocks()
         for node in block.nodes
         if node.params
