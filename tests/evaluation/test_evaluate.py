@@ -77,7 +77,8 @@ def test_initial_parameters_differ_between_names_and_seeds(networks, digits):
 
 @pytest.mark.parametrize("option", [{"noise": 2.0}, {"statistics": "batch"}])
 def test_noise_and_statistics_change_the_accuracy(ghn, digits, option):
-    plain, other = (evaluate(ghn, torchvision_subjects(["resnet18"], 10, 8), digits, **o) for o in ({}, option))
+    subjects = torchvision_subjects(["shufflenet_v2_x0_5"], 10, 8)
+    plain, other = (evaluate(ghn, subjects, digits, **options) for options in ({}, option))
     assert plain.rows[0].total_norm == other.rows[0].total_norm
     assert (plain.rows[0].top1, plain.rows[0].top5) != (other.rows[0].top1, other.rows[0].top5)
     assert other.settings == {**plain.settings, **option}
@@ -158,7 +159,7 @@ def test_networks_that_are_trained(digits):
     assert trained.rows[0].top1 > 0.8 > 0.4 > plain.rows[0].top1
 
 
-@pytest.mark.parametrize("training", [None, FitConfig(learning_rate=0.0)])
+@pytest.mark.parametrize("training", [None, FitConfig(learning_rate=0.0, batch_size=256)])
 def test_training_starts_as_finetuning_does(ghn, networks, digits, training):
     """With noise on predicted parameters, which are not changed if they are measured without training."""
     built = [networks[0].build()]
