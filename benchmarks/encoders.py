@@ -18,7 +18,7 @@ from ghn_pyg.bench.summary import markdown, save_summary
 
 from .harness import Run, arguments
 
-QUICK = ("encoders=[mlp, ghn3]", "seeds=[0]", "tasks={long_range: {graphs: 40, epochs: 1}, cost: {nodes: [16]}}")
+QUICK = ("encoders=[ghn3]", "seeds=[0]", "tasks={long_range: {graphs: 40, epochs: 1}, cost: {nodes: [16]}}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -117,17 +117,22 @@ def measure_in_turns(
 
 
 class Probe:
-    """The speed of the machine: times of a 2048³ float32 matrix product, sampled between the measurements of a run."""
+    """The speed of the machine: times of a 2048³ float32 matrix product, sampled between the measurements of a run.
 
-    def __init__(self) -> None:
+    Args:
+        times: Products of each sample.
+    """
+
+    def __init__(self, times: int = 3) -> None:
+        self.times = times
         self.seconds: list[float] = []
         self._factors = torch.rand(2, MATRIX_SIZE, MATRIX_SIZE)
 
-    def sample(self, times: int = 3) -> None:
+    def sample(self) -> None:
         left, right = self._factors
         if not self.seconds:
             torch.mm(left, right)
-        for _ in range(times):
+        for _ in range(self.times):
             start = time.perf_counter()
             torch.mm(left, right)
             self.seconds.append(time.perf_counter() - start)
@@ -291,7 +296,7 @@ class Run:
         self.options = vars(options)
         self.environment = environment()
         self.start = time.perf_counter()
-        self.probe = Probe()
+        self.probe = Probe(1 if options.quick else 3)
         self.probe.sample()
 
     def note(self, message: str) -> None:

@@ -56,15 +56,16 @@ _POINTS: Final = 25
 _TESTED: Final = 30
 
 
-def ranks(config: TrainConfig) -> int:
-    """The number of processes: one for each core, at most one for each architecture."""
-    return min(os.cpu_count() or 1, config.meta_batch)
+def ranks(config: TrainConfig, quick: bool) -> int:
+    """The number of processes: one for each core, at most one for each architecture; a quick run starts none."""
+    return 0 if quick else min(os.cpu_count() or 1, config.meta_batch)
 
 
-def lasting(config: TrainConfig, images: Images, seconds: float) -> TrainConfig:
+def lasting(config: TrainConfig, images: Images, seconds: float, quick: bool) -> TrainConfig:
     """The configuration with as many epochs as fit into the time, judged by steps with full-size networks."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = train(changed(config, curriculum=0.0), Path(folder), ranks(config), steps=_PROBED)
+        steps = 2 if quick else _PROBED
+        rows = train(changed(config, curriculum=0.0), Path(folder), ranks(config, quick), steps=steps)
     # Steps with growing networks take about two thirds of the time.
     step = statistics.fmean(row["seconds"] for row in rows[1:]) * (1 - config.curriculum / 3)
     steps_per_epoch = len(images.train) // config.batch_size
@@ -83,16 +84,16 @@ def curve(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
     return points
 
 
-def learn(config: TrainConfig, seconds: float, tested: int) -> dict[str, Any]:
+def learn(config: TrainConfig, seconds: float, quick: bool) -> dict[str, Any]:
     """Trains for about this time; returns the learning curve and the accuracy on test architectures."""
     images = run_images(config, config.augment)
-    config = lasting(config, images, seconds)
+    config = lasting(config, images, seconds, quick)
     with tempfile.TemporaryDirectory() as folder:
-        rows = train(config, Path(folder), ranks(config))
+        rows = train(config, Path(folder), ranks(config, quick))
         ghn = GHN.from_pretrained(Path(folder, "run", "ghn"))
     width = config.widths.widths[0]
     split = DeepNets("test", num_classes=images.num_classes, image_size=images.image_size, width=width)
-    report = evaluate(ghn, deepnets_subjects(split[:tested]), images)
+    report = evaluate(ghn, deepnets_subjects(split[: 2 if quick else _TESTED]), images)
     return {
         "config": config.to_dict(), "steps": len(rows), "minutes": sum(row["seconds"] for row in rows) / 60,
         "top1": report.mean("top1"), "top1_std": report.std("top1"), "curve": curve(rows),
@@ -109,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results: dict[str, Any] = {}
     for name in options.recipes:
         config = changed(base, **RECIPES[name])
-        results[name] = learn(config, 60 * options.minutes, 2 if options.quick else _TESTED)
+        results[name] = learn(config, 60 * options.minutes, options.quick)
         run.probe.sample()
         run.note(f"{name}: {results[name]['top1']:.1%} after {results[name]['minutes']:.1f} minutes")
         run.save({"recipes": results}, *_report(results))

@@ -1,4 +1,4 @@
-"""Runs ``ghn-pyg train`` with several processes."""
+"""Trains with several processes, or in this one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 
 import yaml
 
+from ghn_pyg.training import train as train_ghn
 from ghn_pyg.training.config import TrainConfig
+from ghn_pyg.training.fabric import make_fabric
 from ghn_pyg.training.logs import read_log
 
 
@@ -28,7 +30,7 @@ def train(
     Args:
         config: The run.
         folder: An empty folder.
-        processes: Number of processes, each with one thread.
+        processes: Number of processes of ``ghn-pyg train``, each with one thread; 0 trains in this process.
         device: The device.
         steps: Number of steps after which the run ends.
         workers: Worker processes of each process that sample architectures, and as many that read images.
@@ -36,6 +38,9 @@ def train(
     Raises:
         RuntimeError: If training fails.
     """
+    if processes == 0:
+        train_ghn(config, folder / "run", steps=steps, workers=workers, fabric=make_fabric(device=device))
+        return read_log(folder / "run" / "log.csv")
     recipe = folder / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(config.to_dict()), encoding="utf-8")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),

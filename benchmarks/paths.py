@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = Run("paths", options)
     graphs = [ring_graph(NODES, seed) for seed in range(count)]
     same = agree(graphs[: max(1, count // 20)])
-    rows = molecules(graphs, options.repeats or 5)
+    rows = molecules(graphs, options.repeats or (1 if options.quick else 5))
     run.note(f"{count:,} graphs")
     run.probe.sample()
     large = {name: in_new_process("paths:large", nodes=nodes, name=name) for name in list(TRANSFORMS)[:2]}

@@ -95,7 +95,7 @@ def kernels(function: Callable[[], None]) -> dict[str, float]:
 def rate(processes: int, meta_batch: int, quick: bool, device: str) -> dict[str, Any]:
     """Architectures per second of whole training steps, on digits, which need no download."""
     config, *_ = material(quick)
-    config = changed(config, images="digits", image_size=32, meta_batch=meta_batch, batch_size=64)
+    config = changed(config, images="digits", image_size=32, meta_batch=meta_batch, batch_size=4 if quick else 64)
     with tempfile.TemporaryDirectory() as folder:
         rows = train(config, Path(folder), processes, device, steps=_WARM + (1 if quick else _TIMED), workers=1)
     seconds = statistics.fmean(row["seconds"] for row in rows[_WARM:])

@@ -1,14 +1,16 @@
 """Imports point down, without circles, and importing a module has no extra cost."""
 
 import ast
-import subprocess
+import importlib
 import sys
+import warnings
 from pathlib import Path
 
 import networkx as nx
 import pytest
 
 import ghn_pyg
+from tests.training.tiny import start
 
 ROOT = Path(ghn_pyg.__file__).parent
 MODULES = sorted(path.relative_to(ROOT.parent).with_suffix("").parts for path in ROOT.rglob("*.py"))
@@ -86,25 +88,25 @@ def test_public_names():
             assert not isinstance(getattr(package, public), type(sys)), f"{name}.{public} is a module"
 
 
-def test_every_module_imports_by_itself():
-    # In one new interpreter, which forgets the package before each.
-    program = """
-import importlib, sys
-for name in sys.argv[1:]:
-    for known in [known for known in sys.modules if known.split(".")[0] == "ghn_pyg"]:
-        del sys.modules[known]
-    importlib.import_module(name)
-"""
-    subprocess.run([sys.executable, "-W", "ignore", "-c", program, *NAMES], check=True, timeout=300)
+EXTRAS = {"h5py", "lightning_fabric", "matplotlib", "sklearn", "tensorboard", "timm", "torch_scatter"}
 
 
-def test_no_module_imports_an_extra():
-    program = """
-import importlib, sys
-for name in sys.argv[1:]:
-    importlib.import_module(name)
-extras = {"h5py", "lightning_fabric", "matplotlib", "sklearn", "tensorboard", "timm", "torch_scatter"}
-print(*extras.intersection(sys.modules))
-"""
-    command = [sys.executable, "-W", "ignore", "-c", program, *NAMES]
-    assert subprocess.run(command, check=True, timeout=300, capture_output=True, text=True).stdout.split() == []
+def forget(roots):
+    for name in [name for name in sys.modules if name.split(".")[0] in roots]:
+        del sys.modules[name]
+
+
+def import_each_by_itself():
+    warnings.simplefilter("ignore")
+    forget(EXTRAS)
+    for name in NAMES:
+        forget({"ghn_pyg"})
+        importlib.import_module(name)
+    assert not EXTRAS.intersection(sys.modules)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_every_module_imports_by_itself_and_no_extra():
+    process = start(import_each_by_itself)
+    process.join()
+    assert process.exitcode == 0

@@ -1,9 +1,12 @@
+import os
 import pathlib
 import re
 
 import nbformat
 import pytest
+from jupyter_client import KernelManager
 from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell
 
 from ghn_pyg.zoo.torchvision_models import classification_models
 
@@ -39,20 +42,33 @@ def test_all_notebooks_are_tested():
     assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == NAMES
 
 
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """A kernel for all notebooks, as each would import torch for seconds, and its folder."""
+    manager, folder = KernelManager(), tmp_path_factory.mktemp("notebooks")
+    manager.start_kernel(cwd=str(folder), env={**os.environ, "GHN_PYG_NOTEBOOK_SUBSET": "1"})
+    yield manager, folder
+    manager.shutdown_kernel(now=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_runs_on_a_few_networks_and_shows_what_is_committed(name, tmp_path, monkeypatch, pytestconfig):
-    monkeypatch.setenv("GHN_PYG_NOTEBOOK_SUBSET", "1")
+def test_runs_on_a_few_networks_and_shows_what_is_committed(name, kernel, pytestconfig):
+    manager, folder = kernel
     committed, executed = read(name), read(name)
     for cell in code_cells(executed):
         cell.outputs = []
-    NotebookClient(executed, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    executed.cells.insert(0, new_code_cell("%reset -f"))  # names of other notebooks
+    client = NotebookClient(executed, timeout=600, km=manager)
+    client.execute()
+    client.kc.stop_channels()
+    del executed.cells[0]
     if pytestconfig.getoption("pythonwarnings"):  # -W default, for the oldest versions: warnings may show
         for cell in code_cells(executed):
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     for before, after in zip(code_cells(committed), code_cells(executed), strict=True):
         assert kinds(after) == kinds(before), after.source
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", NAMES)

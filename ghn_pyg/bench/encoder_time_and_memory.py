@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import multiprocessing.context
 import statistics
 import timeit
 from concurrent.futures import ProcessPoolExecutor
@@ -47,11 +47,20 @@ class CostTask(Task):
                 torch.default_generator.manual_seed(seed)
                 encoder = ENCODERS[ghn.encoder].build(ghn)
             size = (nodes, self.graphs, ghn.hidden_channels, seed)
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            with ProcessPoolExecutor(1, _clean_processes()) as pool:
                 seconds, peak = pool.submit(_measure, encoder, size, self.repeats, torch.get_num_threads()).result()
             results[f"{nodes} nodes, ms"] = seconds * 1e3
             results[f"{nodes} nodes, MB"] = peak / 1e6
         return results
+
+
+def _clean_processes() -> multiprocessing.context.BaseContext:
+    """Starts processes without the memory of this one; where it can, from one that has imported this module."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _measure(encoder: nn.Module, size: tuple[int, int, int, int], repeats: int, threads: int) -> tuple[float, int]:

@@ -12,9 +12,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from ..utils.compat import device_constructors
+from ..utils.compat import device_constructors, functions
 from ..utils.nested_tensors import map_tensors
-from .weight_functions import functions
 
 FACTORIES: Final[frozenset[Callable[..., Any]]] = frozenset((*device_constructors(), torch.normal))
 """Functions that create a tensor from numbers."""

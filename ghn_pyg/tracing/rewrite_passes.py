@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from .steps import Sources, Step, union
+from .steps import LAYERS, WEIGHTS, Sources, Step, union
 
-_LAYER: Final = frozenset(("conv", "sep_conv", "dil_conv", "bias"))
-_WEIGHT: Final = _LAYER - {"bias"}
 _UNNAMED: Final = frozenset(("softmax", "mul", "product", "table", "statistic", "centred", "shifted", "normalised"))
 _JOINS: Final = frozenset(("sum", "concat"))
 # Between the classification layer and the output there may be these.
@@ -84,7 +82,7 @@ def _averages_of(steps: Sequence[Step], value: Sources, gate: Sources) -> tuple[
         if (steps[step].kind == "glob_avg" or steps[step].whole) and steps[step].inputs == value:
             averages[not learned].add(step)
             continue
-        learned = learned or steps[step].kind in _LAYER
+        learned = learned or steps[step].kind in LAYERS
         new = {(source, learned) for source in steps[step].inputs} - seen
         seen |= new
         stack.extend(new)
@@ -120,8 +118,8 @@ def classifier(steps: Sequence[Step], output: Sources) -> list[int]:
     for index in reached:  # grows
         step = steps[index]
         if step.kind == "bias" and step.params:
-            layers.update((index, *(source for source in step.inputs if steps[source].kind in _WEIGHT)))
-        elif step.kind in _WEIGHT and step.params:
+            layers.update((index, *(source for source in step.inputs if steps[source].kind in WEIGHTS)))
+        elif step.kind in WEIGHTS and step.params:
             layers.add(index)
         elif step.kind in _AFTER_CLASSIFIER and step.inputs:
             reached += [source for source in step.inputs if source not in reached]
@@ -129,7 +127,7 @@ def classifier(steps: Sequence[Step], output: Sources) -> list[int]:
             return []
     # A weight precedes its own bias, but no layer may precede another.
     before = [source for layer in layers for source in steps[layer].inputs if source not in layers]
-    before += [source for layer in layers if steps[layer].kind in _WEIGHT for source in steps[layer].inputs]
+    before += [source for layer in layers if steps[layer].kind in WEIGHTS for source in steps[layer].inputs]
     return [] if layers & with_ancestors(before, [step.inputs for step in steps]) else sorted(layers)
 
 

@@ -216,7 +216,8 @@ class RunRecorder(TorchDispatchMode):
         beside = any(origin.nodes and not origin.params for _, origin in operands)
         weights, activations = [], []
         for slot, origin in operands:
-            if origin.params and (not origin.nodes or (beside and name in self._weighing(origin))):
+            weighing = _PRODUCTS | (_BATCHED if self._live(origin) else _LOOKUPS)  # one with two readings
+            if origin.params and (not origin.nodes or (beside and name in weighing)):
                 weights.append((slot, origin))
             elif origin.nodes:
                 activations.append(origin)
@@ -238,10 +239,6 @@ class RunRecorder(TorchDispatchMode):
         nodes = self._use(name, weights, around, entering.before, use)
         before = entering.before | around | _bits(self.spec_of[key][0] for key, _ in made.params)
         return Origin(nodes, before) if use == FULL_USE else Origin(nodes, before, params, around if live else 0)
-
-    def _weighing(self, origin: Origin) -> frozenset[str]:
-        """The operators in which a tensor with two readings is a weight, if an activation is beside it."""
-        return _PRODUCTS | _BATCHED if self._live(origin) else _PRODUCTS | _LOOKUPS
 
     def _live(self, origin: Origin) -> bool:
         """Whether a tensor depends on an input of the network."""
@@ -275,8 +272,8 @@ class RunRecorder(TorchDispatchMode):
                     continue  # a shared layer
                 self._uses[key] = max(use, used)
                 self._most[key[0]] = max(use, self._most.get(key[0], -1))
-                results = biases if node in self._layer_biases else layers
-                results[node] = sliced or used >= use or (through_time and results is layers)
+                of_kind = biases if node in self._layer_biases else layers
+                of_kind[node] = sliced or used >= use or (through_time and of_kind is layers)
                 if name in _SCALES or not origin.nodes:
                     self._kinds.setdefault(node, set()).add(use)
                 if through_time:
@@ -288,12 +285,12 @@ class RunRecorder(TorchDispatchMode):
             for node in nodes.keys() & entered:
                 self._precede(node, self._perhaps(entering) if nodes[node] else entering, use)
         self.same.update(dict.fromkeys(biases, min(biases, default=0)))
-        results = biases or layers
-        if not results:
+        last = biases or layers
+        if not last:
             return around
-        out = _bits(node for node, sliced in results.items() if not sliced)
+        out = _bits(node for node, sliced in last.items() if not sliced)
         if looped or any((layers | biases).values()) or (passed and not biases):
-            return out | self._perhaps(_bits(results) | around)
+            return out | self._perhaps(_bits(last) | around)
         return out
 
     def _perhaps(self, nodes: int) -> int:

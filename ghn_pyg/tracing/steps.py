@@ -8,7 +8,10 @@ from typing import Final
 
 from ..graph.arch_data import NO_SHAPE, NodeShape, ParamSpec
 
-_WITH_CHANNELS: Final = ("conv", "sep_conv", "dil_conv", "bias", "bn", "ln")
+WEIGHTS: Final = frozenset(("conv", "sep_conv", "dil_conv"))
+LAYERS: Final = WEIGHTS | {"bias"}
+"""Types of the nodes of layers: those of their weights, and also that of their biases."""
+_WITH_CHANNELS: Final = LAYERS | {"bn", "ln"}
 
 Sources = tuple[int, ...]
 """Indices of the steps that a value is computed from directly, ascending, without repeats."""

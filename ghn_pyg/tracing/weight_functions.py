@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..utils.compat import INDEX_SELECT, SELECT
+from ..utils.compat import INDEX_SELECT, SELECT, functions
 from ..utils.nested_tensors import tensors_in
 from .values import CONSTANT, ValueTable
 from .weight_parts import Axes, Part, known_parts, made_of, parts_of, without
@@ -20,12 +19,6 @@ from .weight_parts import Axes, Part, known_parts, made_of, parts_of, without
 Follower = Callable[[ValueTable, Callable[..., Any], Sequence[Any], dict[str, Any], Any], None]
 FOLLOWERS: Final[dict[Callable[..., Any], Follower]] = {}
 """PyTorch function → what it does to the parts of its arguments."""
-
-
-def functions(names: str) -> frozenset[Any]:
-    """The functions and methods of these names."""
-    spaces = (torch, Tensor, F)
-    return frozenset(getattr(space, name) for name in names.split() for space in spaces if hasattr(space, name))
 
 
 def _follows(names: str, *others: Any) -> Callable[[Follower], Follower]:

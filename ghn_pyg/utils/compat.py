@@ -139,44 +139,46 @@ def device_constructors() -> Iterable[Callable[..., Any]]:
             "empty empty_strided ones arange eye full linspace logspace rand randn randint randperm range zeros tensor "
             "as_tensor tril_indices triu_indices hann_window hamming_window bartlett_window blackman_window"
         )
-        return _functions(torch, names)
+        return functions(names, torch)
     constructors: Iterable[Callable[..., Any]] = _device_constructors()
     return constructors
 
 
-def _functions(owner: Any, names: str) -> tuple[Callable[..., Any], ...]:
-    return tuple(getattr(owner, name) for name in names.split() if hasattr(owner, name))
+def functions(names: str, *owners: Any) -> frozenset[Any]:
+    """The functions of these names that there are; by default those of torch, tensors and neural networks."""
+    owners = owners or (torch, Tensor, F, torch.special)
+    return frozenset(getattr(owner, name) for name in names.split() for owner in owners if hasattr(owner, name))
 
 
 _VF: Final = getattr(torch, "_VF", None)
-IS_ALL_TRUE: Final = (*_functions(torch, "_is_all_true"), *_functions(Tensor, "_is_all_true"))
+IS_ALL_TRUE: Final = functions("_is_all_true")
 """Checks of ``torch.distributions`` that all elements of a mask are true."""
-IS_ANY_TRUE: Final = (*_functions(torch, "_is_any_true"), *_functions(Tensor, "_is_any_true"))
+IS_ANY_TRUE: Final = functions("_is_any_true")
 """Checks that any element of a mask is true."""
-ASSERT_ASYNC: Final = _functions(torch, "_assert_async")
+ASSERT_ASYNC: Final = functions("_assert_async", torch)
 """An assertion on a tensor that does not wait for its values."""
-IS_LEFT_ALIGNED: Final = _functions(torch, "_nested_tensor_from_mask_left_aligned")
+IS_LEFT_ALIGNED: Final = functions("_nested_tensor_from_mask_left_aligned", torch)
 """The check of :class:`torch.nn.TransformerEncoder` whether padding can be dropped."""
 _BUILT_IN: Final = getattr(torch._C, "_VariableFunctions", None)
-INDEX_SELECT: Final = _functions(_BUILT_IN, "index_select")
+INDEX_SELECT: Final = functions("index_select", _BUILT_IN)
 """``torch.index_select`` before PyTorch Geometric puts a function of its own in its place."""
-SELECT: Final = _functions(_BUILT_IN, "select")
+SELECT: Final = functions("select", _BUILT_IN)
 """The same for ``torch.select``."""
-GROUPED_MM: Final = (*_functions(torch, "_grouped_mm"), *_functions(F, "grouped_mm"))
+GROUPED_MM: Final = functions("_grouped_mm grouped_mm")
 """Products of groups of rows with a matrix each, as mixtures of experts compute them."""
-PACK_SEQUENCE: Final = _functions(_VF, "_pack_padded_sequence")
+PACK_SEQUENCE: Final = functions("_pack_padded_sequence", _VF)
 """Called by :func:`torch.nn.utils.rnn.pack_padded_sequence`."""
-PAD_SEQUENCE: Final = _functions(_VF, "_pad_packed_sequence")
+PAD_SEQUENCE: Final = functions("_pad_packed_sequence", _VF)
 """Called by :func:`torch.nn.utils.rnn.pad_packed_sequence`."""
-RECURRENT: Final = _functions(_VF, "lstm gru rnn_tanh rnn_relu")
+RECURRENT: Final = functions("lstm gru rnn_tanh rnn_relu", _VF)
 """Recurrent layers of :mod:`torch.nn`."""
-RECURRENT_CELLS: Final = _functions(_VF, "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell")
+RECURRENT_CELLS: Final = functions("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", _VF)
 """Single steps of recurrent layers."""
-MAKE_DUAL: Final = _functions(_VF, "_make_dual")
+MAKE_DUAL: Final = functions("_make_dual", _VF)
 """Called by :func:`torch.autograd.forward_ad.make_dual` and :func:`torch.func.jvp`: a tensor that has a tangent."""
-UNPACK_DUAL: Final = _functions(_VF, "_unpack_dual")
+UNPACK_DUAL: Final = functions("_unpack_dual", _VF)
 """Called by :func:`torch.autograd.forward_ad.unpack_dual`: the tensor and its tangent."""
-NESTED_FACTORIES: Final = _functions(torch, "_nested_tensor_from_tensor_list _nested_view_from_jagged")
+NESTED_FACTORIES: Final = functions("_nested_tensor_from_tensor_list _nested_view_from_jagged", torch)
 """Called by the functions of :mod:`torch.nested` that make a nested tensor of others."""
 
 # --- batches of PyTorch Geometric ------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from tests.bench.tiny import RECIPE, bench
 
 
 def test_accuracy_with_a_ghn_that_is_trained_once(tmp_path):
-    task, ghn = ParameterTask(**RECIPE, splits=["test", "deep"], count=2), bench().ghn("gcn")
+    task, ghn = ParameterTask(**RECIPE, splits=["test", "deep"], count=1), bench().ghn("gcn")
     figures = task.run(ghn, 3, tmp_path / "parameters")
     assert list(figures) == ["test top-1", "deep top-1", "networks that ran"]
     assert figures["networks that ran"] == 1

@@ -19,7 +19,7 @@ def test_predicted_random_and_trained_parameters_are_compared(run, digits_ghn, t
     path = tmp_path / "found.json"
     what = ("--split", "val", "--count", 2, "--width", 8, "--image-size", 8)
     options = (*what, "--compare", "random", "--compare", "sgd:1", "--compare", "finetuned:1")
-    options = (*options, "--train-batch-size", 32, "--learning-rate", 0.0625)
+    options = (*options, "--train-batch-size", 72, "--learning-rate", 0.0625)
     code, out, _ = run("eval", digits_ghn, *options, "--out", path)
     assert code == 0
     assert out[0] == f"{digits_ghn} on 355 test images of digits"
@@ -29,7 +29,7 @@ def test_predicted_random_and_trained_parameters_are_compared(run, digits_ghn, t
     settings = [(report["settings"]["parameters"], report["settings"]["training"]) for report in found.values()]
     assert [kind for kind, _ in settings] == ["predicted", "initial", "initial", "predicted"]
     assert [training and training["epochs"] for _, training in settings] == [None, None, 1, 1]
-    assert [(training["batch_size"], training["learning_rate"]) for _, training in settings[2:]] == [(32, 0.0625)] * 2
+    assert [(training["batch_size"], training["learning_rate"]) for _, training in settings[2:]] == [(72, 0.0625)] * 2
     assert {report["settings"]["source"] for report in found.values()} == {digits_ghn}
     lines = [line for line in out if "100.0%" in line]
     for line, (name, report) in zip(lines, found.items(), strict=True):

@@ -23,9 +23,8 @@ from tests.training.tiny import free_port, rank_environment, start
 def test_finetune(run, digits_ghn, tmp_path):
     path = tmp_path / "network.safetensors"
     name = "shufflenet_v2_x0_5"
-    code, out, _ = run(
-        "finetune", name, "--ghn", digits_ghn, "--image-size", 8, "--epochs", 2, "--compare", "--out", path
-    )
+    sizes = ("--image-size", 8, "--batch-size", 256, "--epochs", 2)
+    code, out, _ = run("finetune", name, "--ghn", digits_ghn, *sizes, "--compare", "--out", path)
     assert code == 0
     assert "parameters before after 1 epoch after 2 epochs seconds" in out
     assert sum(line.startswith(("predicted ", "random ")) for line in out) == 2
@@ -76,7 +75,7 @@ def test_a_network_of_another_library_is_saved_while_it_is_trained(run, digits_g
         return real(network, *arguments, **{**options, "progress": note})
 
     monkeypatch.setattr(train_network, "fit", watched)
-    options = ("--ghn", digits_ghn, "--image-size", 16, "--epochs", 2, "--out", path)
+    options = ("--ghn", digits_ghn, "--image-size", 8, "--batch-size", 256, "--epochs", 2, "--out", path)
     code, _, err = run("finetune", "timm/test_resnet", *options)
     assert code == 0
     assert [epoch for epoch, _ in found] == [1]
@@ -181,7 +180,7 @@ def test_a_network_that_diverges(run, digits_ghn, tmp_path, monkeypatch, which):
 
     monkeypatch.setattr(train_network, "fit", diverging)
     path = tmp_path / "network.safetensors"
-    options = ("--ghn", digits_ghn, "--image-size", 8, "--compare", "--out", path)
+    options = ("--ghn", digits_ghn, "--image-size", 8, "--batch-size", 256, "--compare", "--out", path)
     code, out, _ = run("finetune", "shufflenet_v2_x0_5", *options)
     assert code == (2 if which == "predicted" else 0)
     assert f"{which} failed losses are not finite in epoch 1" in out

@@ -264,9 +264,9 @@ def fresh_compiler():
 
 @pytest.mark.usefixtures("fresh_compiler")
 def test_the_compiler_takes_batches_of_other_shapes():
-    eager = model().float()
+    eager = model(layers=1).float()
     compiled = torch.compile(copy.deepcopy(eager), fullgraph=True, backend="eager")
-    for sizes in ([5, 3], [2], [7, 7, 7], [1, 2, 3, 140]):
+    for sizes in ([5, 3], [7, 7, 7], [1, 2, 3, 140]):
         blocks, x = Blocks.of_sizes(sizes), torch.randn(sum(sizes), D)
         distance = torch.arange(sum(size * size for size in sizes)) % 7
         assert_close(compiled(x, None, distance, blocks), eager(x, None, distance, blocks), 1e-5)

@@ -15,6 +15,8 @@ from ghn_pyg.training.fabric import half_precision, make_fabric
 from ghn_pyg.training.logs import read_log
 from tests.training.tiny import assert_equal, config, digits, losses, run
 
+pytestmark = pytest.mark.usefixtures("small_architectures")
+
 
 def spoil(monkeypatch, bad):
     """Makes the loss and the gradient of the steps NaN for which ``bad`` is true."""
@@ -66,7 +68,7 @@ def test_stopping_amid_bad_steps_changes_nothing(tmp_path, monkeypatch, caplog):
     for folder, stops in ((tmp_path / "whole", (24,)), (tmp_path / "stopped", (11, 14, 17, 20, 24))):
         caplog.clear()
         for stop in stops:
-            run(folder, stop, {"max_skipped": 4, "keep": 2})
+            run(folder, stop, {"max_skipped": 4, "keep": 2, "meta_batch": 1})
         assert "rolled back to step-000000006.pt, continuing with step 18" in caplog.messages
         assert checkpoint_paths(folder / "checkpoints")[-1].name == "step-000000024.pt"
     assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "stopped"), rel=0, abs=0, nan_ok=True)

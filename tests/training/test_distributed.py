@@ -17,6 +17,7 @@ from ghn_pyg.training.logs import read_log
 from tests.training.tiny import config, digits, free_port, losses, rank_environment, run, start
 
 pytestmark = [
+    pytest.mark.usefixtures("small_architectures"),
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
     pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo"),
 ]

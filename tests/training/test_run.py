@@ -19,12 +19,7 @@ from ghn_pyg.training.learning_rate import learning_rate
 from ghn_pyg.training.logs import read_log
 from tests.training.tiny import CONFIG, assert_equal, config, digits, ghn_config, losses, run
 
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Folder and weights of a run of 10 steps."""
-    folder = tmp_path_factory.mktemp("whole")
-    return folder, run(folder, 10)
+pytestmark = pytest.mark.usefixtures("small_architectures")
 
 
 def test_files_of_a_run(whole):

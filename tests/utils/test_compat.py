@@ -1,12 +1,15 @@
 """Without a private name of torch the package still imports, traces and predicts."""
 
-import subprocess
+import importlib
 import sys
+import warnings
 
 import pytest
+import torch
 from torch_geometric.data import Batch, Data
 
 from ghn_pyg.utils.compat import set_batch_slices
+from tests.training.tiny import start
 
 NAMES = [
     "torch._C._are_functorch_transforms_active",
@@ -30,42 +33,38 @@ NAMES = [
     "torch._foreach_norm",
     "torch._foreach_mul",
 ]
-PROGRAM = """
-import importlib, os, sys, warnings
-warnings.simplefilter("ignore")
-import torch, torch_geometric.data, torch_geometric.nn
 
-def missing(name):
+
+def work_without(name):
+    """Imports, traces and predicts without this name."""
+    warnings.simplefilter("ignore")
     owner, attribute = name.rsplit(".", 1)
     delattr(importlib.import_module(owner), attribute)
+    for known in [known for known in sys.modules if known.split(".")[0] == "ghn_pyg"]:
+        del sys.modules[known]
     from ghn_pyg import GHN, GHNConfig, from_module
-    from ghn_pyg.training import step
+    from ghn_pyg.training import step  # noqa: F401
     from ghn_pyg.utils.compat import foreach_mul, foreach_norm
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.BatchNorm2d(5), torch.nn.ReLU(),
-                                  torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(5, 7))
+
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 5, 3), torch.nn.BatchNorm2d(5), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(), torch.nn.Linear(5, 7),
+    )  # fmt: skip
     assert from_module(network).node_types == ["input", "conv", "bias", "bn", "glob_avg", "conv", "bias"]
     prediction = GHN(GHNConfig(hidden_channels=8, max_channels=8, layers=1, heads=2)).predict(network)
     assert {name: value.shape for name, value in prediction.items()} == {
-        name: value.shape for name, value in network.named_parameters()}
+        name: value.shape for name, value in network.named_parameters()
+    }
     assert foreach_norm([torch.tensor([3.0, 4.0])]).tolist() == [5]
     assert [x.tolist() for x in foreach_mul([torch.tensor([3.0])], [2.0])] == [[6]]
 
-for name in sys.argv[1:]:
-    if (child := os.fork()) == 0:
-        try:
-            missing(name)
-        except BaseException as error:
-            print(name, repr(error), flush=True)
-            os._exit(1)
-        os._exit(0)
-    os.waitpid(child, 0)
-"""
 
-
-@pytest.mark.skipif(not hasattr(sys.modules["os"], "fork"), reason="needs os.fork")
-def test_no_private_name_of_torch_is_needed():
-    command = [sys.executable, "-c", PROGRAM, *NAMES]
-    assert subprocess.run(command, check=True, timeout=300, capture_output=True, text=True).stdout == ""
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("name", NAMES)
+def test_no_private_name_of_torch_is_needed(name):
+    process = start(work_without, name)
+    process.join()
+    assert process.exitcode == 0
 
 
 def test_a_batch_without_private_dictionaries_stays_as_it_is():

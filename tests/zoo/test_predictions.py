@@ -36,7 +36,10 @@ def test_networks_of_timm(name, ghn):
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_networks_of_torchvision(name, ghn):
     model = build_network(name).network
-    assert check(name, model, example_inputs(name, model), ghn)["wrong"] == []
+    inputs = example_inputs(name, model)
+    if name == "mc3_18":  # a short video of a few pixels
+        inputs = inputs[..., :5, :64, :64]
+    assert check(name, model, inputs, ghn)["wrong"] == []
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")

@@ -16,7 +16,6 @@ from ...graph.arch_data import NO_SHAPE, ArchData, NodeShape, ParamSpec
 from ...graph.node_types import PRIMITIVE_ID, PRIMITIVES
 from ...transforms import shortest_paths
 from ...utils.suggest import suggestion
-from .blocks import Node
 from .graph_from_architecture import UNUSED
 from .network_plan import NetworkPlan
 from .published_json import DatasetError
@@ -121,10 +120,6 @@ def topological_order(edges: Array, num_nodes: int) -> list[int]:
         raise DatasetError("its graph has a cycle") from error
 
 
-def _specs(prefix: str, node: Node) -> list[ParamSpec]:
-    return [ParamSpec(prefix + suffix, shape, role) for suffix, shape, role in node.params]
-
-
 def published_graph(plan: NetworkPlan, edges: Array, types: Array, cells: Array, names: Sequence[str]) -> ArchData:
     """Builds the graph from its edges (2, E) and the type, cell and full name of each node."""
     size = len(names)
@@ -134,7 +129,11 @@ def published_graph(plan: NetworkPlan, edges: Array, types: Array, cells: Array,
         types, cells, names = types[order], cells[order], [names[node] for node in order]
     edge_index = torch.from_numpy(edges[:, np.lexsort(edges[::-1])])
     available = {
-        prefix + node.name: (_specs(prefix, node), node.shape, used)
+        prefix + node.name: (
+            [ParamSpec(prefix + suffix, shape, role) for suffix, shape, role in node.params],
+            node.shape,
+            used,
+        )
         for prefix, block, used in plan.blocks()
         for node in block.nodes
         if node.params

@@ -8,9 +8,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from ...utils.compat import functions
 from ...utils.nested_tensors import tensors_in
 from ..tracer import Rule, Tracer, rule
-from .elementwise import named
 from .linear_and_matmul import weighted_sum
 from .means import dimensions
 from .open_layers import carry, is_constant, open_in, reduced, summed
@@ -21,7 +21,7 @@ _ROWWISE: Final = """
 """
 
 
-@rule(*named("sum"))
+@rule(*functions("sum"))
 def total(tracer: Tracer, input: Tensor, dim: Any = None, keepdim: bool = False, **options: Any) -> Tensor:
     """A sum; over the features of a product with a vector of parameters, it is a linear layer."""
     dims = dimensions(dim, input.dim())
@@ -47,11 +47,11 @@ def _rowwise(function: Callable[..., Any]) -> Rule:
     return rows
 
 
-for _function in named(_ROWWISE):
+for _function in functions(_ROWWISE):
     rule(_function)(_rowwise(_function))
 
 
-@rule(*named("repeat_interleave"))
+@rule(*functions("repeat_interleave"))
 def repeat_interleave(tracer: Tracer, input: Tensor, repeats: Any, dim: int | None = None, **options: Any) -> Tensor:
     """Repeats each row as often as another tensor says; if activations decide, once."""
     if isinstance(repeats, Tensor) and options.get("output_size") is None:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..kept_reasons import Kept
-from ..steps import Sources, union
+from ..steps import LAYERS, Sources, union
 from ..tracer import Tracer, rule
 from ..values import CONSTANT, Value
 from ..weight_parts import parts_of
 from .elementwise import scores
 from .layer_steps import bias_step, entered, expect, weight_step
-
-_LAYER: Final = ("conv", "sep_conv", "dil_conv", "bias")
 
 
 @rule(F.softmax, torch.softmax, Tensor.softmax)
@@ -49,7 +47,7 @@ def attended(tracer: Tracer, operands: Sequence[Tensor]) -> Sources:
 
 def _softmax_before_layers(tracer: Tracer, sources: Sources) -> int | None:
     """The softmax that a chain of layers starts from."""
-    while len(sources) == 1 and tracer.steps[sources[0]].kind in _LAYER:
+    while len(sources) == 1 and tracer.steps[sources[0]].kind in LAYERS:
         sources = tracer.steps[sources[0]].inputs
     return sources[0] if len(sources) == 1 and tracer.steps[sources[0]].kind == "softmax" else None
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ...utils import compat
+from ...utils.compat import functions
 from ...utils.nested_tensors import map_tensors
 from ..constant_tensors import small, wanted_type
 from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT
-from .elementwise import named
 from .open_layers import carry, open_in
 
 _LIKE: Final = """
@@ -37,7 +37,7 @@ def _made_like(function: Callable[..., Tensor]) -> Rule:
     return like
 
 
-for _function in named(_LIKE):
+for _function in functions(_LIKE):
     rule(_function)(_made_like(_function))
 
 
@@ -90,8 +90,8 @@ def _compared(function: Callable[..., Tensor], answer: bool) -> Rule:
     return compared
 
 
-rule(*named("isnan isinf isposinf isneginf"))(_always(False))
-rule(*named("isfinite"))(_always(True))
+rule(*functions("isnan isinf isposinf isneginf"))(_always(False))
+rule(*functions("isfinite"))(_always(True))
 for _function in (torch.eq, Tensor.eq, Tensor.__eq__):
     rule(_function)(_compared(_function, True))
 for _function in (torch.ne, Tensor.ne, torch.not_equal, Tensor.not_equal, Tensor.__ne__):

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...utils.compat import functions
 from ...utils.nested_tensors import map_tensors, tensors_in
 from ..assumptions import INTEGERS
 from ..kept_reasons import Kept, enters
 from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT
-from .elementwise import absorb, named
+from .elementwise import absorb
 
 
 @rule(torch.nonzero, Tensor.nonzero, torch.argwhere, Tensor.argwhere)
@@ -164,7 +165,7 @@ def _distinct(function: Callable[..., Any]) -> Rule:
     return distinct
 
 
-for _function in named("unique unique_consecutive"):
+for _function in functions("unique unique_consecutive"):
     rule(_function)(_distinct(_function))
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ...utils.compat import functions
 from ...utils.nested_tensors import tensors_in
 from ..kept_reasons import Kept, enters
 from ..steps import Sources, union
@@ -28,31 +28,25 @@ _UNARY: Final = """
 _LINEAR: Final = """
     contiguous clone requires_grad_ roll neg neg_ __neg__ dropout dropout_ dropout1d dropout2d dropout3d
 """
-_NAMESPACES: Final = (torch, Tensor, F, torch.special)
 
 # Shapes are computed by hand: meta kernels of elementwise functions take 0.2 to 0.8 ms, the rules 0.01 ms. Those of the
 # activation functions and sums alone would double the time that tracing a ResNet-50 takes.
 _broadcast: Final = functools.lru_cache(torch.broadcast_shapes)
 
 
-def named(names: str) -> set[Callable[..., Any]]:
-    """The functions and methods of these names."""
-    return {getattr(space, name) for name in names.split() for space in _NAMESPACES if hasattr(space, name)}
-
-
-@rule(*named(_UNARY))
+@rule(*functions(_UNARY))
 def unary(tracer: Tracer, input: Tensor, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
     """Keeps the shape, and where its input comes from."""
     return tracer.emit(input.shape, dtype or input.dtype, tracer.value(input) or CONSTANT)
 
 
-@rule(*named(_LINEAR))
+@rule(*functions(_LINEAR))
 def linear_unary(tracer: Tracer, input: Tensor, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
     """The same; a layer's bias may come later."""
     return carry(tracer, unary(tracer, input, dtype=dtype), open_in(tracer, input), input.shape)
 
 
-@rule(*named("sigmoid tanh exp log log1p sqrt rsqrt erf sin cos logit dequantize"))
+@rule(*functions("sigmoid tanh exp log log1p sqrt rsqrt erf sin cos logit dequantize"))
 def floating(tracer: Tracer, input: Tensor, *_: Any, **__: Any) -> Tensor:
     """The same; integers become floating-point numbers."""
     return tracer.emit(input.shape, _float(input.dtype), tracer.value(input) or CONSTANT)
@@ -76,7 +70,7 @@ def absorb(tracer: Tracer, reason: str, value: Value) -> Value:
     return Value(tracer.fold(value.params, reason, value.sources)) if value.sources else value
 
 
-@rule(*named("pow __pow__ maximum minimum fmod remainder"))
+@rule(*functions("pow __pow__ maximum minimum fmod remainder"))
 def combine(tracer: Tracer, input: Any, other: Any, *_: Any, **__: Any) -> Tensor:
     """An operation on two values that is folded away; a vector of parameters is an exponent or a threshold."""
     shapes = (tracer.parameters[name].shape for name in tracer.merged(tensors_in((input, other))).params)
@@ -97,7 +91,7 @@ def _extreme(function: Callable[..., Any], of_two: Callable[..., Tensor]) -> Rul
 
 
 for _name, _of_two in (("max", torch.maximum), ("min", torch.minimum)):
-    for _function in named(_name):
+    for _function in functions(_name):
         rule(_function)(_extreme(_function, _of_two))
 
 
@@ -105,7 +99,7 @@ def _combined(tracer: Tracer, input: Any, other: Any, reason: str) -> Tensor:
     return binary(tracer, input, other, absorb(tracer, reason, tracer.merged(tensors_in((input, other)))))
 
 
-@rule(*named("div divide true_divide __truediv__ __div__ atan2"))
+@rule(*functions("div divide true_divide __truediv__ __div__ atan2"))
 def divide(tracer: Tracer, input: Any, other: Any, *, rounding_mode: str | None = None, **_: Any) -> Tensor:
     """A quotient, which is floating-point unless it is rounded; folded away unless it is part of a norm."""
     quotient = _combined(tracer, input, other, _factor(tracer, input, other))
@@ -121,7 +115,7 @@ def divide(tracer: Tracer, input: Any, other: Any, *, rounding_mode: str | None 
     return opened(tracer, out)
 
 
-@rule(*named("mul multiply __mul__ __rmul__"))
+@rule(*functions("mul multiply __mul__ __rmul__"))
 def multiply(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
     """A product of two values: perhaps a squeeze-and-excitation gate, or part of a norm."""
     merged = tracer.merged(tensors_in((input, other)))

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...utils.compat import functions
 from ...utils.nested_tensors import tensors_in
 from ..kept_reasons import Kept
 from ..steps import Sources, union
 from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT, Value
 from .attention import position_bias
-from .elementwise import absorb, binary, multiply, named, scores
+from .elementwise import absorb, binary, multiply, scores
 from .handwritten_norms import centred, shifted
 from .layer_steps import offset
 from .learned_positions import position_tables, with_tokens
@@ -23,7 +24,7 @@ from .open_layers import Open, carry, constant_layer, joined, multiplied, opened
 from .shapes import axis_of
 
 
-@rule(*named("add __add__ __radd__"))
+@rule(*functions("add __add__ __radd__"))
 def add(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
     """A sum, or an offset by a constant."""
     found, value = summed(tracer, input, other), added(tracer, input, other)
@@ -33,7 +34,7 @@ def add(tracer: Tracer, input: Any, other: Any, **_: Any) -> Tensor:
     return opened(tracer, out) if tracer.kinds(out) == {"bias"} else carry(tracer, out, found, out.shape)
 
 
-@rule(*named("sub subtract __sub__ __rsub__"))
+@rule(*functions("sub subtract __sub__ __rsub__"))
 def subtract(tracer: Tracer, input: Any, other: Any, **options: Any) -> Tensor:
     """A difference, which is not the gain of a norm; less a constant mean it may be part of one."""
     out = add(tracer, input, other, **options)

@@ -10,15 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...utils.compat import GROUPED_MM
+from ...utils.compat import GROUPED_MM, functions
 from ...utils.nested_tensors import tensors_in
 from ..kept_reasons import Kept, enters
-from ..steps import Sources, union
+from ..steps import WEIGHTS, Sources, union
 from ..tracer import Tracer, rule
 from ..values import CONSTANT, Value
 from ..weight_parts import Part, known_parts, made_of, parts_of
 from .attention import attended
-from .elementwise import named
 from .layer_steps import entered, expect, layer_output, matrix_step, weight_step
 from .open_layers import Open, is_constant, open_in, opened
 
@@ -189,10 +188,10 @@ def _is_weight(tracer: Tracer, tensor: Tensor) -> bool:
     """Whether a tensor is computed from the weight of another layer alone."""
     value = tracer.value(tensor) or CONSTANT
     used = {tracer.steps[tracer.claimed[name]].kind for name in value.params if name in tracer.claimed}
-    return not value.sources and not used.isdisjoint(("conv", "sep_conv", "dil_conv"))
+    return not value.sources and not used.isdisjoint(WEIGHTS)
 
 
-@rule(*named("matmul __matmul__ bmm mm mv"), torch.sparse.mm)
+@rule(*functions("matmul __matmul__ bmm mm mv"), torch.sparse.mm)
 def matmul(tracer: Tracer, input: Tensor, *other: Any, **named: Any) -> Tensor:
     """A matrix product of two values, or with a parameter (a linear layer); sparse ones may reduce otherwise."""
     return _matrices(tracer, *tensors_in((input, *other, *named.values())))
@@ -210,7 +209,7 @@ def _matrices(tracer: Tracer, a: Tensor, b: Tensor, bias: Tensor | None = None) 
     return _contracted(tracer, (a, b), terms, lead + rows + columns, "a matrix product", bias)
 
 
-@rule(*named("addmm baddbmm addmv"), torch.sparse.addmm)
+@rule(*functions("addmm baddbmm addmv"), torch.sparse.addmm)
 def add_matmul(tracer: Tracer, input: Tensor, *operands: Tensor, beta: float = 1, **named: Any) -> Tensor:
     """``b + x W``, as layers that store their weight as (in, out) compute it."""
     given = [*operands, *(named[name] for name in _FACTORS if name in named)]

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...utils.compat import functions
 from ...utils.nested_tensors import map_tensors
 from ..steps import Sources, channels
 from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT, Value
-from .elementwise import named
 from .handwritten_norms import normalised, statistic
 from .open_layers import has_heads, opened, reduced
 from .shapes import axis_of
@@ -80,9 +80,9 @@ def _deviation(function: Callable[..., Any], position: int) -> Rule:
     return deviation
 
 
-for _function in named("var std var_mean std_mean"):
+for _function in functions("var std var_mean std_mean"):
     rule(_function)(_deviation(_function, 0))
-for _function in named("norm") | {torch.linalg.norm, torch.linalg.vector_norm}:
+for _function in functions("norm") | {torch.linalg.norm, torch.linalg.vector_norm}:
     rule(_function)(_deviation(_function, 1))
 
 

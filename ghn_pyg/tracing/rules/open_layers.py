@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..steps import Sources, channels, union
+from ..steps import LAYERS, WEIGHTS, Sources, channels, union
 from ..tracer import Tracer
 from ..values import CONSTANT
-
-_LAYERS: Final = frozenset(("conv", "sep_conv", "dil_conv"))
-_LAYERS_AND_BIAS: Final = _LAYERS | {"bias"}
 
 
 class Open(NamedTuple):
@@ -44,7 +41,7 @@ def open_in(tracer: Tracer, tensor: Any) -> Open | None:
 
 def takes_bias(tracer: Tracer, found: Open) -> bool:
     """Whether layers have no bias, or have some that were mixed."""
-    allowed = _LAYERS_AND_BIAS if found.mixed else _LAYERS
+    allowed = LAYERS if found.mixed else WEIGHTS
     return all(tracer.steps[layer].kind in allowed for layer in found.layers)
 
 

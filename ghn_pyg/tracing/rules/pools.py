@@ -7,14 +7,14 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from ...utils.compat import functions
 from ...utils.nested_tensors import map_tensors, tensors_in
 from ..tracer import Rule, Tracer, rule
 from ..values import Value
 from .convolution import each
-from .elementwise import named
 from .layer_steps import expect
 
-_AVERAGES: Final = named("avg_pool1d avg_pool2d avg_pool3d")
+_AVERAGES: Final = functions("avg_pool1d avg_pool2d avg_pool3d")
 
 
 def _pool(function: Callable[..., Any], kind: str, dims: int, position: int | None = 0) -> Rule:
@@ -52,12 +52,12 @@ def _adaptive_avg_pool(dims: int) -> Rule:
 
 
 for _dims in (1, 2, 3):
-    for _function in named(f"max_pool{_dims}d max_pool{_dims}d_with_indices"):
+    for _function in functions(f"max_pool{_dims}d max_pool{_dims}d_with_indices"):
         rule(_function)(_pool(_function, "max_pool", _dims))
-    for _function in named(f"avg_pool{_dims}d"):
+    for _function in functions(f"avg_pool{_dims}d"):
         rule(_function)(_pool(_function, "avg_pool", _dims))
-    for _function in named(f"lp_pool{_dims}d"):
+    for _function in functions(f"lp_pool{_dims}d"):
         rule(_function)(_pool(_function, "avg_pool", _dims, position=1))
-    for _function in named(f"adaptive_max_pool{_dims}d adaptive_max_pool{_dims}d_with_indices"):
+    for _function in functions(f"adaptive_max_pool{_dims}d adaptive_max_pool{_dims}d_with_indices"):
         rule(_function)(_pool(_function, "max_pool", _dims, position=None))
-    rule(*named(f"adaptive_avg_pool{_dims}d"))(_adaptive_avg_pool(_dims))
+    rule(*functions(f"adaptive_avg_pool{_dims}d"))(_adaptive_avg_pool(_dims))

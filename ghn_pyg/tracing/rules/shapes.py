@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...utils.compat import INDEX_SELECT
+from ...utils.compat import INDEX_SELECT, functions
 from ...utils.nested_tensors import map_tensors, tensors_in
 from ..kept_reasons import enters
 from ..tracer import Rule, Tracer, rule
 from ..values import CONSTANT, Value
 from .data_dependent import nonzero
-from .elementwise import absorb, named
+from .elementwise import absorb
 from .embedding import looked_up
 from .open_layers import carry, has_heads, open_in
 
@@ -67,19 +67,19 @@ def _is_table(tracer: Tracer, tensor: Tensor, ids: Tensor) -> bool:
     return are_ids and tensor.dim() == 2 and tracer.parameter(tensor) is not None
 
 
-@rule(*named("index_select"), *INDEX_SELECT)
+@rule(*functions("index_select"), *INDEX_SELECT)
 def index_select(tracer: Tracer, input: Tensor, dim: int, index: Tensor) -> Tensor:
     """Chosen indices of one dimension."""
     return tracer.call(Tensor.__getitem__, input, (*(slice(None),) * axis_of(dim, input.dim()), index.view(-1)))
 
 
-@rule(*named("gather"))
+@rule(*functions("gather"))
 def gather(tracer: Tracer, input: Tensor, dim: int, index: Tensor, **_: Any) -> Tensor:
     """An element for each index; with the same index for all columns of a table it is a row."""
     return _along(tracer, tracer.default(torch.gather, (input, dim, index), {}), input, dim, index)
 
 
-@rule(*named("take_along_dim"))
+@rule(*functions("take_along_dim"))
 def take_along_dim(tracer: Tracer, input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """The same; indices are repeated along the other dimensions."""
     args = (input, indices) if dim is None else (input, indices, dim)
@@ -113,9 +113,9 @@ def _reshaping(function: Callable[..., Any], view: Callable[[Tracer, Tensor, Seq
     return reshaped
 
 
-for _function in named("flatten view reshape"):
+for _function in functions("flatten view reshape"):
     rule(_function)(_reshaping(_function, _view))
-rule(*named("detach"))(_reshaping(torch.detach, Tracer.view))
-for _function in named("permute transpose unsqueeze squeeze chunk split movedim unflatten"):
+rule(*functions("detach"))(_reshaping(torch.detach, Tracer.view))
+for _function in functions("permute transpose unsqueeze squeeze chunk split movedim unflatten"):
     rule(_function)(_reshaping(_function, Tracer.view))
-rule(*named("swapaxes"))(_reshaping(torch.transpose, Tracer.view))  # with the names of its arguments
+rule(*functions("swapaxes"))(_reshaping(torch.transpose, Tracer.view))  # with the names of its arguments

@@ -34,11 +34,16 @@ LARGEST = {"deep": 10**8, "dense": 10**8}
 REDUCING = {"none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"}
 
 
+PROPOSED = {space: (PortableRandom(7), []) for space in SEARCH_SPACES.values()}
+
+
 def proposals(split, count=300):
-    """Proposals with valid genotypes, before their split and size are checked."""
-    random = PortableRandom(7)
-    proposed = (propose(SEARCH_SPACES[split], random) for _ in range(3 * count))
-    return [architecture for architecture in proposed if architecture is not None][:count]
+    """The first proposals with valid genotypes, before their split and size are checked."""
+    random, proposed = PROPOSED[SEARCH_SPACES[split]]
+    while len(proposed) < count:
+        if (architecture := propose(SEARCH_SPACES[split], random)) is not None:
+            proposed.append(architecture)
+    return proposed[:count]
 
 
 def rate(values):

@@ -228,7 +228,8 @@ def test_the_state_of_a_recurrent_layer_leads_on():
 def test_lengths_that_activations_give_are_taken_as_whole():
     def forward(self, x):
         lengths = self.a(x).sum((1, 2)).long()
-        data = compat.PACK_SEQUENCE[0](x, lengths, True)[0]
+        (pack,) = compat.PACK_SEQUENCE
+        data = pack(x, lengths, True)[0]
         return self.b(data) + data.shape[0]
 
     seen = graph_of(forward, X, a=nn.Linear(5, 5), b=nn.Linear(5, 3))
