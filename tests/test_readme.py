@@ -64,6 +64,12 @@ def test_coverage(monkeypatch):
     assert {ghn_pyg.Kept.LAYER_SCALE: names["gains"]} == reasons.PARAMETER_RULES
 
 
+def test_inheritance():
+    images = torch.randn(2, 3, 9, 9)
+    names = run("Inherit from a trained network", images=images)
+    torch.testing.assert_close(names["wider"](images), names["teacher"](images))
+
+
 def test_layers():
     try:
         names = run("Layers for your own models")
