@@ -116,7 +116,7 @@ class Notes:
     def measure(self, weight: Followed, dimension: int, channels: Tensor) -> None:
         """Adds the second moments of activations, whose last dimension a weight reads."""
         if self.moments and weight.step < 0 and weight.owners and channels.shape[-1] <= _MOST_MOMENTS:
-            values = channels.reshape(-1, channels.shape[-1]).double()
+            values = channels.reshape(-1, channels.shape[-1]).cpu().double()
             for owner in weight.owners[dimension]:
                 self.result.moments[owner] = self.result.moments.get(owner, 0) + values.T @ values / len(values)
 

@@ -43,11 +43,14 @@ def follow_axes(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
     some = next((each for each in tensors.values() if each.is_floating_point()), torch.empty(0))
 
     def real(tensor: Tensor) -> Tensor:
-        values = torch.rand(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor.detach()
+        values = torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach()
+        if tensor.is_meta and values.is_floating_point():
+            values.uniform_(generator=torch.Generator().manual_seed(0))
         return values.to(some.device, some.dtype if values.is_floating_point() else values.dtype)
 
     args, kwargs = copy_with_tensors(real, (tuple(args), dict(kwargs)))
     modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     notes = Notes(tensors, moments)
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad(), _SeesModules(), _Tracker(notes):
@@ -61,6 +64,8 @@ def follow_axes(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
     finally:
         for module, training in modes:
             module.training = training
+        for buffer, before in buffers:  # counters and caches that the forward pass wrote to
+            buffer.data.copy_(before)
     main = next(tensors_inside(output), None)  # others, such as caches of keys and values, follow it
     if main is not None:
         notes.result.output = {atom for axes in notes.known(main).axes[1:] for atom in atoms(axes)}

@@ -240,6 +240,26 @@ def test_the_same_network_is_copied():
     assert [module.training for module in student.modules()] == modes
 
 
+class Counting(nn.Linear):
+    """A layer that counts its calls."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.register_buffer("calls", torch.zeros(3))
+
+    def forward(self, inputs):
+        self.calls += 1
+        return super().forward(inputs)
+
+
+def test_networks_and_generators_stay_as_they_are():
+    teacher, student, state = Counting(3, 5), Counting(3, 5).eval(), torch.get_rng_state()
+    inherit(student, teacher, torch.zeros(2, 3, device="meta"))
+    assert (teacher.training, student.training) == (True, False)
+    assert teacher.calls.tolist() == student.calls.tolist() == [0, 0, 0]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_bad_input_changes_nothing():
     student, teacher = chain(5, 7), chain(5, 7)
     before = copy.deepcopy(student.state_dict())
