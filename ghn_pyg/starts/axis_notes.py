@@ -14,6 +14,7 @@ from .axes import Axis, atoms, fresh, unite_dimensions
 Dimension = tuple[Axis, ...]  # a product; empty for size 1
 Owner = tuple[str, int]  # a parameter and one of its dimensions
 _MOST_MOMENTS: Final = 4096  # channels; their squares are kept
+_ROWS: Final = 8  # for each channel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +117,8 @@ class Notes:
     def measure(self, weight: Followed, dimension: int, channels: Tensor) -> None:
         """Adds the second moments of activations, whose last dimension a weight reads."""
         if self.moments and weight.step < 0 and weight.owners and channels.shape[-1] <= _MOST_MOMENTS:
-            values = channels.reshape(-1, channels.shape[-1]).cpu().double()
+            values = channels.reshape(-1, channels.shape[-1])
+            values = values[:: max(1, len(values) // (_ROWS * values.shape[1]))].cpu().double()
             for owner in weight.owners[dimension]:
                 self.result.moments[owner] = self.result.moments.get(owner, 0) + values.T @ values / len(values)
 

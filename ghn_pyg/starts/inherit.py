@@ -116,12 +116,14 @@ def inheritance(model: nn.Module, teacher: nn.Module, example_inputs: Any = None
                 f"the {role} has parameters without memory ({', '.join(without[:3])}); build it on a device, and run "
                 "it once if it has lazy layers"
             )
-    with outside_of_modes():
-        args, kwargs = copy_with_tensors(_representative, inputs[1])
-        theirs = follow_axes(teacher, args, kwargs, moments=True)
-        ours = follow_axes(model, *inputs[0])
     student, trained = ({**dict(each.named_parameters()), **dict(each.named_buffers())} for each in (model, teacher))
-    counterparts = align(student, trained, (ours.order, theirs.order))
+    with outside_of_modes():
+        ours, theirs = (follow_axes(each, *given) for each, given in zip((model, teacher), inputs, strict=True))
+        counterparts = align(student, trained, (ours.order, theirs.order))
+        pairs = [(student[name].shape, trained[counterpart.name].shape) for name, counterpart in counterparts.items()]
+        if any(one < other for sizes in pairs for one, other in zip(*sizes, strict=False)):
+            args, kwargs = copy_with_tensors(_representative, inputs[1])
+            theirs = follow_axes(teacher, args, kwargs, moments=True)
     resizer = Resizer(student, trained, counterparts, ours, theirs, dict(model.named_buffers()))
     values = resizer.values()
     if not values:
