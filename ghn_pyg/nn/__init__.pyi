@@ -1,8 +1,9 @@
 from .attention import TableBias, add_biases, dense_attention, table_attention
-from .attention_bias import DistanceBias, EdgePathEncoding, SpatialEncoding
+from .attention_bias import DistanceBias, SpatialEncoding
 from .blocks import Blocks
 from .conv_encoder import ConvEncoder
 from .decoders import ConvDecoder, MLPDecoder, VectorDecoder
+from .edge_paths import EdgePathEncoding
 from .gated_gnn import GatedGNN
 from .ghn3_encoder import GHN3Encoder
 from .graphormer import GraphormerLayer, GraphToken, GraphTransformer

@@ -103,7 +103,7 @@ def check_bias(bias: Bias, blocks: Blocks, heads: int) -> None:
             "blocks.biases(values)"
         )
     shapes = bias.shapes if isinstance(bias, TableBias) else [tuple(part.shape) for part in bias]
-    expected = [(len(block.graphs), heads, block.size, block.size) for block in blocks]
+    expected = [(block.count, heads, block.size, block.size) for block in blocks]
     if shapes != expected:
         raise ValueError(f"bias expected a tensor for each block, of the shapes {expected}, got {shapes}")
 

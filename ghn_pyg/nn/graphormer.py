@@ -202,10 +202,10 @@ class GraphToken(nn.Module):
         nn.init.normal_(self.bias, std=0.02)
 
     def forward(
-        self, x: Tensor, batch: Tensor | Blocks | None = None, bias: Bias | None = None
+        self, x: Tensor, batch: Tensor | Blocks | None = None, bias: Bias | None = None, batch_size: int | None = None
     ) -> tuple[Tensor, Blocks, list[Tensor]]:
         """Adds the tokens."""
-        before = Blocks.of(batch, x.size(0))
+        before = Blocks.of(batch, x.size(0), batch_size)
         blocks = before.with_tokens()
         tokens, nodes = _token_and_node_rows(blocks, x.device)
         added = self.embedding.to(x.dtype).expand(tokens.numel(), -1)
@@ -222,7 +222,7 @@ class GraphToken(nn.Module):
             values = self.bias[:, None, None] * with_token
             if number < len(inner):  # graphs without nodes have no biases
                 values = values + F.pad(inner[number], (1, 0, 1, 0))
-            values = values.expand(len(block.graphs), -1, -1, -1).transpose(0, 1)
+            values = values.expand(block.count, -1, -1, -1).transpose(0, 1)
             biases.append(block.fill_padding(values, -torch.inf).transpose(0, 1))
         return biases
 
@@ -239,7 +239,10 @@ class GraphToken(nn.Module):
 
 
 def _token_and_node_rows(blocks: Blocks, device: torch.device) -> tuple[Tensor, Tensor]:
-    sizes = torch.tensor(blocks.sizes)
-    is_token = torch.zeros(int(sizes.sum()), dtype=torch.bool)
-    is_token[sizes.cumsum(0) - sizes] = True
-    return is_token.nonzero().flatten().to(device), (~is_token).nonzero().flatten().to(device)
+    """The rows of tokens and of nodes in a batch with tokens."""
+    counts = blocks.counts.to(device)
+    tokens = counts.cumsum(0) - counts
+    graph = torch.arange(counts.size(0), device=device)
+    nodes = blocks.num_nodes - blocks.batch_size
+    before = graph.repeat_interleave(counts - 1, output_size=nodes)
+    return tokens, torch.arange(nodes, device=device) + before + 1

@@ -1,6 +1,7 @@
 from .centrality import AddCentrality
 from .distances import NO_PATH, AddShortestPathDistance, shortest_paths
 from .near_pairs import AddShortestPathPairs
+from .pairwise_data import PairwiseData
 from .path_edges import AddShortestPathEdges
 
 __all__ = [
@@ -9,5 +10,6 @@ __all__ = [
     "AddShortestPathDistance",
     "AddShortestPathEdges",
     "AddShortestPathPairs",
+    "PairwiseData",
     "shortest_paths",
 ]
