@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..utils.compat import has_plain_values
 from .blocks import Blocks
+from .cpu_table_attention import sum_of_columns
 
 
 class EdgePathEncoding(nn.Module):
@@ -81,15 +82,16 @@ class EdgePathEncoding(nn.Module):
         first = edges.cumsum(0) - edges
         if path.device.type == "cpu" and has_plain_values(path, edge_index):
             _check_paths(path, edge_index, graph, edges, blocks)
-        # Each graph has one more row in front, of zeros, where the -1 after the end of a path leads.
+        # Each graph has one more column in front, of zeros, where the -1 after the end of a path leads.
         own = torch.arange(graph.size(0), device=graph.device) + graph + 1
-        products = self.hops(edge_attr).view(-1, self.max_hops, self.heads)[:, :hops].transpose(0, 1)
-        table = products.new_zeros(hops, graph.size(0) + counts.size(0), self.heads).index_copy(1, own, products)
+        products = self.hops(edge_attr).view(-1, self.max_hops, self.heads)[:, :hops].permute(1, 2, 0)
+        tables = products.new_zeros(hops, self.heads, graph.size(0) + counts.size(0)).index_copy(2, own, products)
         offset = first + torch.arange(1, counts.size(0) + 1, device=first.device)
-        rows = path.t()[:hops] + offset.to(path.dtype).repeat_interleave(counts.square(), output_size=path.size(0))
-        sums = functools.reduce(torch.add, (part.index_select(0, row) for part, row in zip(table, rows, strict=True)))
-        length = functools.reduce(torch.add, ((hop >= 0).to(sums.dtype) for hop in path.t()[:hops]))
-        return blocks.biases(sums / length.clamp(min=1)[:, None])
+        steps = path.t()[:hops]
+        columns = steps + offset.to(path.dtype).repeat_interleave(counts.square(), output_size=path.size(0))
+        length = functools.reduce(torch.add, ((step >= 0).to(tables.dtype) for step in steps))
+        values = sum_of_columns(tables, columns) / length.clamp(min=1)
+        return blocks.biases(values.t())
 
     def _features(self, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
         """The features as numbers of the shape (E, channels)."""

@@ -12,11 +12,10 @@ from .attention import (
     Attention,
     Bias,
     TableBias,
-    add_biases,
     check_bias,
     dense_attention,
+    prepare_bias,
     table_attention,
-    uses_cpu_table,
     uses_flex_attention,
 )
 from .blocks import Blocks
@@ -153,8 +152,9 @@ class GraphTransformer(nn.ModuleList):
         blocks = Blocks.of(batch, x.size(0))
         if bias is not None:
             check_bias(bias, blocks, self.heads)
-            if isinstance(bias, TableBias) and not self._reads_table(x, bias):
-                bias = bias.dense_if_small()  # once for all layers
+        dropout = self.dropout if self.training else 0.0
+        if not (self.attention is table_attention and uses_flex_attention(bias, dropout, x)):
+            bias = prepare_bias(bias, blocks, dropout, x.unflatten(1, (self.heads, -1)))  # once for all layers
         for layer in self:
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(layer, x, blocks, bias, use_reentrant=False)
@@ -162,17 +162,11 @@ class GraphTransformer(nn.ModuleList):
                 x = layer(x, blocks, bias)
         return x
 
-    def _reads_table(self, x: Tensor, bias: Bias) -> bool:
-        dropout = self.dropout if self.training else 0.0
-        flex = self.attention is table_attention and uses_flex_attention(bias, dropout, x)
-        return flex or uses_cpu_table(bias, dropout, x)
-
 
 class GraphToken(nn.Module):
     r"""Puts a token, one more node, in front of every graph: its final embedding represents the graph.
 
-    The token's embedding is trained, and so is one bias per head for all pairs with the token (arXiv 2106.05234). A
-    :class:`TableBias` becomes tensors.
+    The token's embedding is trained, and so is one bias per head for all pairs with the token (arXiv 2106.05234).
 
     Args:
         channels: Width :math:`d`.
@@ -203,28 +197,30 @@ class GraphToken(nn.Module):
 
     def forward(
         self, x: Tensor, batch: Tensor | Blocks | None = None, bias: Bias | None = None, batch_size: int | None = None
-    ) -> tuple[Tensor, Blocks, list[Tensor]]:
+    ) -> tuple[Tensor, Blocks, TableBias]:
         """Adds the tokens."""
         before = Blocks.of(batch, x.size(0), batch_size)
         blocks = before.with_tokens()
         tokens, nodes = _token_and_node_rows(blocks, x.device)
         added = self.embedding.to(x.dtype).expand(tokens.numel(), -1)
         joined = x.new_empty(x.size(0) + tokens.numel(), x.size(1)).index_copy(0, nodes, x).index_copy(0, tokens, added)
-        return joined, blocks, self._biases(blocks, bias)
+        return joined, blocks, self._biases(before, blocks, bias)
 
-    def _biases(self, blocks: Blocks, bias: Bias | None) -> list[Tensor]:
-        """The biases of a batch with tokens."""
-        inner = [] if bias is None else add_biases(bias)
-        biases = []
-        for number, block in enumerate(blocks):
-            with_token = self.bias.new_zeros(block.size, block.size)
-            with_token[0] = with_token[:, 0] = 1
-            values = self.bias[:, None, None] * with_token
-            if number < len(inner):  # graphs without nodes have no biases
-                values = values + F.pad(inner[number], (1, 0, 1, 0))
-            values = values.expand(block.count, -1, -1, -1).transpose(0, 1)
-            biases.append(block.fill_padding(values, -torch.inf).transpose(0, 1))
-        return biases
+    def _biases(self, before: Blocks, blocks: Blocks, bias: Bias | None) -> TableBias:
+        """The biases of a batch with tokens, whose pairs have one more column of the table."""
+        heads = self.bias.numel()
+        if bias is not None:
+            check_bias(bias, before, heads)
+        inner = TableBias.of(bias, before, self.bias[None, :, None])
+        number = inner.table.size(1) - 1
+        columns = [F.pad(part, (1, 0, 1, 0), value=number) for part in inner.columns]
+        extra = inner.extra and [F.pad(part, (1, 0, 1, 0)) for part in inner.extra]
+        for block in blocks.blocks[len(columns) :]:  # of graphs without nodes
+            columns.append(columns[0].new_full((block.count, 1, 1), number))
+            if extra is not None:
+                extra.append(extra[0].new_zeros(block.count, heads, 1, 1))
+        table = torch.cat((inner.table[:, :-1], self.bias[:, None].to(inner.table.dtype)), dim=1)
+        return TableBias(table, columns, blocks, extra)
 
     def split(self, x: Tensor, blocks: Blocks) -> tuple[Tensor, Tensor]:
         """The embeddings of graphs and of nodes.
