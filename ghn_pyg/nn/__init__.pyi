@@ -6,11 +6,14 @@ from .decoders import ConvDecoder, MLPDecoder, VectorDecoder
 from .edge_paths import EdgePathEncoding
 from .gated_gnn import GatedGNN
 from .ghn3_encoder import GHN3Encoder
+from .gps import GPSLayer
 from .graphormer import GraphormerLayer, GraphToken, GraphTransformer
+from .graphormer_model import Graphormer
 from .node_encodings import CentralityEncoding, DepthEncoding, ShapeEncoding
 from .node_mlp import NodeMLP
 from .readouts import AttentionReadout, LastReadout, Readout, TokenReadout
 from .sparse_attention import SparseGraphormerLayer, SparseTransformer
+from .transformer_layer import TransformerLayer
 
 __all__ = [
     "AttentionReadout",
@@ -22,9 +25,11 @@ __all__ = [
     "DistanceBias",
     "EdgePathEncoding",
     "GHN3Encoder",
+    "GPSLayer",
     "GatedGNN",
     "GraphToken",
     "GraphTransformer",
+    "Graphormer",
     "GraphormerLayer",
     "LastReadout",
     "MLPDecoder",
@@ -36,6 +41,7 @@ __all__ = [
     "SpatialEncoding",
     "TableBias",
     "TokenReadout",
+    "TransformerLayer",
     "VectorDecoder",
     "add_biases",
     "dense_attention",

@@ -77,7 +77,7 @@ class TableBias(Sequence[Tensor]):
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """The shape (G, H, n, n) of each block."""
-        return [(len(part), len(self.table), *part.shape[1:]) for part in self.columns]
+        return [(part.size(0), self.table.size(0), *part.shape[1:]) for part in self.columns]
 
     @functools.cached_property
     def may_hide_all_keys(self) -> bool:
@@ -208,7 +208,7 @@ def dense_attention(
     """
     bias = prepare_bias(bias, blocks, dropout, query)
     if uses_cpu_table(bias, dropout, query, key, value):
-        extra = bias.extra or [None] * len(bias)
+        extra: Sequence[Tensor | None] = bias.extra or [None] * len(bias)
         return [
             cpu.cpu_table_attention(
                 block.split(query), block.split(key), block.split(value), bias.table, column, more, dropout
@@ -246,6 +246,15 @@ def plain_attention(
         score = score.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else score + mask
     weight = score.softmax(-1)
     return F.dropout(weight, dropout) @ value, weight
+
+
+def attention_weights(query: Tensor, key: Tensor, blocks: Blocks, bias: Bias | None) -> list[Tensor]:
+    """The weights of :func:`dense_attention` without dropout, for each block :math:`(G, H, n, n)`."""
+    weights = []
+    for block, own in zip(blocks, [None] * len(blocks.blocks) if bias is None else list(bias), strict=True):
+        q, k = (block.split(part).transpose(1, 2) for part in (query, key))
+        weights.append(plain_attention(q, k, k, block_mask(block, own), 0.0)[1])
+    return weights
 
 
 def _by_rows(q: Tensor, k: Tensor, v: Tensor, bias: TableBias, number: int, dropout: float) -> Tensor:

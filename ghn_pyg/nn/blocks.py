@@ -223,7 +223,8 @@ class Blocks:
             pairs = np.stack((squares[graphs], count[graphs]), axis=1)
             tensors = [torch.from_numpy(array).to(device) for array in (rows, pairs, mask)]
             whole = mask.all() and len(graphs) < _GRAPHS_PER_BLOCK
-            blocks.append(Block(graphs, len(graphs), size, (0, 0), *tensors[:2], None if whole else tensors[2]))
+            mask_of_nodes = None if whole else tensors[2]
+            blocks.append(Block(graphs, len(graphs), size, (0, 0), tensors[0], tensors[1], mask_of_nodes))
         moved = slots != len(order) or (order != np.arange(len(order))).any()
         place = torch.from_numpy(order).to(device) if moved else None
         return cls(torch.from_numpy(count).to(device), blocks, len(order), place)

@@ -24,7 +24,8 @@ _MIN_ROWS: Final = 64
 
 def lookup_bias(table: Tensor, column: Tensor) -> Tensor:
     """``table[:, column]``, with a backward pass that adds up in one sweep."""
-    if (torch.is_grad_enabled() and table.requires_grad) or torch.get_num_threads() > 1:
+    needs_grad = torch.is_grad_enabled() and table.requires_grad
+    if needs_grad or torch.compiler.is_compiling() or torch.get_num_threads() > 1:
         return table.gather(1, _per_head(table, column)).view(len(table), *column.shape)
     # With one thread this takes a third less time.
     return table.index_select(1, column.flatten().int()).view(len(table), *column.shape)
@@ -248,7 +249,7 @@ def _differentiable_backward(
     kept: float,
 ) -> tuple[Tensor | None, ...]:
     """The gradients of queries, keys, values and biases by the formula, which has gradients itself."""
-    scale, keep = query.size(2) ** -0.5, 1.0
+    scale, keep = query.size(2) ** -0.5, query.new_ones(())
     with torch.autocast("cpu", enabled=False):
         score = query.mT @ key * scale + lookup_bias(table, column)
         weight = (score if extra is None else score + extra.transpose(0, 1)).softmax(-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..utils.compat import has_plain_values
@@ -81,10 +82,11 @@ class EdgePathEncoding(nn.Module):
         edges = torch.zeros_like(counts).scatter_add(0, graph, torch.ones_like(graph))
         first = edges.cumsum(0) - edges
         if path.device.type == "cpu" and has_plain_values(path, edge_index):
-            _check_paths(path, edge_index, graph, edges, blocks)
+            _check_paths(path, edge_index, edges, blocks)
         # Each graph has one more column in front, of zeros, where the -1 after the end of a path leads.
         own = torch.arange(graph.size(0), device=graph.device) + graph + 1
-        products = self.hops(edge_attr).view(-1, self.max_hops, self.heads)[:, :hops].permute(1, 2, 0)
+        weight = self.hops.weight[: hops * self.heads]
+        products = F.linear(edge_attr, weight).view(-1, hops, self.heads).permute(1, 2, 0)
         tables = products.new_zeros(hops, self.heads, graph.size(0) + counts.size(0)).index_copy(2, own, products)
         offset = first + torch.arange(1, counts.size(0) + 1, device=first.device)
         steps = path.t()[:hops]
@@ -106,21 +108,44 @@ class EdgePathEncoding(nn.Module):
         return features.to(self.hops.weight.dtype)
 
 
-def _check_paths(path: Tensor, edge_index: Tensor, graph: Tensor, edges: Tensor, blocks: Blocks) -> None:
+def edge_pairs(edge_index: Tensor, blocks: Blocks) -> tuple[Tensor, Tensor, Tensor]:
+    r"""For each edge the row of its pair of nodes in values of all pairs, that of the reverse pair, and its graph.
+
+    Raises:
+        ValueError: If an edge connects different graphs.
+    """
+    counts, graph = blocks.counts, blocks.vector()[edge_index[0]]
+    starts, squares = counts.cumsum(0) - counts, counts.square().cumsum(0) - counts.square()
+    source, target = edge_index - starts[graph]
+    size = counts[graph]
+    if not ((target >= 0) & (target < size)).all():
+        raise ValueError("edges connect different graphs of the batch; its batch does not fit its edge_index")
+    return squares[graph] + source * size + target, squares[graph] + target * size + source, graph
+
+
+def check_distances(distance: Tensor, edge_index: Tensor, blocks: Blocks) -> None:
+    """Raises an error unless the pairs of nodes at distance 1 are those with an edge, in either direction."""
+    there, back, _ = edge_pairs(edge_index, blocks)
+    link, near = there != back, distance == 1
+    joined = torch.zeros_like(near)
+    joined[there[link]] = joined[back[link]] = True
+    if (near & ~joined).any() or not (near[there] | near[back] | ~link).all():
+        raise ValueError(
+            "distance does not fit edge_index: edges were dropped, added or renumbered after "
+            "AddShortestPathDistance; apply it again"
+        )
+
+
+def _check_paths(path: Tensor, edge_index: Tensor, edges: Tensor, blocks: Blocks) -> None:
     """Raises an error unless each edge is the path from its source to its target, and paths have no other edges."""
-    counts = blocks.counts
-    pairs = counts.square()
-    start, first = (counts.cumsum(0) - counts)[graph], (edges.cumsum(0) - edges)[graph]
-    source, target = edge_index - start
-    inside = (target >= 0) & (target < counts[graph]) & bool((graph[1:] >= graph[:-1]).all())
-    row = (pairs.cumsum(0) - pairs)[graph] + source * counts[graph] + target
-    link = inside & (source != target)
-    hop = path[row.where(link, 0)][:, :2].long()
-    ends = edge_index[:, (hop[:, 0] + first).clamp(0, max(0, graph.numel() - 1))] if graph.numel() else edge_index
+    there, back, graph = edge_pairs(edge_index, blocks)
+    link, hop = there != back, path[there][:, :2].long()
+    position = (hop[:, 0] + (edges.cumsum(0) - edges)[graph]).clamp(0, max(0, graph.numel() - 1))
+    ends = edge_index[:, position]
     same = ((ends == edge_index).all(0) | (ends == edge_index.flip(0)).all(0)) & (hop[:, 0] >= 0)
-    same &= (hop[:, 1:] < 0).all(1)
-    most = edges.to(path.dtype).repeat_interleave(pairs)
-    if not (inside.all() and (same | ~link).all() and (path[:, 0] < most).all()):
+    same &= (hop[:, 1:] < 0).all(1) & bool((graph[1:] >= graph[:-1]).all())
+    most = edges.to(path.dtype).repeat_interleave(blocks.counts.square())
+    if not ((same | ~link).all() and (path[:, 0] < most).all()):
         raise ValueError(
             "path_edges do not fit edge_index: edges were dropped, added or reordered after AddShortestPathEdges; "
             "apply it again"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch_geometric.nn.aggr import Aggregation, AttentionalAggregation
 from torch_geometric.nn.inits import reset

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn.inits import reset
 from torch_geometric.utils import softmax
 
 from .blocks import Blocks, distance_matrices
-from .graphormer import PreNormLayer
+from .transformer_layer import TransformerLayer
 
 _HOPS: Final = (1, 2, 4, 8, 16, 32)
 _PAIR_TYPES: Final = 3 + 2 * len(_HOPS)
 """A node itself; each number of hops ahead, then behind; node to global node; global node to node."""
 
 
-class SparseGraphormerLayer(PreNormLayer):
+class SparseGraphormerLayer(TransformerLayer):
     r"""A pre-norm transformer layer whose attention goes over given pairs of nodes.
 
     With all pairs of each graph it equals :class:`~ghn_pyg.nn.GraphormerLayer`, whose weights it can load. Time and
@@ -26,11 +27,13 @@ class SparseGraphormerLayer(PreNormLayer):
     Args:
         channels: Width :math:`d`.
         heads: Number of heads :math:`H`; it divides :math:`d`.
+        dropout: Dropout probability of both updates, and of attention weights by default.
+        options: Options of :class:`~ghn_pyg.nn.TransformerLayer`.
 
     Shapes:
         - **input:** nodes :math:`(N, d)`, pairs :math:`(2, P)` of a query and a key, such as ``pair_index`` of
           :class:`~ghn_pyg.transforms.AddShortestPathPairs`, which has no pair of a node with itself, and
-          their biases :math:`(P, H)` (none by default)
+          their biases :math:`(P, H)` (none by default); the ``batch`` of nodes is for norms and dropout of graphs
         - **output:** nodes :math:`(N, d)`; a node without pairs attends to nothing
 
     Raises:
@@ -44,17 +47,23 @@ class SparseGraphormerLayer(PreNormLayer):
 
     def attend(self, x: Tensor, pair_index: Tensor, bias: Tensor | None) -> Tensor:
         """Attention over the pairs."""
-        query, key, value = self.qkv(x).view(x.size(0), 3, self.heads, -1).unbind(1)
+        query, key, value = self.heads_of(x)
         queries, keys = pair_index
         score = (query.index_select(0, queries) * key.index_select(0, keys)).sum(-1) / query.size(-1) ** 0.5
         weight = softmax(score if bias is None else score + bias, queries, num_nodes=x.size(0))
+        weight = F.dropout(weight, self.dropout_of_attention())
         weighted = weight[..., None].to(value.dtype) * value.index_select(0, keys)
         return self.out(torch.zeros_like(value).index_add(0, queries, weighted).flatten(1))
 
-    def forward(self, x: Tensor, pair_index: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        pair_index: Tensor,
+        bias: Tensor | None = None,
+        batch: Tensor | Blocks | None = None,
+    ) -> Tensor:
         """Applies the layer."""
-        x = x + self.attend(self.norm1(x), pair_index, bias)
-        return x + self.ff(self.norm2(x))
+        return self.update(x, Blocks.of(batch, x.size(0)), lambda x: self.attend(x, pair_index, bias))
 
 
 class SparseTransformer(nn.Module):

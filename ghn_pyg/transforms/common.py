@@ -6,8 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 from torch import Tensor
-from torch_geometric.data import Data, HeteroData
+from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
+
+from ..utils.check_homogeneous import check_homogeneous
 
 MAX_DISTANCE: Final = np.iinfo(np.int16).max
 
@@ -16,18 +18,13 @@ class Transform(BaseTransform):
     """A transform whose ``repr`` shows its options: PyG compares it with what a data set was processed with."""
 
     def __call__(self, data: Any) -> Any:
+        """Applies the transform to a copy of the graph."""
         check_homogeneous(data)
         return super().__call__(data)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({options})"
-
-
-def check_homogeneous(data: Any) -> None:
-    """Raises an error for graphs with several types of nodes or edges."""
-    if isinstance(data, HeteroData):
-        raise TypeError("expected Data with one type of nodes and edges, got HeteroData; call data.to_homogeneous()")
 
 
 def edges_of(data: Data) -> Tensor:

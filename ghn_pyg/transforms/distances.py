@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from ..utils.check_homogeneous import check_homogeneous
 from ..utils.compat import set_batch_slices
 from ..utils.memory_guard import check_memory
 from .bit_parallel_bfs import all_pairs
-from .common import Transform, check_cutoff, check_homogeneous, distance_type, edge_array, edges_of
+from .common import Transform, check_cutoff, distance_type, edge_array, edges_of
 from .pairwise_data import PairwiseData
 
 NO_PATH: Final = 0

@@ -26,7 +26,8 @@ class AddShortestPathEdges(Transform):
     Row :math:`u N + v` holds positions among the graph's edges, in order from :math:`u`, and -1 after the end of the
     path, for the node itself and where there is no path. Of several shortest paths it is the one with the lowest
     edge positions; edges against the walking direction come last, so that each direction of a pair of nodes has the
-    features of its own edge where both exist. Input of :class:`~ghn_pyg.nn.EdgePathEncoding` (Graphormer, arXiv 2106.05234).
+    features of its own edge where both exist. Input of :class:`~ghn_pyg.nn.EdgePathEncoding` (Graphormer, arXiv
+    2106.05234).
 
     Args:
         max_hops: Edges :math:`L` of a path that are kept.

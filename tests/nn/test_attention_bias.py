@@ -254,7 +254,7 @@ def test_edge_features_that_do_not_fit(features, message):
 
 @pytest.mark.parametrize("path", [None, torch.full((9,), -1), torch.zeros(9, 1), torch.full((4, 1), -1)])
 def test_paths_that_are_none(path):
-    with pytest.raises(ValueError, match="path expected integers|expected a value for each of 9 pairs"):
+    with pytest.raises(ValueError, match=r"path expected integers|expected a value for each of 9 pairs"):
         EdgePathEncoding(2, HEADS)(EDGES, torch.ones(2, 2), path, Blocks.of(None, 3))
 
 

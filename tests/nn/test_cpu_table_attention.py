@@ -73,7 +73,9 @@ def factors(given, extra, dropout):
             own[:, node, :, channel] = 1
         torch.manual_seed(13)
         parts.append(cpu_table_attention(query, key, own, table, position, extra.detach(), dropout))
-    return torch.cat(parts, -1)[..., : len(position[0])].transpose(1, 2).ne(0).double() / (1 - round(dropout * 2**16) / 2**16)
+    return torch.cat(parts, -1)[..., : len(position[0])].transpose(1, 2).ne(0).double() / (
+        1 - round(dropout * 2**16) / 2**16
+    )
 
 
 @pytest.mark.usefixtures("cut")
@@ -188,7 +190,9 @@ def test_for_tables_that_are_trained():
     assert uses_cpu_table(bias, 0.0)
     assert uses_cpu_table(bias, 0.1)
     assert supports(table.detach(), *states, dropout=0.1)
-    assert not uses_cpu_table(TableBias(table, [position], bias.blocks, [torch.full((2, HEADS, 11, 11), -torch.inf)]), 0)
+    assert not uses_cpu_table(
+        TableBias(table, [position], bias.blocks, [torch.full((2, HEADS, 11, 11), -torch.inf)]), 0
+    )
     assert not uses_cpu_table(bias.dense(), 0.0)
 
 

@@ -24,7 +24,8 @@ def dense(nodes=3):
 
 TRANSFORMS = [
     T.ToUndirected(), T.AddSelfLoops(), T.AddRemainingSelfLoops(), T.RemoveSelfLoops(), T.RemoveDuplicatedEdges(),
-    T.RandomLinkSplit(num_val=0, num_test=2, neg_sampling_ratio=0), T.LineGraph(), T.VirtualNode(), T.Compose([T.RemoveSelfLoops(), T.AddSelfLoops()]),
+    T.RandomLinkSplit(num_val=0, num_test=2, neg_sampling_ratio=0), T.LineGraph(), T.VirtualNode(),
+    T.Compose([T.RemoveSelfLoops(), T.AddSelfLoops()]),
 ]  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def test_attributes_of_pairs_are_no_edge_attributes(transform, many):
 
 def test_batches_and_copies_keep_them_apart():
     graphs = [dense(2), dense(5)]
-    batch = pickle.loads(pickle.dumps(Batch.from_data_list(graphs)))
+    batch = pickle.loads(pickle.dumps(Batch.from_data_list(graphs)))  # noqa: S301
     assert batch.distance.shape == (29,)
     assert batch.path_edges.shape == (29, 2)
     assert [one.distance.tolist() for one in batch.to_data_list()] == [one.distance.tolist() for one in graphs]
