@@ -7,12 +7,14 @@ from .edge_paths import EdgePathEncoding
 from .gated_gnn import GatedGNN
 from .ghn3_encoder import GHN3Encoder
 from .gps import GPSLayer
+from .gps_model import GPS
 from .graphormer import GraphormerLayer, GraphToken, GraphTransformer
 from .graphormer_model import Graphormer
+from .grit import GRITLayer, RelativeWalkEncoding
 from .node_encodings import CentralityEncoding, DepthEncoding, ShapeEncoding
 from .node_mlp import NodeMLP
 from .readouts import AttentionReadout, LastReadout, Readout, TokenReadout
-from .sparse_attention import SparseGraphormerLayer, SparseTransformer
+from .sparse_attention import ExpanderTransformer, SparseGraphormerLayer, SparseTransformer
 from .transformer_layer import TransformerLayer
 
 __all__ = [
@@ -24,8 +26,11 @@ __all__ = [
     "DepthEncoding",
     "DistanceBias",
     "EdgePathEncoding",
+    "ExpanderTransformer",
     "GHN3Encoder",
+    "GPS",
     "GPSLayer",
+    "GRITLayer",
     "GatedGNN",
     "GraphToken",
     "GraphTransformer",
@@ -35,6 +40,7 @@ __all__ = [
     "MLPDecoder",
     "NodeMLP",
     "Readout",
+    "RelativeWalkEncoding",
     "ShapeEncoding",
     "SparseGraphormerLayer",
     "SparseTransformer",

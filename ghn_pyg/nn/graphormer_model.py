@@ -41,7 +41,8 @@ class SumOfEmbeddings(nn.Module):
         return embedded
 
 
-def _encoder(channels: int | None, types: int | None, what: str, out_channels: int) -> nn.Module:
+def feature_encoder(channels: int | None, types: int | None, what: str, out_channels: int) -> nn.Module:
+    """A linear layer for numbers, or embeddings for categories."""
     if (channels is None) == (types is None):
         raise ValueError(f"expected either {what}_channels or {what}_types, got {channels} and {types}")
     return nn.Linear(channels, out_channels) if channels is not None else SumOfEmbeddings(types or 0, out_channels)
@@ -130,13 +131,13 @@ class Graphormer(nn.Module):
         if level not in ("graph", "node", "edge"):
             raise ValueError(f"level expected 'graph', 'node' or 'edge', got {level!r}")
         self.level = level
-        self.nodes = _encoder(in_channels, node_types, "node", channels)
+        self.nodes = feature_encoder(in_channels, node_types, "node", channels)
         self.centrality = CentralityEncoding(channels, max_degree)
         self.spatial = SpatialEncoding(heads, max_distance, directed)
         self.edges: nn.Module | None = None
         self.paths: EdgePathEncoding | None = None
         if edge_channels is not None or edge_types is not None:
-            self.edges = _encoder(edge_channels, edge_types, "edge", heads)
+            self.edges = feature_encoder(edge_channels, edge_types, "edge", heads)
             self.paths = EdgePathEncoding(heads, heads, max_hops)
         self.token = GraphToken(channels, heads) if readout == "token" else None
         paper: LayerOptions = {"ff_channels": channels, "qkv_bias": True}

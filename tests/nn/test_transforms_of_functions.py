@@ -35,8 +35,8 @@ def edges_of(nodes, start=0):
 
 SIZES = (4, 3, 5)
 EDGES = torch.cat([edges_of(size, sum(SIZES[:number])) for number, size in enumerate(SIZES)], 1)
-GRAPHS = [AddShortestPathEdges(2, True)(AddShortestPathDistance(directed=True)(Data(edge_index=edges_of(size), num_nodes=size)))
-          for size in SIZES]  # fmt: skip
+GRAPHS = [Data(edge_index=edges_of(size), num_nodes=size) for size in SIZES]
+GRAPHS = [AddShortestPathEdges(2, True)(AddShortestPathDistance(directed=True)(graph)) for graph in GRAPHS]
 DISTANCE = torch.cat([graph.distance for graph in GRAPHS])
 PATHS = torch.cat([graph.path_edges for graph in GRAPHS])
 BATCH = torch.arange(3).repeat_interleave(torch.tensor(SIZES))
