@@ -18,6 +18,7 @@ from .sparse_attention import ExpanderTransformer, SparseGraphormerLayer, Sparse
 from .transformer_layer import TransformerLayer
 
 __all__ = [
+    "GPS",
     "AttentionReadout",
     "Blocks",
     "CentralityEncoding",
@@ -28,7 +29,6 @@ __all__ = [
     "EdgePathEncoding",
     "ExpanderTransformer",
     "GHN3Encoder",
-    "GPS",
     "GPSLayer",
     "GRITLayer",
     "GatedGNN",

@@ -17,7 +17,7 @@ from ..utils.compat import has_plain_values, outside_of_modes, unwrap_functorch
 _MAX_PADDED: Final = 128
 _PADDING_STEP: Final = 16
 _GRAPHS_PER_BLOCK: Final = 8
-_MAX_BLOCKS: Final = 4
+_MAX_BLOCKS: Final = 3
 """Of many small graphs: their number alone decides how many blocks there are, so that compilers see the same code."""
 
 Layout = Literal["grouped", "padded"]

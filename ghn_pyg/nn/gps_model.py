@@ -32,7 +32,8 @@ class GPS(nn.Module):
         edge_channels: Width of edge features ``edge_attr``, if they are numbers.
         edge_types: Otherwise the number of their categories.
         out_channels: Width of the result of each graph.
-        steps: Steps of the random walks ``random_walk_pe``, of ``torch_geometric.transforms.AddRandomWalkPE``; 0 for none.
+        steps: Steps of the random walks ``random_walk_pe``, of ``torch_geometric.transforms.AddRandomWalkPE``; 0 for
+            none.
         walk_channels: Width of their embedding.
         channels: Width :math:`d`.
         layers: Number of layers.

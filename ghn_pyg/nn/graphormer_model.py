@@ -96,6 +96,7 @@ class Graphormer(nn.Module):
         TypeError: For ``HeteroData``.
 
     Example:
+        >>> import torch
         >>> from torch_geometric.data import Batch
         >>> from ghn_pyg.transforms import AddShortestPathDistance
         >>> data = Data(x=torch.zeros(3, 5), edge_index=torch.tensor([[0, 1], [1, 2]]))

@@ -26,6 +26,7 @@ class Readout(nn.Module):
           ``data.num_graphs``, where graphs at the end of the batch may have no nodes
 
     Example:
+        >>> import torch
         >>> Readout("sum")(torch.tensor([[2.0], [3.0], [5.0]]), torch.tensor([0, 0, 1])).tolist()
         [[5.0], [5.0]]
     """
@@ -55,6 +56,7 @@ class AttentionReadout(Readout):
         As of :class:`Readout`.
 
     Example:
+        >>> import torch
         >>> AttentionReadout(channels=8)(torch.ones(3, 8), torch.tensor([0, 0, 1])).shape
         torch.Size([2, 8])
     """
@@ -70,6 +72,7 @@ class TokenReadout(nn.Module):
         As of :class:`Readout`; the batch is the one with tokens.
 
     Example:
+        >>> import torch
         >>> TokenReadout()(torch.tensor([[2.0], [3.0], [5.0]]), torch.tensor([0, 0, 1])).tolist()
         [[2.0], [5.0]]
     """
@@ -86,6 +89,7 @@ class LastReadout(nn.Module):
         As of :class:`Readout`.
 
     Example:
+        >>> import torch
         >>> LastReadout()(torch.tensor([[2.0], [3.0], [5.0]]), torch.tensor([0, 0, 1])).tolist()
         [[3.0], [5.0]]
     """
