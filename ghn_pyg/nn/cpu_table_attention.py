@@ -15,8 +15,8 @@ from torch.autograd import forward_ad
 
 from ..utils.compat import has_plain_values
 
-_CHUNK_SIZE: Final = 1 << 21
-"""Numbers for pairs and heads in a chunk: eight megabytes, which a shared cache holds."""
+_CHUNK_SIZE: Final = 1 << 20
+"""Numbers for pairs and heads in a chunk: four megabytes, a few of which a shared cache holds."""
 
 _MIN_ROWS: Final = 64
 """Fewest queries in a chunk of one graph: gradients of its keys are added up once for each chunk."""
