@@ -113,7 +113,8 @@ class SpatialEncoding(nn.Module):
 
     With ``directed`` it is :math:`b_{\phi(u, v)} + b'_{\phi(v, u)}`, which distinguishes nodes before and after a node.
     Pairs without a path share a number, and so do all distances larger than ``max_distance``. Distances that a
-    transform left out by its cutoff count as pairs without a path. From "Do Transformers Really Perform Bad for Graph
+    transform left out by its cutoff count as pairs without a path. Where all nodes have equal features a bias changes
+    nothing, see :class:`~ghn_pyg.nn.GraphormerLayer`. From "Do Transformers Really Perform Bad for Graph
     Representation?" (arXiv 2106.05234).
 
     Args:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, jacrev, jvp, stack_module_state, vmap
 from torch_geometric.data import Data
+from torch_geometric.nn import SAGEConv
 
 from ghn_pyg.nn import (
     AttentionReadout,
@@ -14,7 +15,9 @@ from ghn_pyg.nn import (
     CentralityEncoding,
     DistanceBias,
     EdgePathEncoding,
+    GatedGNN,
     GHN3Encoder,
+    GPSLayer,
     GraphormerLayer,
     GraphToken,
     GraphTransformer,
@@ -25,6 +28,9 @@ from ghn_pyg.nn import (
 )
 from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathEdges
 from tests.properties import assert_close
+
+# PyTorch maps over gru_cell one by one, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
 
 D, HEADS = 6, 2
 
@@ -64,10 +70,23 @@ class Everything(nn.Module):
         return torch.cat((self.readout(x, blocks), self.token.split(x, blocks)[1]))
 
 
+class Convolutions(nn.Module):
+    """GPS layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = GPSLayer(D, SAGEConv(D, D), HEADS, norm="layer")
+
+    def forward(self, x, edge_index, distance, batch=None):
+        return self.layer(x, edge_index, batch)
+
+
 ENCODERS = {
     "everything": Everything,
     "everything padded": lambda: Everything("padded"),
     "ghn-3": lambda: GHN3Encoder(D, 2, HEADS),
+    "gated": lambda: GatedGNN(D),
+    "gps": lambda: Convolutions(),
     "mlp": lambda: NodeMLP(D),
     "sparse": lambda: SparseTransformer(D, 2, HEADS),
 }
