@@ -11,6 +11,7 @@ from ..utils.compat import has_plain_values
 from ..utils.memory_guard import check_memory
 from .attention import BIAS, SPARSE_INSTEAD, TableBias
 from .blocks import Blocks
+from .edge_paths import check_distances
 
 MAX_DISTANCE: Final = 254
 
@@ -124,7 +125,8 @@ class SpatialEncoding(nn.Module):
 
     Shapes:
         - **input:** distances :math:`(\sum_g N_g^2,)` as :class:`~ghn_pyg.transforms.AddShortestPathDistance` adds
-          them, 0 for the node itself or no path; and the ``batch`` :math:`(N,)` of the nodes, or its blocks
+          them, 0 for the node itself or no path; and the ``batch`` :math:`(N,)` of the nodes, or its blocks; give
+          ``edge_index`` :math:`(2, E)` too, and distances of other edges are refused
         - **output:** a :class:`TableBias`: two bytes per pair of nodes (four with more than 32,766 columns)
 
     Raises:
@@ -168,9 +170,17 @@ class SpatialEncoding(nn.Module):
         no_path = (rows == 0).logical_and_(~torch.eye(rows.size(-1), dtype=torch.bool, device=rows.device))
         return rows.masked_fill_(no_path, self.max_distance + 2)
 
-    def forward(self, distance: Tensor, batch: Tensor | Blocks, batch_size: int | None = None) -> TableBias:
+    def forward(
+        self,
+        distance: Tensor,
+        batch: Tensor | Blocks,
+        batch_size: int | None = None,
+        edge_index: Tensor | None = None,
+    ) -> TableBias:
         """Computes the biases of a batch."""
         blocks = _blocks_of_distances(distance, batch, batch_size, 4 * self.column_type.itemsize)
+        if edge_index is not None:
+            check_distances(distance, edge_index, blocks)
         columns = [self._rows(part) for part in blocks.split_pairs(distance)]
         table = self.bias.weight
         if self.back is not None:

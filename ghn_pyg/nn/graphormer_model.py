@@ -9,11 +9,10 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn.inits import reset
 
 from ..utils.check_homogeneous import check_homogeneous
-from ..utils.compat import has_plain_values
 from .attention import add_biases
 from .attention_bias import SpatialEncoding
 from .blocks import Blocks
-from .edge_paths import EdgePathEncoding, check_distances
+from .edge_paths import EdgePathEncoding
 from .graphormer import GraphToken, GraphTransformer
 from .node_encodings import CentralityEncoding
 from .readouts import Readout, TokenReadout
@@ -187,9 +186,7 @@ class Graphormer(nn.Module):
         distance = self._attribute(data, "distance", "AddShortestPathDistance")
         batch_size = data.num_graphs if isinstance(data, Batch) else None
         before = blocks = Blocks.of(data.batch, x.size(0), batch_size)
-        bias = self.spatial(distance, before)
-        if distance.device.type == "cpu" and has_plain_values(distance, edge_index):
-            check_distances(distance, edge_index, before)
+        bias = self.spatial(distance, before, edge_index=edge_index)
         if self.paths is not None and self.edges is not None:
             path = self._attribute(data, "path_edges", "AddShortestPathEdges")
             if data.edge_attr is None:

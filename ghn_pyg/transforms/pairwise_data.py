@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Final
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from ..utils.stale_distances import STALE, distances_fit
+
+_DISTANCES: Final = (torch.uint8, torch.int16)
 PAIR_ATTRIBUTES: Final = ("distance", "path_edges", "relative_walks")
 
 
@@ -17,7 +21,7 @@ class PairwiseData(Data):
 
     The transforms of this package turn ``Data`` into it, and leave subclasses of ``Data`` as they are. A graph may have
     as many edges as pairs of nodes: PyTorch Geometric's transforms still leave attributes of pairs alone, where they
-    would sort, double or drop those of edges.
+    would sort, double or drop those of edges. Batching warns of distances whose edges have changed since.
 
     Example:
         >>> from ghn_pyg.transforms import AddShortestPathDistance
@@ -29,6 +33,13 @@ class PairwiseData(Data):
     def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
         # Batches join along any kind of integer; attributes of nodes and edges have a Python int.
         return np.int64(0) if key in PAIR_ATTRIBUTES else super().__cat_dim__(key, value, *args, **kwargs)
+
+    def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if key == "distance" and value.dtype in _DISTANCES and value.numel() == self.num_nodes**2:
+            source, target = self.edge_index
+            if not distances_fit(value, source * self.num_nodes + target, target * self.num_nodes + source):
+                warnings.warn(STALE, stacklevel=2)
+        return super().__inc__(key, value, *args, **kwargs)
 
     @classmethod
     def add(cls, data: Data, name: str, value: Tensor) -> Data:

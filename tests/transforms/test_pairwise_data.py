@@ -115,6 +115,10 @@ CHANGES = {
 }
 
 
+STALE = pytest.mark.filterwarnings("ignore:distance does not fit edge_index")
+
+
+@STALE
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_paths_of_other_edges_are_refused(change, place):
@@ -130,6 +134,22 @@ def test_distances_of_other_nodes_are_refused(change):
     batch = Batch.from_data_list([ring(), change(ring())])
     with pytest.raises(ValueError, match="apply it again"):
         SpatialEncoding(2)(batch.distance, batch.batch)
+
+
+UNDIRECTED = ("first edge", "last edges", "no edges", "nodes")
+
+
+@pytest.mark.parametrize("name", [name for name in CHANGES if "fewer" not in name and name != "subgraph"])
+def test_distances_of_other_edges_are_noticed(name):
+    graphs = [ring(), CHANGES[name](ring()), ring()]
+    if name not in UNDIRECTED:
+        batch = Batch.from_data_list(graphs)  # the same distances
+        SpatialEncoding(2)(batch.distance, batch.batch, edge_index=batch.edge_index)
+        return
+    with pytest.warns(UserWarning, match="distance does not fit edge_index"):
+        batch = Batch.from_data_list(graphs)
+    with pytest.raises(ValueError, match="distance does not fit edge_index"):
+        SpatialEncoding(2)(batch.distance, batch.batch, edge_index=batch.edge_index)
 
 
 def test_paths_stay_right_with_loops_and_more_of_the_same_edges():
