@@ -129,7 +129,7 @@ def check_distances(distance: Tensor, edge_index: Tensor, blocks: Blocks) -> Non
     if distance.device.type == "cpu" and has_plain_values(distance, edge_index):
         blocks.check_pairs(distance)
         there, back, _ = edge_pairs(edge_index, blocks)
-        if not distances_fit(distance, there, back):
+        if not distances_fit(distance.numpy(), there.numpy(), back.numpy()):
             raise ValueError(STALE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any, Final
 
@@ -35,9 +36,10 @@ class PairwiseData(Data):
         return np.int64(0) if key in PAIR_ATTRIBUTES else super().__cat_dim__(key, value, *args, **kwargs)
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
-        if key == "distance" and value.dtype in _DISTANCES and value.numel() == self.num_nodes**2:
-            source, target = self.edge_index
-            if not distances_fit(value, source * self.num_nodes + target, target * self.num_nodes + source):
+        if key == "distance" and value.dtype in _DISTANCES and value.device.type == "cpu":
+            (source, target), nodes = self.edge_index.cpu().numpy(), math.isqrt(value.numel())
+            outside = source.size and max(source.max(), target.max()) >= nodes
+            if outside or not distances_fit(value.numpy(), source * nodes + target, target * nodes + source):
                 warnings.warn(STALE, stacklevel=2)
         return super().__inc__(key, value, *args, **kwargs)
 

@@ -129,6 +129,7 @@ def test_paths_of_other_edges_are_refused(change, place):
         EdgePathEncoding(1, 1)(batch.edge_index, batch.edge_attr, batch.path_edges, batch.batch)
 
 
+@STALE
 @pytest.mark.parametrize("change", [CHANGES["fewer nodes"], CHANGES["subgraph"]])
 def test_distances_of_other_nodes_are_refused(change):
     batch = Batch.from_data_list([ring(), change(ring())])
