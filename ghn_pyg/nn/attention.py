@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeGuard
 
 import torch
@@ -73,6 +73,9 @@ class TableBias(Sequence[Tensor]):
 
     def __getitem__(self, block: Any) -> Any:
         return self.dense()[block]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.dense())
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:

@@ -152,7 +152,7 @@ class Blocks:
             return batch
         if batch is None and layout == "grouped" and batch_size in (None, 1):
             # Without arrays: the number of nodes may be a symbol of a compiler.
-            return cls(torch.full((1,), num_nodes), [Block((0,), 1, num_nodes)], num_nodes)
+            return cls(torch.full((1,), num_nodes), [Block([0], 1, num_nodes)], num_nodes)
         if batch is None:
             batch = torch.zeros(num_nodes, dtype=torch.long)
         if not isinstance(batch, Tensor):
@@ -305,6 +305,8 @@ class Blocks:
             counts, total = self.counts + 1, self.num_nodes + self.batch_size
             graphs = torch.arange(counts.size(0), device=counts.device)
             return self._padded(counts, graphs.repeat_interleave(counts, output_size=total), self.blocks[0].size + 1)
+        if self.batch_size == 1 and self.num_nodes:
+            return Blocks.of(None, self.num_nodes + 1)
         groups = [block.graphs for block in self.blocks]
         if empty := [graph for graph, size in enumerate(self.sizes) if not size]:
             groups.append(empty)

@@ -234,6 +234,37 @@ class OfGraph(nn.Module):
         return self.layers(x, blocks, self.spatial(distance, blocks))
 
 
+class AllOfGraph(nn.Module):
+    """One graph with distances, paths, degrees and a token."""
+
+    def __init__(self):
+        super().__init__()
+        self.distance, self.paths = DistanceBias(D, HEADS), EdgePathEncoding(D, HEADS, 2)
+        self.centrality, self.token = CentralityEncoding(D), GraphToken(D, HEADS)
+        self.layers = GraphTransformer(D, 1, HEADS)
+
+    def forward(self, x, edge_index, distance, path):
+        blocks = Blocks.of(None, x.size(0))
+        paths = self.paths(edge_index, x[edge_index[0]], path, blocks)
+        x = x + self.centrality(edge_index, x.size(0))
+        x, blocks, bias = self.token(x, blocks, add_biases(self.distance(distance, blocks), paths))
+        return self.layers(x, blocks, bias)
+
+
+def path_graph(nodes):
+    data = Data(edge_index=edges_of(nodes), num_nodes=nodes)
+    data = AddShortestPathEdges(2, True)(AddShortestPathDistance(directed=True)(data))
+    return torch.randn(nodes, D), data.edge_index, data.distance, data.path_edges
+
+
+def test_exports_of_one_graph_with_any_number_of_nodes():
+    model, auto = AllOfGraph(), torch.export.Dim.AUTO
+    shapes = {"x": {0: auto}, "edge_index": {1: auto}, "distance": {0: auto}, "path": {0: auto}}
+    exported = torch.export.export(model, path_graph(11), dynamic_shapes=shapes).module()
+    given = path_graph(17)
+    assert_close(exported(*given), model(*given), 1e-5)
+
+
 def test_onnx_of_one_graph(tmp_path):
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
