@@ -1,17 +1,17 @@
-"""Attention biases from the structure of graphs: shortest-path distances, and the edges along shortest paths."""
+"""Attention biases from shortest-path distances."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..utils.compat import has_plain_values
 from ..utils.memory_guard import check_memory
 from .attention import BIAS, SPARSE_INSTEAD, TableBias
-from .blocks import Blocks, to_numpy
+from .blocks import Blocks
+from .edge_paths import check_distances
 
 MAX_DISTANCE: Final = 254
 
@@ -34,9 +34,11 @@ class DistanceEmbedding(nn.Embedding):
             self.weight.copy_(sinusoids(*self.weight.shape))
 
 
-def _blocks_of_distances(distance: Tensor, batch: Tensor | Blocks, bytes_per_pair: int) -> Blocks:
+def _blocks_of_distances(
+    distance: Tensor, batch: Tensor | Blocks, batch_size: int | None, bytes_per_pair: int
+) -> Blocks:
     """The blocks of the batch, after a check of the distances and of the memory for their columns."""
-    blocks = Blocks.of_batch(batch)
+    blocks = Blocks.of_batch(batch, batch_size)
     if not isinstance(distance, Tensor):
         raise TypeError(f"distance expected a tensor, as AddShortestPathDistance adds it, got {distance!r:.40}")
     if distance.is_floating_point() or distance.dtype == torch.bool:
@@ -95,9 +97,9 @@ class DistanceBias(nn.Module):
         backward = torch.cat((rows.flip(0), none))
         return self.mlp(torch.cat((forward, backward), dim=1)).t()
 
-    def forward(self, distance: Tensor, batch: Tensor | Blocks) -> TableBias:
+    def forward(self, distance: Tensor, batch: Tensor | Blocks, batch_size: int | None = None) -> TableBias:
         """Computes the biases of a batch."""
-        blocks = _blocks_of_distances(distance, batch, bytes_per_pair=5)
+        blocks = _blocks_of_distances(distance, batch, batch_size, bytes_per_pair=5)
         return TableBias(self.table(), [signed_distance(part) for part in blocks.split_pairs(distance)], blocks)
 
 
@@ -112,7 +114,8 @@ class SpatialEncoding(nn.Module):
 
     With ``directed`` it is :math:`b_{\phi(u, v)} + b'_{\phi(v, u)}`, which distinguishes nodes before and after a node.
     Pairs without a path share a number, and so do all distances larger than ``max_distance``. Distances that a
-    transform left out by its cutoff count as pairs without a path. From "Do Transformers Really Perform Bad for Graph
+    transform left out by its cutoff count as pairs without a path. Where all nodes have equal features a bias changes
+    nothing, see :class:`~ghn_pyg.nn.GraphormerLayer`. From "Do Transformers Really Perform Bad for Graph
     Representation?" (arXiv 2106.05234).
 
     Args:
@@ -122,7 +125,8 @@ class SpatialEncoding(nn.Module):
 
     Shapes:
         - **input:** distances :math:`(\sum_g N_g^2,)` as :class:`~ghn_pyg.transforms.AddShortestPathDistance` adds
-          them, 0 for the node itself or no path; and the ``batch`` :math:`(N,)` of the nodes, or its blocks
+          them, 0 for the node itself or no path; and the ``batch`` :math:`(N,)` of the nodes, or its blocks; give
+          ``edge_index`` :math:`(2, E)` too, and distances of other edges are refused
         - **output:** a :class:`TableBias`: two bytes per pair of nodes (four with more than 32,766 columns)
 
     Raises:
@@ -166,9 +170,17 @@ class SpatialEncoding(nn.Module):
         no_path = (rows == 0).logical_and_(~torch.eye(rows.size(-1), dtype=torch.bool, device=rows.device))
         return rows.masked_fill_(no_path, self.max_distance + 2)
 
-    def forward(self, distance: Tensor, batch: Tensor | Blocks) -> TableBias:
+    def forward(
+        self,
+        distance: Tensor,
+        batch: Tensor | Blocks,
+        batch_size: int | None = None,
+        edge_index: Tensor | None = None,
+    ) -> TableBias:
         """Computes the biases of a batch."""
-        blocks = _blocks_of_distances(distance, batch, 4 * self.column_type.itemsize)
+        blocks = _blocks_of_distances(distance, batch, batch_size, 4 * self.column_type.itemsize)
+        if edge_index is not None:
+            check_distances(distance, edge_index, blocks)
         columns = [self._rows(part) for part in blocks.split_pairs(distance)]
         table = self.bias.weight
         if self.back is not None:
@@ -176,70 +188,3 @@ class SpatialEncoding(nn.Module):
             table = (table[:, None] + self.back.weight).flatten(0, 1)
             columns = [column * rows + column.mT for column in columns]
         return TableBias(table.t(), columns, blocks)
-
-
-class EdgePathEncoding(nn.Module):
-    r"""Graphormer's edge encoding: a bias from the features of the edges along a shortest path (arXiv 2106.05234).
-
-    .. math::
-        c_{uv} = \frac{1}{L} \sum_{n=1}^{L} x_{e_n}^\top w_n \qquad \text{for the path } (e_1, …, e_L)
-        \text{ from } u \text{ to } v,
-
-    with weights :math:`w_n` for each head and position on the path. The products of each edge with all :math:`w_n` are
-    computed once and summed for each pair; no features are gathered.
-
-    Args:
-        channels: Width of the edge features.
-        heads: Number of attention heads :math:`H`.
-        max_hops: Number of edges that count, from the start of the path.
-
-    Shapes:
-        - **input:** edges :math:`(2, E)`, features :math:`(E, \text{channels})`, paths
-          :math:`(\sum_g N_g^2, L)` as :class:`~ghn_pyg.transforms.AddShortestPathEdges` adds them (positions among
-          the edges of the graph, -1 after the end) and the ``batch`` :math:`(N,)` of the nodes, or its blocks
-        - **output:** the biases of each block, :math:`(G, H, n, n)`
-
-    Example:
-        >>> edges, path = torch.tensor([[0], [1]]), torch.tensor([[-1], [0], [-1], [-1]])
-        >>> encoding = EdgePathEncoding(channels=3, heads=2, max_hops=1)
-        >>> [part.shape for part in encoding(edges, torch.ones(1, 3), path, Blocks.of(None, 2))]
-        [torch.Size([1, 2, 2, 2])]
-    """
-
-    def __init__(self, channels: int, heads: int, max_hops: int = 5) -> None:
-        super().__init__()
-        if max_hops < 1:
-            raise ValueError(f"max_hops must be at least 1, got {max_hops}")
-        self.max_hops = max_hops
-        self.heads = heads
-        self.hops = nn.Linear(channels, max_hops * heads, bias=False)
-
-    def reset_parameters(self) -> None:
-        """Draws all weights anew."""
-        self.hops.reset_parameters()
-
-    def extra_repr(self) -> str:
-        """Options shown by ``repr``."""
-        return f"heads={self.heads}, max_hops={self.max_hops}"
-
-    def forward(self, edge_index: Tensor, edge_attr: Tensor, path: Tensor, batch: Tensor | Blocks) -> list[Tensor]:
-        """Computes the biases of a batch."""
-        blocks = Blocks.of_batch(batch)
-        if edge_attr.size(0) != edge_index.size(1):
-            raise ValueError(f"edge_attr expected a row for each of {edge_index.size(1)} edges, got {len(edge_attr)}")
-        hops = min(self.max_hops, path.size(1))
-        no_edge = edge_attr.size(0) * self.max_hops
-        products = self.hops(edge_attr).view(no_edge, self.heads)
-        products = torch.cat((products, products.new_zeros(1, self.heads)))
-        path = path[:, :hops].long()
-        edge, hop = path + _first_edges(edge_index, blocks)[:, None], torch.arange(hops, device=path.device)
-        row = (edge * self.max_hops + hop).masked_fill(path < 0, no_edge)
-        return blocks.biases(F.embedding_bag(row, products, mode="mean", padding_idx=no_edge))
-
-
-def _first_edges(edge_index: Tensor, blocks: Blocks) -> Tensor:
-    r"""For every pair of nodes the number of edges in the graphs before its graph, :math:`(\sum_g N_g^2,)`."""
-    sizes = torch.tensor(blocks.sizes)
-    sources = torch.from_numpy(to_numpy(edge_index[0]))
-    counts = torch.bincount(torch.repeat_interleave(sizes)[sources], minlength=len(sizes))
-    return torch.repeat_interleave(counts.cumsum(0) - counts, sizes**2).to(edge_index.device)

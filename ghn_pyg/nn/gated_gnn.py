@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn.inits import reset
 
+from ..utils.compat import in_transform
 from .blocks import Blocks, distance_matrices, to_numpy
 
 MAX_VIRTUAL_DISTANCE = 50
@@ -175,6 +176,8 @@ class GatedGNN(nn.Module):
         """Updates every node once, level by level."""
         (weight1, bias1), (weight2, bias2) = self.layers()
         channels = x.size(1)
+        if in_transform():  # states are written in place: where vmap maps over weights it must map over states
+            x = x + 0 * torch.stack([weight.sum() for weight in self.parameters()]).sum()
         states, table = torch.empty_like(x), x.new_zeros(2 * x.size(0), channels)
         sent = table.view(-1, 2 * channels)[:, : bias2.numel()]
         for nodes, rows, slots, weights in levels:

@@ -115,6 +115,7 @@ class CentralityEncoding(nn.Module):
 
     Args:
         channels: Width :math:`d`.
+        max_degree: Largest degree with an embedding of its own; larger ones share it.
 
     Shapes:
         - **input:** edges :math:`(2, E)` and the number of nodes :math:`N`; or degrees, see :meth:`of_degrees`
@@ -127,10 +128,17 @@ class CentralityEncoding(nn.Module):
         True
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, max_degree: int = MAX_DEGREE) -> None:
         super().__init__()
-        self.in_degree = Embedding(MAX_DEGREE + 1, channels)
-        self.out_degree = Embedding(MAX_DEGREE + 1, channels)
+        if max_degree < 0:
+            raise ValueError(f"max_degree must be at least 0, got {max_degree}")
+        self.max_degree = max_degree
+        self.in_degree = Embedding(max_degree + 1, channels)
+        self.out_degree = Embedding(max_degree + 1, channels)
+
+    def extra_repr(self) -> str:
+        """Options shown by ``repr``."""
+        return f"max_degree={self.max_degree}"
 
     def reset_parameters(self) -> None:
         """Draws all embeddings anew."""
@@ -138,14 +146,15 @@ class CentralityEncoding(nn.Module):
         self.out_degree.reset_parameters()
 
     def forward(self, edge_index: Tensor, num_nodes: int) -> Tensor:
-        """Encodes the degrees, clamped to 100."""
+        """Encodes the degrees, clamped to ``max_degree``."""
         ones = edge_index.new_ones(edge_index.size(1))
         out_degree, in_degree = (edge_index.new_zeros(num_nodes).scatter_add_(0, ends, ones) for ends in edge_index)
         return self.of_degrees(in_degree, out_degree)
 
     def of_degrees(self, in_degree: Tensor, out_degree: Tensor) -> Tensor:
         """Encodes degrees of shape (N,), as added by :class:`~ghn_pyg.transforms.AddCentrality`."""
-        return self.in_degree(in_degree.clamp(max=MAX_DEGREE)) + self.out_degree(out_degree.clamp(max=MAX_DEGREE))
+        most = self.max_degree
+        return self.in_degree(in_degree.clamp(max=most)) + self.out_degree(out_degree.clamp(max=most))
 
 
 class DepthEncoding(Embedding):
@@ -166,8 +175,10 @@ class DepthEncoding(Embedding):
     def __init__(self, channels: int) -> None:
         super().__init__(MAX_DEPTH + 1, channels)
 
-    def forward(self, distance: Tensor, batch: Tensor | Blocks) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, distance: Tensor, batch: Tensor | Blocks, batch_size: int | None = None
+    ) -> Tensor:
         """Encodes the distances, clamped to 1,000."""
-        blocks = Blocks.of_batch(batch)
+        blocks = Blocks.of_batch(batch, batch_size)
         depth = blocks.join([part[:, 0] for part in blocks.split_pairs(distance)])
         return super().forward(depth.long().clamp(max=MAX_DEPTH))

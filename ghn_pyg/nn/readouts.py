@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch_geometric.nn.aggr import Aggregation, AttentionalAggregation
 from torch_geometric.nn.inits import reset
@@ -23,10 +22,11 @@ class Readout(nn.Module):
     Shapes:
         - **input:** nodes :math:`(N, d)`, and the graph ``batch`` :math:`(N,)` of each node, or the blocks of the
           batch (one graph by default)
-        - **output:** graphs :math:`(G, d)`, zeros for a graph without nodes; only blocks include graphs without nodes
-          at the end of the batch
+        - **output:** graphs :math:`(G, d)`, zeros for a graph without nodes; pass ``batch_size``, such as
+          ``data.num_graphs``, where graphs at the end of the batch may have no nodes
 
     Example:
+        >>> import torch
         >>> Readout("sum")(torch.tensor([[2.0], [3.0], [5.0]]), torch.tensor([0, 0, 1])).tolist()
         [[5.0], [5.0]]
     """
@@ -39,10 +39,10 @@ class Readout(nn.Module):
         """Draws the weights of the aggregation anew, if it has any."""
         reset(self.aggregation)
 
-    def forward(self, x: Tensor, batch: Tensor | Blocks | None = None) -> Tensor:
+    def forward(self, x: Tensor, batch: Tensor | Blocks | None = None, batch_size: int | None = None) -> Tensor:
         """Aggregates the nodes of each graph."""
-        blocks = Blocks.of(batch, x.size(0))
-        graphs: Tensor = self.aggregation(x, blocks.vector(x.device), dim_size=len(blocks.sizes))
+        blocks = Blocks.of(batch, x.size(0), batch_size)
+        graphs: Tensor = self.aggregation(x, blocks.vector(x.device), dim_size=blocks.batch_size)
         return graphs
 
 
@@ -56,6 +56,7 @@ class AttentionReadout(Readout):
         As of :class:`Readout`.
 
     Example:
+        >>> import torch
         >>> AttentionReadout(channels=8)(torch.ones(3, 8), torch.tensor([0, 0, 1])).shape
         torch.Size([2, 8])
     """
@@ -71,13 +72,14 @@ class TokenReadout(nn.Module):
         As of :class:`Readout`; the batch is the one with tokens.
 
     Example:
+        >>> import torch
         >>> TokenReadout()(torch.tensor([[2.0], [3.0], [5.0]]), torch.tensor([0, 0, 1])).tolist()
         [[2.0], [5.0]]
     """
 
-    def forward(self, x: Tensor, batch: Tensor | Blocks | None = None) -> Tensor:
+    def forward(self, x: Tensor, batch: Tensor | Blocks | None = None, batch_size: int | None = None) -> Tensor:
         """Selects one node of each graph."""
-        return _node_of_each_graph(x, batch, last=False)
+        return _node_of_each_graph(x, Blocks.of(batch, x.size(0), batch_size), last=False)
 
 
 class LastReadout(nn.Module):
@@ -87,17 +89,18 @@ class LastReadout(nn.Module):
         As of :class:`Readout`.
 
     Example:
+        >>> import torch
         >>> LastReadout()(torch.tensor([[2.0], [3.0], [5.0]]), torch.tensor([0, 0, 1])).tolist()
         [[3.0], [5.0]]
     """
 
-    def forward(self, x: Tensor, batch: Tensor | Blocks | None = None) -> Tensor:
+    def forward(self, x: Tensor, batch: Tensor | Blocks | None = None, batch_size: int | None = None) -> Tensor:
         """Selects one node of each graph."""
-        return _node_of_each_graph(x, batch, last=True)
+        return _node_of_each_graph(x, Blocks.of(batch, x.size(0), batch_size), last=True)
 
 
-def _node_of_each_graph(x: Tensor, batch: Tensor | Blocks | None, last: bool) -> Tensor:
-    sizes = torch.tensor(Blocks.of(batch, x.size(0)).sizes, device=x.device)
-    ends = sizes.cumsum(0)
-    row = ends - 1 if last else ends - sizes
-    return x.index_select(0, row.clamp(0, x.size(0) - 1)).masked_fill((sizes == 0)[:, None], 0)
+def _node_of_each_graph(x: Tensor, blocks: Blocks, last: bool) -> Tensor:
+    counts = blocks.counts.to(x.device)
+    ends = counts.cumsum(0)
+    row = ends - 1 if last else ends - counts
+    return x.index_select(0, row.clamp(0, x.size(0) - 1)).masked_fill((counts == 0)[:, None], 0)

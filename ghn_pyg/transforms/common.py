@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
+from ..utils.check_homogeneous import check_homogeneous
+
 MAX_DISTANCE: Final = np.iinfo(np.int16).max
 
 
 class Transform(BaseTransform):
     """A transform whose ``repr`` shows its options: PyG compares it with what a data set was processed with."""
+
+    def __call__(self, data: Any) -> Any:
+        """Applies the transform to a copy of the graph."""
+        check_homogeneous(data)
+        return super().__call__(data)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
@@ -22,6 +29,7 @@ class Transform(BaseTransform):
 
 def edges_of(data: Data) -> Tensor:
     """The ``edge_index`` of a graph or of a batch."""
+    check_homogeneous(data)
     edge_index: Tensor | None = data.edge_index
     if edge_index is None or edge_index.dim() != 2 or edge_index.size(0) != 2:
         shape = "none" if edge_index is None else tuple(edge_index.shape)

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from ..utils.check_homogeneous import check_homogeneous
 from ..utils.compat import set_batch_slices
 from ..utils.memory_guard import check_memory
 from .bit_parallel_bfs import all_pairs
 from .common import Transform, check_cutoff, distance_type, edge_array, edges_of
+from .pairwise_data import PairwiseData
 
 NO_PATH: Final = 0
 """Entry of a distance matrix for pairs without a path, and for the diagonal."""
@@ -125,8 +127,7 @@ class AddShortestPathDistance(Transform):
         """Returns ``data`` with its distances."""
         if not isinstance(data, Batch):
             matrix = distance_matrix(edges_of(data), data.num_nodes, self.cutoff, self.directed)
-            data.distance = torch.from_numpy(matrix.reshape(-1))
-            return data
+            return PairwiseData.add(data, "distance", torch.from_numpy(matrix.reshape(-1)))
         ptr = data.ptr.cpu().numpy()
         sizes = np.diff(ptr)
         edges = edge_array(edges_of(data), int(ptr[-1]))
@@ -140,9 +141,8 @@ class AddShortestPathDistance(Transform):
             for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)
         ]
         _search(edges - ptr[graph], graph, matrices, self.cutoff, self.directed)
-        data.distance = torch.from_numpy(distance)
         set_batch_slices(data, "distance", [0, *ends.tolist()])
-        return data
+        return PairwiseData.add(data, "distance", torch.from_numpy(distance))
 
     def many(self, graphs: Iterable[Data]) -> list[Data]:
         """Returns copies of the graphs with their distances, searched at once: for a whole data set.
@@ -155,6 +155,8 @@ class AddShortestPathDistance(Transform):
         if isinstance(graphs, Batch):
             raise TypeError("many expected single graphs, got a Batch; call the transform itself with it")
         graphs = [copy.copy(data) for data in graphs]
+        for data in graphs:
+            check_homogeneous(data)
         sizes = np.array([data.num_nodes for data in graphs], dtype=np.int64)
         self._check(sizes)
         edges = [edges_of(data) for data in graphs]
@@ -167,7 +169,7 @@ class AddShortestPathDistance(Transform):
         matrices = [np.zeros((size, size), distance_type(self.cutoff)) for size in sizes.tolist()]
         _search(joined, graph, matrices, self.cutoff, self.directed)
         for data, matrix in zip(graphs, matrices, strict=True):
-            data["distance"] = torch.from_numpy(matrix.reshape(-1))  # faster than as an attribute
+            PairwiseData.add(data, "distance", torch.from_numpy(matrix.reshape(-1)))
         return graphs
 
     def _check(self, sizes: np.ndarray) -> int:

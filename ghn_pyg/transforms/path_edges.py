@@ -13,6 +13,7 @@ from ..utils.compat import set_batch_slices
 from ..utils.memory_guard import check_memory
 from .common import Transform, edge_array, edges_of
 from .distances import INSTEAD, distance_matrix
+from .pairwise_data import PairwiseData
 
 _BYTES_PER_PAIR: Final = 24
 _PAIRS_AT_A_TIME: Final = 1 << 15
@@ -24,7 +25,9 @@ class AddShortestPathEdges(Transform):
 
     Row :math:`u N + v` holds positions among the graph's edges, in order from :math:`u`, and -1 after the end of the
     path, for the node itself and where there is no path. Of several shortest paths it is the one with the lowest
-    edge positions. Input of :class:`~ghn_pyg.nn.EdgePathEncoding` (Graphormer, arXiv 2106.05234).
+    edge positions; edges against the walking direction come last, so that each direction of a pair of nodes has the
+    features of its own edge where both exist. Input of :class:`~ghn_pyg.nn.EdgePathEncoding` (Graphormer, arXiv
+    2106.05234).
 
     Args:
         max_hops: Edges :math:`L` of a path that are kept.
@@ -53,23 +56,21 @@ class AddShortestPathEdges(Transform):
         """Returns ``data`` with its paths; in a batch, edge positions are those inside each graph."""
         if isinstance(data, Batch):
             paths = [self._paths(graph) for graph in data.to_data_list()]
-            data.path_edges = torch.cat(paths)
             set_batch_slices(data, "path_edges", np.cumsum([0, *map(len, paths)]).tolist())
-        else:
-            data.path_edges = self._paths(data)
-        return data
+            return PairwiseData.add(data, "path_edges", torch.cat(paths))
+        return PairwiseData.add(data, "path_edges", self._paths(data))
 
     def _paths(self, data: Data) -> Tensor:
-        nodes = data.num_nodes
-        sources, targets = edge_array(edges_of(data), nodes)
+        edge_index, nodes = edges_of(data), data.num_nodes
+        sources, targets = edge_array(edge_index, nodes)
         what = f"the list of path edges of {nodes:,} nodes"
         check_memory(nodes**2 * (_BYTES_PER_PAIR + 4 * self.max_hops), what, INSTEAD)
-        distance = distance_matrix(data.edge_index, nodes, None, self.directed)
-        edges = np.arange(sources.size, dtype=np.int32)
+        distance = distance_matrix(edge_index, nodes, None, self.directed)
+        edges = rank = np.arange(sources.size, dtype=np.int32)
         if not self.directed:
             sources, targets = np.concatenate((sources, targets)), np.concatenate((targets, sources))
-            edges = np.concatenate((edges, edges))
-        first_edge, next_node = _first_hops(distance, sources, targets, edges)
+            edges, rank = np.concatenate((edges, edges)), np.concatenate((rank, rank + edges.size))
+        first_edge, next_node = _first_hops(distance, sources, targets, edges, rank)
         node = np.repeat(np.arange(nodes, dtype=np.int32), nodes).reshape(nodes, nodes)
         end = np.arange(nodes)
         path = np.empty((nodes, nodes, self.max_hops), np.int32)
@@ -80,13 +81,13 @@ class AddShortestPathEdges(Transform):
 
 
 def _first_hops(
-    distance: np.ndarray, sources: np.ndarray, targets: np.ndarray, edges: np.ndarray
+    distance: np.ndarray, sources: np.ndarray, targets: np.ndarray, edges: np.ndarray, rank: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each pair (u, v) the first edge on its path, -1 for none, and the node that it leads to."""
+    """For each pair (u, v) the edge of lowest rank that begins a path, -1 for none, and the node that it leads to."""
     nodes = len(distance)
     first_edge = np.full((nodes, nodes), -1, np.int32)
     next_node = np.repeat(np.arange(nodes, dtype=np.int32), nodes).reshape(nodes, nodes)
-    order = np.argsort(-edges, kind="stable")  # later writes win: those of the lowest edge
+    order = np.argsort(-rank)  # later writes win: those of the lowest rank
     size = max(1, _PAIRS_AT_A_TIME // max(nodes, 1))
     for part in np.split(order, range(size, order.size, size)):
         source, target = sources[part], targets[part]

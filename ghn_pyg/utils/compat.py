@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 # --- function transforms and compilers -------------------------------------------------------------------------------
 
@@ -52,6 +53,15 @@ def has_plain_values(*tensors: Tensor) -> bool:
     if _transforms_active():
         return False
     return not any(_is_legacy_batched(x) or is_fake(x) or unwrap_functorch(x) is not None for x in tensors)
+
+
+def in_transform(*tensors: Tensor) -> bool:
+    """Whether a transform such as ``torch.func.vmap`` or a forward-mode derivative is at work, in eager mode."""
+    if torch.compiler.is_compiling():
+        return False
+    if _transforms_active is None or _transforms_active():
+        return True
+    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
 
 
 def is_fake(tensor: Tensor) -> bool:

@@ -7,8 +7,9 @@ from torch import nn
 from torch_geometric.data import Data
 
 from ghn_pyg.nn.attention import add_biases
-from ghn_pyg.nn.attention_bias import DistanceBias, EdgePathEncoding, SpatialEncoding, signed_distance, sinusoids
+from ghn_pyg.nn.attention_bias import DistanceBias, SpatialEncoding, signed_distance, sinusoids
 from ghn_pyg.nn.blocks import Blocks
+from ghn_pyg.nn.edge_paths import EdgePathEncoding
 from ghn_pyg.transforms import AddShortestPathDistance, AddShortestPathEdges
 from tests.properties import (
     assert_close,
@@ -231,10 +232,42 @@ def test_the_batch_of_paths_may_be_a_vector():
         encoding(edges, attr, path, None)
 
 
-def test_edge_features_of_another_graph():
-    edges, path = torch.tensor([[0, 1], [1, 2]]), torch.full((9, 1), -1)
-    with pytest.raises(ValueError, match="edge_attr expected a row for each of 2 edges, got 1"):
-        EdgePathEncoding(2, HEADS)(edges, torch.ones(1, 2), path, Blocks.of(None, 3))
+PATH = torch.full((9, 1), -1)
+EDGES = torch.tensor([[0, 1], [1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (torch.ones(1, 2), "edge_attr expected a row for each of 2 edges, got 1"),
+        (torch.ones(2), r"edge_attr expected the shape \(2, 2\), got torch.float32 of \(2,\)"),
+        (torch.ones(2, 2, 1), r"edge_attr expected the shape \(2, 2\), got torch.float32 of \(2, 2, 1\)"),
+        (torch.ones(2, 3).long(), r"edge_attr expected the shape \(2, 2\), got torch.int64 of \(2, 3\)"),
+        (torch.ones(()), "edge_attr expected"),
+        (None, r"edge_attr expected features of the shape \(2, 2\), got NoneType"),
+    ],
+)
+def test_edge_features_that_do_not_fit(features, message):
+    with pytest.raises(ValueError, match=message):
+        EdgePathEncoding(2, HEADS)(EDGES, features, PATH, Blocks.of(None, 3))
+
+
+@pytest.mark.parametrize("path", [None, torch.full((9,), -1), torch.zeros(9, 1), torch.full((4, 1), -1)])
+def test_paths_that_are_none(path):
+    with pytest.raises(ValueError, match=r"path expected integers|expected a value for each of 9 pairs"):
+        EdgePathEncoding(2, HEADS)(EDGES, torch.ones(2, 2), path, Blocks.of(None, 3))
+
+
+@pytest.mark.parametrize(
+    "features", [torch.tensor([2, 3]), torch.tensor([[2], [3]]), torch.tensor([2.0, 3.0]).double()]
+)
+def test_one_feature_of_any_type(features):
+    encoding = EdgePathEncoding(1, HEADS)
+    path = AddShortestPathEdges()(Data(edge_index=EDGES, num_nodes=3)).path_edges
+    (found,), (expected,) = (
+        encoding(EDGES, one, path, Blocks.of(None, 3)) for one in (features, torch.tensor([[2.0], [3.0]]))
+    )
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("bias", [DistanceBias(D, HEADS), SpatialEncoding(HEADS)])

@@ -5,7 +5,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ghn_pyg.nn import cpu_table_attention as module
 from ghn_pyg.nn.attention import TableBias, dense_attention, uses_cpu_table
 from ghn_pyg.nn.blocks import Blocks
-from ghn_pyg.nn.cpu_table_attention import cpu_table_attention, lookup_bias, supports
+from ghn_pyg.nn.cpu_table_attention import cpu_table_attention, lookup_bias, may_hide_all_keys, supports
 from tests.properties import assert_close, assert_pure, assert_same_gradients
 
 HEADS, WIDTH, COLUMNS = 3, 5, 7
@@ -49,6 +49,56 @@ def test_the_formula_agrees(graphs):
     result, expected = cpu_table_attention(*given), reference(*given)
     assert_close(result, expected, 1e-12)
     assert_same_gradients(result, expected, list(given[:-1]), 1e-10)
+
+
+def more(graphs, nodes=11):
+    generator = torch.Generator().manual_seed(5)
+    return torch.randn(graphs, HEADS, nodes, nodes, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+def reference_with(given, extra, factor):
+    """With more biases, and a factor of each weight (G, H, n, n)."""
+    query, key, value, table, position = given
+    score = torch.einsum("gihc,gjhc->ghij", query, key) / WIDTH**0.5 + table[:, position].transpose(0, 1) + extra
+    return torch.einsum("ghij,gjhc->gihc", score.softmax(-1) * factor, value)
+
+
+def factors(given, extra, dropout):
+    """Which weights a seed drops: with a value of its own for each key the weights are seen."""
+    query, key, value, table, position = (part.detach() for part in given)
+    parts = []
+    for start in range(0, len(position[0]), WIDTH):  # a few keys at a time
+        own = torch.zeros_like(value)
+        for channel, node in enumerate(range(start, min(start + WIDTH, len(position[0])))):
+            own[:, node, :, channel] = 1
+        torch.manual_seed(13)
+        parts.append(cpu_table_attention(query, key, own, table, position, extra.detach(), dropout))
+    return torch.cat(parts, -1)[..., : len(position[0])].transpose(1, 2).ne(0).double() / (
+        1 - round(dropout * 2**16) / 2**16
+    )
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_more_biases_and_dropout(dropout):
+    given, extra = inputs(5), more(5)
+    factor = factors(given, extra, dropout)
+    assert factor.gt(0).double().mean().item() == pytest.approx(1 - dropout, abs=0.03)
+    torch.manual_seed(13)
+    result, expected = cpu_table_attention(*given, extra, dropout), reference_with(given, extra, factor)
+    assert_close(result, expected, 1e-12)
+    assert_same_gradients(result, expected, [*given[:-1], extra], 1e-10)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradients_of_gradients_of_everything(dropout):
+    *states, table, position = inputs(2, 3)
+
+    def attend(*parts):
+        torch.manual_seed(13)
+        return cpu_table_attention(*parts[:-1], position, parts[-1], dropout)
+
+    assert torch.autograd.gradgradcheck(attend, (*states, table, more(2, 3)), fast_mode=True)
 
 
 @pytest.mark.parametrize("nodes", [3, 11])
@@ -132,13 +182,17 @@ def test_for_tables_that_are_trained():
     *states, table, position = inputs()
     assert supports(table, *states)
     assert not supports(table.detach(), *states)
-    assert not supports(torch.cat((table, table.new_full((HEADS, 1), -torch.inf), table), 1), *states)
-    assert supports(torch.cat((table, table.new_full((HEADS, 1), -torch.inf)), 1), *states)
+    assert may_hide_all_keys(torch.cat((table, table.new_full((HEADS, 1), -torch.inf), table), 1))
+    assert not may_hide_all_keys(torch.cat((table, table.new_full((HEADS, 1), -torch.inf)), 1))
     with torch.no_grad():
         assert not supports(table, *states)
     bias = TableBias(table, [position], Blocks.of_sizes([11, 11]))
     assert uses_cpu_table(bias, 0.0)
-    assert not uses_cpu_table(bias, 0.1)
+    assert uses_cpu_table(bias, 0.1)
+    assert supports(table.detach(), *states, dropout=0.1)
+    assert not uses_cpu_table(
+        TableBias(table, [position], bias.blocks, [torch.full((2, HEADS, 11, 11), -torch.inf)]), 0
+    )
     assert not uses_cpu_table(bias.dense(), 0.0)
 
 

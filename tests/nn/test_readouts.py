@@ -61,8 +61,9 @@ def test_properties(kind, dtype):
     assert together.isfinite().all()
     alone = [model(part) if len(part) else torch.zeros(1, D, dtype=dtype) for part in x.split(SIZES)]
     assert_close(together, torch.cat(alone), TOLERANCE[dtype])
-    # Graphs behind the last node are not told by a vector.
+    # Graphs behind the last node are not told by a vector alone.
     assert_close(model(x, blocks.vector()), together[:-1], TOLERANCE[dtype])
+    assert_close(model(x, blocks.vector(), batch_size=7), together, TOLERANCE[dtype])
     assert_pure(lambda x: model(x, blocks), x)
 
 
@@ -77,6 +78,9 @@ def test_tokens_of_graphs():
     token, x = GraphToken(D, 3), nodes(torch.float32)
     x, blocks, _ = token(x, Blocks.of_sizes(SIZES))
     assert torch.equal(TokenReadout()(x, blocks), token.split(x, blocks)[0])
+    of_vector = token(nodes(torch.float32), Blocks.of_sizes(SIZES).vector(), batch_size=7)
+    assert of_vector[1].sizes == [1, 4, 2, 1, 18, 3, 1]
+    assert torch.equal(of_vector[0], x)
 
 
 def test_any_aggregation():
@@ -87,3 +91,9 @@ def test_any_aggregation():
 def test_a_batch_of_other_nodes():
     with pytest.raises(ValueError, match="the batch has 3 nodes and x has 2"):
         LastReadout()(torch.zeros(2, D), torch.tensor([0, 0, 1]))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_numbers_of_graphs_that_do_not_fit(size):
+    with pytest.raises(ValueError, match="batch_size expected"):
+        LastReadout()(torch.zeros(3, D), Blocks.of_sizes([2, 1]) if size == 3 else torch.tensor([0, 0, 1]), size)

@@ -1,10 +1,12 @@
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch_geometric.data import Data
 
-from ghn_pyg.nn import Blocks, GraphormerLayer, SparseGraphormerLayer, SparseTransformer
+from ghn_pyg.nn import Blocks, ExpanderTransformer, GraphormerLayer, SparseGraphormerLayer, SparseTransformer
 from ghn_pyg.nn.sparse_attention import sparse_pairs
-from tests.properties import assert_close, assert_pure, assert_same_gradients, chain
+from ghn_pyg.transforms import AddExpanderEdges
+from tests.properties import assert_close, assert_pure, assert_same_gradients, chain, join, unequal_graphs
 from tests.textbook import reference_layer
 
 D, HEADS = 12, 3
@@ -96,3 +98,62 @@ def test_no_large_numbers_for_all_pairs():
     with Sizes():
         sparse_pairs(graph.distance, [211])
     assert max(made) < 3 * 211**2
+
+
+# --- expanders -------------------------------------------------------------------------------------------------------
+
+
+def expanders(sizes):
+    parts = [AddExpanderEdges(2, seed=nodes)(Data(edge_index=torch.tensor([[0], [nodes - 1]]), num_nodes=nodes))
+             for nodes in sizes]  # fmt: skip
+    return torch.cat([part.expander_index + sum(sizes[:number]) for number, part in enumerate(parts)], dim=1)
+
+
+def by_the_formula(model, x, edges, expander, batch, attr):
+    """Each node's neighbors one by one, with virtual nodes behind all nodes."""
+    graphs, nodes, virtual = int(batch[-1]) + 1, len(x), len(model.virtual)
+    neighbors = [[(u, model.types.weight[0])] for u in range(nodes)] + [[] for _ in range(graphs * virtual)]
+    features = model.edges(attr)
+    for (u, v), feature in zip(edges.t().tolist(), features, strict=True):
+        neighbors[v].append((u, model.types.weight[1] + feature))
+        neighbors[u].append((v, model.types.weight[2] + feature))
+    for u, v in expander.t().tolist():
+        neighbors[u].append((v, model.types.weight[3]))
+    for number in range(virtual):
+        for u, graph in enumerate(batch.tolist()):
+            token = nodes + number * graphs + graph
+            neighbors[u].append((token, model.types.weight[4 + 2 * number]))
+            neighbors[token].append((u, model.types.weight[5 + 2 * number]))
+    x = torch.cat((x, model.virtual.repeat_interleave(graphs, 0)))
+    for layer in model.layers:
+        q, k, v = (part.view(len(x), layer.heads, -1) for part in layer.qkv(layer.norm1(x)).chunk(3, 1))
+        rows = []
+        for u, near in enumerate(neighbors):
+            others, features = [other for other, _ in near], layer.pair(torch.stack([feature for _, feature in near]))
+            score = (q[u] * k[others] * features.view(len(near), layer.heads, -1)).sum(-1) / q.size(-1) ** 0.5
+            rows.append((score.softmax(0)[..., None] * v[others]).sum(0).flatten())
+        x = x + layer.out(torch.stack(rows))
+        x = x + layer.ff(layer.norm2(x))
+    return x[:nodes]
+
+
+@pytest.mark.parametrize("virtual", [0, 1, 2])
+def test_exphormer_by_the_formula(virtual):
+    torch.manual_seed(3)
+    model = ExpanderTransformer(12, 2, 3, virtual, edge_channels=5).double()
+    x, edges, _, batch = join(unequal_graphs(12))
+    expander, attr = expanders(batch.bincount().tolist()), torch.randn(edges.size(1), 5, dtype=torch.float64)
+    found = model(x, edges, expander, batch, attr)
+    assert_close(found, by_the_formula(model, x, edges, expander, batch, attr), 1e-9)
+    found.square().sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+def test_features_belong_to_channels():
+    x, edges = torch.zeros(3, 8), torch.tensor([[0], [1]])
+    with pytest.raises(ValueError, match="edge_attr and edge_channels belong together"):
+        ExpanderTransformer(8, 1, 2)(x, edges, edges, edge_attr=torch.zeros(1, 2))
+    with pytest.raises(ValueError, match="pair_attr and pair_channels belong together"):
+        SparseGraphormerLayer(8, 2, pair_channels=3)(x, edges)
+    with pytest.raises(ValueError, match="virtual_nodes must be at least 0, got -1"):
+        ExpanderTransformer(8, 1, 2, virtual_nodes=-1)

@@ -58,3 +58,25 @@ def test_long_paths_are_cut():
 def test_a_path_has_an_edge():
     with pytest.raises(ValueError, match="max_hops must be at least 1, got 0"):
         AddShortestPathEdges(0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_edges_in_walking_direction_come_first(seed):
+    """Each step of a path takes an edge from its node, wherever there is one."""
+    data = any_graph(11, 17, seed)
+    data.edge_index = torch.cat((data.edge_index, data.edge_index.flip(0)[:, ::2]), dim=1)
+    forward = set(map(tuple, data.edge_index.t().tolist()))
+    for start, paths in enumerate(AddShortestPathEdges(7)(data).path_edges.view(11, 11, 7).tolist()):
+        for path in paths:
+            at = start
+            for edge in path[: path.index(-1)]:
+                source, target = data.edge_index[:, edge].tolist()
+                assert at == source or (source, target) not in forward or (target, source) not in forward
+                at = target if at == source else source
+
+
+def test_each_direction_has_its_own_edge():
+    data = AddShortestPathEdges(2)(Data(edge_index=torch.tensor([[0, 1, 2, 1], [1, 0, 1, 2]]), num_nodes=3))
+    assert data.path_edges.view(3, 3, 2).tolist() == [
+        [[-1, -1], [0, -1], [0, 3]], [[1, -1], [-1, -1], [3, -1]], [[2, 1], [2, -1], [-1, -1]]
+    ]  # fmt: skip
