@@ -64,10 +64,12 @@ def measure_cost(config: TrainConfig, images: Images, fabric: Fabric, steps: int
         memory = torch.cuda.max_memory_allocated(fabric.device)
     else:
         memory = psutil.Process(os.getpid()).memory_info().rss
-    figures = torch.tensor([statistics.fmean(seconds), float(memory)], device=fabric.device)
+    # Ranks have networks of their own, and must agree on a length.
+    mean = statistics.fmean(seconds) * multiply_adds[1] / multiply_adds[0]
+    figures = torch.tensor([mean, float(memory)], device=fabric.device)
     times, memories = all_gather(fabric, figures.unsqueeze(0)).T.tolist()
     total = max(memories) if fabric.device.type == "cuda" else sum(memories)
-    return Cost(run.length, max(times) * multiply_adds[1] / multiply_adds[0], int(total))
+    return Cost(run.length, max(times), int(total))
 
 
 def _spread(length: int, count: int) -> list[int]:
