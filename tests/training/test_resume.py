@@ -50,7 +50,7 @@ def test_a_compiled_run_is_saved_and_resumed(tmp_path, monkeypatch, ema):
 
     monkeypatch.setattr(torch, "compile", quickly)
     # Compilers use the formula of attention, so that the other run has to: Adam amplifies the last digit.
-    monkeypatch.setattr("ghn_pyg.nn.cpu_table_attention.supports", lambda *_: False)
+    monkeypatch.setattr("ghn_pyg.nn.cpu_table_attention.supports", lambda *_, **__: False)
     expected = run(tmp_path / "plain", 2, {"ema": ema})
     assert not compiled
     changes = {"compile": True, "ema": ema}
