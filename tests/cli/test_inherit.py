@@ -14,23 +14,23 @@ from tests.cli.outcomes import failed
 def teacher(tmp_path_factory):
     """A file of an untrained network for digits."""
     path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
-    network = named_subject("mobilenet_v3_small", 10, 16).build()
-    save_network(network, path, NetworkInfo.of_images("mobilenet_v3_small", "digits", load_images("digits")))
+    network = named_subject("shufflenet_v2_x0_5", 10, 16).build()
+    save_network(network, path, NetworkInfo.of_images("shufflenet_v2_x0_5", "digits", load_images("digits")))
     return path
 
 
 def test_a_network_inherits_from_a_saved_one(run, teacher, tmp_path):
     path = tmp_path / "student.safetensors"
-    code, out, err = run("inherit", "mobilenet_v3_small", "--from", teacher, "--out", path)
+    code, out, err = run("inherit", "shufflenet_v2_x0_5", "--from", teacher, "--out", path)
     assert (code, err) == (0, "")
-    assert out[0] == f"mobilenet_v3_small from {teacher}"
-    assert out[1:3] == ["network 1,528,106 parameters", "inherited 244 tensors"]
+    assert out[0] == f"shufflenet_v2_x0_5 from {teacher}"
+    assert out[1:3] == ["network 352,042 parameters", "inherited 338 tensors"]
     accuracies = [line.split()[1] for line in out[3:5]]
     assert accuracies[0] == accuracies[1]
     info = read_info(path)
-    assert (info.architecture, info.image_size, info.num_classes) == ("mobilenet_v3_small", 16, 10)
+    assert (info.architecture, info.image_size, info.num_classes) == ("shufflenet_v2_x0_5", 16, 10)
     before, after = load_file(teacher), load_file(path)
-    assert torch.equal(after["features.3.block.0.0.weight"], before["features.3.block.0.0.weight"])
+    assert torch.equal(after["stage3.2.branch2.0.weight"], before["stage3.2.branch2.0.weight"])
 
 
 def test_weights_of_another_tool_need_the_name_of_their_network(run, tmp_path):

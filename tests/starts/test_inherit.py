@@ -17,6 +17,11 @@ IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3), d
 TOKENS = torch.randint(31, (2, 11), generator=torch.Generator().manual_seed(5))
 
 
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(3)
+
+
 def lively(network, seed=1):
     """The network in evaluation mode, in double precision, with gains, biases and statistics that are not trivial."""
     generator = torch.Generator().manual_seed(seed)
@@ -184,8 +189,7 @@ def test_narrower_network_keeps_what_its_teacher_says():
     images = torch.randn(64, 3, 8, 8, dtype=torch.double)
     inherit(large, small, images)
     inherit(back, large, images)
-    assert difference(back, small, images) < 0.2
-    assert difference(lively(chain(5, 7), seed=4), small, images) > 0.5
+    assert difference(back, small, images) < 0.1 < difference(lively(chain(5, 7), seed=4), small, images)
 
 
 def test_another_number_of_classes_keeps_the_classifier():
