@@ -22,7 +22,6 @@ class Axis:
     def __init__(self, size: int, place: bool = False) -> None:
         self.size: Final = size
         self.place = place
-        self.contracted = False  # in products of two activations, such as queries and keys
         self._parent: Axis | None = None
         self.factors: tuple[Axis, ...] = ()
         self.parts: tuple[Axis, ...] = ()
@@ -55,7 +54,6 @@ class Axis:
             one, other = other, one
         other._parent = one
         one.place |= other.place
-        one.contracted |= other.contracted
 
     def cut(self, sizes: Sequence[int]) -> tuple[Axis, ...] | None:
         """Its parts of these sizes, or None if it is cut in another way."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from ..utils.compat import set_batch_slices
 from ..utils.stale_distances import STALE, distances_fit
 
 _DISTANCES: Final = (torch.uint8, torch.int16)
@@ -50,6 +52,15 @@ class PairwiseData(Data):
         object.__setattr__(data, "__class__", kinds.get(type(data), type(data)))  # Data sets its store's attributes
         data[name] = value
         return data
+
+    @classmethod
+    def add_to_each(cls, data: Data, name: str, make: Callable[[Data], Tensor]) -> Data:
+        """Adds an attribute that is made of each graph of a batch, or of one graph."""
+        if not isinstance(data, Batch):
+            return cls.add(data, name, make(data))
+        values = [make(graph) for graph in data.to_data_list()]
+        set_batch_slices(data, name, np.cumsum([0, *map(len, values)]).tolist())
+        return cls.add(data, name, torch.cat(values))
 
 
 torch.serialization.add_safe_globals([PairwiseData])  # as PyTorch Geometric does for its own classes

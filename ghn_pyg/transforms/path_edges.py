@@ -7,9 +7,8 @@ from typing import Final
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 
-from ..utils.compat import set_batch_slices
 from ..utils.memory_guard import check_memory
 from .common import Transform, edge_array, edges_of
 from .distances import INSTEAD, distance_matrix
@@ -54,11 +53,7 @@ class AddShortestPathEdges(Transform):
 
     def forward(self, data: Data) -> Data:
         """Returns ``data`` with its paths; in a batch, edge positions are those inside each graph."""
-        if isinstance(data, Batch):
-            paths = [self._paths(graph) for graph in data.to_data_list()]
-            set_batch_slices(data, "path_edges", np.cumsum([0, *map(len, paths)]).tolist())
-            return PairwiseData.add(data, "path_edges", torch.cat(paths))
-        return PairwiseData.add(data, "path_edges", self._paths(data))
+        return PairwiseData.add_to_each(data, "path_edges", self._paths)
 
     def _paths(self, data: Data) -> Tensor:
         edge_index, nodes = edges_of(data), data.num_nodes

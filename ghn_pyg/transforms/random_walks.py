@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 
-from ..utils.compat import set_batch_slices
 from ..utils.memory_guard import check_memory
 from .common import Transform, edge_array, edges_of
 from .pairwise_data import PairwiseData
@@ -46,11 +44,7 @@ class AddRelativeWalks(Transform):
 
     def forward(self, data: Data) -> Data:
         """Returns ``data`` with its probabilities."""
-        if isinstance(data, Batch):
-            walks = [self._walks(graph) for graph in data.to_data_list()]
-            set_batch_slices(data, "relative_walks", np.cumsum([0, *map(len, walks)]).tolist())
-            return PairwiseData.add(data, "relative_walks", torch.cat(walks))
-        return PairwiseData.add(data, "relative_walks", self._walks(data))
+        return PairwiseData.add_to_each(data, "relative_walks", self._walks)
 
     def _walks(self, data: Data) -> Tensor:
         edge_index, nodes = edges_of(data), data.num_nodes
