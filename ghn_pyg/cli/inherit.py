@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from ..utils.suggest import some
 from . import options
@@ -83,10 +83,10 @@ def inherit(
         ("inherited", counted(len(plan.sources), "tensor")),
     ]
     if plan.identities:
-        rows.append(("identities", f"by {some(sorted(plan.identities))}, which are 0"))
+        rows.append(("identities", f"new blocks pass on their input by {some(sorted(plan.identities))}"))
     if plan.own:
         rows.append(("not inherited", some(plan.own)))
-    saved: Any = save_model
+    about: NetworkInfo | None = None
     if dataset is not None:
         for label, each in {"teacher": trained, arch: network}.items():
             if dataset.num_classes == classes == learned:
@@ -95,7 +95,6 @@ def inherit(
                     accuracy = measure(each, Batches(dataset.test))
                 rows.append((label, f"{accuracy.top1:.1%} of {len(dataset.test):,} test images of {dataset.name}"))
         about = NetworkInfo.of_images(arch, source, dataset).replace(num_classes=classes)
-        saved = lambda network, path: save_network(network, path, about)  # noqa: E731
     with user_errors(OSError), safetensors_file(out) as unfinished:
-        saved(network, unfinished)
+        save_network(network, unfinished, about) if about else save_model(network, str(unfinished))
     print_rows(f"{arch} from {source}", [*rows, ("saved", str(out))])

@@ -211,16 +211,15 @@ def _convolution(call: Call) -> list[Followed]:
         grouped = split_at(channels, (groups, call.inputs[0].shape[1] // groups))
         if grouped is not None:
             unite_dimensions(grouped[1], weight.axes[into])
-            halves = split_at(weight.axes[0], (groups, call.named["weight"].shape[0] // groups))
-            if halves is not None:
-                unite_dimensions(grouped[0], halves[0])
+            of_weight = split_at(weight.axes[0], (groups, call.named["weight"].shape[0] // groups))
+            if of_weight is not None:
+                unite_dimensions(grouped[0], of_weight[0])
     else:
         unite_dimensions(channels, weight.axes[into])
-    call.notes.reads(weight, into)
-    if groups == 1:
         call.notes.measure(weight, into, call.inputs[0].movedim(1, -1))
         if call.inputs[0].shape == shape and not transposed:
             call.notes.result.square |= _names([weight])
+    call.notes.reads(weight, into)
     for dim in range(2, len(weight.axes)):
         call.notes.result.kernel |= _owners(weight, dim)
     result = weight.axes[out]
@@ -263,6 +262,21 @@ def _attention(call: Call) -> list[Followed]:
         unite_dimensions(query.axes[dim], key.axes[dim])
         unite_dimensions(query.axes[dim], value.axes[dim])
     return [Followed(query.axes[:-1] + value.axes[-1:])] * len(call.outputs)
+
+
+def _lstm(call: Call) -> list[Followed]:
+    """An LSTM in one operator, as on CPUs in single precision; its gates share the axis of the state."""
+    tensor, state = call.seen[0], fresh(call.named["hidden_size"])
+    for number in range(4):  # weights of inputs and states, and their biases
+        weight = call.of(f"weight{number}")
+        assert weight is not None
+        for axis in weight.axes[0]:
+            for gate in axis.cut([call.named["hidden_size"]] * 4) or ():
+                unite_dimensions((gate,), state)
+        if number < 2:
+            unite_dimensions(weight.axes[1], state if number else tensor.axes[-1])
+            call.notes.reads(weight, 1)
+    return [Followed((*tensor.axes[:-1], state))] * len(call.outputs)
 
 
 def _reduction(call: Call) -> list[Followed]:
@@ -320,7 +334,7 @@ _RULES: Final[Mapping[str, Callable[[Call], list[Followed]]]] = (
         ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm",
          "native_layer_norm", "native_group_norm", "_fused_rms_norm", "rms_norm"), _normalisation,
     )
-    | {"expand": _expand, "cat": _cat, "convolution": _convolution, "embedding": _embedding}
+    | {"mkldnn_rnn_layer": _lstm, "expand": _expand, "cat": _cat, "convolution": _convolution, "embedding": _embedding}
     | dict.fromkeys(
         ("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention",
          "_scaled_dot_product_efficient_attention", "_scaled_dot_product_fused_attention_overrideable",

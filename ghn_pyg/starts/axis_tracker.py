@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..utils.compat import TorchDispatchMode, operator_name
 from ..utils.nested_tensors import copy_with_tensors, tensors_inside
 from .axes import atoms
 from .axis_notes import Axes, Notes
@@ -91,7 +91,7 @@ class _Tracker(TorchDispatchMode):
         names = {name for each in seen if each.step < 0 for owners in each.owners for name, _ in owners}
         for name in names:
             self.notes.result.order.setdefault(name, len(self.notes.result.order))
-        call = Call(self.notes, func.overloadpacket.__name__.rstrip("_"), named, inputs, seen, outputs)
+        call = Call(self.notes, operator_name(func).rpartition(".")[2].rstrip("_"), named, inputs, seen, outputs)
         made = rule_of(call)(call)
         active = any(each.step >= 0 for each in seen)
         step = self.notes.step(seen, frozenset(names)) if active else -1

@@ -174,6 +174,14 @@ def test_a_grown_language_model_computes_what_its_teacher_does(larger, smaller):
     assert inherited(larger(), smaller(), TOKENS) < 1e-6
 
 
+@pytest.mark.parametrize("recurrent", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_grow_in_single_precision(recurrent):
+    """There, LSTMs run in one operator."""
+    larger, smaller = (lively(Language(width, recurrent=recurrent)).float() for width in (10, 5))
+    inherit(larger, smaller, TOKENS)
+    assert difference(larger, smaller, TOKENS) < 1e-5
+
+
 def test_copies_of_a_channel_learn_apart():
     teacher, student = chain(5, 7), chain(10, 14)
     inherit(student, teacher, IMAGES.float())
