@@ -123,9 +123,13 @@ def assert_refused(function, args, kwargs):
 
 
 def calls(cases):
-    """Gives a test each (function, args, kwargs)."""
-    names = [getattr(function, "__qualname__", function.__name__) for function, *_ in cases]
-    return pytest.mark.parametrize(("function", "args", "kwargs"), cases, ids=names)
+    """Gives a test each (function, args, kwargs), in the order of names: some come from sets, which have none."""
+
+    def name(case):
+        return getattr(case[0], "__qualname__", case[0].__name__)
+
+    cases = sorted(cases, key=name)
+    return pytest.mark.parametrize(("function", "args", "kwargs"), cases, ids=map(name, cases))
 
 
 class Recorder(TorchFunctionMode):
